@@ -1,0 +1,1 @@
+"""Floor 14. The posthouse command."""

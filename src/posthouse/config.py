@@ -1,0 +1,503 @@
+"""The configuration: one TOML file becomes frozen values, and each room is given its slice of them.
+
+Promises: what `load` returns is complete (every default filled in), typed and consistent; nothing of it changes later.
+An error names the file, the key, what was found there and what is expected. A key that does not exist is refused, with
+the nearest that does. Paths are taken from the directory of the file.
+Refuses: to bind, open or look up anything. `check` tells what is allowed but deserves a second thought.
+Every setting has its heading in docs/configuration.md; a test compares the two.
+"""
+
+import difflib
+import ipaddress
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, NewType, Union, get_args, get_origin
+
+from msgspec import Struct, field
+from msgspec.structs import fields
+
+from posthouse import limits
+from posthouse.terms.address import BadAddress, parse_domain
+from posthouse.written import (
+    Dial,
+    Duration,
+    Endpoint,
+    Rate,
+    Size,
+    format_duration,
+    parse_dial,
+    parse_duration,
+    parse_endpoint,
+    parse_rate,
+    parse_size,
+)
+
+Count = NewType("Count", int)
+"""1 or more."""
+Port = NewType("Port", int)
+Server = NewType("Server", Endpoint)
+"""A DNS server; port 53 where none is written (RFC 1035 §4.2)."""
+IpAddress = NewType("IpAddress", str)
+
+Protocol = Literal["smtp", "lmtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
+Encryption = Literal["none", "starttls", "implicit"]
+
+# RFC 8314 §3.3: 465, 993 and 995 are TLS from the first octet. LMTP is for the same machine (RFC 2033 §2).
+_USUAL_ENCRYPTION: Final[dict[str, Encryption]] = {
+    "smtp": "starttls",
+    "lmtp": "none",
+    "submission": "starttls",
+    "submissions": "implicit",
+    "imap": "starttls",
+    "imaps": "implicit",
+    "pop3": "starttls",
+    "pop3s": "implicit",
+}
+_ALWAYS_IMPLICIT: Final = ("submissions", "imaps", "pop3s")
+_WITHOUT_LOGIN: Final = ("smtp", "lmtp")
+
+
+class ConfigError(Exception):
+    """The file cannot be used. `str()` is one line for the person who wrote it."""
+
+    def __init__(self, file: str, key: str, found: str, expected: str) -> None:
+        self.file, self.key, self.found, self.expected = file, key, found, expected
+        where = f"{file}: {key}" if key else file
+        super().__init__(f"{where}: found {found}; expected {expected}")
+
+
+class Listener(Struct, frozen=True, kw_only=True):
+    """One place where one protocol is spoken."""
+
+    protocol: Protocol
+    address: tuple[Endpoint, ...]
+    wanted: Encryption | None = field(default=None, name="tls")
+    clear_text_login: bool = False
+
+    @property
+    def tls(self) -> Encryption:
+        """What is configured, or what is usual for the protocol."""
+        return self.wanted or _USUAL_ENCRYPTION[self.protocol]
+
+    @property
+    def login(self) -> bool:
+        """People log in here."""
+        return self.protocol not in _WITHOUT_LOGIN
+
+
+class KeyPair(Struct, frozen=True, kw_only=True):
+    """A certificate with its chain, and the private key to it, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+class Tls(Struct, frozen=True, kw_only=True):
+    """The certificates shown to peers. None at all: a private CA of this installation signs one."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    further: tuple[KeyPair, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[KeyPair, ...]:
+        """All certificates; the first is shown to those who ask for no name, or one we do not know."""
+        if self.certificate is None or self.key is None:
+            return self.further
+        return (KeyPair(certificate=self.certificate, key=self.key), *self.further)
+
+
+class Dns(Struct, frozen=True, kw_only=True):
+    """Whom we ask for DNS records; no resolver: those of /etc/resolv.conf."""
+
+    resolver: tuple[Server, ...] = ()
+    trusted: bool | None = None
+    timeout: Duration = Duration(5)
+    attempts: Count = Count(3)
+
+
+class Relay(Struct, frozen=True, kw_only=True):
+    """How the next MTA is reached."""
+
+    dial: Dial | None = None
+    port: Port = Port(25)
+    source: tuple[IpAddress, ...] = ()
+    ipv6: Literal["auto", "on", "off"] = "auto"
+    tls: Literal["opportunistic", "require", "off"] = "opportunistic"
+    # RFC 5321 §4.5.3.2 names none for the connect; the kernel's own would hold a courier for two minutes.
+    connect_timeout: Duration = Duration(30)
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """When mail that could not go out is tried again, and when we give up."""
+
+    # RFC 5321 §4.5.4.1: wait at least 30 minutes, give up after 4-5 days. The first, shorter waits are for
+    # greylisting and restarts, which Postfix and Exim also allow for (5 and 15 minutes). The last one repeats.
+    schedule: tuple[Duration, ...] = tuple(Duration(60.0 * m) for m in (1, 5, 15, 30, 60, 120, 240))
+    expire: Duration = Duration(5 * 86400)
+    delay_notice: Duration = Duration(4 * 3600)
+    concurrency: Count = Count(50)
+    concurrency_per_destination: Count = Count(5)
+    messages_per_connection: Count = Count(100)
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one stranger, one account, or all together may use."""
+
+    message_size: Size = Size(limits.MESSAGE_SIZE)
+    recipients: Count = Count(limits.RECIPIENTS)
+    unfinished_memory: Size = Size(limits.UNFINISHED_MEMORY)
+    unfinished_disk: Size = Size(limits.UNFINISHED_DISK)
+    connections: Count = Count(10_000)
+    # A household behind one address, each client with several connections; Postfix allows 50, Dovecot 10 a user.
+    connections_per_address: Count = Count(50)
+    connection_rate: Rate = Rate(300, 60)
+    message_rate: Rate = Rate(3000, 3600)
+    login_failures: Rate = Rate(20, 600)
+    # Of an account: enough for a newsletter to a school, too little to be worth stealing.
+    submission_rate: Rate = Rate(1000, 3600)
+    errors: Count = Count(20)
+    # RFC 5321 §4.5.3.2.7 asks for 5 minutes at least, RFC 9051 §5.4 for 30 and RFC 1939 §3 for 10.
+    smtp_timeout: Duration = Duration(300)
+    imap_timeout: Duration = Duration(1800)
+    pop3_timeout: Duration = Duration(600)
+    # Before login nobody needs to think for long.
+    login_timeout: Duration = Duration(120)
+    # DESIGN: judgement after the dot has 60 s in all, then 451.
+    judgement_timeout: Duration = Duration(60)
+
+
+class Log(Struct, frozen=True, kw_only=True):
+    """How the log reads."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Store(Struct, frozen=True, kw_only=True):
+    """What is kept where, and for how long."""
+
+    inline: Size = Size(256 * limits.KB)
+    journeys: Duration = Duration(30 * 86400)
+    expunged: Duration = Duration(7 * 86400)
+    tombstones: Duration = Duration(90 * 86400)
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """How addresses of ours are read."""
+
+    separator: str = "+"
+
+
+def _usual_listeners() -> tuple[Listener, ...]:
+    ports: dict[Protocol, int] = {
+        "smtp": 25,
+        "submission": 587,
+        "submissions": 465,
+        "imap": 143,
+        "imaps": 993,
+        "pop3": 110,
+        "pop3s": 995,
+    }
+    return tuple(Listener(protocol=name, address=(Endpoint("*", port),)) for name, port in ports.items())
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole; each room is given its slice."""
+
+    hostname: str
+    data: Path = Path("/var/lib/posthouse")
+    user: str | None = None
+    group: str | None = None
+    listeners: tuple[Listener, ...] = field(default_factory=_usual_listeners, name="listener")
+    tls: Tls = Tls()
+    dns: Dns = Dns()
+    relay: Relay = Relay()
+    queue: Queue = Queue()
+    limits: Limits = Limits()
+    log: Log = Log()
+    store: Store = Store()
+    delivery: Delivery = Delivery()
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """A setting that is allowed and deserves a second thought: its key, and why."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.text}"
+
+
+# --- reading a file ---------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Config:
+    """The configuration that the file holds. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), "", (error.strerror or str(error)).lower(), "a readable file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "", f"an octet that is not UTF-8 at {error.start}", "UTF-8 text") from error
+    return parse(text, file=str(path), base=path.absolute().parent)
+
+
+def parse(text: str, *, file: str = "posthouse.toml", base: Path | None = None) -> Config:
+    """The configuration that TOML text spells; relative paths are taken from `base`. Raises ConfigError."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(file, "", str(error) or "tables nested too deep", "TOML (https://toml.io)") from error
+    reader = _Reader(file, base or Path.cwd())
+    config = reader.struct(Config, table, "")
+    assert isinstance(config, Config)
+    reader.consistent(config)
+    return config
+
+
+class _Reader:
+    """Fits TOML values to types, and says where one does not fit."""
+
+    def __init__(self, file: str, base: Path) -> None:
+        self._file = file
+        self._base = base
+
+    def error(self, key: str, found: object, expected: str) -> ConfigError:
+        return ConfigError(self._file, key, found if isinstance(found, _Words) else _show(found), expected)
+
+    def struct(self, kind: type[Struct], value: object, key: str) -> Struct:
+        """A table as the struct of this kind."""
+        if not isinstance(value, dict):
+            raise self.error(key, value, f"a table [{key}]")
+        known = {info.encode_name: info for info in fields(kind)}
+        for name in value:
+            if name not in known:
+                raise self.error(_below(key, name), _Words("an unknown setting"), _nearest(name, list(known)))
+        filled: dict[str, Any] = {}
+        for name, info in known.items():
+            if name in value:
+                filled[info.name] = self.fit(info.type, value[name], _below(key, name))
+            elif info.required:
+                raise self.error(_below(key, name), _Words("nothing"), _expects(info.type))
+        return kind(**filled)
+
+    def fit(self, kind: Any, value: object, key: str) -> Any:
+        """The value as this type. TOML has no null: None is what a setting is when it is absent."""
+        origin = get_origin(kind)
+        if origin in (Union, UnionType):
+            (kind,) = (part for part in get_args(kind) if part is not NoneType)
+            return self.fit(kind, value, key)
+        if origin is tuple:
+            return self.several(get_args(kind)[0], value, key)
+        if origin is Literal:
+            if value not in get_args(kind) or not isinstance(value, str):
+                raise self.error(key, value, _expects(kind))
+            return value
+        if isinstance(kind, type) and issubclass(kind, Struct):
+            return self.struct(kind, value, key)
+        if kind is Path:
+            return self._base / self.scalar(Path, value, key)
+        return self.scalar(kind, value, key)
+
+    def several(self, kind: Any, value: object, key: str) -> tuple[Any, ...]:
+        """A list; where plain values are listed, one value may stand alone."""
+        if not isinstance(value, list):
+            if isinstance(kind, type) and issubclass(kind, Struct):
+                raise self.error(key, value, f"tables [[{key}]]")
+            return (self.fit(kind, value, key),)
+        return tuple(self.fit(kind, one, f"{key}[{n}]") for n, one in enumerate(value, 1))
+
+    def scalar(self, kind: Any, value: object, key: str) -> Any:
+        expects, read = _SCALARS[kind]
+        try:
+            return read(value)
+        except ValueError as error:
+            raise self.error(key, value, expects) from error
+
+    def consistent(self, config: Config) -> None:
+        """What no single key shows."""
+        try:
+            if parse_domain(config.hostname) != config.hostname or "." not in config.hostname:
+                raise BadAddress
+        except BadAddress as error:
+            raise self.error("hostname", config.hostname, 'a full host name in lower case, "mx.example.org"') from error
+        if not config.listeners:
+            raise self.error("listener", [], "at least one [[listener]], or none at all for the usual ones")
+        for n, listener in enumerate(config.listeners, 1):
+            self._check_listener(listener, f"listener[{n}]")
+        if (config.tls.certificate is None) != (config.tls.key is None):
+            raise self.error("tls", _Words("one of certificate and key"), "both or neither")
+        if not config.queue.schedule:
+            raise self.error("queue.schedule", [], "at least one duration")
+        if len(config.delivery.separator) > 1 or config.delivery.separator in ("@", ".", " ", '"'):
+            raise self.error("delivery.separator", config.delivery.separator, 'one character such as "+", or ""')
+
+    def _check_listener(self, listener: Listener, key: str) -> None:
+        if not listener.address:
+            raise self.error(f"{key}.address", [], _expects(Endpoint))
+        loopback = all(endpoint.loopback for endpoint in listener.address)
+        if listener.clear_text_login and not loopback:
+            found = ", ".join(str(endpoint) for endpoint in listener.address)
+            raise self.error(f"{key}.clear_text_login", _Words(f"true on {found}"), "true only on 127.0.0.1 or [::1]")
+        if listener.protocol in _ALWAYS_IMPLICIT and listener.tls == "starttls":
+            raise self.error(f"{key}.tls", "starttls", f'"implicit": that is what {listener.protocol} means')
+        if listener.tls == "none" and listener.login and not listener.clear_text_login:
+            expected = '"starttls" or "implicit", for without TLS nobody may log in'
+            if loopback:
+                expected += "; or clear_text_login = true beside it, on loopback only"
+            raise self.error(f"{key}.tls", "none", expected)
+
+
+class _Words(str):
+    """Found: told in words, not shown as a value."""
+
+
+def _below(key: str, name: str) -> str:
+    name = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    return f"{key}.{name}" if key else name
+
+
+def _show(value: object) -> str:
+    """A value as TOML spells it, cut where it is long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    shown = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, str | dict | list) else str(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    return f'"{near[0]}"?' if near else "one of " + ", ".join(sorted(known))
+
+
+def _expects(kind: Any) -> str:
+    """What may stand for this type, in words."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _expects(next(part for part in get_args(kind) if part is not NoneType))
+    if origin is Literal:
+        return "one of " + ", ".join(f'"{value}"' for value in get_args(kind))
+    if origin is tuple:
+        return f"a list: each {_expects(get_args(kind)[0])}"
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return "a table with " + ", ".join(info.encode_name for info in fields(kind))
+    return _SCALARS[kind][0]
+
+
+def _text(parse_text: Callable[[str], object]) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError
+        return parse_text(value)
+
+    return read
+
+
+def _number(low: int, high: int) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _read_bool(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _read_size(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return Size(value)
+    return _text(parse_size)(value)
+
+
+def _read_server(text: str) -> Server:
+    endpoint = parse_endpoint(text, port=53)
+    if endpoint.host == "*" or endpoint.port == 0:
+        raise ValueError(f"{text!r} cannot be asked")
+    return Server(endpoint)
+
+
+def _read_plain(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("control characters")
+    return text
+
+
+def _read_duration(text: str) -> Duration:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise ValueError("no time at all")
+    return seconds
+
+
+def _read_address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+_SCALARS: Final[Mapping[Any, tuple[str, Callable[[object], object]]]] = {
+    str: ("text in quotes", _text(_read_plain)),
+    bool: ("true or false", _read_bool),
+    int: ("a whole number", _number(-(2**63), 2**63 - 1)),
+    Path: ("a path", _text(_read_plain)),
+    Count: ("a whole number, 1 or more", _number(1, 2**31)),
+    Port: ("a port, 1 to 65535", _number(1, 65535)),
+    Duration: ('a duration such as "90s", "5m", "4h" or "5d"', _text(_read_duration)),
+    Size: ('a size such as "500KB" or "25MB"', _read_size),
+    Rate: ('a rate such as "100/1h"', _text(parse_rate)),
+    Endpoint: ('an address and port such as "127.0.0.1:25", "[::1]:25" or "*:25"', _text(parse_endpoint)),
+    Server: ('an IP address, and a port where it is not 53, such as "127.0.0.1:5353"', _text(_read_server)),
+    IpAddress: ('an IP address such as "192.0.2.1"', _text(_read_address)),
+    Dial: ('an address, a port, or both: "127.0.0.1:2525", "127.0.0.1" or ":2525"', _text(parse_dial)),
+}
+
+
+# --- second thoughts ------------------------------------------------------------------------------------------------
+
+
+def check(config: Config) -> list[Caution]:
+    """What is allowed and deserves a second thought, in the order of the file."""
+    cautions = []
+    for n, listener in enumerate(config.listeners, 1):
+        shown = ", ".join(str(endpoint) for endpoint in listener.address)
+        if listener.clear_text_login:
+            text = f"passwords travel in clear text on {shown} ({listener.protocol}); meant for tests on one machine"
+            cautions.append(Caution(f"listener[{n}].clear_text_login", text))
+        elif listener.protocol == "smtp" and listener.tls == "none":
+            cautions.append(Caution(f"listener[{n}].tls", f"mail is received on {shown} without offering encryption"))
+        elif listener.protocol == "lmtp" and not all(endpoint.loopback for endpoint in listener.address):
+            text = f"whoever reaches {shown} may deliver to every account, unasked"
+            cautions.append(Caution(f"listener[{n}].address", text))
+    if not config.tls.pairs:
+        text = "no certificate is configured: a private CA signs one, which strangers' programs do not trust"
+        cautions.append(Caution("tls.certificate", text))
+    cautions += _check_outward(config)
+    return cautions
+
+
+def _check_outward(config: Config) -> Iterator[Caution]:
+    remote = [str(endpoint) for endpoint in config.dns.resolver if not endpoint.loopback]
+    if remote and config.dns.trusted is None:
+        text = f"the DNSSEC verdict of {', '.join(remote)} is not trusted, for it can be forged on the way; DANE is off"
+        yield Caution("dns.resolver", text)
+    elif remote and config.dns.trusted:
+        yield Caution("dns.trusted", f"whoever can forge answers of {', '.join(remote)} can forge DNSSEC's verdict too")
+    if config.relay.dial is not None:
+        yield Caution("relay.dial", f"all outgoing mail is sent to {config.relay.dial}, whatever DNS says")
+    if config.relay.tls == "off":
+        yield Caution("relay.tls", "all outgoing mail travels in clear text")
+    if config.queue.expire < 86400:
+        # RFC 5321 §4.5.4.1: the give-up time generally needs to be at least 4-5 days.
+        text = f"mail is given up after {format_duration(config.queue.expire)}; an outage of a peer often lasts longer"
+        yield Caution("queue.expire", text)

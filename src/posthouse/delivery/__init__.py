@@ -1,0 +1,1 @@
+"""Floor 8. Carrying a message into local mailboxes."""

@@ -1,0 +1,1 @@
+"""Floor 6. Who is served here: domains, accounts, addresses, aliases, credentials."""

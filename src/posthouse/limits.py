@@ -1,0 +1,46 @@
+"""Limits on what a stranger controls, each with its reason. Rooms take the value they need as an argument where a
+configuration may change it; the others read it here."""
+
+from typing import Final
+
+KB: Final = 1024
+MB: Final = 1024 * KB
+
+# RFC 5321 §4.5.3.1.4 asks for 512 octets a command line; extensions add to it (SIZE 26, AUTH 12288 by RFC 4954 §4).
+COMMAND_LINE: Final = 2048
+AUTH_LINE: Final = 12288
+# RFC 5321 §4.5.3.1.6 asks for 1000 octets a text line; much mail that people want to read breaks it, so we take longer ones.
+TEXT_LINE: Final = 256 * KB
+# RFC 5321 §4.5.3.1.8 asks for at least 100 recipients; Postfix takes 1000.
+RECIPIENTS: Final = 1000
+# Gmail takes 25 MB of attachment, which base64 makes 35; Postfix defaults to 10, Stalwart to 100.
+MESSAGE_SIZE: Final = 50 * MB
+# RFC 5321 §6.3: "at least 100".
+RECEIVED_FIELDS: Final = 100
+
+HEADER_SIZE: Final = 256 * KB
+HEADER_FIELDS: Final = 2000
+MIME_DEPTH: Final = 50
+MIME_PARTS: Final = 2000
+
+# A message up to this size is gathered in memory; a larger one goes to a file as it comes.
+SPOOL_MEMORY: Final = 256 * KB
+# What all unfinished mail of a process may hold in memory and on disk; past it: 452 4.3.1 at MAIL.
+UNFINISHED_MEMORY: Final = 64 * MB
+UNFINISHED_DISK: Final = 4096 * MB
+
+ALIAS_DEPTH: Final = 10
+ALIAS_FANOUT: Final = 1000
+# Filing 5,000 recipients in one transaction held the only writer 0.3 s: beyond this many, the queue expands them.
+LOCAL_RECIPIENTS: Final = 50
+
+# A line of an IMAP command, literals apart. RFC 7162 §4 asks for 8192; mbsync and Thunderbird write long UID sets, Dovecot takes 64 KB.
+IMAP_LINE: Final = 64 * KB
+# A whole IMAP command with its literals, the messages of APPEND apart (they are streamed); before login, much less.
+IMAP_COMMAND: Final = 256 * KB
+IMAP_COMMAND_BEFORE_LOGIN: Final = 16 * KB
+IMAP_LITERALS: Final = 100
+# Commands in a row that are no IMAP, before the connection ends. Dovecot allows 20.
+IMAP_MISTAKES: Final = 20
+SEARCH_DEPTH: Final = 50
+SEARCH_KEYS: Final = 2000

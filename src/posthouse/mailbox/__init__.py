@@ -1,0 +1,1 @@
+"""Floor 5. The mailbox model: accounts' emails, placements, mailboxes, threads and their changes."""

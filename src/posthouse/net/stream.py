@@ -1,0 +1,459 @@
+"""The transport under every engine: octets in, octets out, over uvloop.
+
+Promises: what arrives is read into one buffer a thread and handed on as whole receives; a session that reads nothing
+stops the peer once 256 KB wait for it, and one that writes is told to wait (`drain`) while the peer reads nothing.
+What is written in one turn of the loop leaves in one system call. A connection has one timer, however often it reads.
+Octets that are already there when TLS is to start end the connection (CVE-2011-0411).
+Refuses: to know any protocol, and to decide who may connect; `admit` is asked.
+"""
+
+import asyncio
+import ctypes
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from posthouse import observe
+from posthouse.net.tls import PeerTls
+from posthouse.written import Endpoint
+
+T = TypeVar("T")
+Octets = bytes | bytearray | memoryview
+Handler = Callable[["Stream"], Awaitable[None]]
+
+_BUFFER_SIZE: Final = 256 * 1024
+# As much may wait for a session before its peer is held back.
+_MOST_WAITING: Final = 256 * 1024
+# A write goes out in such pieces: TLS would else encrypt a whole message into memory at once.
+_PIECE: Final = 256 * 1024
+# RFC 8446 and 5246 set no time; a peer that shakes hands for longer than this is not well, or not kind.
+HANDSHAKE_SECONDS: Final = 30.0
+
+
+class ConnectionLost(ConnectionError):
+    """The connection ended under a write that still had octets to send."""
+
+
+class StreamTimeout(TimeoutError):
+    """The peer sent nothing, or took nothing, for as long as the stream's `timeout` allows."""
+
+
+class Stopping(Exception):
+    """The server stops: say goodbye in your protocol, and return."""
+
+
+class TlsFailed(Exception):
+    """There is no TLS on this connection; it is of no further use. The message says why, for the log."""
+
+
+class OctetsBeforeTls(TlsFailed):
+    """The peer sent octets behind its wish for TLS, in clear text; whoever wrote them, they are not to be obeyed."""
+
+
+class BindError(Exception):
+    """An address cannot be listened on: one line for the person who started us."""
+
+
+class DialError(Exception):
+    """No connection came about. `timed_out` tells silence from refusal."""
+
+    def __init__(self, text: str, *, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.timed_out = timed_out
+
+
+class _Scratch(threading.local):
+    """The buffer that a thread's loop reads into; what is in it is copied out before the loop reads again."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_BUFFER_SIZE))
+
+
+_scratch = _Scratch()
+
+
+class Stream(asyncio.BufferedProtocol):
+    """One connection. One coroutine reads and one writes (they may be the same)."""
+
+    __slots__ = (
+        "_chunks",
+        "_connected",
+        "_drainer",
+        "_ended",
+        "_gone",
+        "_held",
+        "_loop",
+        "_paused",
+        "_reader",
+        "_scratch",
+        "_since",
+        "_stopping",
+        "_timeout",
+        "_timer",
+        "_transport",
+        "_waiting",
+        "local",
+        "peer",
+    )
+
+    peer: Endpoint
+    local: Endpoint
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connected: "Callable[[Stream], None] | None" = None) -> None:
+        self._loop = loop
+        self._connected = connected
+        self._scratch = _scratch.view
+        self._transport: Any = None
+        self._chunks: list[bytes] = []
+        self._waiting = 0
+        self._held = False  # we read nothing from the peer
+        self._paused = False  # the peer reads nothing from us
+        self._ended = False  # the peer sends nothing more
+        self._gone: asyncio.Future[None] | bool = False
+        self._stopping = False
+        self._reader: asyncio.Future[None] | None = None
+        self._drainer: asyncio.Future[None] | None = None
+        self._since = 0.0
+        self._timeout: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- for sessions
+
+    async def read(self) -> bytes:
+        """Everything that arrived since the last read; b"" once the peer sends nothing more.
+
+        Raises StreamTimeout, and Stopping when nothing is there and the server stops. Cancelling loses no octets.
+        """
+        while not self._chunks:
+            if self._ended:
+                return b""
+            if self._stopping:
+                raise Stopping
+            self._reader = self._loop.create_future()
+            self._watch()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._waiting = 0
+        if self._held:
+            self._held = False
+            self._transport.resume_reading()
+        return octets
+
+    def write(self, octets: Octets | Sequence[Octets]) -> None:
+        """Send these octets, in order, when this turn of the loop ends. After the connection has ended: nothing."""
+        if self._gone:
+            return
+        if isinstance(octets, list | tuple):
+            self._transport.writelines(octets)
+        else:
+            self._transport.write(octets)
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken most of what was written. Raises ConnectionLost, StreamTimeout."""
+        while self._paused and not self._gone:
+            self._drainer = self._loop.create_future()
+            self._watch()
+            try:
+                await self._drainer
+            finally:
+                self._drainer = None
+        if self._gone:
+            raise ConnectionLost("the connection has ended")
+
+    async def send(self, octets: Octets | mmap) -> None:
+        """Write something large in pieces, at the peer's speed. Raises what `drain` raises."""
+        with memoryview(octets) as view:
+            for start in range(0, len(view), _PIECE):
+                self.write(bytes(view[start : start + _PIECE]))
+                await self.drain()
+
+    @property
+    def blocked(self) -> bool:
+        """True while `drain` would wait: a session that writes little may ask this first."""
+        return self._paused
+
+    @property
+    def waiting(self) -> bool:
+        """True where octets have arrived that nobody has read."""
+        return bool(self._chunks)
+
+    @property
+    def gone(self) -> bool:
+        """True once the connection has ended, on whatever side."""
+        return bool(self._gone)
+
+    @property
+    def ended(self) -> bool:
+        """True once the peer sends nothing more, though what it sent may still wait to be read."""
+        return self._ended
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that one read or drain may wait; None: for ever."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeout = seconds
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._reader is not None or self._drainer is not None:
+            self._watch()
+
+    @property
+    def tls(self) -> PeerTls | None:
+        """What was agreed with the peer; None in clear text."""
+        ssl_object = self._transport.get_extra_info("ssl_object")
+        return None if ssl_object is None else PeerTls.of(ssl_object)
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
+        """Go on in TLS. Raises TlsFailed; the connection is then closed.
+
+        A server first writes its "go ahead" and calls this without waiting in between: what the peer sent before it
+        could read that was not meant for TLS, and is refused (OctetsBeforeTls).
+        """
+        if self._chunks:
+            self.abort()
+            raise OctetsBeforeTls("octets in clear text behind the wish for TLS")
+        if self._gone or self._ended:
+            self.abort()
+            raise TlsFailed("the connection ended before TLS began")
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                ssl_handshake_timeout=seconds,
+            )
+        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
+            self.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise TlsFailed(_tls_reason(error)) from error
+        if transport is None:
+            self.abort()
+            raise TlsFailed("the peer closed the connection")
+        self._transport = transport
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Send what was written, then end the connection; after `seconds` end it anyway."""
+        if self._gone:
+            return
+        gone = self._gone = self._loop.create_future()
+        self._transport.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await gone
+        except TimeoutError:
+            self._transport.abort()
+        finally:
+            self._gone = True
+
+    def abort(self) -> None:
+        """End the connection at once; what was written may be lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def stop(self) -> None:
+        """Let the session know that the server stops: its next read that finds nothing raises Stopping."""
+        self._stopping = True
+        _wake(self._reader)
+
+    # --- for the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self.peer = _endpoint(transport.get_extra_info("peername"))
+        self.local = _endpoint(transport.get_extra_info("sockname"))
+        if self._connected is not None:
+            self._connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._chunks.append(bytes(self._scratch[:nbytes]))
+        self._waiting += nbytes
+        if self._waiting >= _MOST_WAITING and not self._held:
+            self._held = True
+            self._transport.pause_reading()
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        _wake(self._reader)
+        # The peer may still read our answers; TLS has no such half (RFC 5246 §7.2.1), uvloop closes it itself.
+        return self._transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        waiter, self._gone = self._gone, True
+        self._ended = True
+        if isinstance(waiter, asyncio.Future):
+            _wake(waiter)
+        _wake(self._reader)
+        _wake(self._drainer)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        _wake(self._drainer)
+
+    # --- the one timer
+
+    def _watch(self) -> None:
+        """Note when the waiting began. A timer that is set already looks at this when it fires."""
+        if self._timeout is not None:
+            self._since = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._timeout, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._timeout is None or (self._reader is None and self._drainer is None):
+            return
+        left = self._since + self._timeout - self._loop.time()
+        if left > 0.001:
+            self._timer = self._loop.call_later(left, self._expire)
+            return
+        for waiter in (self._reader, self._drainer):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(StreamTimeout(f"the peer was silent for {self._timeout:g} s"))
+
+
+def _wake(waiter: "asyncio.Future[None] | None") -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _endpoint(name: Any) -> Endpoint:
+    return Endpoint(name[0], name[1]) if isinstance(name, tuple) else Endpoint("*", 0)
+
+
+def _tls_reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower().replace("_", " ")
+    if isinstance(error, TimeoutError):
+        return "the handshake took too long"
+    return str(error) or "the peer closed the connection"
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """What listens for one handler: its sockets, and the connections there are."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        tls: ssl.SSLContext | None = None,
+        admit: Callable[[Stream], bool] | None = None,
+    ) -> None:
+        self._handler = handler
+        self._tls = tls
+        self._admit = admit
+        self._servers: list[asyncio.AbstractServer] = []
+        self._sessions: dict[asyncio.Task[None], Stream] = {}
+        self.endpoints: tuple[Endpoint, ...] = ()
+
+    async def start(self, sockets: Iterable["Socket"]) -> None:
+        """Listen on these."""
+        loop = asyncio.get_running_loop()
+        for bound in sockets:
+            self.endpoints += (_endpoint(bound.getsockname()),)
+            # The backlog is what may come between two turns of the loop; the kernel caps it at somaxconn.
+            self._servers.append(
+                await loop.create_server(lambda: Stream(loop, self._connected), sock=bound, backlog=1024)
+            )
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
+
+    def _connected(self, stream: Stream) -> None:
+        if self._admit is not None and not self._admit(stream):
+            stream.abort()
+            return
+        task = asyncio.get_running_loop().create_task(self._converse(stream))
+        self._sessions[task] = stream
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._sessions.pop(task, None)
+
+    async def _converse(self, stream: Stream) -> None:
+        try:
+            if self._tls is not None:
+                await stream.start_tls(self._tls, server_side=True)
+            await self._handler(stream)
+            await stream.close()
+        except TlsFailed as error:
+            observe.tell("tls.failed", level=observe.DEBUG, peer=str(stream.peer), error=str(error))
+        except (ConnectionError, StreamTimeout, Stopping) as error:
+            name = type(error).__name__
+            observe.tell("connection.ended", level=observe.DEBUG, peer=str(stream.peer), error=f"{name}: {error}")
+        except Exception as error:
+            observe.fault("session.failed", error, peer=str(stream.peer))
+        finally:
+            stream.abort()
+
+    async def stop(self, seconds: float) -> None:
+        """Listen no more, tell the sessions, and wait for them; after `seconds` end those that are left."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for stream in self._sessions.values():
+            stream.stop()
+        if not self._sessions:
+            return
+        _, late = await asyncio.wait(set(self._sessions), timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=5)
+
+
+async def serve(
+    handler: Handler,
+    sockets: "Iterable[Socket]",
+    tls: ssl.SSLContext | None = None,
+    *,
+    admit: Callable[[Stream], bool] | None = None,
+) -> Server:
+    """Run `handler` for each connection to these sockets; with `tls`, in TLS from the first octet.
+
+    `admit` is asked before anything is read, and before any handshake; False ends the connection. A handler that
+    returns has its connection closed; an error it lets out ends the connection and is logged.
+    """
+    server = Server(handler, tls, admit)
+    await server.start(sockets)
+    return server

@@ -1,0 +1,1 @@
+"""Floor 7. What should happen to a message: checks, facts, verdicts."""

@@ -1,0 +1,1 @@
+"""Floor 7. The durable queue: lanes, leases, schedule, outcomes, bounces."""

@@ -1,0 +1,208 @@
+"""The durable queue: what waits for another attempt, and the one way into it.
+
+Promises: when the transaction that called `accept` has committed, the message survives loss of power until each of its
+recipients has met a final outcome. Recipients stand in lanes (destination, sender), made on demand.
+Refuses: to know how mail travels. A destination is a word that a courier understands: `domain:example.org`, `local:`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from posthouse.queue.schedule import LOCAL
+from posthouse.store import blobs
+from posthouse.store.database import Topic, Tx
+from posthouse.terms.address import Address, parse
+from posthouse.terms.envelope import Body
+from posthouse.terms.reply import Reply
+
+DOMAIN: Final = "domain:"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMail:
+    """A message to be queued: its octets are the row `blob`, inserted in the same transaction, `size` octets long.
+
+    `account` is the submitter's, None for mail of strangers and for bounces; `sender` None is the null reverse-path.
+    `expires_at` is when we give up. The rest is the envelope's (terms/envelope.py).
+    """
+
+    journey: int
+    blob: int
+    size: int
+    sender: Address | None
+    queued_at: int
+    expires_at: int
+    account: int | None = None
+    body: Body = "7BIT"
+    smtputf8: bool = False
+    envid: str | None = None
+    ret: str | None = None
+
+    @property
+    def lane_sender(self) -> str:
+        """Whose share of the road this message uses."""
+        if self.account is not None:
+            return f"account:{self.account}"
+        return self.sender.domain if self.sender else ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecipient:
+    """A recipient to be queued.
+
+    `destination` None means its domain's MX. `original` is the address as it came in, None where it is `address`.
+    `prologue` goes in front of the message for this recipient. `due_at` None means at once.
+    """
+
+    address: Address
+    destination: str | None = None
+    original: str | None = None
+    notify: frozenset[str] | None = None
+    orcpt: str | None = None
+    prologue: bytes = b""
+    due_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message in the queue, as its row tells it."""
+
+    id: int
+    mail: QueuedMail
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """A recipient in the queue: `attempts` made so far, and what was said last (`last_remote` None: by us)."""
+
+    id: int
+    address: Address
+    original: str
+    notify: frozenset[str] | None = None
+    orcpt: str | None = None
+    due_at: int = 0
+    attempts: int = 0
+    last_reply: Reply | None = None
+    last_remote: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One message and some of its recipients in one lane, all with the same prologue: what a courier attempts at once."""
+
+    lane: int
+    destination: str
+    message: QueuedMessage
+    blob: blobs.BlobRef
+    recipients: tuple[QueuedRecipient, ...]
+    prologue: bytes = field(default=b"", repr=False)
+
+    @property
+    def mail(self) -> QueuedMail:
+        return self.message.mail
+
+    @property
+    def domain(self) -> str:
+        """What stands behind the colon of the destination."""
+        return self.destination.partition(":")[2]
+
+
+def accept(tx: Tx, mail: QueuedMail, recipients: Sequence[NewRecipient]) -> list[int]:
+    """Queue `mail` for `recipients` (at least one), inside the transaction that takes responsibility for it.
+
+    Returns the recipients' ids in the queue, in order. Rings the queue's bell.
+    """
+    message: int = tx.value(
+        "queue_message_insert",
+        journey=mail.journey,
+        blob=mail.blob,
+        size=mail.size,
+        sender=str(mail.sender) if mail.sender else None,
+        account=mail.account,
+        body=mail.body,
+        smtputf8=int(mail.smtputf8),
+        envid=mail.envid,
+        ret=mail.ret,
+        queued_at=mail.queued_at,
+        expires_at=mail.expires_at,
+    )
+    return add(tx, QueuedMessage(message, mail), recipients, mail.queued_at)
+
+
+def add(tx: Tx, message: QueuedMessage, recipients: Sequence[NewRecipient], now: int) -> list[int]:
+    """Queue a message that is in the queue already for more recipients, such as those an alias expands to."""
+    lanes: dict[str, int] = {}
+    ids: list[int] = []
+    for recipient in recipients:
+        destination = recipient.destination or DOMAIN + recipient.address.domain
+        due_at = recipient.due_at or now
+        if destination not in lanes:
+            lanes[destination] = tx.value(
+                "queue_lane_open", destination=destination, sender=message.mail.lane_sender, due_at=due_at
+            )
+        ids.append(
+            tx.value(
+                "queue_recipient_insert",
+                lane=lanes[destination],
+                message=message.id,
+                address=str(recipient.address),
+                original=recipient.original or str(recipient.address),
+                notify=None if recipient.notify is None else ",".join(sorted(recipient.notify)),
+                orcpt=recipient.orcpt,
+                prologue=recipient.prologue,
+                due_at=due_at,
+            )
+        )
+    tx.ring(Topic.QUEUE)
+    return ids
+
+
+def find_message(tx: Tx, id: int) -> QueuedMessage | None:
+    """The message with this id, if any recipient still waits for it."""
+    row = tx.one("queue_message", id=id)
+    if row is None:
+        return None
+    _, journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at = row
+    mail = QueuedMail(
+        journey=journey,
+        blob=blob,
+        size=size,
+        sender=parse(sender) if sender else None,
+        queued_at=queued_at,
+        expires_at=expires_at,
+        account=account,
+        body=body,
+        smtputf8=bool(smtputf8),
+        envid=envid,
+        ret=ret,
+    )
+    return QueuedMessage(id, mail)
+
+
+def forget_messages(tx: Tx, ids: Sequence[int], now: int) -> None:
+    """Remove those of these messages that no recipient waits for any more; their octets become suspects of the sweep."""
+    gone: list[int] = []
+    for id in ids:
+        if tx.value("queue_message_wanted", id=id) is None:
+            blob = tx.value("queue_message_delete", id=id)
+            if blob is not None:
+                gone.append(blob)
+    if gone:
+        blobs.suspect(tx, gone, now)
+
+
+def is_local(destination: str) -> bool:
+    """Delivery at home, not relay."""
+    return destination == LOCAL
+
+
+def write_reply(reply: Reply) -> str:
+    """A reply as a column keeps it; `read_reply` reads it back."""
+    return f"{reply.code} {reply.enhanced or '-'} {reply.text}"
+
+
+def read_reply(text: str) -> Reply:
+    """The reply that `write_reply` wrote."""
+    code, enhanced, words = text.split(" ", 2)
+    return Reply(int(code), None if enhanced == "-" else enhanced, words)

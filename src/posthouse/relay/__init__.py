@@ -1,0 +1,1 @@
+"""Floor 8. Carrying a message to the next MTA: route and courier."""

@@ -1,0 +1,1 @@
+"""Floor 11. The SMTP doors: reception from strangers (MX, LMTP) and submission (MSA)."""

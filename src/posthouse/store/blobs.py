@@ -1,0 +1,310 @@
+"""Blobs: immutable octets, known by a number. Small ones are a row's column, large ones a file; one column says which.
+
+Promises: a blob that `insert` names in a transaction is on the disk when that commits: `stage` has brought a file there
+before. Unfinished mail of the process keeps to one memory and one disk budget, whatever strangers send. A blob's hash
+verifies it; it is no key, so equal octets are stored once only where the caller knows that they are shared.
+Refuses: to change a blob, to use a file's name twice, and to remove one that anything refers to (that is `sweep`).
+"""
+
+import asyncio
+import hashlib
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from posthouse import limits
+from posthouse.store.blob_files import BlobFiles
+from posthouse.store.database import StoreUnavailable, Tx
+
+Buffer = bytes | memoryview | mmap.mmap
+
+IN_ROW: Final = 0
+IN_FILE: Final = 1
+
+INLINE_LIMIT: Final = 256 * limits.KB
+
+
+class SpoolFull(Exception):
+    """Unfinished mail has used up what this process may hold. Doors answer 452 4.3.1."""
+
+
+class BlobLost(Exception):
+    """The file of a blob is not there or is damaged: never normal, and nothing a peer can help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Octets ready to be named in a transaction: beside the row, or in a file that is on the disk already."""
+
+    size: int
+    sha256: bytes
+    octets: bytes | None
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """A stored blob: enough to load it outside the transaction that found it."""
+
+    id: int
+    size: int
+    sha256: bytes
+    octets: bytes | None
+    file: str | None
+
+
+class Budget:
+    """So many octets for all unfinished mail of the process. Used on the loop only."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, octets: int) -> None:
+        self.left = octets
+
+    def take(self, octets: int) -> bool:
+        """True where there was room, which is then taken."""
+        if octets > self.left:
+            return False
+        self.left -= octets
+        return True
+
+
+class Spool:
+    """A message that is still arriving: in memory, and beyond SPOOL_MEMORY (or where memory is short) in a file."""
+
+    __slots__ = ("_chunk", "_disk", "_files", "_gathered", "_hash", "_map", "_memory", "_path", "descriptor", "size")
+
+    def __init__(self, files: BlobFiles, memory: Budget, disk: Budget) -> None:
+        self._files = files
+        self._memory = memory
+        self._disk = disk
+        self._chunk = b""  # all of it, while it came in one piece
+        self._gathered: bytearray | None = None  # all of it, once it did not
+        self._hash = hashlib.sha256()
+        self._map: mmap.mmap | None = None
+        self._path: Path | None = None
+        self.descriptor = -1
+        self.size = 0
+
+    def write(self, octets: bytes | bytearray | memoryview) -> None:
+        """Take more of the message. Raises SpoolFull; what came before is then still to be discarded."""
+        count = len(octets)
+        if self.descriptor < 0:
+            if self.size + count <= limits.SPOOL_MEMORY and self._memory.take(count):
+                self._gather(octets)
+                self.size += count
+                return
+            self._spill()
+        self._append(octets)
+
+    def buffer(self) -> Buffer:
+        """The whole message: bytes while in memory, a map of the file where it spilled. Valid until `discard`."""
+        if self.descriptor >= 0:
+            if self._map is None or len(self._map) != self.size:
+                self._map = mmap.mmap(self.descriptor, self.size, prot=mmap.PROT_READ)
+            return self._map
+        if self._gathered is not None:
+            self._chunk, self._gathered = bytes(self._gathered), None
+        return self._chunk
+
+    def sha256(self) -> bytes:
+        """The hash of the whole message."""
+        if self.descriptor >= 0:
+            return self._hash.digest()
+        return hashlib.sha256(self.buffer()).digest()
+
+    def take_file(self) -> Path:
+        """The path of the unfinished file, which its taker is now responsible for. The spool stays readable."""
+        path, self._path = self._path, None
+        if path is None:
+            raise ValueError("this spool has no file, or it was taken")
+        return path
+
+    def discard(self) -> None:
+        """Give back memory, disk and budget. Safe to call twice. A map still in use elsewhere stays readable."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+            self._disk.left += self.size
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+                self._path = None
+        else:
+            self._memory.left += self.size
+        self._chunk, self._gathered, self._map = b"", None, None
+        self.size = 0
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _gather(self, octets: bytes | bytearray | memoryview) -> None:
+        if self._gathered is not None:
+            self._gathered += octets
+        elif self._chunk:
+            self._gathered = bytearray(self._chunk)
+            self._gathered += octets
+            self._chunk = b""
+        else:
+            self._chunk = bytes(octets)
+
+    def _spill(self) -> None:
+        """Move to a file."""
+        held = self.buffer()
+        if not self._disk.take(self.size):
+            raise SpoolFull
+        try:
+            self._path, descriptor = self._files.begin()
+        except OSError as error:
+            self._disk.left += self.size
+            raise SpoolFull from error
+        self._memory.left += self.size
+        self.descriptor = descriptor
+        self._chunk, self._gathered = b"", None
+        self._put(held)
+
+    def _append(self, octets: bytes | bytearray | memoryview) -> None:
+        if not self._disk.take(len(octets)):
+            raise SpoolFull
+        self.size += len(octets)
+        self._put(octets)
+
+    def _put(self, octets: Buffer | bytearray) -> None:
+        self._hash.update(octets)
+        try:
+            with memoryview(octets) as rest:
+                done = 0
+                while done < len(rest):
+                    done += os.write(self.descriptor, rest[done:])
+        except OSError as error:
+            raise SpoolFull from error
+
+
+class Blobs:
+    """Where octets are staged and loaded. `directory` is `blobs/` beside the database."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        memory_budget: int = limits.UNFINISHED_MEMORY,
+        disk_budget: int = limits.UNFINISHED_DISK,
+        inline_limit: int = INLINE_LIMIT,
+    ) -> None:
+        """Raises OSError where the directory cannot be made or written."""
+        self.files = BlobFiles(directory)
+        self._memory = Budget(memory_budget)
+        self._disk = Budget(disk_budget)
+        self._inline_limit = inline_limit
+
+    def spool(self) -> Spool:
+        """A place for a message that begins to arrive. Raises SpoolFull where nothing is left to begin with."""
+        if self._memory.left <= 0 and self._disk.left <= 0:
+            raise SpoolFull
+        return Spool(self.files, self._memory, self._disk)
+
+    async def stage(self, source: Spool | bytes) -> Staged:
+        """Make octets ready to be named in a transaction; a file is on the disk, name and all, when this returns.
+
+        Raises StoreUnavailable where the disk does not take them.
+        """
+        if isinstance(source, bytes):
+            size, digest = len(source), hashlib.sha256(source).digest()
+        else:
+            size, digest = source.size, source.sha256()
+        if size <= self._inline_limit:
+            return Staged(size, digest, bytes(source if isinstance(source, bytes) else source.buffer()), None)
+        try:
+            return Staged(size, digest, None, await asyncio.to_thread(self._keep, source))
+        except OSError as error:
+            raise StoreUnavailable(f"a message could not be written: {error}") from error
+
+    def abandon(self, staged: Staged) -> None:
+        """Remove what no transaction will name.
+
+        Only for what was never handed to `store.write`, or where that raised: a write whose caller was cancelled
+        commits all the same. What is not abandoned goes with the sweep of files without a row.
+        """
+        if staged.file is not None:
+            self.files.remove(staged.file)
+
+    def load(self, blob: BlobRef | Staged) -> Buffer:
+        """The octets. Not in a transaction: a file is mapped. Raises BlobLost."""
+        if blob.octets is not None:
+            return blob.octets
+        if blob.file is None:
+            raise BlobLost(f"{blob} lies nowhere")
+        try:
+            descriptor = self.files.open(blob.file)
+        except OSError as error:
+            raise BlobLost(f"file {blob.file} of a blob cannot be opened: {error}") from error
+        try:
+            if os.fstat(descriptor).st_size != blob.size:
+                raise BlobLost(f"file {blob.file} of a blob has lost octets")
+            return mmap.mmap(descriptor, blob.size, prot=mmap.PROT_READ)
+        finally:
+            os.close(descriptor)
+
+    def intact(self, blob: BlobRef) -> bool:
+        """True where the octets are those that were stored. Reads all of them."""
+        try:
+            return hashlib.sha256(self.load(blob)).digest() == blob.sha256
+        except BlobLost:
+            return False
+
+    def close(self) -> None:
+        """Remove what is unfinished."""
+        self.files.close()
+
+    def _keep(self, source: Spool | bytes) -> str:
+        if isinstance(source, Spool) and source.descriptor >= 0:
+            return self.files.keep(source.take_file(), source.descriptor)
+        path, descriptor = self.files.begin()
+        try:
+            with memoryview(source if isinstance(source, bytes) else source.buffer()) as rest:
+                done = 0
+                while done < len(rest):
+                    done += os.write(descriptor, rest[done:])
+            return self.files.keep(path, descriptor)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def insert(tx: Tx, staged: Staged) -> int:
+    """Name staged octets: the new blob's id. The caller refers to it in the same transaction."""
+    blob: int = tx.value(
+        "blob_insert",
+        place=IN_ROW if staged.file is None else IN_FILE,
+        size=staged.size,
+        sha256=staged.sha256,
+        octets=staged.octets,
+        file=staged.file,
+    )
+    return blob
+
+
+def find(tx: Tx, blob: int) -> BlobRef | None:
+    """The blob of this id, to be loaded outside the transaction."""
+    row = tx.one("blob_find", id=blob)
+    return BlobRef(*row) if row else None
+
+
+def find_many(tx: Tx, blobs: Sequence[int]) -> dict[int, BlobRef]:
+    """Those of these blobs that exist. Whoever asks bounds their number, and minds that small ones come with octets."""
+    return {blob: ref for blob in blobs if (ref := find(tx, blob))}
+
+
+def suspect(tx: Tx, blobs: Iterable[int], now: int) -> None:
+    """A reference to these went, in this transaction: the sweep is to look whether any is left."""
+    tx.many("blob_suspect_insert", [{"blob": blob, "since_at": now} for blob in blobs])

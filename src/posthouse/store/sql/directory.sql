@@ -1,0 +1,179 @@
+-- Domains, accounts, addresses, aliases, credentials.
+
+-- name: directory_version
+SELECT version FROM directory_state WHERE one = 1
+
+-- name: directory_changed
+UPDATE directory_state SET version = version + 1 WHERE one = 1
+
+-- domains --------------------------------------------------------------------------------------------------------------
+
+-- name: domain_find
+SELECT name, catch_all, created_at FROM domain WHERE name = :name
+
+-- name: domain_list
+SELECT name, catch_all, created_at FROM domain WHERE name > :after ORDER BY name LIMIT :limit
+
+-- name: domain_insert
+INSERT INTO domain (name, catch_all, created_at) VALUES (:name, :catch_all, :created_at)
+
+-- name: domain_delete
+DELETE FROM domain WHERE name = :name
+
+-- name: domain_address_count
+SELECT count(*) FROM address WHERE domain = :name
+
+-- name: domain_set_catch_all
+UPDATE domain SET catch_all = :catch_all WHERE name = :name
+
+-- name: domain_catch_alls
+SELECT name, catch_all FROM domain WHERE catch_all IS NOT NULL ORDER BY name
+
+-- Renaming: the addresses again under the new name, then what hangs on them, then the old ones away.
+-- name: domain_rename_addresses
+INSERT INTO address (key, domain, written, account)
+SELECT substr(key, 1, length(key) - length(:old)) || :new, :new,
+       substr(written, 1, length(written) - length(:old)) || :new, account
+FROM address WHERE domain = :old
+
+-- name: domain_rename_aliases
+UPDATE alias_target SET alias = substr(alias, 1, length(alias) - length(:old)) || :new
+WHERE alias IN (SELECT key FROM address WHERE domain = :old)
+
+-- name: domain_rename_accounts
+UPDATE account SET name = substr(name, 1, length(name) - length(:old)) || :new
+WHERE name IN (SELECT key FROM address WHERE domain = :old)
+
+-- name: domain_rename_delete_addresses
+DELETE FROM address WHERE domain = :old
+
+-- name: domain_rename_targets
+UPDATE alias_target
+SET target_key = substr(target_key, 1, length(target_key) - length(:old)) || :new,
+    target = substr(target, 1, length(target) - length(:old)) || :new
+WHERE substr(target_key, -length(:old) - 1) = '@' || :old
+  AND NOT EXISTS (SELECT 1 FROM alias_target AS other WHERE other.alias = alias_target.alias
+                  AND other.target_key = substr(alias_target.target_key, 1, length(alias_target.target_key) - length(:old)) || :new)
+
+-- name: domain_rename_doubled_targets
+DELETE FROM alias_target WHERE substr(target_key, -length(:old) - 1) = '@' || :old
+
+-- accounts -------------------------------------------------------------------------------------------------------------
+
+-- name: account_insert
+INSERT INTO account (name, full_name, quota_octets, quota_emails, enabled, created_at)
+VALUES (:name, :full_name, :quota_octets, :quota_emails, 1, :created_at) RETURNING id
+
+-- name: account_state_insert
+INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, next_thread, used_octets, used_emails,
+                           tombstone_floor, mailbox_modseq, email_modseq, thread_modseq)
+VALUES (:account, :epoch, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0)
+
+-- name: account_find
+SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at
+FROM account WHERE id = :account AND removed_at IS NULL
+
+-- name: account_by_address
+SELECT c.id, c.name, c.full_name, c.quota_octets, c.quota_emails, c.enabled, c.created_at
+FROM address AS a JOIN account AS c ON c.id = a.account WHERE a.key = :key
+
+-- name: account_list
+SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at
+FROM account WHERE removed_at IS NULL AND name > :after ORDER BY name LIMIT :limit
+
+-- name: account_count
+SELECT count(*) FROM account WHERE removed_at IS NULL
+
+-- name: account_usage
+SELECT s.used_octets, s.used_emails, c.quota_octets, c.quota_emails
+FROM account_state AS s JOIN account AS c ON c.id = s.account WHERE s.account = :account
+
+-- name: account_set_name
+UPDATE account SET name = :name WHERE id = :account
+
+-- name: account_set_full_name
+UPDATE account SET full_name = :full_name WHERE id = :account
+
+-- name: account_set_quota
+UPDATE account SET quota_octets = :quota_octets, quota_emails = :quota_emails WHERE id = :account
+
+-- name: account_set_enabled
+UPDATE account SET enabled = :enabled WHERE id = :account
+
+-- name: account_remove
+UPDATE account SET name = :name, full_name = '', enabled = 0, removed_at = :now WHERE id = :account
+
+-- name: account_removed
+SELECT id FROM account WHERE removed_at IS NOT NULL ORDER BY id LIMIT :limit
+
+-- name: account_delete
+DELETE FROM account WHERE id = :account AND removed_at IS NOT NULL
+
+-- Who takes a postmaster's mail where nothing better is known (RFC 5321 section 4.5.1).
+-- name: account_first_of_domain
+SELECT c.id, c.enabled, c.quota_octets IS NOT NULL OR c.quota_emails IS NOT NULL
+FROM address AS a JOIN account AS c ON c.id = a.account
+WHERE a.domain = :domain AND a.account IS NOT NULL AND c.enabled = 1 ORDER BY a.account LIMIT 1
+
+-- name: account_first
+SELECT id, enabled, quota_octets IS NOT NULL OR quota_emails IS NOT NULL
+FROM account WHERE enabled = 1 AND removed_at IS NULL ORDER BY id LIMIT 1
+
+-- addresses ------------------------------------------------------------------------------------------------------------
+
+-- One row of an account, or a row a target of an alias.
+-- name: address_look
+SELECT a.account, c.enabled, c.quota_octets IS NOT NULL OR c.quota_emails IS NOT NULL, t.target
+FROM address AS a
+LEFT JOIN account AS c ON c.id = a.account
+LEFT JOIN alias_target AS t ON t.alias = a.key
+WHERE a.key = :key ORDER BY t.target_key LIMIT :limit
+
+-- name: address_find
+SELECT key, written, account FROM address WHERE key = :key
+
+-- name: address_insert
+INSERT INTO address (key, domain, written, account) VALUES (:key, :domain, :written, :account)
+
+-- name: address_delete
+DELETE FROM address WHERE key = :key
+
+-- name: address_delete_of_account
+DELETE FROM address WHERE account = :account
+
+-- name: address_of_account
+SELECT key, written FROM address WHERE account = :account ORDER BY key LIMIT :limit
+
+-- name: alias_list
+SELECT key, written FROM address WHERE account IS NULL AND key > :after ORDER BY key LIMIT :limit
+
+-- name: alias_targets
+SELECT target FROM alias_target WHERE alias = :alias ORDER BY target_key LIMIT :limit
+
+-- name: alias_target_insert
+INSERT INTO alias_target (alias, target_key, target) VALUES (:alias, :target_key, :target)
+
+-- name: alias_target_delete_all
+DELETE FROM alias_target WHERE alias = :alias
+
+-- name: alias_pointing_to
+SELECT alias FROM alias_target WHERE target_key = :target_key ORDER BY alias LIMIT :limit
+
+-- credentials ----------------------------------------------------------------------------------------------------------
+
+-- name: credential_list
+SELECT id, label, iterations, salt, stored_key, server_key, created_at
+FROM credential WHERE account = :account ORDER BY id LIMIT :limit
+
+-- name: credential_next
+SELECT coalesce(max(id), 0) + 1 FROM credential WHERE account = :account
+
+-- name: credential_insert
+INSERT INTO credential (account, id, label, iterations, salt, stored_key, server_key, created_at)
+VALUES (:account, :id, :label, :iterations, :salt, :stored_key, :server_key, :created_at)
+
+-- name: credential_delete
+DELETE FROM credential WHERE account = :account AND label = :label
+
+-- name: credential_delete_all
+DELETE FROM credential WHERE account = :account

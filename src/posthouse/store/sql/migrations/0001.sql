@@ -1,0 +1,344 @@
+-- The first schema. Additive from here on: a later number adds, and never changes what an older program reads.
+-- Columns named *_at are UTC milliseconds. Keys of an account's tables begin with the account, so that they can be sharded by it.
+-- Where PostgreSQL must say a thing otherwise, that is written when the engine comes; the columns are the same.
+
+-- the store's own -----------------------------------------------------------------------------------------------------
+
+-- key 'secret': 32 octets made at creation, for keyed hashes.
+CREATE TABLE meta (
+  key    TEXT PRIMARY KEY,
+  value  BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- directory ------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE domain (
+  name        TEXT PRIMARY KEY,         -- lower-case A-labels
+  catch_all   TEXT,                     -- address that takes mail for unknown local parts, or NULL
+  created_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE account (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  name          TEXT NOT NULL UNIQUE,   -- login name: the first address' key
+  full_name     TEXT NOT NULL DEFAULT '',
+  quota_octets  INTEGER,                -- NULL: no limit
+  quota_emails  INTEGER,
+  enabled       INTEGER NOT NULL DEFAULT 1,
+  created_at    INTEGER NOT NULL,
+  removed_at    INTEGER                 -- removed: nameless, its mail is swept in batches, then the row goes
+) STRICT;
+
+-- Every address that is served: it belongs to an account (and is then an identity it may send as), or is an alias.
+CREATE TABLE address (
+  key      TEXT PRIMARY KEY,            -- Address.key
+  domain   TEXT NOT NULL REFERENCES domain(name),
+  written  TEXT NOT NULL,               -- as it was given
+  account  INTEGER REFERENCES account(id) ON DELETE CASCADE   -- NULL: an alias
+) STRICT, WITHOUT ROWID;
+CREATE INDEX address_account ON address(account) WHERE account IS NOT NULL;
+CREATE INDEX address_domain ON address(domain, account);
+
+CREATE TABLE alias_target (
+  alias       TEXT NOT NULL REFERENCES address(key) ON DELETE CASCADE,
+  target_key  TEXT NOT NULL,            -- Address.key
+  target      TEXT NOT NULL,            -- an address, ours or another's, as it was given
+  PRIMARY KEY (alias, target_key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alias_target_key ON alias_target(target_key);
+
+-- One row: grows with every change of the directory, so that an answer kept in memory can be checked in the accepting commit.
+CREATE TABLE directory_state (
+  one      INTEGER PRIMARY KEY CHECK (one = 1),
+  version  INTEGER NOT NULL
+) STRICT;
+INSERT INTO directory_state (one, version) VALUES (1, 1);
+
+-- A login's secret: a SCRAM-SHA-256 verifier (RFC 5803), from which PLAIN is checked too.
+CREATE TABLE credential (
+  account     INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  id          INTEGER NOT NULL,
+  label       TEXT NOT NULL,
+  iterations  INTEGER NOT NULL,
+  salt        BLOB NOT NULL,
+  stored_key  BLOB NOT NULL,
+  server_key  BLOB NOT NULL,
+  created_at  INTEGER NOT NULL,
+  PRIMARY KEY (account, id)
+) STRICT, WITHOUT ROWID;
+
+-- blobs and messages ---------------------------------------------------------------------------------------------------
+
+-- place 0: octets beside this row; place 1: a file under blobs/. Immutable.
+CREATE TABLE blob (
+  id      INTEGER PRIMARY KEY AUTOINCREMENT,
+  place   INTEGER NOT NULL,
+  size    INTEGER NOT NULL,
+  sha256  BLOB NOT NULL,
+  octets  BLOB,                         -- place 0
+  file    TEXT                          -- place 1: name below blobs/, never used twice
+) STRICT;
+
+CREATE INDEX blob_file ON blob(file) WHERE file IS NOT NULL;
+
+-- Files whose blob is gone; the sweep removes them a day later.
+CREATE TABLE blob_gone (
+  file     TEXT PRIMARY KEY,
+  gone_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Blobs whose reference went: the sweep looks at them again, and then removes them.
+CREATE TABLE blob_suspect (
+  blob        INTEGER PRIMARY KEY,
+  since_at    INTEGER NOT NULL
+) STRICT;
+
+-- What all who received a message share. Immutable.
+CREATE TABLE message (
+  id              INTEGER PRIMARY KEY AUTOINCREMENT,
+  blob            INTEGER NOT NULL,
+  size            INTEGER NOT NULL,     -- octets of the blob
+  sent_at         INTEGER,              -- Date field
+  has_attachment  INTEGER NOT NULL,
+  preview         TEXT NOT NULL,
+  summary         BLOB NOT NULL,        -- IMAP ENVELOPE as sent in a FETCH, parentheses included
+  structure       BLOB NOT NULL,        -- IMAP BODYSTRUCTURE, likewise
+  parts           BLOB NOT NULL         -- MIME tree with octet offsets into the blob (message/mime.py packs it)
+) STRICT;
+CREATE INDEX message_blob ON message(blob);
+
+-- Search text, extracted and case-folded once; head is subject and addresses.
+CREATE TABLE message_text (
+  message  INTEGER PRIMARY KEY,
+  head     TEXT NOT NULL,
+  body     TEXT NOT NULL
+) STRICT;
+
+-- accounts' mail -------------------------------------------------------------------------------------------------------
+
+-- The account's one row of counters: whoever writes in an account locks it first.
+CREATE TABLE account_state (
+  account           INTEGER PRIMARY KEY REFERENCES account(id) ON DELETE CASCADE,
+  epoch             INTEGER NOT NULL,   -- changes when a backup is restored
+  modseq            INTEGER NOT NULL,
+  next_email        INTEGER NOT NULL,
+  next_mailbox      INTEGER NOT NULL,
+  next_thread       INTEGER NOT NULL,
+  used_octets       INTEGER NOT NULL,
+  used_emails       INTEGER NOT NULL,
+  tombstone_floor   INTEGER NOT NULL,   -- changes up to this modseq are not known any more
+  mailbox_modseq    INTEGER NOT NULL,   -- highest modseq of each JMAP type
+  email_modseq      INTEGER NOT NULL,
+  thread_modseq     INTEGER NOT NULL,
+  last_uidvalidity  INTEGER NOT NULL DEFAULT 0,   -- of any mailbox there ever was
+  search_mark       INTEGER NOT NULL DEFAULT 0    -- emails up to this id are in email_words
+) STRICT;
+CREATE INDEX account_state_unindexed ON account_state(account) WHERE search_mark < next_email - 1;
+
+CREATE TABLE mailbox (
+  account         INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  id              INTEGER NOT NULL,
+  parent          INTEGER,              -- NULL: top level
+  name            TEXT NOT NULL,        -- one level, NFC
+  role            TEXT,                 -- inbox sent drafts junk trash archive
+  subscribed      INTEGER NOT NULL,
+  sort_order      INTEGER NOT NULL,
+  uidvalidity     INTEGER NOT NULL,
+  uidnext         INTEGER NOT NULL,
+  highest_modseq  INTEGER NOT NULL,     -- of its placements and their expunging (RFC 7162)
+  -- IMAP's totals: every placement
+  messages        INTEGER NOT NULL DEFAULT 0,
+  unseen          INTEGER NOT NULL DEFAULT 0,
+  octets          INTEGER NOT NULL DEFAULT 0,
+  deleted         INTEGER NOT NULL DEFAULT 0,
+  -- JMAP's: emails with a placement here that is not \Deleted; unread leaves drafts out
+  emails          INTEGER NOT NULL DEFAULT 0,
+  unread          INTEGER NOT NULL DEFAULT 0,
+  threads         INTEGER NOT NULL DEFAULT 0,
+  unread_threads  INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (account, id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX mailbox_name ON mailbox(account, coalesce(parent, 0), name);
+CREATE UNIQUE INDEX mailbox_role ON mailbox(account, role) WHERE role IS NOT NULL;
+
+CREATE TABLE email (
+  account         INTEGER NOT NULL,
+  id              INTEGER NOT NULL,
+  message         INTEGER NOT NULL,
+  thread          INTEGER NOT NULL,
+  received_at     INTEGER NOT NULL,
+  size            INTEGER NOT NULL,     -- prologue + blob
+  keywords        INTEGER NOT NULL,     -- bits: terms/keywords.py, and the account's own
+  prologue        BLOB NOT NULL,
+  PRIMARY KEY (account, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX email_thread ON email(account, thread);
+CREATE INDEX email_message ON email(message);
+
+CREATE TABLE placement (
+  account         INTEGER NOT NULL,
+  mailbox         INTEGER NOT NULL,
+  uid             INTEGER NOT NULL,
+  email           INTEGER NOT NULL,
+  deleted         INTEGER NOT NULL,
+  modseq          INTEGER NOT NULL,     -- of the placement or of its email's keywords, whichever changed last
+  PRIMARY KEY (account, mailbox, uid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX placement_email ON placement(account, email);
+
+-- The names of an account's own keyword bits (16 and up).
+CREATE TABLE keyword (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  bit      INTEGER NOT NULL,
+  name     TEXT NOT NULL,               -- lower case
+  PRIMARY KEY (account, bit)
+) STRICT, WITHOUT ROWID;
+
+-- Message-ids seen in an account, of its emails and of what they refer to, each with the subject it was seen under, as one
+-- keyed hash; the thread they belong to.
+CREATE TABLE thread_link (
+  account  INTEGER NOT NULL,
+  hash     INTEGER NOT NULL,
+  thread   INTEGER NOT NULL,
+  PRIMARY KEY (account, hash)
+) STRICT, WITHOUT ROWID;
+
+-- Emails and unread emails of a thread in a mailbox, as JMAP counts them, so that thread totals are counters.
+CREATE TABLE mailbox_thread (
+  account  INTEGER NOT NULL,
+  mailbox  INTEGER NOT NULL,
+  thread   INTEGER NOT NULL,
+  emails   INTEGER NOT NULL,
+  unread   INTEGER NOT NULL,
+  PRIMARY KEY (account, mailbox, thread)
+) STRICT, WITHOUT ROWID;
+
+-- The feed of changes: what one write made, changed and took away. Numbers are ranges: '4:9,12'. The row of mailbox m
+-- (0: none) holds uids of m; what the account as a whole saw stands in the first row of a modseq.
+CREATE TABLE change (
+  account             INTEGER NOT NULL,
+  modseq              INTEGER NOT NULL,
+  mailbox             INTEGER NOT NULL,
+  at                  INTEGER NOT NULL,
+  uids_changed        TEXT NOT NULL,    -- made or changed
+  uids_gone           TEXT NOT NULL,
+  emails_created      TEXT NOT NULL,
+  emails_updated      TEXT NOT NULL,
+  emails_destroyed    TEXT NOT NULL,
+  threads_created     TEXT NOT NULL,
+  threads_updated     TEXT NOT NULL,
+  threads_destroyed   TEXT NOT NULL,
+  mailboxes_created   TEXT NOT NULL,
+  mailboxes_updated   TEXT NOT NULL,
+  mailboxes_counted   TEXT NOT NULL,    -- nothing but totals changed
+  mailboxes_destroyed TEXT NOT NULL,
+  PRIMARY KEY (account, modseq, mailbox)
+) STRICT, WITHOUT ROWID;
+
+-- Emails that left their last mailbox: readable by sessions that have not heard, restorable until retention ends.
+CREATE TABLE expunged (
+  account      INTEGER NOT NULL,
+  email        INTEGER NOT NULL,
+  mailbox      INTEGER NOT NULL,        -- where it was last
+  gone_at      INTEGER NOT NULL,
+  message      INTEGER NOT NULL,
+  thread       INTEGER NOT NULL,
+  received_at  INTEGER NOT NULL,
+  size         INTEGER NOT NULL,
+  keywords     INTEGER NOT NULL,
+  prologue     BLOB NOT NULL,
+  PRIMARY KEY (account, email)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX expunged_message ON expunged(message);
+CREATE INDEX expunged_gone ON expunged(gone_at);
+
+-- Search: rowid is account << 32 | email; text goes in and is not kept.
+CREATE VIRTUAL TABLE email_words USING fts5(text, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");
+
+-- queue ----------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE queued_message (
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  journey      INTEGER NOT NULL,
+  blob         INTEGER NOT NULL,
+  size         INTEGER NOT NULL,
+  sender       TEXT,                    -- reverse-path; NULL: <>
+  account      INTEGER,                 -- whose submission it is; NULL: taken from a stranger, or our own bounce
+  body         TEXT NOT NULL,           -- 7BIT 8BITMIME BINARYMIME
+  smtputf8     INTEGER NOT NULL,
+  envid        TEXT,
+  ret          TEXT,
+  queued_at    INTEGER NOT NULL,
+  expires_at   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX queued_message_blob ON queued_message(blob);
+CREATE INDEX queued_message_expiry ON queued_message(expires_at);
+
+-- A lane is the queue of one destination and sender: backoff and due time belong to it.
+CREATE TABLE lane (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  destination   TEXT NOT NULL,          -- domain:example.org, or local: for delivery
+  sender        TEXT NOT NULL,          -- whose mail: account:7, domain of the sender, or '' for bounces
+  site          TEXT,                   -- MX site once routed
+  due_at        INTEGER NOT NULL,       -- not before; moved by backoff
+  failures      INTEGER NOT NULL,       -- attempts in a row that the destination as a whole failed
+  held          INTEGER NOT NULL DEFAULT 0,
+  lease_token   INTEGER NOT NULL DEFAULT 0,   -- fencing: grows with each lease
+  lease_until   INTEGER NOT NULL DEFAULT 0,   -- 0: nobody works on it
+  last_reply    TEXT,
+  last_remote   TEXT,                   -- who said it; NULL: we did
+  UNIQUE (destination, sender)
+) STRICT;
+CREATE INDEX lane_due ON lane(due_at) WHERE held = 0;
+CREATE INDEX lane_sender ON lane(sender, due_at) WHERE held = 0;
+CREATE INDEX lane_leased ON lane(lease_until) WHERE lease_until > 0;
+CREATE INDEX lane_held ON lane(destination) WHERE held = 1;
+
+CREATE TABLE queued_recipient (
+  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  lane        INTEGER NOT NULL,
+  message     INTEGER NOT NULL REFERENCES queued_message(id),
+  address     TEXT NOT NULL,
+  original    TEXT NOT NULL,            -- the address as it came in, before aliases
+  notify      TEXT,                     -- RFC 3461, comma-separated; NULL: nothing said
+  orcpt       TEXT,
+  prologue    BLOB NOT NULL,
+  due_at      INTEGER NOT NULL,         -- its own wish to wait (greylisting, mailbox full)
+  attempts    INTEGER NOT NULL,
+  held        INTEGER NOT NULL DEFAULT 0,
+  delayed_at  INTEGER,                  -- when a delay was reported
+  past_dot    INTEGER NOT NULL DEFAULT 0,   -- the attempt under way has sent its final dot: a lost lease is a possible duplicate
+  last_reply  TEXT,
+  last_remote TEXT
+) STRICT;
+-- What a claim walks along: within its lane, oldest first, never past rows that wait or are held.
+CREATE INDEX queued_recipient_lane ON queued_recipient(lane, held, due_at, id);
+CREATE INDEX queued_recipient_message ON queued_recipient(message);
+CREATE INDEX queued_recipient_dot ON queued_recipient(lane) WHERE past_dot = 1;
+
+-- journey --------------------------------------------------------------------------------------------------------------
+
+-- id is made by the process that meets the message: milliseconds << 21 | random, so it grows with time.
+CREATE TABLE journey (
+  id          INTEGER PRIMARY KEY,
+  message_id  TEXT,
+  sender      TEXT,
+  recipients  TEXT NOT NULL,            -- space-separated, the first few
+  subject     TEXT
+) STRICT;
+
+-- Steps, packed (MessagePack), one row a commit.
+CREATE TABLE journey_steps (
+  journey  INTEGER NOT NULL,
+  at       INTEGER NOT NULL,
+  nonce    INTEGER NOT NULL,            -- tells two rows of one millisecond apart
+  steps    BLOB NOT NULL,
+  PRIMARY KEY (journey, at, nonce)
+) STRICT, WITHOUT ROWID;
+
+-- By what a journey is found: keyed hashes of Message-ID and addresses.
+CREATE TABLE journey_key (
+  hash     INTEGER NOT NULL,
+  journey  INTEGER NOT NULL,
+  PRIMARY KEY (hash, journey)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,130 @@
+"""The message between DATA and its final dot (RFC 5321 §4.5.2), whole buffers at a time.
+
+Promises: only CRLF "." CRLF ends a message, for any split of the octets; what comes out is the message as its writer
+had it; a bare CR or LF, or a line past the limit, is found in every message. No Python runs per line.
+Refuses: to hand out octets of a message once a flaw has been found in it, and to send a message that has one.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from posthouse import limits
+from posthouse.wire.lines import BareLineEnding, clean
+
+Buffer = bytes | memoryview | mmap.mmap
+Flaw = Literal["bare", "long"]
+
+_END: Final = b"\r\n.\r\n"
+# A buffer that ends like this may go on to be the end of the message, or holds a dot that may have to go.
+_BEGUN: Final = tuple(_END[:length] for length in (4, 3, 2, 1))
+_ANY_ENDING: Final = re.compile(rb"\r\n|\r|\n")
+_CHUNK: Final = 64 * limits.KB
+
+
+class Unstuffer:
+    """Takes dots away and finds the end. `flaw` says what is wrong with the message so far; `size` counts what came out.
+
+    With `normalise`, bare CRs and LFs come out as CRLF and are no flaw; they end the message no more than without it.
+    """
+
+    __slots__ = ("_held", "_normalise", "_run", "_virtual", "flaw", "normalised", "size")
+
+    def __init__(self, *, normalise: bool = False) -> None:
+        # The CRLF that ended the DATA command begins the first line (RFC 5321 §4.1.1.4): ".\r\n" at once is an empty message.
+        self._held = b"\r\n"
+        self._virtual = 2
+        self._run = 0
+        self._normalise = normalise
+        self.flaw: Flaw | None = None
+        self.normalised = False
+        self.size = 0
+
+    def receive(self, octets: bytes) -> tuple[bytes, bytes | None]:
+        """What `octets` add to the message; and None, or, once the message has ended, the octets behind its end."""
+        buffer = self._held + octets
+        end = buffer.find(_END)
+        if end >= 0:
+            return self._message(buffer[: end + 2]), buffer[end + 5 :]
+        self._held = next((begun for begun in _BEGUN if buffer.endswith(begun)), b"")
+        return self._message(buffer[: len(buffer) - len(self._held)]), None
+
+    def _message(self, raw: bytes) -> bytes:
+        """`raw` never begins or ends inside a CRLF or between it and a dot."""
+        if not raw or self.flaw is not None:
+            return b""
+        self._measure(raw)
+        # RFC 5321 §4.5.2: a leading dot is deleted. The end has been cut off, so each one here has something behind it.
+        message = raw.replace(b"\r\n.", b"\r\n")
+        if self._virtual:
+            message = message[2:]
+            self._virtual = 0
+        if not clean(raw):
+            if not self._normalise:
+                self.flaw = "bare"
+            self.normalised = self._normalise
+            message = _ANY_ENDING.sub(b"\r\n", message)
+        if self.flaw is not None:
+            return b""
+        self.size += len(message)
+        return message
+
+    def _measure(self, raw: bytes) -> None:
+        """Find a line longer than limits.TEXT_LINE, in jumps of that length."""
+        start = -self._run
+        while len(raw) - start > limits.TEXT_LINE:
+            ending = raw.rfind(b"\n", max(start, 0), start + limits.TEXT_LINE)
+            if ending < 0:
+                self.flaw = "long"
+                return
+            start = ending + 1
+        self._run = len(raw) - max(raw.rfind(b"\n") + 1, start)
+
+
+class Stuffer:
+    """Doubles leading dots and writes the end. Raises BareLineEnding instead of sending a bare CR or LF."""
+
+    __slots__ = ("_held", "_tail")
+
+    def __init__(self) -> None:
+        self._tail = b"\r\n"
+        self._held = b""
+
+    def send(self, octets: bytes) -> bytes:
+        """The octets to send for the next piece of the message; a CR at its end waits for the piece after it."""
+        if self._held or octets.endswith(b"\r"):
+            octets = self._held + octets
+            self._held = b"\r" if octets.endswith(b"\r") else b""
+            octets = octets[: len(octets) - len(self._held)]
+        if not octets:
+            return b""
+        if not clean(octets):
+            raise BareLineEnding("LF" if octets.count(b"\n") > octets.count(b"\r\n") else "CR")
+        joined = self._tail + octets
+        stuffed = joined.replace(b"\r\n.", b"\r\n..")[len(self._tail) :]
+        self._tail = joined[-2:]
+        return stuffed
+
+    def end(self) -> bytes:
+        """The end of the message, with the CRLF that its last line may lack (RFC 5321 §4.1.1.4)."""
+        if self._held:
+            raise BareLineEnding("CR")
+        return b".\r\n" if self._tail == b"\r\n" else _END
+
+
+def pieces(buffer: Buffer) -> Iterator[bytes]:
+    """`buffer` in pieces of at most 64 KB, none of which ends inside a CRLF unless the buffer does."""
+    with memoryview(buffer) as view:
+        start, size = 0, len(view)
+        while start < size:
+            piece = bytes(view[start : start + _CHUNK])
+            if piece[-1] == 13 and len(piece) > 1 and start + len(piece) < size:
+                piece = piece[:-1]
+            yield piece
+            start += len(piece)
+
+
+def sendable(buffer: Buffer) -> bool:
+    """True where `buffer` holds no bare CR or LF, so that Stuffer will take it."""
+    return all(clean(piece) for piece in pieces(buffer))
