@@ -1,95 +1,139 @@
-"""posthouse as a benchmark sees it: started by its own command, with accounts imported, asked through its doors."""
+"""posthouse as tests and benchmarks see it from outside: configured by a file, run by its own command, asked at its doors."""
 
 import contextlib
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import apsw
-from posthouse.directory.credentials import precomputed
 
 from bench.peers.waiting import free_port, wait_for_port
+from posthouse.directory.credentials import precomputed
+
+SOURCE = Path(__file__).parent.parent / "src"
+PASSWORD = "secret of nobody"
+
+# Every protocol in clear text, for measuring: TLS would be measured instead.
+CLEAR: Mapping[str, str] = dict.fromkeys(("smtp", "lmtp", "submission", "imap", "pop3"), "none")
+# As a real installation has it, certificates from the installation's own CA.
+ENCRYPTED: Mapping[str, str] = {
+    "smtp": "starttls",
+    "submission": "starttls",
+    "submissions": "implicit",
+    "imap": "starttls",
+    "imaps": "implicit",
+    "pop3": "starttls",
+    "pop3s": "implicit",
+}
 
 
 class PosthouseServer:
-    """A posthouse for `domain` with an account (password "secret") for each of `users`, in a directory of its own."""
+    """A posthouse for `domain` with an account for each of `users` (password PASSWORD), in a directory of its own.
 
-    def __init__(self, *, domain: str, users: list[str], address: str = "127.0.0.1", settings: str = "") -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="posthouse-bench-", dir="/var/tmp"))
+    `ports` tells the port of each protocol. `settings` is TOML that stands before the listeners.
+    """
+
+    def __init__(
+        self,
+        *,
+        domain: str,
+        users: Sequence[str],
+        listeners: Mapping[str, str] = CLEAR,
+        address: str = "127.0.0.1",
+        settings: str = "",
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="posthouse-", dir="/var/tmp"))
         self.domain, self.address = domain, address
-        self.smtp, self.lmtp, self.submission = free_port(address), free_port(address), free_port(address)
-        self.imap, self.pop3 = free_port(address), free_port(address)
+        self.ports = {protocol: (ports or {}).get(protocol) or free_port(address) for protocol in listeners}
         self.log = self.directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self.configuration = self.directory / "posthouse.toml"
-        self.configuration.write_text(self._toml(settings))
+        self.configuration.write_text(self._toml(listeners, settings))
         self.command("domain", "add", domain)
-        accounts = "".join(
-            json.dumps({"address": f"{user}@{domain}", "scram": precomputed("secret")}) + "\n" for user in users
-        )
-        (self.directory / "accounts.jsonl").write_text(accounts)
-        self.command("account", "import", str(self.directory / "accounts.jsonl"))
+        self._import(users)
 
-    def _toml(self, settings: str) -> str:
-        listeners = {
-            "smtp": self.smtp,
-            "lmtp": self.lmtp,
-            "submission": self.submission,
-            "imap": self.imap,
-            "pop3": self.pop3,
-        }
+    def _toml(self, listeners: Mapping[str, str], settings: str) -> str:
         return f'hostname = "mail.{self.domain}"\ndata = "{self.directory}/data"\n{settings}\n' + "".join(
-            f'[[listener]]\nprotocol = "{protocol}"\naddress = "{self.address}:{port}"\ntls = "none"\n'
-            + ("clear_text_login = true\n" if protocol not in ("smtp", "lmtp") else "")
-            for protocol, port in listeners.items()
+            f'[[listener]]\nprotocol = "{protocol}"\naddress = "{self.address}:{self.ports[protocol]}"\ntls = "{tls}"\n'
+            + ("clear_text_login = true\n" if tls == "none" and protocol not in ("smtp", "lmtp") else "")
+            for protocol, tls in listeners.items()
         )
 
-    def command(self, *argv: str) -> str:
-        """Run `posthouse …` on this installation; its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "posthouse", "--config", str(self.configuration), *argv],
-            capture_output=True,
-            text=True,
-            check=False,
+    def _import(self, users: Sequence[str]) -> None:
+        scram = precomputed(PASSWORD)
+        accounts = self.directory / "accounts.jsonl"
+        accounts.write_text(
+            "".join(json.dumps({"address": f"{user}@{self.domain}", "scram": scram}) + "\n" for user in users)
         )
-        if done.returncode:
+        self.command("account", "import", str(accounts))
+
+    @property
+    def certificates(self) -> Path:
+        """The installation's CA certificate, which clients are told to trust."""
+        return self.directory / "data" / "tls" / "ca.pem"
+
+    def _argv(self, *argv: str) -> list[str]:
+        return [sys.executable, "-m", "posthouse", "--config", str(self.configuration), *argv]
+
+    def command(self, *argv: str, check: bool = True) -> str:
+        """Run `posthouse …` on this installation; its output. RuntimeError with it where the command fails."""
+        done = subprocess.run(self._argv(*argv), capture_output=True, text=True, check=False, env=_environment())
+        if check and done.returncode:
             raise RuntimeError(f"posthouse {' '.join(argv)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def start(self) -> None:
-        """Start `posthouse serve` and wait until it listens."""
+        """Start `posthouse serve` and wait until every port answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "posthouse", "--config", str(self.configuration), "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                self._argv("serve"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
             )
-        wait_for_port(self.address, self.smtp, self._process)
+        for port in self.ports.values():
+            wait_for_port(self.address, port, self._process)
 
     @property
-    def pid(self) -> int:
-        """The process of the server."""
+    def process(self) -> subprocess.Popen[bytes]:
+        """The running server."""
         assert self._process is not None, "not started"
-        return self._process.pid
+        return self._process
+
+    def kill(self) -> None:
+        """SIGKILL, as loss of power would: nothing is finished."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def terminate(self, seconds: float = 30) -> int:
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=seconds)
+
+    def database(self) -> "contextlib.closing[apsw.Connection]":
+        """The store, read from outside."""
+        path = self.directory / "data" / "posthouse.db"
+        database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        database.set_busy_timeout(5000)
+        return contextlib.closing(database)
 
     def delivered(self) -> int:
         """Emails that are filed and indexed: what the workers behind the commit still owe is not counted."""
-        with contextlib.closing(self._database()) as database:
+        with self.database() as database:
             (emails,) = next(database.execute("SELECT count(*) FROM email"))
             (pending,) = next(database.execute("SELECT count(*) FROM search_pending"))
         return int(emails) - int(pending)
 
-    def _database(self) -> apsw.Connection:
-        database = apsw.Connection(str(self.directory / "data" / "posthouse.db"), flags=apsw.SQLITE_OPEN_READONLY)
-        database.set_busy_timeout(5000)
-        return database
-
     def stop(self) -> None:
-        """End it by SIGTERM and remove its directory."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(timeout=30)
-        subprocess.run(["rm", "-rf", str(self.directory)], check=True)
+        """End it and remove its directory."""
+        if self._process is not None and self._process.poll() is None:
+            self.terminate()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(SOURCE)}

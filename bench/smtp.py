@@ -19,7 +19,7 @@ from bench.peers.dovecot import Dovecot
 from bench.peers.postfix import PACKAGES, Postfix
 from bench.peers.private_root import PrivateRoot
 from bench.peers.waiting import free_port, wait_until
-from bench.posthouse_server import PosthouseServer
+from bench.posthouse_server import PASSWORD, PosthouseServer
 from bench.report import Report, Row, median
 
 DOMAIN = "bench.test"
@@ -68,19 +68,19 @@ class PosthouseTarget:
     def __init__(self) -> None:
         self._server = PosthouseServer(domain=DOMAIN, users=USERS, settings=_GENEROUS)
         self._server.start()
-        self.port = self._server.smtp
+        self.port = self._server.ports["smtp"]
 
     def delivered(self) -> int:
         return self._server.delivered()
 
     def cpu(self) -> float:
-        return cpu.seconds([self._server.pid])
+        return cpu.seconds([self._server.process.pid])
 
     def sample(self, count: int) -> list[bytes]:
         found: list[bytes] = []
         for _ in range(count):
-            with imaplib.IMAP4(ADDRESS, self._server.imap, timeout=30) as client:
-                client.login(f"{random.choice(USERS)}@{DOMAIN}", "secret")
+            with imaplib.IMAP4(ADDRESS, self._server.ports["imap"], timeout=30) as client:
+                client.login(f"{random.choice(USERS)}@{DOMAIN}", PASSWORD)
                 number = int(client.select("INBOX", readonly=True)[1][0] or b"0")
                 part = client.fetch(str(random.randint(1, number)), "(BODY.PEEK[])")[1][0]
                 assert isinstance(part, tuple), part

@@ -20,8 +20,19 @@ RECEIVED_FIELDS: Final = 100
 
 HEADER_SIZE: Final = 256 * KB
 HEADER_FIELDS: Final = 2000
+# Addresses read from one field: mail to a whole company written into To has thousands.
+HEADER_ADDRESSES: Final = 4000
+# Ids kept of References: a thread is found by the nearest ones and the first.
+REFERENCES: Final = 100
 MIME_DEPTH: Final = 50
 MIME_PARTS: Final = 2000
+# How often a message's octets may be gone through while its parts are looked for (nesting goes through them again, and each
+# line that looks like a delimiter and is none counts as so many octets); past it, what is left is one part.
+MIME_WORK: Final = 16
+MIME_WORK_FLOOR: Final = 16 * MB
+MIME_LOOKALIKE: Final = 1000
+# Text taken from one message for search, in characters; that of longer ones is cut.
+SEARCH_TEXT: Final = 256 * KB
 
 # A message up to this size is gathered in memory; a larger one goes to a file as it comes.
 SPOOL_MEMORY: Final = 256 * KB

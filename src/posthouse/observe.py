@@ -147,7 +147,7 @@ def fault(kind: str, error: BaseException, /, *, journey: int | None = None, **f
 
 
 def subscribe(observer: Observer) -> Callable[[], None]:
-    """Hand every step, of whatever level, to `observer`, in the thread that emits it, until what is returned is called."""
+    """Hand every step, of whatever level, to `observer`, in the thread that emits it; what is returned ends it."""
     global _observers
     _observers = (*_observers, observer)
 

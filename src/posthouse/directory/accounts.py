@@ -8,9 +8,17 @@ or a catch-all still points to.
 """
 
 from posthouse.directory import addresses, credentials
-from posthouse.directory.model import Account, AccountExists, AddressInUse, NoSuchAccount, NoSuchAddress, changed
+from posthouse.directory.model import (
+    Account,
+    AccountExists,
+    AddressInUse,
+    NoSuchAccount,
+    NoSuchAddress,
+    account_from,
+    changed,
+)
 from posthouse.mailbox.mailboxes import create_account_mailboxes
-from posthouse.store.database import Row, Tx
+from posthouse.store.database import Tx
 from posthouse.terms.address import Address, BadAddress, parse
 from posthouse.wire.sasl import ScramVerifier
 
@@ -32,6 +40,7 @@ def create_account(
     taken = tx.one("address_find", key=address.key)
     if taken is not None and taken[2] is not None:
         raise AccountExists(str(address))
+    addresses.require_free(tx, address)
     account: int = tx.value(
         "account_insert",
         name=address.key,
@@ -55,7 +64,7 @@ def find(tx: Tx, account: int) -> Account:
     row = tx.one("account_find", account=account)
     if row is None:
         raise NoSuchAccount(account)
-    return _account(row)
+    return account_from(row)
 
 
 def by_address(tx: Tx, text: str) -> Account:
@@ -67,12 +76,12 @@ def by_address(tx: Tx, text: str) -> Account:
     row = tx.one("account_by_address", key=key)
     if row is None:
         raise NoSuchAccount(text)
-    return _account(row)
+    return account_from(row)
 
 
 def list_accounts(tx: Tx, after: str = "", limit: int = 1000) -> list[Account]:
     """Up to `limit` accounts in the order of their names, those behind the name `after`."""
-    return [_account(row) for row in tx.all("account_list", after=after, limit=limit)]
+    return [account_from(row) for row in tx.all("account_list", after=after, limit=limit)]
 
 
 def count(tx: Tx) -> int:
@@ -136,8 +145,3 @@ def remove(tx: Tx, account: int, now: int) -> None:
     # No key lacks an "@", so this name can never be anybody's.
     tx.run("account_remove", account=account, name=f"removed {account}", now=now)
     changed(tx)
-
-
-def _account(row: Row) -> Account:
-    id, name, full_name, quota_octets, quota_emails, enabled, created_at = row
-    return Account(id, name, full_name, quota_octets, quota_emails, bool(enabled), created_at)

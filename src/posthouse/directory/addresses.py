@@ -64,7 +64,10 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """An account that was reached; `tag` is the detail of the address by which it was, case-folded, or "". `limited`: it has a quota."""
+    """An account that was reached. `tag`: the detail of the address by which it was, case-folded, or "".
+
+    `limited`: it has a quota.
+    """
 
     account: int
     tag: str = ""
@@ -132,7 +135,7 @@ def expand(tx: Tx, address: Address, rules: Rules) -> Expansion:
 
 
 def merge(expansions: Iterable[tuple[Address, Expansion]], at_version: int | None = None) -> Resolution:
-    """One resolution of several addresses' expansions: one email an account, the first address that led to it counts."""
+    """One resolution of several addresses: one email an account, the first address that led to it counts."""
     local: dict[int, LocalRecipient] = {}
     remote: dict[Address, RemoteRecipient] = {}
     failed: list[tuple[Address, Standing]] = []
@@ -341,7 +344,10 @@ def add(tx: Tx, account: int, address: Address) -> None:
 
 
 def remove(tx: Tx, account: int, address: Address) -> None:
-    """Take an address from an account. Raises NoSuchAddress; AddressInUse where it is the account's name, or pointed to."""
+    """Take an address from an account.
+
+    Raises NoSuchAddress; AddressInUse where it is the account's name, or something points to it.
+    """
     row = tx.one("address_find", key=address.key)
     if row is None or row[2] != account:
         raise NoSuchAddress(str(address))
@@ -355,11 +361,16 @@ def remove(tx: Tx, account: int, address: Address) -> None:
 
 def claim(tx: Tx, address: Address, account: int | None) -> None:
     """Enter an address for an account (None: an alias), without ringing. Raises NoSuchDomain, AddressTaken."""
+    require_free(tx, address)
+    tx.run("address_insert", key=address.key, domain=address.domain, written=str(address), account=account)
+
+
+def require_free(tx: Tx, address: Address) -> None:
+    """Raises NoSuchDomain, AddressTaken."""
     if tx.one("domain_find", name=address.domain) is None:
         raise NoSuchDomain(address.domain)
     if tx.one("address_find", key=address.key) is not None:
         raise AddressTaken(str(address))
-    tx.run("address_insert", key=address.key, domain=address.domain, written=str(address), account=account)
 
 
 def require_unused(tx: Tx, address: Address) -> None:
@@ -435,7 +446,7 @@ def _set_targets(tx: Tx, address: Address, targets: Sequence[Address]) -> None:
 
 
 def _require_target(tx: Tx, target: Address) -> None:
-    """A target in a domain of ours must exist, with or without a tag. Whether an alias leads round is seen when mail comes."""
+    """A target in a domain of ours must exist, with or without a tag. Whether it leads round is seen when mail comes."""
     row = tx.one("domain_find", name=target.domain)
     if row is None or row[1] is not None or target.local.casefold() == POSTMASTER:
         return

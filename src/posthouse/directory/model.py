@@ -6,7 +6,7 @@ Refuses: to know a door; each door has its own table from these errors to its wo
 
 from dataclasses import dataclass
 
-from posthouse.store.database import Topic, Tx
+from posthouse.store.database import Row, Topic, Tx
 
 
 class DirectoryError(Exception):
@@ -123,6 +123,12 @@ class Account:
     quota_emails: int | None
     enabled: bool
     created_at: int
+
+
+def account_from(row: Row) -> Account:
+    """The account of a row as `account_find`, `account_by_address` and `account_list` give it."""
+    id, name, full_name, quota_octets, quota_emails, enabled, created_at = row
+    return Account(id, name, full_name, quota_octets, quota_emails, bool(enabled), created_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ _MONTH_NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "
 _DAY_NAMES: Final = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1 January 1970 was a Thursday
 _DAYS_IN: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
-_CLOCK = rb"(\d{1,2})[:.](\d{2})(?:[:.](\d{2})(?:\.\d{1,9})?)?"
+_CLOCK = rb"(\d{1,2})\s{0,9}[:.]\s{0,9}(\d{2})(?:\s{0,9}[:.]\s{0,9}(\d{2})(?:\.\d{1,9})?)?"
 # RFC 5322 §3.3 and §4.3; a dash between day, month and year is common breakage (RFC 850).
 _DATE = re.compile(
     rb"\s*(?:[A-Za-z]{3,9}\s*[,.]?\s*)?(\d{1,2})(?:st|nd|rd|th)?[\s-]{1,9}([A-Za-z]{3})[A-Za-z]{0,6}[.,]?[\s-]{1,9}"

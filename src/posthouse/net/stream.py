@@ -8,18 +8,19 @@ Refuses: to know any protocol, and to decide who may connect; `admit` is asked.
 """
 
 import asyncio
-import ctypes
+import errno
+import os
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from mmap import mmap
 from typing import Any, Final, TypeVar
 
 import uvloop
 
 from posthouse import observe
-from posthouse.net.tls import PeerTls
+from posthouse.net.tls import PeerTls, TlsFailed, reason
 from posthouse.written import Endpoint
 
 T = TypeVar("T")
@@ -47,16 +48,8 @@ class Stopping(Exception):
     """The server stops: say goodbye in your protocol, and return."""
 
 
-class TlsFailed(Exception):
-    """There is no TLS on this connection; it is of no further use. The message says why, for the log."""
-
-
 class OctetsBeforeTls(TlsFailed):
     """The peer sent octets behind its wish for TLS, in clear text; whoever wrote them, they are not to be obeyed."""
-
-
-class BindError(Exception):
-    """An address cannot be listened on: one line for the person who started us."""
 
 
 class DialError(Exception):
@@ -244,14 +237,13 @@ class Stream(asyncio.BufferedProtocol):
                 server_hostname=server_hostname,
                 ssl_handshake_timeout=seconds,
             )
-        except (OSError, ssl.SSLError, asyncio.CancelledError) as error:
-            self.abort()
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise TlsFailed(_tls_reason(error)) from error
-        if transport is None:
-            self.abort()
-            raise TlsFailed("the peer closed the connection")
+        except BaseException as error:
+            self._transport.abort()
+            # uvloop tells of no connection_lost where a handshake failed.
+            self.connection_lost(None)
+            if isinstance(error, OSError | ssl.SSLError):
+                raise TlsFailed(reason(error)) from error
+            raise
         self._transport = transport
 
     async def close(self, seconds: float = 5.0) -> None:
@@ -355,16 +347,6 @@ def _endpoint(name: Any) -> Endpoint:
     return Endpoint(name[0], name[1]) if isinstance(name, tuple) else Endpoint("*", 0)
 
 
-def _tls_reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate refused: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).lower().replace("_", " ")
-    if isinstance(error, TimeoutError):
-        return "the handshake took too long"
-    return str(error) or "the peer closed the connection"
-
-
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
@@ -384,7 +366,7 @@ class Server:
         self._sessions: dict[asyncio.Task[None], Stream] = {}
         self.endpoints: tuple[Endpoint, ...] = ()
 
-    async def start(self, sockets: Iterable["Socket"]) -> None:
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Listen on these."""
         loop = asyncio.get_running_loop()
         for bound in sockets:
@@ -444,7 +426,7 @@ class Server:
 
 async def serve(
     handler: Handler,
-    sockets: "Iterable[Socket]",
+    sockets: Iterable[socket.socket],
     tls: ssl.SSLContext | None = None,
     *,
     admit: Callable[[Stream], bool] | None = None,
@@ -457,3 +439,46 @@ async def serve(
     server = Server(handler, tls, admit)
     await server.start(sockets)
     return server
+
+
+# --- clients ----------------------------------------------------------------------------------------------------------
+
+
+async def connect(
+    address: Endpoint,
+    *,
+    seconds: float,
+    source: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+) -> Stream:
+    """A connection to this address, from `source` where one is given; with `tls`, in TLS from the first octet.
+
+    Raises DialError, and TlsFailed. `seconds` bounds the connecting; the handshake has its own time.
+    """
+    loop = asyncio.get_running_loop()
+    origin = None if source is None else (source, 0)
+    try:
+        async with asyncio.timeout(seconds):
+            _, stream = await loop.create_connection(
+                lambda: Stream(loop), address.host, address.port, local_addr=origin
+            )
+    except TimeoutError as error:
+        raise DialError(f"no answer from {address} within {seconds:g} s", timed_out=True) from error
+    except OSError as error:
+        timed_out = error.errno == errno.ETIMEDOUT
+        raise DialError(f"{address}: {_plain(error)}", timed_out=timed_out) from error
+    if tls is not None:
+        await stream.start_tls(tls, server_hostname=server_hostname)
+    return stream
+
+
+def _plain(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run to its end on the loop that everything here is made for; what nobody catches on it is logged."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        observe.adopt_loop(runner.get_loop())
+        return runner.run(main)

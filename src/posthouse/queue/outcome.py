@@ -5,10 +5,12 @@ conversation means for the recipient, the message, the host and the destination.
 Refuses: to retry, to route, to word a bounce. It sees a stage and a reply and no more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from posthouse.observe import Step
+from posthouse.store.database import Tx
 from posthouse.terms.reply import Reply
 
 
@@ -61,7 +63,7 @@ class Outcome:
 
     `recipient` is its id in the queue. `reply` holds the words of the peer `remote` verbatim, or ours where `remote`
     is None. A DEFERRED outcome that dooms the destination makes the lane back off; any other tells that the
-    destination lives.
+    destination lives. `given_up`: FAILED only because time was up; the attempt itself was a deferral, or there was none.
     """
 
     recipient: int
@@ -69,6 +71,12 @@ class Outcome:
     reply: Reply
     dooms: Dooms = Dooms.RECIPIENT
     remote: str | None = None
+    given_up: bool = False
+
+    @property
+    def destination_down(self) -> bool:
+        """The destination takes nothing now, whichever message it is offered."""
+        return self.dooms is Dooms.DESTINATION and (self.fate is Fate.DEFERRED or self.given_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +141,26 @@ def after_all_hosts(troubles: Sequence[tuple[Trouble, Reply]]) -> tuple[Trouble,
         if trouble.fate is Fate.DEFERRED:
             return Trouble(Fate.DEFERRED, Dooms.DESTINATION), reply
     return Trouble(Fate.FAILED, Dooms.DESTINATION), troubles[0][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """What was done inside the settling transaction: outcomes, which are DELIVERED or DEFERRED, and their steps."""
+
+    outcomes: tuple[Outcome, ...]
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a courier has to say of one attempt: an outcome for each recipient of the job, and what happened on the way.
+
+    `inside` is run in the transaction that settles the job, before anything else in it, and gives the outcomes of the
+    recipients that `outcomes` leaves out: what it writes and the end of the recipients' rows are one commit. `site` is
+    what the destination rolls up to, where the courier learnt it.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    steps: tuple[Step, ...] = ()
+    site: str | None = None
+    inside: Callable[[Tx], Filed] | None = None

@@ -2,14 +2,14 @@
 
 Promises: when the transaction that called `accept` has committed, the message survives loss of power until each of its
 recipients has met a final outcome. Recipients stand in lanes (destination, sender), made on demand.
-Refuses: to know how mail travels. A destination is a word that a courier understands: `domain:example.org`, `local:`.
+Refuses: to know how mail travels. A destination is a word that a courier understands: `domain:example.org`, or `local:`
+and `local:junk` for delivery at home.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.database import Topic, Tx
 from posthouse.terms.address import Address, parse
@@ -190,11 +190,6 @@ def forget_messages(tx: Tx, ids: Sequence[int], now: int) -> None:
                 gone.append(blob)
     if gone:
         blobs.suspect(tx, gone, now)
-
-
-def is_local(destination: str) -> bool:
-    """Delivery at home, not relay."""
-    return destination == LOCAL
 
 
 def write_reply(reply: Reply) -> str:

@@ -9,8 +9,16 @@ import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-LOCAL = "local:"
+# The kind of destination that is delivered at home; what stands behind the colon is a mailbox' role, none for the Inbox.
+LOCAL: Final = "local:"
+
+
+def is_local(destination: str) -> bool:
+    """Delivery at home, not relay."""
+    return destination.startswith(LOCAL)
+
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
@@ -68,13 +76,13 @@ def schedule(lanes: Sequence[LaneState], limits: Limits, now: int) -> Decisions:
     at_site: Counter[str] = Counter()
     of_sender: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     for lane in lanes:
-        local = lane.destination == LOCAL
+        local = is_local(lane.destination)
         room[local] -= lane.running
         at_site[_site(lane)] += lane.running
         of_sender[local][lane.sender] += lane.running
     start: list[Start] = []
     for local in (True, False):
-        able = [lane for lane in lanes if (lane.destination == LOCAL) is local and _able(lane, now)]
+        able = [lane for lane in lanes if is_local(lane.destination) is local and _able(lane, now)]
         cap = limits.local if local else limits.site
         start += _share(able, room[local], of_sender[local], at_site, cap, limits.sites)
     waiting = [lane.due_at for lane in lanes if not lane.running and lane.due_at > now]

@@ -2,8 +2,8 @@
 
 Promises: CRLF ends a line and only CRLF does; a line comes out whole, without its CRLF, once all of it is there,
 whatever the pieces it arrived in; no line is longer than its reader asked for, and a longer one costs no memory.
-Refuses: a bare CR or LF (an LF without CR before it, a CR without LF behind it). Where two programs differ on what ends
-a line, one of them can be made to read a second message inside the first; so nobody else decides here what an ending is.
+Refuses: a bare CR or LF (an LF without CR before it, a CR without LF behind it). Where two programs differ on what
+ends a line, one can be made to read a second message inside the first; so this file alone says what an ending is.
 """
 
 from typing import Literal
@@ -20,7 +20,7 @@ class LineTooLong(LineError):
 
 
 class BareLineEnding(LineError):
-    """The line holds a bare CR or LF. What came before it is consumed; whoever goes on reading does so at his own risk."""
+    """The line holds a bare CR or LF and has been consumed. Whoever reads on takes what follows for a new line."""
 
     def __init__(self, octet: Literal["CR", "LF"]) -> None:
         super().__init__(f"a bare {octet} where only CR LF ends a line")
@@ -28,7 +28,7 @@ class BareLineEnding(LineError):
 
 
 class Lines:
-    """Octets that have arrived and were not taken yet. They leave as lines, as a number of octets, or as all there is."""
+    """Octets that have arrived and were not taken yet. They leave as lines, by number, or all at once."""
 
     __slots__ = ("_held", "_scanned", "_skipping", "_start")
 

@@ -112,6 +112,9 @@ JOIN lane l ON l.id = r.lane
 WHERE m.expires_at <= :now AND r.held = 0 AND l.held = 0 AND l.due_at > :now AND l.lease_until <= :now
 LIMIT :limit;
 
+-- name: queue_next_expiry
+SELECT min(expires_at) FROM queued_message WHERE expires_at > :now;
+
 -- name: queue_claim_expired
 SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
   coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END
@@ -176,3 +179,7 @@ UPDATE lane SET held = 0, due_at = :now WHERE destination = :destination AND hel
 
 -- name: queue_lanes_of
 SELECT id FROM lane WHERE destination = :destination;
+
+-- delivery: the message whose content this blob is already.
+-- name: queue_message_of_blob
+SELECT id FROM message WHERE blob = :blob LIMIT 1;

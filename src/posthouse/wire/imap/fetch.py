@@ -228,4 +228,3 @@ SECTIONS: Final[dict[bytes, Callable[[Parser], Item]]] = {
     b"BINARY.PEEK": _binary_peek,
     b"BINARY.SIZE": _binary_size,
 }
-

@@ -281,7 +281,12 @@ class Parser:
         try:
             # RFC 9051 §9: time's second may be 60 by RFC 3339's leave; it is the last of its minute here.
             local = datetime(
-                int(year), MONTHS.get(month.lower(), 0), int(day), int(hour), int(minute), min(int(second), 59),
+                int(year),
+                MONTHS.get(month.lower(), 0),
+                int(day),
+                int(hour),
+                int(minute),
+                min(int(second), 59),
                 tzinfo=timezone.utc,
             )
         except ValueError:

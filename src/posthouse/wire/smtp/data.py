@@ -24,7 +24,7 @@ _CHUNK: Final = 64 * limits.KB
 
 
 class Unstuffer:
-    """Takes dots away and finds the end. `flaw` says what is wrong with the message so far; `size` counts what came out.
+    """Takes dots away and finds the end. `flaw`: what is wrong with the message so far; `size`: octets that came out.
 
     With `normalise`, bare CRs and LFs come out as CRLF and are no flaw; they end the message no more than without it.
     """
@@ -32,7 +32,7 @@ class Unstuffer:
     __slots__ = ("_held", "_normalise", "_run", "_virtual", "flaw", "normalised", "size")
 
     def __init__(self, *, normalise: bool = False) -> None:
-        # The CRLF that ended the DATA command begins the first line (RFC 5321 §4.1.1.4): ".\r\n" at once is an empty message.
+        # RFC 5321 §4.1.1.4: the CRLF of the DATA command begins the first line, so ".\r\n" at once is an empty message.
         self._held = b"\r\n"
         self._virtual = 2
         self._run = 0
@@ -52,7 +52,7 @@ class Unstuffer:
 
     def _message(self, raw: bytes) -> bytes:
         """`raw` never begins or ends inside a CRLF or between it and a dot."""
-        if not raw or self.flaw is not None:
+        if not raw or self.flaw == "bare":
             return b""
         self._measure(raw)
         # RFC 5321 §4.5.2: a leading dot is deleted. The end has been cut off, so each one here has something behind it.
@@ -71,7 +71,7 @@ class Unstuffer:
         return message
 
     def _measure(self, raw: bytes) -> None:
-        """Find a line longer than limits.TEXT_LINE, in jumps of that length."""
+        """Find a line longer than limits.TEXT_LINE (with its ending), in jumps of that length."""
         start = -self._run
         while len(raw) - start > limits.TEXT_LINE:
             ending = raw.rfind(b"\n", max(start, 0), start + limits.TEXT_LINE)
@@ -79,7 +79,8 @@ class Unstuffer:
                 self.flaw = "long"
                 return
             start = ending + 1
-        self._run = len(raw) - max(raw.rfind(b"\n") + 1, start)
+        last = raw.rfind(b"\n")
+        self._run = len(raw) - (last + 1 if last >= 0 else start)
 
 
 class Stuffer:

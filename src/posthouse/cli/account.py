@@ -1,0 +1,244 @@
+"""`posthouse account`: where mail is kept, and who may log in."""
+
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import click
+
+from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
+from posthouse.directory import accounts, addresses, bulk, credentials
+from posthouse.directory.bulk import BadRecord, Outcome, Record
+from posthouse.directory.model import Account, BadPassword
+from posthouse.store.database import Tx
+from posthouse.store.sqlite import SqliteStore
+from posthouse.terms.address import Address
+from posthouse.written import format_size, parse_size
+
+
+class SizeType(click.ParamType):
+    """A size such as 500MB."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group("account")
+def account() -> None:
+    """Accounts: where mail is kept, and who may log in. An account is named by any of its addresses."""
+
+
+@account.command("add")
+@click.argument("address", type=ADDRESS)
+@click.option(
+    "--password", help="The password. Asked for when missing; visible to other users of the machine when given."
+)
+@click.option("--name", default="", help="The person's name.")
+@click.option("--quota", type=SizeType(), help="What the account may hold, such as 2GB. Otherwise: no limit.")
+@pass_installation
+def add(installation: Installation, address: Address, password: str | None, name: str, quota: int | None) -> None:
+    """Create an account for ADDRESS, whose domain is served here (`posthouse domain add`)."""
+    installation.read(addresses.require_free, address)
+    verifier = _verifier(password or _ask_password())
+    installation.write(
+        accounts.create_account,
+        address,
+        now=installation.clock.now(),
+        verifier=verifier,
+        full_name=name,
+        quota_octets=quota,
+    )
+    click.echo(f"created {address}")
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    asked: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return asked
+
+
+def _verifier(password: str) -> credentials.ScramVerifier:
+    try:
+        return credentials.verifier_of(password)
+    except BadPassword as error:
+        raise CommandError(str(error)) from error
+
+
+@account.command("list")
+@as_json
+@pass_installation
+def list_(installation: Installation, json_output: bool) -> None:
+    """All accounts, with what they hold."""
+    found = installation.read(_list)
+    if json_output:
+        print_json([_described(*row) for row in found])
+        return
+    for one, identities, octets, emails in found:
+        also = [address for address in identities if address.casefold() != one.name]
+        quota = f" of {format_size(one.quota_octets)}" if one.quota_octets is not None else ""
+        notes = "" if one.enabled else "  disabled"
+        notes += f"  also {', '.join(also)}" if also else ""
+        click.echo(f"{one.name}  {emails} emails, {format_size(octets)}{quota}{notes}")
+
+
+def _list(tx: Tx) -> list[tuple[Account, list[str], int, int]]:
+    rows: list[tuple[Account, list[str], int, int]] = []
+    after = ""
+    while batch := accounts.list_accounts(tx, after):
+        rows += [(one, addresses.identities(tx, one.id), *accounts.usage(tx, one.id)) for one in batch]
+        after = batch[-1].name
+    return rows
+
+
+def _described(one: Account, identities: list[str], octets: int, emails: int) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "full_name": one.full_name,
+        "addresses": identities,
+        "enabled": one.enabled,
+        "quota_octets": one.quota_octets,
+        "used_octets": octets,
+        "emails": emails,
+        "created_at": one.created_at,
+    }
+
+
+@account.command("password")
+@click.argument("address")
+@click.option("--password", help="The new password; asked for when missing.")
+@click.option("--label", help="Add an app password of this name beside the account's own, in place of changing that.")
+@pass_installation
+def password_(installation: Installation, address: str, password: str | None, label: str | None) -> None:
+    """Change the account's password, or add an app password."""
+    new = password or _ask_password()
+    found = installation.read(accounts.by_address, address)
+
+    async def change(store: SqliteStore) -> None:
+        try:
+            if label is None:
+                await credentials.change_password(store, installation.clock, found.id, new)
+            else:
+                await credentials.add_password(store, installation.clock, found.id, label, new)
+        except BadPassword as error:
+            raise CommandError(str(error)) from error
+
+    installation.with_store(change)
+    click.echo(f"{found.name} has a new password" + (f" for {label}" if label else ""))
+
+
+@account.command("revoke")
+@click.argument("address")
+@click.argument("label")
+@pass_installation
+def revoke(installation: Installation, address: str, label: str) -> None:
+    """Take the app password of that LABEL back."""
+    installation.write(lambda tx: credentials.remove(tx, accounts.by_address(tx, address).id, label))
+    click.echo(f"the password for {label} is no more")
+
+
+@account.command("address")
+@click.argument("address")
+@click.argument("another", type=ADDRESS)
+@click.option("--remove", is_flag=True, help="Take the address from the account instead.")
+@pass_installation
+def address_(installation: Installation, address: str, another: Address, remove: bool) -> None:
+    """Let the account of ADDRESS also receive and send as ANOTHER."""
+    change = addresses.remove if remove else addresses.add
+    installation.write(lambda tx: change(tx, accounts.by_address(tx, address).id, another))
+    click.echo(f"{another} is {'no address' if remove else 'an address'} of {address}")
+
+
+@account.command("quota")
+@click.argument("address")
+@click.argument("size", type=SizeType(), required=False)
+@pass_installation
+def quota(installation: Installation, address: str, size: int | None) -> None:
+    """Limit what the account may hold to SIZE (such as 2GB); without SIZE there is no limit."""
+    installation.write(lambda tx: accounts.set_quota(tx, accounts.by_address(tx, address).id, size, None))
+    click.echo(f"{address} may hold {format_size(size) if size is not None else 'any amount'}")
+
+
+@account.command("enable")
+@click.argument("address")
+@pass_installation
+def enable(installation: Installation, address: str) -> None:
+    """Let the account take mail and log in again."""
+    installation.write(lambda tx: accounts.set_enabled(tx, accounts.by_address(tx, address).id, True))
+    click.echo(f"{address} is enabled")
+
+
+@account.command("disable")
+@click.argument("address")
+@pass_installation
+def disable(installation: Installation, address: str) -> None:
+    """Keep the account's mail, but take no more for it and let nobody log in."""
+    installation.write(lambda tx: accounts.set_enabled(tx, accounts.by_address(tx, address).id, False))
+    click.echo(f"{address} is disabled")
+
+
+@account.command("remove")
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@pass_installation
+def remove(installation: Installation, address: str, yes: bool) -> None:
+    """Remove the account and all its mail."""
+    found = installation.read(accounts.by_address, address)
+    if not yes:
+        click.confirm(f"Remove {found.name} and all its mail?", abort=True)
+    installation.write(accounts.remove, found.id, installation.clock.now())
+    click.echo(f"removed {found.name}")
+
+
+@account.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--add-domains", is_flag=True, help="Also serve domains that are not served yet.")
+@as_json
+@pass_installation
+def import_(installation: Installation, file: BinaryIO, add_domains: bool, json_output: bool) -> None:
+    """Create an account for each line of FILE (- for standard input), a JSON object.
+
+    \b
+    {"address": "alice@example.org", "password": "...", "name": "Alice", "quota": 2000000000}
+
+    In place of "password", "scram" brings a verifier made elsewhere: {"iterations", "salt", "stored_key", "server_key"}, the last
+    three in base64 (RFC 5803). Lines that are no account are told of, and the others created; run it again after an
+    error, for what exists already is left as it is. Status 1 when a line was refused.
+    """
+    refused: list[Outcome] = []
+
+    def told(outcome: Outcome) -> None:
+        if outcome.error is not None:
+            refused.append(outcome)
+            click.echo(f"line {outcome.number}: {outcome.address}: {outcome.error}", err=True)
+
+    async def run(store: SqliteStore) -> int:
+        return await bulk.import_accounts(
+            store, installation.clock, _records(file, refused), told=told, add_domains=add_domains
+        )
+
+    created = installation.with_store(run)
+    if json_output:
+        print_json({"created": created, "refused": [{"line": one.number, "error": one.error} for one in refused]})
+    else:
+        click.echo(f"created {created} accounts" + (f", refused {len(refused)} lines" if refused else ""))
+    if refused:
+        sys.exit(1)
+
+
+def _records(file: BinaryIO, refused: list[Outcome]) -> Iterator[Record]:
+    """The records of the file. A line that is none is told of at once."""
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            yield bulk.parse_record(line)
+        except BadRecord as error:
+            refused.append(Outcome(number, "", str(error)))
+            click.echo(f"line {number}: {error}", err=True)

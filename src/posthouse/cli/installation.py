@@ -1,0 +1,140 @@
+"""The installation that a verb works on: its configuration and its store, opened when they are asked for.
+
+Promises: the store may be in use by a running server meanwhile; what a verb changes is noticed there at once. Run as
+root, the command becomes the store's owner first, so that it leaves no file that the server cannot open.
+"""
+
+import asyncio
+import grp
+import json
+import os
+import pwd
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from posthouse import config
+from posthouse.clock import SystemClock
+from posthouse.config import Config, ConfigError
+from posthouse.directory.model import DirectoryError
+from posthouse.store.database import StoreError, StoreUnavailable, Tx
+from posthouse.store.sqlite import SqliteStore
+from posthouse.terms import address as addresses
+from posthouse.terms.address import BadAddress
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DATABASE = "posthouse.db"
+
+
+class CommandError(Exception):
+    """What the person who ran the command is told, in one line."""
+
+
+class Installation:
+    """A configuration file, and what it points to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = SystemClock()
+        self._config: Config | None = None
+
+    @property
+    def config(self) -> Config:
+        """The configuration. Raises CommandError."""
+        if self._config is None:
+            if not self.path.exists():
+                raise CommandError(f"there is no configuration {self.path}; `posthouse init` writes one")
+            try:
+                self._config = config.load(self.path)
+            except ConfigError as error:
+                raise CommandError(str(error)) from error
+        return self._config
+
+    def open_store(self) -> SqliteStore:
+        """The store, made if it is not there yet. Raises CommandError."""
+        data = self.config.data
+        try:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            become_owner(self.config)
+            return SqliteStore.open(data / DATABASE, clock=self.clock)
+        except StoreError as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"{data}: {(error.strerror or str(error)).lower()}") from error
+
+    def with_store(self, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
+        """Open the store, do the work, close it. Errors that a person can mend become CommandError."""
+
+        async def whole() -> T:
+            store = self.open_store()
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        try:
+            return asyncio.run(whole())
+        except (DirectoryError, BadAddress) as error:
+            raise CommandError(str(error)) from error
+        except StoreUnavailable as error:
+            raise CommandError(f"the store cannot do it now: {error}") from error
+
+    def write(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One transaction. Raises CommandError."""
+        return self.with_store(lambda store: store.write(function, *args, **kwargs))
+
+    def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One look. Raises CommandError."""
+        return self.with_store(lambda store: store.read(function, *args, **kwargs))
+
+
+def become_owner(settings: Config) -> None:
+    """As root, give up being root for the user that the configuration names, or else the owner of the data directory."""
+    if os.geteuid() != 0:
+        return
+    if settings.user is not None:
+        try:
+            user = pwd.getpwnam(settings.user)
+            group = grp.getgrnam(settings.group).gr_gid if settings.group else user.pw_gid
+        except KeyError as error:
+            raise CommandError(f"user or group: {error.args[0]}") from error
+        uid = user.pw_uid
+        if settings.data.stat().st_uid == 0 and not any(settings.data.iterdir()):
+            os.chown(settings.data, uid, group)
+    else:
+        owner = settings.data.stat()
+        uid, group = owner.st_uid, owner.st_gid
+    if uid != 0:
+        os.setgroups([])
+        os.setgid(group)
+        os.setuid(uid)
+
+
+pass_installation = click.make_pass_decorator(Installation)
+as_json = click.option("--json", "json_output", is_flag=True, help="Print JSON, for scripts.")
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output, readable."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+class AddressType(click.ParamType):
+    """A command-line argument that is an address."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> addresses.Address:
+        if isinstance(value, addresses.Address):
+            return value
+        try:
+            return addresses.parse(value)
+        except BadAddress as error:
+            self.fail(f"{value}: {error}", param, ctx)
+
+
+ADDRESS = AddressType()

@@ -1,0 +1,91 @@
+"""Filing a message in accounts of ours, as reception does when it accepts and the courier when it delivers later.
+
+Promises: each account's copy is filed whole or answered for: OverQuota and NoSuchAccount are answers, not errors. The
+message is stored once, and only where somebody gets it. Everything happens in the caller's transaction.
+Refuses: to decide who gets a copy, and in which mailbox.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from posthouse.mailbox import append, mailboxes
+from posthouse.mailbox.append import Filed
+from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota, State, lock_account
+from posthouse.mailbox.summary import Rendered
+from posthouse.store.blobs import Staged
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address
+
+INBOX = "inbox"
+JUNK = "junk"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one account gets: `role` of the mailbox ("inbox", "junk"), header lines in front, keywords set from the start."""
+
+    account: int
+    prologue: bytes
+    role: str = INBOX
+    keywords: int = 0
+
+
+Fate = Filed | OverQuota | NoSuchAccount
+
+
+def file_local(
+    tx: Tx, content: Staged | int, rendered: Rendered, copies: Sequence[Copy], *, received_at: int, thread_secret: bytes
+) -> dict[int, Fate]:
+    """File one message for these accounts (each once, limits.LOCAL_RECIPIENTS at most); by account, what came of it.
+
+    `content` is staged octets, or the id of the blob that holds them. Locks the accounts, in ascending id. Where nobody
+    can take a copy nothing is stored. The instant of responsibility is the caller's commit: before it the message is
+    whoever's it was, after it the account's.
+    """
+    fates: dict[int, Fate] = {}
+    fitting: list[tuple[Copy, int]] = []
+    for copy in sorted(copies, key=lambda copy: copy.account):
+        try:
+            state = lock_account(tx, copy.account)
+            append.check_quota(state, len(copy.prologue) + rendered.size, 1)
+            fitting.append((copy, _mailbox(tx, state, copy.role)))
+        except (NoSuchAccount, OverQuota) as answer:
+            fates[copy.account] = answer
+    if not fitting:
+        return fates
+    message = _message(tx, content, rendered)
+    for copy, mailbox in fitting:
+        fates[copy.account] = append.file_email(
+            tx,
+            copy.account,
+            message,
+            rendered,
+            mailboxes=(mailbox,),
+            received_at=received_at,
+            thread_secret=thread_secret,
+            prologue=copy.prologue,
+            keywords=copy.keywords,
+        )
+    return fates
+
+
+def _mailbox(tx: Tx, state: State, role: str) -> int:
+    """The account's mailbox of that role; people may delete any but the Inbox, which then takes its mail."""
+    try:
+        return mailboxes.by_role(tx, state.account, role)
+    except NoSuchMailbox:
+        return mailboxes.by_role(tx, state.account, INBOX)
+
+
+def _message(tx: Tx, content: Staged | int, rendered: Rendered) -> int:
+    """A blob of the queue's may be the content of a message already: of copies that were filed at acceptance."""
+    if isinstance(content, int):
+        known: int | None = tx.value("queue_message_of_blob", blob=content)
+        if known is not None:
+            return known
+    return append.store_message(tx, content, rendered)
+
+
+def prologue(sender: Address | None, recipient: Address | str) -> bytes:
+    """What final delivery puts in front: who sent it (RFC 5321 §4.4), and the address it was delivered for (RFC 9228)."""
+    return f"Return-Path: <{sender or ''}>\r\nDelivered-To: {recipient}\r\n".encode()

@@ -1,0 +1,111 @@
+"""Guesses of passwords, counted in one place for all doors.
+
+Promises: from one network, and at one account, only so many wrong guesses are free; then each further one makes the
+next wait twice as long, up to MOST_WAIT, and with time all is forgotten. A guess counts from the moment it is made, so
+that guesses in parallel do not get more. Memory is bounded.
+Refuses: to lock people out of their account because others guess at it: who has logged in to it from a network before
+is measured only by what that network does.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from posthouse.clock import Clock
+from posthouse.directory.kept import Kept
+from posthouse.written import Rate
+
+# Seconds. Long enough to make guessing hopeless, short enough that a person who mistyped comes back the same hour.
+MOST_WAIT: Final = 900.0
+# An account's own count is larger than a network's: many networks may hold a client with an old password.
+ACCOUNT_FACTOR: Final = 5
+NETWORKS: Final = 100_000
+ACCOUNTS: Final = 100_000
+FAMILIAR: Final = 100_000
+
+
+@lru_cache(maxsize=16_384)
+def network_of(peer: str) -> str:
+    """What a stranger holds as one: an IPv4 address, or the /64 of an IPv6 address. Other text stands for itself."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+
+
+@dataclass(slots=True)
+class _Guesses:
+    """`failures` as of `at`, of which `free` cost nothing; they fade with time. No guess before `closed_until`."""
+
+    free: int
+    failures: float
+    at: float
+    closed_until: float
+
+
+class GuessThrottle:
+    """Whoever checks a password asks `admit` first and says `succeeded` afterwards where it was right."""
+
+    def __init__(self, clock: Clock, free: Rate) -> None:
+        self._clock = clock
+        self._free = free
+        self._networks: Kept[str, _Guesses] = Kept(NETWORKS)
+        self._accounts: Kept[str, _Guesses] = Kept(ACCOUNTS)
+        self._familiar: Kept[tuple[str, str], bool] = Kept(FAMILIAR)
+
+    def admit(self, login: str, peer: str) -> float:
+        """0.0: guess, it is counted as wrong until you say otherwise. Else seconds to wait; nothing was counted then."""
+        now = self._clock.monotonic()
+        network = network_of(peer)
+        guesses = [(self._networks, network, 1)]
+        if self._familiar.get((login, network)) is None:
+            guesses.append((self._accounts, login, ACCOUNT_FACTOR))
+        wait = max(self._wait(kept.get(key), now) for kept, key, _ in guesses)
+        if wait > 0:
+            return wait
+        for kept, key, factor in guesses:
+            self._count(kept, key, factor, now)
+        return 0.0
+
+    def succeeded(self, login: str, peer: str) -> None:
+        """The guess that was admitted was right: it does not count, and this network is familiar to the account."""
+        network = network_of(peer)
+        self._forgive(self._networks.get(network))
+        if self._familiar.get((login, network)) is None:
+            self._forgive(self._accounts.get(login))
+            self._familiar.put((login, network), True)
+
+    def withdraw(self, login: str, peer: str) -> None:
+        """The guess that was admitted was never judged (the store was away): it does not count."""
+        network = network_of(peer)
+        self._forgive(self._networks.get(network))
+        if self._familiar.get((login, network)) is None:
+            self._forgive(self._accounts.get(login))
+
+    def _wait(self, guesses: _Guesses | None, now: float) -> float:
+        return 0.0 if guesses is None else max(0.0, guesses.closed_until - now)
+
+    def _count(self, kept: Kept[str, _Guesses], key: str, factor: int, now: float) -> None:
+        free = self._free.count * factor
+        guesses = kept.get(key)
+        if guesses is None:
+            guesses = _Guesses(free, 0.0, now, 0.0)
+            kept.put(key, guesses)
+        faded = (now - guesses.at) * free / self._free.seconds
+        guesses.failures = max(0.0, guesses.failures - faded) + 1
+        guesses.at = now
+        if guesses.failures >= free:
+            # The exponent is bounded before it is raised; 2 ** 10 s is past MOST_WAIT.
+            guesses.closed_until = now + min(MOST_WAIT, 2.0 ** min(10.0, guesses.failures - free))
+
+    def _forgive(self, guesses: _Guesses | None) -> None:
+        if guesses is not None:
+            guesses.failures = max(0.0, guesses.failures - 1)
+            if guesses.failures < guesses.free:
+                guesses.closed_until = 0.0

@@ -1,0 +1,418 @@
+"""The mailbox model: its errors and values, the lock on an account, and the ledger of one change.
+
+Promises:
+- Whoever writes in an account holds its row (`lock_account`) and takes modseq, uids and ids from rows so locked; a
+  function that touches several accounts locks them in ascending id.
+- One change has one modseq. The totals of each mailbox, IMAP's and JMAP's, the counters of threads, the feed of changes and
+  the account's own row are written once, by `Change.finish`, and the account's bell is rung.
+Refuses: to know IMAP's or JMAP's words.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from posthouse.mailbox import ranges
+from posthouse.store.database import Topic, Tx
+from posthouse.terms.keywords import DRAFT, SEEN
+
+# `\Deleted` belongs to a placement. Where flags travel as one integer it is the bit above all keywords.
+DELETED: Final = 1 << 62
+KEYWORDS: Final = DELETED - 1
+
+
+class MailboxError(Exception):
+    """What was asked of the model cannot be done; each door says it in its own words."""
+
+
+class NoSuchAccount(MailboxError):
+    """The account has no mail store: it was never made, or is being removed."""
+
+
+class NoSuchMailbox(MailboxError):
+    """The mailbox is not there, or not any more."""
+
+
+class NoSuchEmail(MailboxError):
+    """The email is not there, or its content is not kept any more."""
+
+
+class MailboxExists(MailboxError):
+    """Another mailbox has this name (or this role) already."""
+
+
+class BadName(MailboxError):
+    """The text cannot name a mailbox; the message says why."""
+
+
+class ReservedMailbox(MailboxError):
+    """The Inbox cannot be deleted, and nothing can be put in its place."""
+
+
+class HasChildren(MailboxError):
+    """The mailbox has mailboxes below it."""
+
+
+class TooManyMailboxes(MailboxError):
+    """The account has as many mailboxes as it may."""
+
+
+class TooManyKeywords(MailboxError):
+    """The account has met as many different keywords as it may."""
+
+
+class BadKeyword(MailboxError):
+    """The text cannot be a keyword (RFC 8621 §4.1.1)."""
+
+
+class OverQuota(MailboxError):
+    """The account would hold more octets or emails than its quota allows."""
+
+    def __init__(self, account: int) -> None:
+        super().__init__(f"account {account} is over its quota")
+        self.account = account
+
+
+class CannotCalculateChanges(MailboxError):
+    """The changes since then are not known any more."""
+
+
+class State(NamedTuple):
+    """An account's counters while it is locked. Quotas None: no limit."""
+
+    account: int
+    epoch: int
+    modseq: int
+    next_email: int
+    next_mailbox: int
+    next_thread: int
+    used_octets: int
+    used_emails: int
+    tombstone_floor: int
+    mailbox_modseq: int
+    email_modseq: int
+    thread_modseq: int
+    last_uidvalidity: int
+    quota_octets: int | None
+    quota_emails: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox as it stands in its row; `path` is its names from the top, parted by "/"; the Inbox's is "INBOX".
+
+    messages, unseen, octets, deleted are IMAP's totals, of every placement. emails, unread, threads, unread_threads are
+    JMAP's: of emails with a placement here that is not \\Deleted.
+    """
+
+    id: int
+    parent: int | None
+    name: str
+    path: str
+    role: str | None
+    subscribed: bool
+    sort_order: int
+    uidvalidity: int
+    uidnext: int
+    highest_modseq: int
+    messages: int
+    unseen: int
+    octets: int
+    deleted: int
+    emails: int
+    unread: int
+    threads: int
+    unread_threads: int
+
+
+def lock_account(tx: Tx, account: int) -> State:
+    """Hold the account until the transaction ends; its counters. Raises NoSuchAccount."""
+    row = tx.one("account_lock", account=account)
+    if row is None:
+        raise NoSuchAccount(f"account {account} has no mail store")
+    return State(*row)
+
+
+def lock_accounts(tx: Tx, accounts: Iterable[int]) -> dict[int, State]:
+    """Hold several, in the order that keeps two writers from waiting for each other. Raises NoSuchAccount."""
+    return {account: lock_account(tx, account) for account in sorted(set(accounts))}
+
+
+def is_unread(keywords: int) -> bool:
+    """What JMAP counts as unread: neither seen nor a draft (RFC 8621 §2)."""
+    return not keywords & (SEEN | DRAFT)
+
+
+class Ledger:
+    """What one change does to one mailbox: differences to its totals, and the uids that change, go or come."""
+
+    __slots__ = (
+        "changed",
+        "deleted",
+        "emails",
+        "first_uid",
+        "gone",
+        "messages",
+        "octets",
+        "placed",
+        "threads",
+        "unread",
+        "unseen",
+    )
+
+    def __init__(self) -> None:
+        self.messages = self.unseen = self.octets = self.deleted = 0
+        self.emails = self.unread = 0
+        # thread → emails, unread
+        self.threads: dict[int, tuple[int, int]] = {}
+        # email, \Deleted: they get uids when the change is finished, from `first_uid` on
+        self.placed: list[tuple[int, bool]] = []
+        self.first_uid = 0
+        self.changed: list[int] = []
+        self.gone: list[int] = []
+
+    def add_placement(self, keywords: int, size: int, deleted: bool, sign: int = 1) -> None:
+        """Count a placement in IMAP's totals; `sign` -1 takes it out."""
+        self.messages += sign
+        self.octets += sign * size
+        if not keywords & SEEN:
+            self.unseen += sign
+        if deleted:
+            self.deleted += sign
+
+    def add_email(self, thread: int, unread: bool, sign: int = 1) -> None:
+        """Count an email in JMAP's totals; `sign` -1 takes it out."""
+        emails, unreads = self.threads.get(thread, (0, 0))
+        self.emails += sign
+        if unread:
+            self.unread += sign
+            unreads += sign
+        self.threads[thread] = (emails + sign, unreads)
+
+    def add_unread(self, thread: int, sign: int) -> None:
+        """An email that is counted becomes unread (1), or ceases to be (-1)."""
+        emails, unreads = self.threads.get(thread, (0, 0))
+        self.unread += sign
+        self.threads[thread] = (emails, unreads + sign)
+
+
+class Change:
+    """The ledger of one change in a locked account. Nothing but new rows is written before `finish`."""
+
+    def __init__(self, tx: Tx, state: State, now: int) -> None:
+        self.tx = tx
+        self.state = state
+        self.account = state.account
+        self.modseq = state.modseq + 1
+        self.now = now
+        self.next_email = state.next_email
+        self.next_mailbox = state.next_mailbox
+        self.next_thread = state.next_thread
+        self.last_uidvalidity = state.last_uidvalidity
+        self.octets = 0
+        self.emails = 0
+        self.mailboxes: dict[int, Ledger] = {}
+        self.emails_created: list[int] = []
+        self.emails_updated: set[int] = set()
+        self.emails_destroyed: list[int] = []
+        # Threads that an email came into (True: the thread was visible before) or that one left.
+        self.threads_joined: dict[int, bool] = {}
+        self.threads_left: set[int] = set()
+        self.mailboxes_created: list[int] = []
+        self.mailboxes_updated: set[int] = set()
+        self.mailboxes_destroyed: list[int] = []
+
+    def __getitem__(self, mailbox: int) -> Ledger:
+        """The ledger of a mailbox, begun where there is none."""
+        ledger = self.mailboxes.get(mailbox)
+        if ledger is None:
+            ledger = self.mailboxes[mailbox] = Ledger()
+        return ledger
+
+    def new_email(self) -> int:
+        """An email id that was never used in this account."""
+        self.next_email += 1
+        return self.next_email - 1
+
+    def new_thread(self) -> int:
+        """A thread id that was never used in this account."""
+        self.next_thread += 1
+        return self.next_thread - 1
+
+    def new_mailbox(self) -> tuple[int, int]:
+        """A mailbox id that was never used in this account, and a uidvalidity above all there were (RFC 9051 §2.3.1.1)."""
+        self.next_mailbox += 1
+        self.last_uidvalidity = max(self.last_uidvalidity + 1, self.now // 1000)
+        return self.next_mailbox - 1, self.last_uidvalidity
+
+    def finish(self) -> int:
+        """Write what was gathered; the modseq. Raises NoSuchMailbox where a ledger's mailbox is not there."""
+        for mailbox in sorted(self.mailboxes):
+            self._settle(mailbox, self.mailboxes[mailbox])
+        self._log()
+        self._save()
+        self.tx.ring(Topic.ACCOUNT, self.account)
+        return self.modseq
+
+    def _settle(self, mailbox: int, ledger: Ledger) -> None:
+        threads, unread_threads = self._settle_threads(mailbox, ledger)
+        placed = len(ledger.placed)
+        shown = placed or ledger.changed or ledger.gone
+        first = self.tx.value(
+            "mailbox_settle",
+            account=self.account,
+            mailbox=mailbox,
+            placed=placed,
+            modseq=self.modseq if shown else 0,
+            messages=ledger.messages,
+            unseen=ledger.unseen,
+            octets=ledger.octets,
+            deleted=ledger.deleted,
+            emails=ledger.emails,
+            unread=ledger.unread,
+            threads=threads,
+            unread_threads=unread_threads,
+        )
+        if first is None:
+            raise NoSuchMailbox(f"account {self.account} has no mailbox {mailbox}")
+        ledger.first_uid = first
+        if placed:
+            self._place(mailbox, ledger)
+
+    def _place(self, mailbox: int, ledger: Ledger) -> None:
+        """Give uids to what was placed, in the order it was placed."""
+        account, modseq = self.account, self.modseq
+        if len(ledger.placed) == 1:
+            ((email, deleted),) = ledger.placed
+            self.tx.run(
+                "placement_insert",
+                account=account,
+                mailbox=mailbox,
+                uid=ledger.first_uid,
+                email=email,
+                deleted=int(deleted),
+                modseq=modseq,
+            )
+            return
+        self.tx.many(
+            "placement_insert",
+            [
+                {
+                    "account": account,
+                    "mailbox": mailbox,
+                    "uid": uid,
+                    "email": email,
+                    "deleted": int(deleted),
+                    "modseq": modseq,
+                }
+                for uid, (email, deleted) in enumerate(ledger.placed, ledger.first_uid)
+            ],
+        )
+
+    def _settle_threads(self, mailbox: int, ledger: Ledger) -> tuple[int, int]:
+        """Move the counters of threads in a mailbox; by how much its number of threads and of unread threads changes."""
+        moved = [(thread, *counts) for thread, counts in ledger.threads.items() if counts != (0, 0)]
+        if not moved:
+            return 0, 0
+        rows = self.tx.all(
+            "mailbox_threads_move",
+            account=self.account,
+            mailbox=mailbox,
+            counts=f"[{','.join([f'[{thread},{emails},{unread}]' for thread, emails, unread in moved])}]",
+        )
+        threads = unread_threads = 0
+        empty: list[int] = []
+        for thread, emails, unread in rows:
+            emails_more, unread_more = ledger.threads[thread]
+            threads += (emails > 0) - (emails - emails_more > 0)
+            unread_threads += (unread > 0) - (unread - unread_more > 0)
+            if not emails:
+                empty.append(thread)
+        if empty:
+            self.tx.run("mailbox_threads_drop", account=self.account, mailbox=mailbox, threads=ranges.pack(empty))
+        return threads, unread_threads
+
+    def _threads(self) -> tuple[list[int], list[int], list[int]]:
+        """Threads created, updated and destroyed: a thread is there as long as one of its emails can be seen."""
+        remain: set[int] = set()
+        if self.threads_left:
+            packed = ranges.pack(self.threads_left)
+            remain = {row[0] for row in self.tx.all("threads_visible", account=self.account, threads=packed)}
+        created = [thread for thread, before in self.threads_joined.items() if not before]
+        updated = {thread for thread, before in self.threads_joined.items() if before} | (remain - set(created))
+        gone = self.threads_left - remain
+        return created, sorted(updated - gone), sorted(gone)
+
+    def _log(self) -> None:
+        """Write the change into the feed: a row for each mailbox whose uids changed, the account's news in the first."""
+        created, updated, gone = self._threads()
+        self._note_states(bool(created or updated or gone))
+        destroyed = set(self.emails_destroyed)
+        counted = self.mailboxes.keys() - self.mailboxes_updated - {*self.mailboxes_created, *self.mailboxes_destroyed}
+        news = {
+            "emails_created": ranges.pack(self.emails_created),
+            "emails_updated": ranges.pack(self.emails_updated.difference(self.emails_created, destroyed)),
+            "emails_destroyed": ranges.pack(destroyed),
+            "threads_created": ranges.pack(created),
+            "threads_updated": ranges.pack(updated),
+            "threads_destroyed": ranges.pack(gone),
+            "mailboxes_created": ranges.pack(self.mailboxes_created),
+            "mailboxes_updated": ranges.pack(self.mailboxes_updated.difference(self.mailboxes_created)),
+            "mailboxes_counted": ranges.pack(counted),
+            "mailboxes_destroyed": ranges.pack(self.mailboxes_destroyed),
+        }
+        shown = [
+            (mailbox, ledger)
+            for mailbox, ledger in sorted(self.mailboxes.items())
+            if ledger.placed or ledger.changed or ledger.gone
+        ]
+        for mailbox, ledger in shown or [(0, Ledger())]:
+            placed = range(ledger.first_uid, ledger.first_uid + len(ledger.placed))
+            self.tx.run(
+                "change_insert",
+                account=self.account,
+                modseq=self.modseq,
+                mailbox=mailbox,
+                at=self.now,
+                uids_changed=ranges.pack([*ledger.changed, *placed]),
+                uids_gone=ranges.pack(ledger.gone),
+                **news,
+            )
+            news = _NO_NEWS
+
+    def _note_states(self, threads: bool) -> None:
+        emails = bool(self.emails_created or self.emails_updated or self.emails_destroyed)
+        mailboxes = bool(self.mailboxes or self.mailboxes_updated or self.mailboxes_created or self.mailboxes_destroyed)
+        modseq, state = self.modseq, self.state
+        self._states = (
+            modseq if mailboxes else state.mailbox_modseq,
+            modseq if emails else state.email_modseq,
+            modseq if threads else state.thread_modseq,
+        )
+
+    def _save(self) -> None:
+        mailbox_modseq, email_modseq, thread_modseq = self._states
+        self.tx.run(
+            "account_save",
+            account=self.account,
+            modseq=self.modseq,
+            next_email=self.next_email,
+            next_mailbox=self.next_mailbox,
+            next_thread=self.next_thread,
+            used_octets=self.state.used_octets + self.octets,
+            used_emails=self.state.used_emails + self.emails,
+            mailbox_modseq=mailbox_modseq,
+            email_modseq=email_modseq,
+            thread_modseq=thread_modseq,
+            last_uidvalidity=self.last_uidvalidity,
+        )
+
+
+_NO_NEWS: Final = dict.fromkeys(
+    [
+        *(f"emails_{what}" for what in ("created", "updated", "destroyed")),
+        *(f"threads_{what}" for what in ("created", "updated", "destroyed")),
+        *(f"mailboxes_{what}" for what in ("created", "updated", "counted", "destroyed")),
+    ],
+    ranges.EMPTY,
+)

@@ -1,0 +1,361 @@
+"""TLS: the certificates we show, how we look at those of others, and what was agreed.
+
+Promises: encryption always works: where no certificate is configured, a private CA of this installation signs one
+(ECDSA P-256) and renews it. A certificate that was renewed is shown from the next handshake on, without a restart.
+At least TLS 1.2, with forward secrecy (RFC 9325 §3.1, §4.2). Private keys are readable by their owner only.
+Refuses: to judge whom a peer may be: `client_context` verifies or does not, as it is told.
+"""
+
+import datetime
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from posthouse.clock import Clock
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+# RFC 9325 §4.2.1: ECDHE with AES-GCM; ChaCha20 for machines without AES in hardware. TLS 1.3 brings its own.
+_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+# An MTA that finds no common cipher sends in clear text instead (RFC 7435): one that is only old is better than none.
+_CIPHERS_OF_STRANGERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:AESGCM:AES:!aNULL:!eNULL:!SRP:!PSK"
+
+_DAY: Final = 86_400_000
+_CA_DAYS: Final = 3650
+# Clients made by Apple refuse leaves of more than 825 days.
+_LEAF_DAYS: Final = 397
+_RENEW_DAYS: Final = 30
+
+
+class TlsFailed(Exception):
+    """There is no TLS on this connection; it is of no further use. The message says why, for the log."""
+
+
+class CertificateError(Exception):
+    """A certificate or key cannot be used: one line, with the file's name, for the person who configured it."""
+
+
+class _Object(ssl.SSLObject):
+    """The TLS side of one connection, which remembers the name that was asked for."""
+
+    asked_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTls:
+    """What was agreed with a peer: version ("TLSv1.3"), cipher, bits; the name it asked for; its certificate (DER)."""
+
+    version: str
+    cipher: str
+    bits: int
+    server_name: str | None
+    certificate: bytes | None
+    resumed: bool
+
+    @classmethod
+    def of(cls, ssl_object: ssl.SSLObject) -> "PeerTls":
+        """Read from the TLS side of a connection whose handshake is done."""
+        cipher, _, bits = ssl_object.cipher() or ("unknown", "", 0)
+        name = ssl_object.asked_name if isinstance(ssl_object, _Object) else None
+        return cls(
+            version=ssl_object.version() or "unknown",
+            cipher=cipher,
+            bits=bits,
+            server_name=name or ssl_object.server_hostname,
+            certificate=ssl_object.getpeercert(binary_form=True),
+            resumed=bool(ssl_object.session_reused),
+        )
+
+    def __str__(self) -> str:
+        """As a Received field tells it: "TLSv1.3 TLS_AES_256_GCM_SHA384"."""
+        return f"{self.version} {self.cipher}"
+
+
+def reason(error: OSError | ssl.SSLError) -> str:
+    """Why a handshake failed, in few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower().replace("_", " ")
+    if isinstance(error, TimeoutError):
+        return "the handshake took too long"
+    return str(error) or "the peer closed the connection"
+
+
+# --- what we show -----------------------------------------------------------------------------------------------------
+
+
+class Certificates:
+    """The certificates of this server, and the one context that doors hand to `serve` and `start_tls`."""
+
+    def __init__(self, pairs: Sequence[tuple[Path, Path]], *, strangers: bool = False) -> None:
+        """`pairs` of (certificate with chain, key) in PEM; the first is shown to those who ask for no name we know.
+
+        `strangers` allows older ciphers too, for port 25. Raises CertificateError.
+        """
+        self._pairs = tuple(pairs)
+        self._strangers = strangers
+        self.context = _server_context(strangers)
+        self.context.sni_callback = self._choose  # type: ignore[assignment]  # typeshed wants SSLSocket; it is our object
+        self._first, self._by_name = self._load()
+
+    def reload(self) -> None:
+        """Read the files again; handshakes from now on show what they hold.
+
+        Raises CertificateError, and goes on with the old ones. Connections and session tickets stay valid.
+        """
+        self._first, self._by_name = self._load()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The host names that the certificates are for, wildcards as written."""
+        return tuple(sorted(self._by_name))
+
+    def _load(self) -> tuple[ssl.SSLContext, dict[str, ssl.SSLContext]]:
+        contexts = []
+        by_name: dict[str, ssl.SSLContext] = {}
+        for chain, key in self._pairs:
+            context = _server_context(self._strangers)
+            names = _load_pair(context, chain, key)
+            contexts.append(context)
+            for name in names:
+                by_name.setdefault(name, context)
+        # Whoever names no host gets the first; OpenSSL wants one in the context that is handed around, too.
+        _load_pair(self.context, *self._pairs[0])
+        return contexts[0], by_name
+
+    def _choose(self, connection: _Object, name: str | None, _: ssl.SSLContext) -> None:
+        """Called in each handshake with the name that the client asks for (RFC 6066 §3), or None."""
+        connection.asked_name = name
+        chosen = self._first
+        if name is not None:
+            lowered = name.lower()
+            chosen = (
+                self._by_name.get(lowered)
+                # RFC 6125 §6.4.3: a wildcard stands for one whole label, the leftmost.
+                or self._by_name.get("*." + lowered.partition(".")[2])
+                or chosen
+            )
+        connection.context = chosen
+
+
+def _server_context(strangers: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS_OF_STRANGERS if strangers else _CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.sslobject_class = _Object
+    return context
+
+
+def _load_pair(context: ssl.SSLContext, chain: Path, key: Path) -> list[str]:
+    """Load both into the context; the names that the certificate is for."""
+    for path in (chain, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise CertificateError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    try:
+        # A password prompt at start would wait for ever where nobody sits.
+        context.load_cert_chain(chain, key, password=b"")
+    except (ssl.SSLError, OSError) as error:
+        why = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
+        raise CertificateError(f"{chain} with key {key}: {why.lower().replace('_', ' ')}") from error
+    return _names_of(chain)
+
+
+def _names_of(chain: Path) -> list[str]:
+    """The DNS names of the first certificate of a file, in lower case."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(chain.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    except (ValueError, OSError) as error:
+        raise CertificateError(f"{chain}: {error}") from error
+    return [name.lower() for name in names.value.get_values_for_type(x509.DNSName)]
+
+
+# --- how we look at others --------------------------------------------------------------------------------------------
+
+
+def client_context(*, verify: bool, authorities: Path | None = None) -> ssl.SSLContext:
+    """For connections that we open. `verify` False encrypts with whoever answers (opportunistic, RFC 7435).
+
+    `verify` True wants a chain to the system's authorities, or to those in the file `authorities`, and the name that
+    `server_hostname` says. Raises CertificateError where that file cannot be read. Make it once, use it for many.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslobject_class = _Object
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_ciphers(_CIPHERS_OF_STRANGERS)
+        return context
+    context.set_ciphers(_CIPHERS)
+    if authorities is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return context
+    try:
+        context.load_verify_locations(authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateError(f"{authorities}: {(error.strerror or str(error)).lower()}") from error
+    return context
+
+
+# --- the private CA of an installation --------------------------------------------------------------------------------
+
+
+def private_pair(directory: Path, hostname: str, clock: Clock) -> tuple[Path, Path]:
+    """Certificate (with the CA's behind it) and key for this host name, signed by the installation's own CA.
+
+    Everything lies below `directory`, is made where it is missing, and the certificate is made anew 30 days before it
+    expires, or when the host name has changed. `directory / "ca.pem"` is what a client may be told to trust.
+    Raises CertificateError.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        chain, key = directory / "server.pem", directory / "server.key"
+        ca, ca_key = _authority(directory, clock.now())
+        if not _still_good(chain, key, ca, hostname, clock.now()):
+            _sign(ca, ca_key, chain, key, hostname, clock.now())
+    except OSError as error:
+        raise CertificateError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise CertificateError(f"{directory} holds a certificate or key that cannot be read: {error}") from error
+    return chain, key
+
+
+def _authority(directory: Path, now: int) -> "tuple[x509.Certificate, ec.EllipticCurvePrivateKey]":
+    """The CA of this directory; made where there is none, or where it will not outlive the next leaf."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    chain, key = directory / "ca.pem", directory / "ca.key"
+    if chain.exists() and key.exists():
+        ca = x509.load_pem_x509_certificate(chain.read_bytes())
+        loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != ca.public_key():
+            raise ValueError("ca.key does not belong to ca.pem")
+        if _milliseconds(ca.not_valid_after_utc) > now + (_LEAF_DAYS + 1) * _DAY:
+            return ca, loaded
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "posthouse private CA")])
+    certificate = (
+        _dated(x509.CertificateBuilder(), now, _CA_DAYS)
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    _write(key, _key_octets(private))
+    _write(chain, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    return certificate, private
+
+
+def _still_good(chain: Path, key: Path, ca: "x509.Certificate", hostname: str, now: int) -> bool:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    if not (chain.exists() and key.exists()):
+        return False
+    leaf = x509.load_pem_x509_certificate(chain.read_bytes())
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError):
+        return False
+    return _names_of(chain) == [hostname.lower()] and _milliseconds(leaf.not_valid_after_utc) > now + _RENEW_DAYS * _DAY
+
+
+def _sign(
+    ca: "x509.Certificate",
+    ca_key: "ec.EllipticCurvePrivateKey",
+    chain: Path,
+    key: Path,
+    hostname: str,
+    now: int,
+) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    leaf = (
+        _dated(x509.CertificateBuilder(), now, _LEAF_DAYS)
+        # RFC 5280 §4.1.2.6 allows an empty subject where the alternative name is critical; names may be long.
+        .subject_name(x509.Name([]))
+        .issuer_name(ca.subject)
+        .public_key(private.public_key())
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname.lower())]), critical=True)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    _write(key, _key_octets(private))
+    _write(chain, leaf.public_bytes(pem) + ca.public_bytes(pem), mode=0o644)
+
+
+def _dated(builder: "x509.CertificateBuilder", now: int, days: int) -> "x509.CertificateBuilder":
+    """Valid from yesterday, for clients whose clock is behind."""
+    from cryptography import x509
+
+    start = datetime.datetime.fromtimestamp((now - _DAY) // 1000, datetime.UTC)
+    end = start + datetime.timedelta(days=days)
+    return builder.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
+
+
+def _usage(*, signs_certificates: bool) -> "x509.KeyUsage":
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _key_octets(private: "ec.EllipticCurvePrivateKey") -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _milliseconds(when: datetime.datetime) -> int:
+    return int(when.timestamp() * 1000)
+
+
+def _write(path: Path, octets: bytes, *, mode: int = 0o600) -> None:
+    """Put the file in place whole, or not at all; nobody else could read it in between."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        os.write(descriptor, octets)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    beside.replace(path)

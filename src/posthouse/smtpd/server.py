@@ -1,0 +1,57 @@
+"""One SMTP connection: octets from the stream to the engine, events to the session, replies back.
+
+Promises: replies that may wait leave together in one write; a client that is silent for too long, or speaks when the
+server stops, hears 421 before the connection ends (RFC 5321 §3.8).
+Refuses: to know what any command means.
+"""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from posthouse.net.stream import Stopping, Stream, StreamTimeout
+from posthouse.terms.reply import Reply
+from posthouse.wire.smtp.server import Closed, Event, SmtpServer
+
+
+class Session(Protocol):
+    """What answers the events of one conversation."""
+
+    def handle(self, event: Event) -> Awaitable[None] | None:
+        """Answer the event on the engine; what must wait for something is an awaitable."""
+        ...
+
+    def closed(self, event: Closed) -> None:
+        """The conversation is over; let go of what is unfinished."""
+        ...
+
+
+async def converse(stream: Stream, engine: SmtpServer, session: Session) -> None:
+    """Hold the conversation until it ends."""
+    closed = Closed("gone")
+    try:
+        closed = await _converse(stream, engine, session)
+    except StreamTimeout:
+        engine.end(Reply(421, "4.4.2", "You said nothing for too long; goodbye"))
+    except Stopping:
+        engine.end(Reply(421, "4.3.2", "This server is stopping; try again soon"))
+    finally:
+        stream.write(engine.outgoing())
+        session.closed(closed)
+
+
+async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Closed:
+    while True:
+        event = engine.next_event()
+        if event is None:
+            stream.write(engine.outgoing())
+            if stream.blocked:
+                await stream.drain()
+            engine.receive(await stream.read())
+        elif isinstance(event, Closed):
+            return event
+        else:
+            waiting = session.handle(event)
+            if waiting is not None:
+                await waiting
+            if engine.must_flush:
+                stream.write(engine.outgoing())

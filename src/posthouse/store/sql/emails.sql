@@ -1,0 +1,151 @@
+-- Messages, emails and placements (mailbox/append.py, emails.py, snapshot.py, retention.py).
+-- Sets of numbers come as JSON ranges: [[4,9],[12,12]] (mailbox/ranges.py).
+
+-- name: message_insert
+INSERT INTO message (blob, size, sent_at, has_attachment, preview, summary, structure, parts)
+VALUES (:blob, :size, :sent_at, :has_attachment, :preview, :summary, :structure, :parts) RETURNING id
+
+-- name: message_text_insert
+INSERT INTO message_text (message, head, body) VALUES (:message, :head, :body)
+
+-- name: email_insert
+INSERT INTO email (account, id, message, thread, received_at, size, keywords, prologue)
+VALUES (:account, :id, :message, :thread, :received_at, :size, :keywords, :prologue)
+
+-- name: placement_insert
+INSERT INTO placement (account, mailbox, uid, email, deleted, modseq)
+VALUES (:account, :mailbox, :uid, :email, :deleted, :modseq)
+
+-- reading --------------------------------------------------------------------------------------------------------------
+
+-- name: snapshot_load
+SELECT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq
+FROM placement AS p JOIN email AS e ON e.account = p.account AND e.id = p.email
+WHERE p.account = :account AND p.mailbox = :mailbox ORDER BY p.uid
+
+-- name: emails_rows
+SELECT e.id, e.message, e.thread, e.received_at, e.size, e.keywords
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: expunged_rows
+SELECT e.email, e.message, e.thread, e.received_at, e.size, e.keywords
+FROM json_each(:emails) AS r CROSS JOIN expunged AS e
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: emails_prologues
+SELECT e.id, e.message, e.prologue
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: expunged_prologues
+SELECT e.email, e.message, e.prologue
+FROM json_each(:emails) AS r CROSS JOIN expunged AS e
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: messages_summaries
+SELECT m.id, m.summary, m.structure FROM json_each(:messages) AS r
+CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: messages_contents
+SELECT m.id, m.blob, m.parts FROM json_each(:messages) AS r
+CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: messages_previews
+SELECT m.id, m.preview, m.sent_at, m.has_attachment FROM json_each(:messages) AS r
+CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: email_placements
+SELECT mailbox, uid, deleted FROM placement WHERE account = :account AND email = :email
+
+-- changing -------------------------------------------------------------------------------------------------------------
+
+-- name: placements_chosen
+SELECT p.uid, p.email, p.deleted, p.modseq, e.keywords, e.thread, e.size
+FROM json_each(:uids) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
+
+-- name: emails_standing
+-- Of these emails: placements, those to be seen, and of the latter those in two mailboxes.
+SELECT p.email, count(*), sum(p.deleted = 0),
+       sum(p.deleted = 0 AND p.mailbox = :here), sum(p.deleted = 0 AND p.mailbox = :there)
+FROM json_each(:emails) AS r CROSS JOIN placement AS p
+ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1
+GROUP BY p.email
+
+-- name: emails_set_keywords
+UPDATE email SET keywords = (keywords & :keep) | :add WHERE account = :account AND id IN
+  (SELECT e.id FROM json_each(:emails) AS r CROSS JOIN email AS e
+   ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1)
+
+-- name: placements_touch
+UPDATE placement SET modseq = :modseq WHERE (account, mailbox, uid) IN
+  (SELECT p.account, p.mailbox, p.uid FROM json_each(:emails) AS r CROSS JOIN placement AS p
+   ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1)
+RETURNING mailbox, uid, email, deleted
+
+-- name: placements_set_deleted
+UPDATE placement SET deleted = :deleted, modseq = :modseq WHERE account = :account AND mailbox = :mailbox AND uid IN
+  (SELECT p.uid FROM json_each(:uids) AS r CROSS JOIN placement AS p
+   ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1)
+
+-- name: placements_remove
+DELETE FROM placement WHERE account = :account AND mailbox = :mailbox AND uid IN
+  (SELECT p.uid FROM json_each(:uids) AS r CROSS JOIN placement AS p
+   ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1)
+
+-- name: placements_uids
+SELECT uid FROM placement WHERE account = :account AND mailbox = :mailbox AND uid > :after ORDER BY uid LIMIT :limit
+
+-- name: placements_deleted
+SELECT uid FROM placement WHERE account = :account AND mailbox = :mailbox AND deleted = 1 ORDER BY uid
+
+-- name: emails_expunge
+INSERT INTO expunged (account, email, mailbox, gone_at, message, thread, received_at, size, keywords, prologue)
+SELECT e.account, e.id, :mailbox, :now, e.message, e.thread, e.received_at, e.size, e.keywords, e.prologue
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: emails_delete
+DELETE FROM email WHERE account = :account AND id IN
+  (SELECT e.id FROM json_each(:emails) AS r CROSS JOIN email AS e
+   ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1)
+
+-- keywords -------------------------------------------------------------------------------------------------------------
+
+-- name: keyword_names
+SELECT bit, name FROM keyword WHERE account = :account ORDER BY bit
+
+-- name: keyword_insert
+INSERT INTO keyword (account, bit, name) VALUES (:account, :bit, :name)
+
+-- retention ------------------------------------------------------------------------------------------------------------
+
+-- name: expunged_list
+SELECT email, mailbox, gone_at, message, thread, received_at, size, keywords FROM expunged
+WHERE account = :account AND email > :after ORDER BY email LIMIT :limit
+
+-- name: expunged_find
+SELECT email, mailbox, message, thread, received_at, size, keywords, prologue
+FROM json_each(:emails) AS r CROSS JOIN expunged AS e
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: expunged_old
+SELECT account, email, message FROM expunged WHERE gone_at < :before ORDER BY gone_at LIMIT :limit
+
+-- name: expunged_delete
+DELETE FROM expunged WHERE account = :account AND email = :email
+
+-- name: words_delete
+DELETE FROM email_words WHERE rowid = :rowid
+
+-- name: messages_unused
+-- Those of these messages that no email, kept or expunged, has any more.
+SELECT m.id, m.blob FROM json_each(:messages) AS r
+CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
+WHERE NOT EXISTS (SELECT 1 FROM email AS e WHERE e.message = m.id)
+  AND NOT EXISTS (SELECT 1 FROM expunged AS x WHERE x.message = m.id)
+
+-- name: message_delete
+DELETE FROM message WHERE id = :message
+
+-- name: message_text_delete
+DELETE FROM message_text WHERE message = :message

@@ -1,0 +1,155 @@
+-- Accounts' counters, mailboxes, threads and the feed of changes (mailbox/model.py, mailboxes.py, threads.py, changes.py).
+
+-- name: account_lock (sqlite)
+-- The writer holds the file's only write lock before its first statement: reading the row is enough.
+SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.next_thread, s.used_octets, s.used_emails,
+       s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
+       a.quota_octets, a.quota_emails
+FROM account_state AS s JOIN account AS a ON a.id = s.account WHERE s.account = :account
+
+-- name: account_lock (postgres)
+SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.next_thread, s.used_octets, s.used_emails,
+       s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
+       a.quota_octets, a.quota_emails
+FROM account_state AS s JOIN account AS a ON a.id = s.account WHERE s.account = :account FOR UPDATE OF s
+
+-- name: account_save
+UPDATE account_state SET modseq = :modseq, next_email = :next_email, next_mailbox = :next_mailbox,
+  next_thread = :next_thread, used_octets = :used_octets, used_emails = :used_emails,
+  mailbox_modseq = :mailbox_modseq, email_modseq = :email_modseq, thread_modseq = :thread_modseq,
+  last_uidvalidity = :last_uidvalidity
+WHERE account = :account
+
+-- name: account_states
+SELECT epoch, modseq, tombstone_floor, mailbox_modseq, email_modseq, thread_modseq
+FROM account_state WHERE account = :account
+
+-- mailboxes ------------------------------------------------------------------------------------------------------------
+
+-- name: mailbox_list
+SELECT id, parent, name, role, subscribed, sort_order, uidvalidity, uidnext, highest_modseq,
+       messages, unseen, octets, deleted, emails, unread, threads, unread_threads
+FROM mailbox WHERE account = :account
+
+-- name: mailbox_get
+SELECT id, parent, name, role, subscribed, sort_order, uidvalidity, uidnext, highest_modseq,
+       messages, unseen, octets, deleted, emails, unread, threads, unread_threads
+FROM mailbox WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_child
+SELECT id FROM mailbox WHERE account = :account AND coalesce(parent, 0) = :parent AND name = :name
+
+-- name: mailbox_place
+SELECT parent, name, role FROM mailbox WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_by_role
+SELECT id FROM mailbox WHERE account = :account AND role = :role
+
+-- name: mailbox_has_children
+SELECT 1 FROM mailbox WHERE account = :account AND coalesce(parent, 0) = :mailbox LIMIT 1
+
+-- name: mailbox_count
+SELECT count(*) FROM mailbox WHERE account = :account
+
+-- name: mailbox_insert
+INSERT INTO mailbox (account, id, parent, name, role, subscribed, sort_order, uidvalidity, uidnext, highest_modseq)
+VALUES (:account, :id, :parent, :name, :role, :subscribed, :sort_order, :uidvalidity, 1, :modseq)
+
+-- name: mailbox_move
+UPDATE mailbox SET parent = :parent, name = :name WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_set_role
+UPDATE mailbox SET role = :role WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_subscribe
+UPDATE mailbox SET subscribed = :subscribed WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_sort
+UPDATE mailbox SET sort_order = :sort_order WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_delete
+DELETE FROM mailbox WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_settle
+UPDATE mailbox SET uidnext = uidnext + :placed, highest_modseq = max(highest_modseq, :modseq),
+  messages = messages + :messages, unseen = unseen + :unseen, octets = octets + :octets, deleted = deleted + :deleted,
+  emails = emails + :emails, unread = unread + :unread,
+  threads = threads + :threads, unread_threads = unread_threads + :unread_threads
+WHERE account = :account AND id = :mailbox RETURNING uidnext - :placed
+
+-- name: mailbox_view
+SELECT m.uidvalidity, m.uidnext, m.highest_modseq, s.tombstone_floor
+FROM mailbox AS m JOIN account_state AS s ON s.account = m.account WHERE m.account = :account AND m.id = :mailbox
+
+-- threads --------------------------------------------------------------------------------------------------------------
+
+-- name: mailbox_threads_move
+-- `counts`: [thread, emails more, unread more], … Rows that come to nothing are dropped by the caller.
+INSERT INTO mailbox_thread (account, mailbox, thread, emails, unread)
+SELECT :account, :mailbox, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:counts) WHERE true
+ON CONFLICT DO UPDATE SET emails = emails + excluded.emails, unread = unread + excluded.unread
+RETURNING thread, emails, unread
+
+-- name: mailbox_threads_drop
+DELETE FROM mailbox_thread WHERE account = :account AND mailbox = :mailbox AND emails = 0 AND thread IN
+  (SELECT t.thread FROM json_each(:threads) AS r CROSS JOIN mailbox_thread AS t
+   ON t.account = :account AND t.mailbox = :mailbox AND t.thread BETWEEN r.value ->> 0 AND r.value ->> 1)
+
+-- name: threads_visible
+-- Those of these threads that have an email to be seen.
+SELECT DISTINCT e.thread FROM json_each(:threads) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN placement AS p ON p.account = :account AND p.email = e.id AND p.deleted = 0
+
+-- name: thread_links
+-- The threads that these hashes belong to, and whether each can be seen.
+SELECT l.hash, l.thread, EXISTS (
+  SELECT 1 FROM email AS e JOIN placement AS p ON p.account = e.account AND p.email = e.id
+  WHERE e.account = l.account AND e.thread = l.thread AND p.deleted = 0)
+FROM json_each(:hashes) AS h CROSS JOIN thread_link AS l ON l.account = :account AND l.hash = h.value
+
+-- name: thread_link
+INSERT INTO thread_link (account, hash, thread)
+SELECT :account, value, :thread FROM json_each(:hashes) WHERE true ON CONFLICT DO NOTHING
+
+-- the feed of changes --------------------------------------------------------------------------------------------------
+
+-- name: change_insert
+INSERT INTO change (account, modseq, mailbox, at, uids_changed, uids_gone, emails_created, emails_updated, emails_destroyed,
+  threads_created, threads_updated, threads_destroyed,
+  mailboxes_created, mailboxes_updated, mailboxes_counted, mailboxes_destroyed)
+VALUES (:account, :modseq, :mailbox, :at, :uids_changed, :uids_gone, :emails_created, :emails_updated, :emails_destroyed,
+  :threads_created, :threads_updated, :threads_destroyed,
+  :mailboxes_created, :mailboxes_updated, :mailboxes_counted, :mailboxes_destroyed)
+
+-- name: changes_since
+SELECT modseq, mailbox, uids_changed, uids_gone, emails_created, emails_updated, emails_destroyed,
+  threads_created, threads_updated, threads_destroyed,
+  mailboxes_created, mailboxes_updated, mailboxes_counted, mailboxes_destroyed
+FROM change WHERE account = :account AND modseq > :modseq ORDER BY modseq, mailbox LIMIT :limit
+
+-- name: changes_gone
+-- What left one mailbox.
+SELECT uids_gone FROM change
+WHERE account = :account AND modseq > :modseq AND mailbox = :mailbox AND uids_gone <> '[]' ORDER BY modseq
+
+-- name: changes_changed
+-- Placements of one mailbox that are there and were made or changed.
+SELECT DISTINCT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq
+FROM change AS c JOIN json_each(c.uids_changed) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
+WHERE c.account = :account AND c.modseq > :modseq AND c.mailbox = :mailbox ORDER BY p.uid
+
+-- name: changes_expire
+DELETE FROM change WHERE account = :account AND modseq <= :floor
+
+-- name: changes_first_kept
+-- The last change that is old enough to be forgotten.
+SELECT max(modseq) FROM (SELECT modseq FROM change WHERE account = :account AND at < :before ORDER BY modseq LIMIT :limit)
+
+-- name: changes_floor
+UPDATE account_state SET tombstone_floor = max(tombstone_floor, :floor) WHERE account = :account
+
+-- name: accounts_after
+SELECT account FROM account_state WHERE account > :account ORDER BY account LIMIT :limit

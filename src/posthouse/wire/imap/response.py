@@ -1,0 +1,346 @@
+"""What an IMAP server says, as octets (RFC 9051 §7; response codes also RFC 5530).
+
+Promises: every function gives whole, well-formed responses or whole, well-formed parts of one; text of strangers cannot
+end a line or a string early. Large bodies pass as they are, as one buffer of several: nothing copies them.
+Refuses: to know mailboxes. What a FETCH tells of a message comes rendered (`mailbox/summary.py`) and is put together here.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from enum import Enum
+from typing import Any, Final
+
+from posthouse.wire.imap import names, sequence
+
+Buffer = Any  # bytes | memoryview | mmap: whatever a transport writes and len() measures
+
+_ATOM = re.compile(rb"[!#$&'+-\[^-z|}~]+\Z")
+_QUOTABLE = re.compile(rb"[ !#-\[\]-~]*\Z")
+_QUOTABLE_ESCAPED = re.compile(rb"[ -~]*\Z")
+_QUOTABLE_UTF8 = re.compile(rb"[ -~\x80-\xff]*\Z")
+_SPECIAL = re.compile(rb'(["\\])')
+_TEXT_BREAKS = re.compile(rb"[\x00-\x1f\x7f]+")
+
+# A longer string goes as a literal: readers of quoted strings need not hold long ones (RFC 2683 §3.2.1.5 speaks of 1000).
+_QUOTED_LIMIT: Final = 900
+
+
+class Code(bytes, Enum):
+    """Response codes without arguments (RFC 9051 §7.1, RFC 5530 §3)."""
+
+    ALERT = b"ALERT"
+    ALREADYEXISTS = b"ALREADYEXISTS"
+    AUTHENTICATIONFAILED = b"AUTHENTICATIONFAILED"
+    AUTHORIZATIONFAILED = b"AUTHORIZATIONFAILED"
+    CANNOT = b"CANNOT"
+    CLIENTBUG = b"CLIENTBUG"
+    CLOSED = b"CLOSED"
+    CONTACTADMIN = b"CONTACTADMIN"
+    CORRUPTION = b"CORRUPTION"
+    EXPIRED = b"EXPIRED"
+    EXPUNGEISSUED = b"EXPUNGEISSUED"
+    HASCHILDREN = b"HASCHILDREN"
+    INUSE = b"INUSE"
+    LIMIT = b"LIMIT"
+    NONEXISTENT = b"NONEXISTENT"
+    NOPERM = b"NOPERM"
+    NOTSAVED = b"NOTSAVED"
+    OVERQUOTA = b"OVERQUOTA"
+    PARSE = b"PARSE"
+    PRIVACYREQUIRED = b"PRIVACYREQUIRED"
+    READ_ONLY = b"READ-ONLY"
+    READ_WRITE = b"READ-WRITE"
+    SERVERBUG = b"SERVERBUG"
+    TOOBIG = b"TOOBIG"
+    TRYCREATE = b"TRYCREATE"
+    UIDNOTSTICKY = b"UIDNOTSTICKY"
+    UNAVAILABLE = b"UNAVAILABLE"
+    UNKNOWN_CTE = b"UNKNOWN-CTE"
+    USEATTR = b"USEATTR"
+
+
+# strings --------------------------------------------------------------------------------------------------------------
+
+
+def string(value: bytes) -> bytes:
+    """quoted where that is possible, else a literal."""
+    if len(value) <= _QUOTED_LIMIT:
+        if _QUOTABLE.match(value):
+            return b'"%b"' % value
+        if _QUOTABLE_ESCAPED.match(value):
+            return b'"%b"' % _SPECIAL.sub(rb"\\\1", value)
+    return b"{%d}\r\n%b" % (len(value), value)
+
+
+def nstring(value: bytes | None) -> bytes:
+    """A string, or NIL for None."""
+    return b"NIL" if value is None else string(value)
+
+
+def astring(value: bytes) -> bytes:
+    """An atom where that is possible, else a string."""
+    return value if _ATOM.match(value) and value.upper() != b"NIL" else string(value)
+
+
+def mailbox(name: str, *, utf8: bool) -> bytes:
+    """A mailbox name: modified UTF-7, or UTF-8 after ENABLE (RFC 9051 §5.1), quoted or as a literal."""
+    octets = names.encode(name, utf8=utf8)
+    if utf8 and not octets.isascii() and len(octets) <= _QUOTED_LIMIT and _QUOTABLE_UTF8.match(octets):
+        return b'"%b"' % _SPECIAL.sub(rb"\\\1", octets)
+    return string(octets)
+
+
+def parenthesized(words: Iterable[bytes]) -> bytes:
+    """A list in parentheses."""
+    return b"(" + b" ".join(words) + b")"
+
+
+# status responses -----------------------------------------------------------------------------------------------------
+
+
+def status_line(tag: bytes, status: bytes, text: str, code: bytes = b"") -> bytes:
+    """`tag` (or `*`), OK, NO, BAD, BYE or PREAUTH, a response code and text for people."""
+    # RFC 9051 §9: text is at least one octet, and no line of ours is broken by what it holds.
+    words = _TEXT_BREAKS.sub(b" ", text.encode("ascii", "replace")) or b"-"
+    if code:
+        return b"%b %b [%b] %b\r\n" % (tag, status, code, words)
+    return b"%b %b %b\r\n" % (tag, status, words)
+
+
+def ok(text: str, code: bytes = b"") -> bytes:
+    """An untagged OK."""
+    return status_line(b"*", b"OK", text, code)
+
+
+def no(text: str, code: bytes = b"") -> bytes:
+    """An untagged NO: a warning."""
+    return status_line(b"*", b"NO", text, code)
+
+
+def bye(text: str, code: bytes = b"") -> bytes:
+    """The connection is about to be closed (RFC 9051 §7.1.5)."""
+    return status_line(b"*", b"BYE", text, code)
+
+
+def continuation(text: bytes = b"") -> bytes:
+    """A continuation request (RFC 9051 §7.6)."""
+    return b"+ %b\r\n" % text
+
+
+# response codes with arguments ----------------------------------------------------------------------------------------
+
+
+def capability_code(capabilities: Iterable[bytes]) -> bytes:
+    """CAPABILITY in brackets, to spare the client a question."""
+    return b"CAPABILITY " + b" ".join(capabilities)
+
+
+def permanent_flags(flags: Iterable[bytes]) -> bytes:
+    """PERMANENTFLAGS (...); `\\*` among them says that new keywords may be made."""
+    return b"PERMANENTFLAGS " + parenthesized(flags)
+
+
+def uidnext(uid: int) -> bytes:
+    """UIDNEXT."""
+    return b"UIDNEXT %d" % uid
+
+
+def uidvalidity(value: int) -> bytes:
+    """UIDVALIDITY."""
+    return b"UIDVALIDITY %d" % value
+
+
+def unseen(number: int) -> bytes:
+    """UNSEEN: the sequence number of the first unseen message (RFC 3501 §7.1)."""
+    return b"UNSEEN %d" % number
+
+
+def appenduid(validity: int, uids: Sequence[int]) -> bytes:
+    """APPENDUID (RFC 4315 §3): `uids` ascend."""
+    return b"APPENDUID %d %b" % (validity, sequence.compress(uids))
+
+
+def copyuid(validity: int, source: Sequence[int], target: Sequence[int]) -> bytes:
+    """COPYUID (RFC 4315 §3): both ascend, the n-th of one became the n-th of the other."""
+    return b"COPYUID %d %b %b" % (validity, sequence.compress(source), sequence.compress(target))
+
+
+def badcharset(charsets: Iterable[bytes]) -> bytes:
+    """BADCHARSET with those that are to be had."""
+    return b"BADCHARSET " + parenthesized(charsets)
+
+
+# untagged data --------------------------------------------------------------------------------------------------------
+
+
+def capability(capabilities: Iterable[bytes]) -> bytes:
+    """RFC 9051 §7.2.2."""
+    return b"* CAPABILITY " + b" ".join(capabilities) + b"\r\n"
+
+
+def enabled(capabilities: Iterable[bytes]) -> bytes:
+    """RFC 9051 §7.2.1."""
+    return b" ".join([b"* ENABLED", *capabilities]) + b"\r\n"
+
+
+def exists(count: int) -> bytes:
+    """How many messages the mailbox holds (RFC 9051 §7.4.1)."""
+    return b"* %d EXISTS\r\n" % count
+
+
+def recent(count: int) -> bytes:
+    """RFC 3501 §7.3.2."""
+    return b"* %d RECENT\r\n" % count
+
+
+def expunge(number: int) -> bytes:
+    """This message number is gone, and those above it are one less (RFC 9051 §7.5.1)."""
+    return b"* %d EXPUNGE\r\n" % number
+
+
+def expunges(numbers: Sequence[int]) -> bytes:
+    """`numbers`, ascending as they were before, are gone: told from the highest down, so that none shifts another."""
+    return b"".join([b"* %d EXPUNGE\r\n" % number for number in reversed(numbers)])
+
+
+def flags(names_of_flags: Iterable[bytes]) -> bytes:
+    """Which flags the mailbox knows (RFC 9051 §7.3.5)."""
+    return b"* FLAGS " + parenthesized(names_of_flags) + b"\r\n"
+
+
+def identity(fields: Mapping[str, str | None]) -> bytes:
+    """ID of the server (RFC 2971 §3.2)."""
+    if not fields:
+        return b"* ID NIL\r\n"
+    words = [nstring(None if word is None else word.encode()) for pair in fields.items() for word in pair]
+    return b"* ID " + parenthesized(words) + b"\r\n"
+
+
+def namespace(personal: Sequence[tuple[str, str]], *, utf8: bool) -> bytes:
+    """Prefix and delimiter of each personal namespace; there are no others' and no shared ones (RFC 9051 §7.3.2)."""
+    spaces = b"".join(
+        b"(%b %b)" % (mailbox(prefix, utf8=utf8), string(delimiter.encode())) for prefix, delimiter in personal
+    )
+    return b"* NAMESPACE (%b) NIL NIL\r\n" % spaces if spaces else b"* NAMESPACE NIL NIL NIL\r\n"
+
+
+def listed(
+    name: str,
+    attributes: Iterable[bytes],
+    *,
+    utf8: bool,
+    delimiter: str | None = "/",
+    childinfo: Sequence[bytes] = (),
+    oldname: str | None = None,
+    command: bytes = b"LIST",
+) -> bytes:
+    """LIST, or LSUB by `command` (RFC 9051 §7.3.1). `childinfo`: by which selection options children match (§6.3.9.6).
+
+    `oldname`: the name under which the client asked (§6.3.9.7).
+    """
+    line = b"* %b (%b) %b %b" % (
+        command,
+        b" ".join(attributes),
+        nstring(delimiter.encode() if delimiter else None),
+        mailbox(name, utf8=utf8),
+    )
+    extended = []
+    if childinfo:
+        extended.append(b'"CHILDINFO" ' + parenthesized(string(option) for option in childinfo))
+    if oldname is not None:
+        extended.append(b'"OLDNAME" (%b)' % mailbox(oldname, utf8=utf8))
+    return b"%b %b\r\n" % (line, parenthesized(extended)) if extended else line + b"\r\n"
+
+
+def status(name: str, items: Iterable[tuple[bytes, int]], *, utf8: bool) -> bytes:
+    """Totals of a mailbox (RFC 9051 §7.3.3): pairs of item and number."""
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8=utf8), b" ".join([b"%b %d" % item for item in items]))
+
+
+def search(numbers: Iterable[int]) -> bytes:
+    """The SEARCH response of IMAP4rev1 (RFC 3501 §7.2.5)."""
+    return b" ".join([b"* SEARCH", *[b"%d" % number for number in numbers]]) + b"\r\n"
+
+
+def esearch(
+    tag: bytes,
+    *,
+    uid: bool,
+    least: int | None = None,
+    most: int | None = None,
+    count: int | None = None,
+    found: Sequence[int] = (),
+) -> bytes:
+    """ESEARCH (RFC 9051 §7.3.4, RFC 4731 §3.1). What is None, and an empty `found` (which ascends), is left out."""
+    words = [b"* ESEARCH (TAG %b)" % string(tag)]
+    if uid:
+        words.append(b"UID")
+    words += [
+        b"%b %d" % (name, value)
+        for name, value in ((b"MIN", least), (b"MAX", most), (b"COUNT", count))
+        if value is not None
+    ]
+    if found:
+        words.append(b"ALL " + sequence.compress(found))
+    return b" ".join(words) + b"\r\n"
+
+
+# FETCH ----------------------------------------------------------------------------------------------------------------
+
+
+def fetch(number: int, items: bytes) -> bytes:
+    """One FETCH response of rendered items, `FLAGS (\\Seen) UID 7` (RFC 9051 §7.5.2)."""
+    return b"* %d FETCH (%b)\r\n" % (number, items)
+
+
+def fetch_form(labels: Iterable[bytes]) -> bytes:
+    """A form for `fetch_lines`: the message number, then a value under each of `labels`.
+
+    FLAGS, ENVELOPE and BODYSTRUCTURE come with their parentheses, INTERNALDATE with its quotes. A label b"" means that
+    the value brings its own.
+    """
+    items = b" ".join([label.replace(b"%", b"%%") + b" %b" if label else b"%b" for label in labels])
+    return b"* %d FETCH (" + items + b")\r\n"
+
+
+def fetch_lines(form: bytes, rows: Iterable[tuple[Any, ...]]) -> bytes:
+    """Whole FETCH responses, one of each row: message number and values of `form`, all but the number as octets."""
+    return b"".join([form % row for row in rows])
+
+
+def fetch_start(number: int) -> bytes:
+    """Begin a FETCH response that is sent in pieces: items parted by b" " follow, then FETCH_END."""
+    return b"* %d FETCH (" % number
+
+
+FETCH_END: Final = b")\r\n"
+
+
+def body_start(label: bytes, size: int) -> bytes:
+    """Label and literal header; exactly `size` octets follow, from whatever buffers they lie in."""
+    return b"%b {%d}\r\n" % (label, size)
+
+
+def binary_start(label: bytes, size: int, *, nul: bool) -> bytes:
+    """Likewise for BINARY; a literal8 where the octets hold NUL (RFC 9051 §9, literal8)."""
+    return b"%b %b{%d}\r\n" % (label, b"~" if nul else b"", size)
+
+
+def body(label: bytes, octets: Buffer) -> list[Buffer]:
+    """An item with its octets as a literal, uncopied."""
+    return [body_start(label, len(octets)), octets]
+
+
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+
+
+def date_time(at: int) -> bytes:
+    """UTC milliseconds as INTERNALDATE has it, quotes included: `"17-Jul-1996 09:44:25 +0000"`."""
+    days, seconds = divmod(at // 1000, 86_400)
+    day = date.fromordinal(_EPOCH + days)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    month = _MONTHS[day.month - 1]
+    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (day.day, month, day.year, hour, minute, second)

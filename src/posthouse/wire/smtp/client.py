@@ -1,0 +1,419 @@
+"""SMTP and LMTP, the client's half (RFC 5321, RFC 2033), without I/O: commands in, octets out; octets in, answers out.
+
+Promises: each command sent gets one Answered with the peer's Reply, in order; commands leave together where the peer
+announced PIPELINING and one by one where not; what is queued behind a failure that makes it pointless is not sent; the
+transcript holds every line that passed, without secrets.
+Refuses: replies that are no replies (wrong endings, too long, a code that changes from line to line), replies to
+nothing, octets that would cross the beginning of TLS: each ends the conversation with Lost, as 421 does at any moment.
+"""
+
+import binascii
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from posthouse.terms.address import Address
+from posthouse.terms.envelope import Envelope, Recipient
+from posthouse.terms.reply import Reply
+from posthouse.wire.lines import LineError, Lines, Octets
+from posthouse.wire.sasl import ClientExchange, SaslError
+from posthouse.wire.smtp.command import encode_xtext
+from posthouse.wire.smtp.data import Buffer, Stuffer, pieces
+
+# RFC 5321 §4.5.3.1.5 says 512 a line; AUTH challenges may be longer (RFC 4954 §4), and some servers are chatty.
+REPLY_LINE: Final = 12288
+REPLY_LINES: Final = 256
+REPLY_SIZE: Final = 32768
+# RFC 2920 §3.1: a client must not fill both directions. So many commands may be unanswered at a time.
+IN_FLIGHT: Final = 100
+
+_REPLY: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\Z", re.DOTALL)
+# RFC 3463 §2
+_ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
+
+
+class NotOffered(Exception):
+    """The envelope needs an extension that the peer does not announce."""
+
+    def __init__(self, extension: str) -> None:
+        super().__init__(f"the peer does not offer {extension}")
+        self.extension = extension
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The peer's reply to a command. `verb` is "" for the greeting, "." for the end of the message.
+
+    `recipient`: whom it is about, for RCPT, and for "." where the peer speaks LMTP.
+    """
+
+    verb: str
+    reply: Reply
+    recipient: Recipient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The conversation is over, and commands without an answer will get none. `reply` is the peer's last word, if any."""
+
+    why: str
+    reply: Reply | None = None
+
+
+Event = Answered | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """`group` may be pipelined behind (RFC 2920 §3.1); `shown` is what the transcript says."""
+
+    verb: str
+    line: str = ""
+    shown: str = ""
+    group: bool = False
+    recipient: Recipient | None = None
+
+
+class SmtpClient:
+    """One conversation: call what you want said, send `outgoing`, give what comes to `receive`, read `next_event`,
+    until `idle`.
+
+    `extensions`: what the last EHLO announced, keyword (upper case) → parameters. `accepted`: the recipients taken in
+    the transaction that is open. `ready_for_content`: 354 has been heard; `content` is expected now.
+    """
+
+    __slots__ = (
+        "_content", "_eof", "_exchange", "_expected", "_handshake", "_lines", "_lost", "_name", "_out", "_partial",
+        "_queue", "_said", "_transcript", "accepted", "extensions", "lmtp", "ready_for_content",
+    )  # fmt: skip
+
+    def __init__(self, *, lmtp: bool = False) -> None:
+        self.lmtp = lmtp
+        self.extensions: dict[str, str] = {}
+        self.accepted: list[Recipient] = []
+        self.ready_for_content = False
+        self._lines = Lines()
+        self._out: list[bytes] = []
+        self._queue: deque[_Command] = deque()
+        self._expected: deque[_Command] = deque([_Command("")])
+        self._partial: list[bytes] = []
+        self._transcript: list[tuple[str, str]] = []
+        self._exchange: ClientExchange | None = None
+        self._content: Stuffer | None = None
+        self._lost: Lost | None = None
+        self._handshake = False
+        self._eof = False
+        self._name = ""
+        self._said = 0
+
+    # Octets
+
+    def receive(self, octets: Octets) -> None:
+        """What arrived; b"" when the peer has hung up. A buffer that will be used again is copied."""
+        if not octets:
+            self._eof = True
+        elif self._handshake:
+            # RFC 3207 §5, CVE-2011-0411: what was said in the clear must not be heard behind the handshake.
+            self._lose("octets between STARTTLS and the handshake")
+        elif self._lost is None:
+            self._lines.receive(octets)
+
+    def outgoing(self) -> bytes:
+        """Everything to be sent, once."""
+        octets = b"".join(self._out)
+        self._out.clear()
+        return octets
+
+    @property
+    def idle(self) -> bool:
+        """True where no answer is awaited: the conversation may go on with another command, or is over."""
+        return not self._expected and not self._queue
+
+    def take_transcript(self) -> list[tuple[str, str]]:
+        """The lines that passed since the last call: ("C", what we said) and ("S", what the peer said)."""
+        taken, self._transcript = self._transcript, []
+        return taken
+
+    # What the caller may want said
+
+    def hello(self, name: str) -> None:
+        """EHLO, and HELO where that is not understood (RFC 5321 §3.2); LHLO to an LMTP server."""
+        self._name = name
+        verb = "LHLO" if self.lmtp else "EHLO"
+        self._say(_Command(verb, f"{verb} {name}"))
+
+    def starttls(self) -> None:
+        """STARTTLS. After a 220 and the handshake call `secured`, then `hello` again."""
+        self._say(_Command("STARTTLS", "STARTTLS"))
+
+    def secured(self) -> None:
+        """The handshake is done; what the peer announced before is forgotten (RFC 3207 §4.2)."""
+        if not self._handshake:
+            raise RuntimeError("no handshake was promised")
+        self._handshake = False
+        self.extensions = {}
+
+    def authenticate(self, exchange: ClientExchange) -> None:
+        """AUTH by this exchange; the Answered with verb AUTH tells how it ended (RFC 4954)."""
+        self._exchange = exchange
+        line = f"AUTH {exchange.mechanism}"
+        initial = exchange.initial()
+        if initial is None:
+            self._say(_Command("AUTH", line))
+        else:
+            # RFC 4954 §4: an empty initial response is written "=".
+            self._say(_Command("AUTH", f"{line} {_to_base64(initial) or '='}", shown=f"{line} ****"))
+
+    def mail(self, envelope: Envelope) -> None:
+        """MAIL with what the envelope needs and the peer offers. Raises NotOffered where it needs more."""
+        if envelope.smtputf8 and "SMTPUTF8" not in self.extensions:
+            raise NotOffered("SMTPUTF8")
+        words = [f"MAIL FROM:<{self._path(envelope.sender, envelope.smtputf8) if envelope.sender else ''}>"]
+        if envelope.size is not None and "SIZE" in self.extensions:
+            words.append(f"SIZE={envelope.size}")
+        if envelope.body != "7BIT":
+            extension = "BINARYMIME" if envelope.body == "BINARYMIME" else "8BITMIME"
+            if extension not in self.extensions:
+                raise NotOffered(extension)
+            words.append(f"BODY={envelope.body}")
+        if envelope.smtputf8:
+            words.append("SMTPUTF8")
+        if "DSN" in self.extensions:
+            words += [f"RET={envelope.ret}"] if envelope.ret else []
+            words += [f"ENVID={encode_xtext(envelope.envid)}"] if envelope.envid else []
+        self._say(_Command("MAIL", " ".join(words), group=True))
+
+    def rcpt(self, recipient: Recipient, *, smtputf8: bool = False) -> None:
+        """RCPT, with RFC 3461's wishes where the peer takes them. Raises NotOffered as `mail` does."""
+        words = [f"RCPT TO:<{self._path(recipient.address, smtputf8)}>"]
+        if "DSN" in self.extensions:
+            words += [f"NOTIFY={','.join(sorted(recipient.notify))}"] if recipient.notify else []
+            if recipient.orcpt:
+                kind, _, text = recipient.orcpt.partition(";")
+                words.append(f"ORCPT={kind};{encode_xtext(text)}")
+        self._say(_Command("RCPT", " ".join(words), group=True, recipient=recipient))
+
+    def data(self) -> None:
+        """DATA. When `ready_for_content` has become true, send what `content` gives."""
+        self._say(_Command("DATA", "DATA"))
+
+    def transaction(self, envelope: Envelope) -> None:
+        """MAIL, RCPT for each recipient, DATA: in one packet where the peer allows (RFC 2920)."""
+        self.mail(envelope)
+        for recipient in envelope.recipients:
+            self.rcpt(recipient, smtputf8=envelope.smtputf8)
+        self.data()
+
+    def content(self, *buffers: Buffer) -> Iterator[bytes]:
+        """The message that `buffers` make together, as octets to send at once, in pieces of about 64 KB.
+
+        Raises BareLineEnding where the message has a bare CR or LF: hang up then, the end has not been sent. The
+        iterator must be run to its end, else the conversation cannot go on.
+        """
+        if not self.ready_for_content or self._content is not None:
+            raise RuntimeError("the peer does not wait for a message")
+        self._content = stuffer = Stuffer()
+        for buffer in buffers:
+            for piece in pieces(buffer):
+                octets = stuffer.send(piece)
+                self._said += len(octets)
+                yield octets
+        end = stuffer.end()
+        self._end_content(end)
+        yield end
+
+    def rset(self) -> None:
+        """RSET: forget the transaction."""
+        self._say(_Command("RSET", "RSET", group=True))
+
+    def noop(self) -> None:
+        """NOOP: are you still there?"""
+        self._say(_Command("NOOP", "NOOP"))
+
+    def quit(self) -> None:
+        """QUIT."""
+        self._say(_Command("QUIT", "QUIT"))
+
+    # Sending
+
+    def _path(self, address: Address, smtputf8: bool) -> str:
+        if not address.ascii and not (smtputf8 and "SMTPUTF8" in self.extensions):
+            raise NotOffered("SMTPUTF8")
+        return str(address)
+
+    def _say(self, command: _Command) -> None:
+        if self.ready_for_content or self._handshake:
+            raise RuntimeError(f"{command.verb} in the middle of something else")
+        if not command.line.isprintable():
+            raise ValueError(f"{command.verb} with what cannot stand in a line")
+        self._queue.append(command)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send of the queue what may be sent now."""
+        while self._queue and self._lost is None:
+            if self._expected and not self._may_follow(self._expected[-1]):
+                return
+            if not self._expected and (self._lines or self._partial):
+                # Taking what was said before for the answer to what is said now would put each answer one place wrong.
+                return
+            command = self._queue.popleft()
+            self._put(command.line, command.shown or command.line)
+            self._expected.append(command)
+
+    def _may_follow(self, before: _Command) -> bool:
+        return before.group and "PIPELINING" in self.extensions and len(self._expected) < IN_FLIGHT
+
+    def _put(self, line: str, shown: str) -> None:
+        self._out.append(line.encode() + b"\r\n")
+        self._transcript.append(("C", shown))
+
+    def _end_content(self, end: bytes) -> None:
+        self._transcript.append(("C", f"(the message: {self._said} octets)"))
+        self._said = 0
+        self._content = None
+        self.ready_for_content = False
+        if self.lmtp:
+            # RFC 2033 §4.2: a reply for each recipient taken, in their order.
+            self._expected.extend(_Command(".", recipient=recipient) for recipient in self.accepted)
+        else:
+            self._expected.append(_Command("."))
+        del end
+
+    # Hearing
+
+    def next_event(self) -> Event | None:
+        """The next answer, or None: more octets are needed."""
+        while self._lost is None:
+            try:
+                reply = self._read_reply()
+            except (LineError, _NoReply) as error:
+                return self._lose(f"no reply: {error}")
+            if reply is None:
+                return self._lose("the peer hung up") if self._eof else None
+            if not self._expected:
+                return self._lose("the peer spoke out of turn", reply)
+            if self._expected[0].verb == "AUTH" and reply.code == 334 and self._answer_challenge(reply):
+                continue
+            return self._answered(self._expected.popleft(), reply)
+        return self._lost
+
+    def _answered(self, command: _Command, reply: Reply) -> Event:
+        after = _AFTER.get(command.verb)
+        if after is not None:
+            after(self, command, reply)
+        if reply.code == 421:
+            # RFC 5321 §3.8: at any moment, and then it hangs up.
+            self._lose("the peer closed the service", reply)
+        self._pump()
+        return Answered(command.verb, reply, command.recipient)
+
+    def _lose(self, why: str, reply: Reply | None = None) -> Lost:
+        if self._lost is None:
+            self._lost = Lost(why, reply)
+            self._queue.clear()
+            self._expected.clear()
+            self._handshake = self.ready_for_content = False
+        return self._lost
+
+    def _read_reply(self) -> Reply | None:
+        while (line := self._lines.line(REPLY_LINE)) is not None:
+            match = _REPLY.match(line)
+            if match is None:
+                raise _NoReply("the line does not begin with a code")
+            self._partial.append(line)
+            if line[:3] != self._partial[0][:3]:
+                raise _NoReply("the code changes from line to line")
+            if match[2] != b"-":
+                partial, self._partial = self._partial, []
+                return self._reply(partial)
+            if len(self._partial) >= REPLY_LINES or sum(map(len, self._partial)) > REPLY_SIZE:
+                raise _NoReply("it is too long")
+        return None
+
+    def _reply(self, lines: list[bytes]) -> Reply:
+        """The reply in our terms: text cleaned of what is not printable, the enhanced code taken out of it."""
+        code = int(lines[0][:3])
+        texts = [_clean(line[4:]) for line in lines]
+        self._transcript.extend(("S", _clean(line)) for line in lines)
+        enhanced = None
+        match = _ENHANCED.match(texts[0])
+        # RFC 2034 §4: its first digit is the reply's.
+        if match and match[1][0] == str(code)[0]:
+            enhanced = match[1]
+            texts = [text[len(enhanced) + 1 :] if text.startswith(enhanced) else text for text in texts]
+        return Reply(code, enhanced, "\n".join(texts))
+
+    def _answer_challenge(self, reply: Reply) -> bool:
+        """Go on with AUTH; False where no exchange is under way."""
+        if self._exchange is None:
+            return False
+        try:
+            answer = _to_base64(self._exchange.respond(binascii.a2b_base64(reply.text, strict_mode=True)))
+        except (SaslError, ValueError) as error:
+            # RFC 4954 §4: "*" cancels; the peer answers 501.
+            self._transcript.append(("C", f"(cancelled: {error})"))
+            self._exchange = None
+            self._put("*", "*")
+        else:
+            self._put(answer, "****")
+        return True
+
+    # What answers bring with them
+
+    def _after_hello(self, command: _Command, reply: Reply) -> None:
+        if reply.code == 250:
+            for line in reply.text.split("\n")[1:]:
+                keyword, _, parameters = line.partition(" ")
+                if keyword[:5].upper() == "AUTH=":
+                    # How servers of the last century spelled it.
+                    keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
+                self.extensions[keyword.upper()] = parameters.strip()
+        elif command.verb == "EHLO" and reply.code in (500, 501, 502, 504):
+            # RFC 5321 §3.2
+            self._queue.appendleft(_Command("HELO", f"HELO {self._name}"))
+
+    def _after_starttls(self, command: _Command, reply: Reply) -> None:
+        if reply.code == 220:
+            self._handshake = True
+            if self._lines:
+                self._lose("octets between STARTTLS and the handshake")
+
+    def _after_auth(self, command: _Command, reply: Reply) -> None:
+        exchange, self._exchange = self._exchange, None
+        if reply.code // 100 == 2 and (exchange is None or not exchange.complete):
+            self._lose("the peer says that we are in, and has not proved that it knows us", reply)
+
+    def _after_mail(self, command: _Command, reply: Reply) -> None:
+        self.accepted = []
+        if not reply.positive:
+            self._drop("RCPT", "DATA")
+
+    def _after_rcpt(self, command: _Command, reply: Reply) -> None:
+        if reply.positive and command.recipient is not None:
+            self.accepted.append(command.recipient)
+        elif not self.accepted and self._queue and self._queue[0].verb == "DATA":
+            self._drop("DATA")
+
+    def _drop(self, *verbs: str) -> None:
+        """Take from the head of the queue what has become pointless."""
+        while self._queue and self._queue[0].verb in verbs:
+            self._queue.popleft()
+
+    def _after_data(self, command: _Command, reply: Reply) -> None:
+        if reply.code != 354:
+            return
+        self.ready_for_content = True
+        if not self.accepted:
+            # RFC 2920 §3.1: though every RCPT was refused, the peer may wait for a message. It gets an empty one.
+            self._out.append(Stuffer().end())
+            self._end_content()
+
+    def _after_end(self, command: _Command, reply: Reply) -> None:
+        if not self._expected or self._expected[0].verb != ".":
+            self.accepted = []
+
+    def _after_rset(self, command: _Command, reply: Reply) -> None:
+        self.accepted = []

@@ -1,0 +1,443 @@
+"""The grammar of SMTP's commands (RFC 5321 §4.1): from the text of one line to an event.
+
+Promises: each parser takes the argument of its command and the Situation, and returns its event or raises the Refusal
+that answers the client. A parameter is known only where the extension it belongs to is announced (RFC 5321 §4.1.1.11).
+Refuses: source routes, addresses without brackets, and non-ASCII outside of SMTPUTF8. Tolerated, as everywhere: spaces
+before the bracket and at the end of the line.
+
+A new parameter of MAIL or RCPT is a row in MAIL_PARAMETERS or RCPT_PARAMETERS, a small function, and a field.
+"""
+
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+from posthouse.terms import address
+from posthouse.terms.address import Address, BadAddress
+from posthouse.terms.envelope import Body, Envelope, Recipient
+from posthouse.terms.reply import Refusal, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the meaning of a command depends on.
+
+    `extensions` is what EHLO announces, keyword → its parameters. `home` is the domain of a `<Postmaster>` without one.
+    `smtputf8` is true inside a transaction whose MAIL asked for it.
+    """
+
+    extensions: Mapping[str, str]
+    home: str
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """EHLO, LHLO (`extended`) or HELO. `name`: 1 to 255 printable ASCII characters, not checked to be a domain."""
+
+    name: str
+    extended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MAIL: an envelope without recipients. `auth` is RFC 4954 §5's: None where not given, "" for `<>`."""
+
+    envelope: Envelope
+    auth: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """RCPT: one more forward-path."""
+
+    recipient: Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """DATA: the client wants to send the message. 354 lets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STARTTLS. After a 220 the handshake follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH with one of the mechanisms announced; `initial`: the initial response, decoded, None where there is none."""
+
+    mechanism: str
+    initial: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The answer to a challenge, decoded."""
+
+    octets: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rset:
+    """RSET: forget the envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """NOOP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vrfy:
+    """VRFY: is there such a user?"""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expn:
+    """EXPN: who is on this list?"""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """HELP, perhaps about something."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """QUIT."""
+
+
+Command = Hello | Mail | Rcpt | Data | StartTls | Auth | Rset | Noop | Vrfy | Expn | Help | Quit
+Parser = Callable[[str, Situation], Command]
+
+_DATA, _STARTTLS, _RSET, _NOOP, _QUIT = Data(), StartTls(), Rset(), Noop(), Quit()
+
+
+# Greeting -------------------------------------------------------------------------------------------------------------
+
+
+def parse_ehlo(argument: str, situation: Situation) -> Hello:
+    """RFC 5321 §4.1.1.1. What the name is worth is for the checks to judge (§4.1.4): much honest software lies."""
+    if not argument or len(argument) > 255 or not argument.isascii() or " " in argument:
+        raise Refusal(501, "5.5.4", "Say your host name behind it, and nothing else")
+    return Hello(argument, True)
+
+
+def parse_helo(argument: str, situation: Situation) -> Hello:
+    """RFC 5321 §4.1.1.1."""
+    return replace(parse_ehlo(argument, situation), extended=False)
+
+
+# Paths ----------------------------------------------------------------------------------------------------------------
+
+_PATH: Final = re.compile(r'<((?:"(?:[^"\\]|\\.)*")?[^<>"\\]*)>(?: +(.*))?\Z')
+
+
+def _split_path(argument: str, prefix: str, refusal: Refusal) -> tuple[str, str]:
+    """What stands between the brackets, and the parameters behind them."""
+    if argument[: len(prefix)].upper() == prefix:
+        match = _PATH.match(argument[len(prefix) :].lstrip(" "))
+        if match:
+            return match[1], match[2] or ""
+    raise refusal
+
+
+def _parse_path(path: str, situation: Situation, enhanced: str) -> Address:
+    if path.startswith("@"):
+        # RFC 5321 §F.2: a server may decline source routes. Stripping them would let the text decide who is written to
+        # in a way that the checks in front of us may read otherwise; nobody honest has sent one for decades.
+        raise Refusal(553, enhanced, "Source routes are not taken")
+    if not situation.smtputf8 and not path.isascii():
+        # RFC 6531 §3.5
+        raise Refusal(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8 with MAIL")
+    try:
+        return address.parse(path, utf8=situation.smtputf8)
+    except BadAddress as error:
+        raise Refusal(501, enhanced, f"Bad address: {error}") from None
+
+
+@dataclass(slots=True)
+class _MailWishes:
+    size: int | None = None
+    body: Body = "7BIT"
+    smtputf8: bool = False
+    ret: str | None = None
+    envid: str | None = None
+    auth: str | None = None
+
+
+@dataclass(slots=True)
+class _RcptWishes:
+    notify: frozenset[str] | None = None
+    orcpt: str | None = None
+
+
+def parse_mail(argument: str, situation: Situation) -> Mail:
+    """RFC 5321 §4.1.1.2."""
+    bad = Refusal(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
+    path, parameters = _split_path(argument, "FROM:", bad)
+    if not parameters and path and path.isascii():
+        return Mail(Envelope(_parse_path(path, situation, "5.1.7")))
+    wishes = _MailWishes()
+    _apply(parameters, MAIL_PARAMETERS, wishes, situation)
+    sender = None
+    if path:
+        sender = _parse_path(path, replace(situation, smtputf8=wishes.smtputf8), "5.1.7")
+    envelope = Envelope(
+        sender,
+        body=wishes.body,
+        smtputf8=wishes.smtputf8,
+        size=wishes.size,
+        envid=wishes.envid,
+        ret=wishes.ret,
+    )
+    return Mail(envelope, wishes.auth)
+
+
+def parse_rcpt(argument: str, situation: Situation) -> Rcpt:
+    """RFC 5321 §4.1.1.3."""
+    bad = Refusal(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
+    path, parameters = _split_path(argument, "TO:", bad)
+    # RFC 5321 §4.5.1: Postmaster needs no domain and is compared without regard to case.
+    if path.lower() == "postmaster":
+        forward = Address(path, situation.home)
+    else:
+        forward = _parse_path(path, situation, "5.1.3")
+    if not parameters:
+        return Rcpt(Recipient(forward))
+    wishes = _RcptWishes()
+    _apply(parameters, RCPT_PARAMETERS, wishes, situation)
+    return Rcpt(Recipient(forward, wishes.notify, wishes.orcpt))
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------
+
+Wishes = TypeVar("Wishes")
+# The extension that must be announced, and what sets the wish. The value is "" where none is given.
+ParameterTable = Mapping[str, tuple[str, Callable[[Wishes, str, Situation], None]]]
+
+
+def _bad_value(keyword: str) -> Refusal:
+    return Refusal(501, "5.5.4", f"Bad value of {keyword}")
+
+
+def _apply(text: str, table: ParameterTable[Wishes], wishes: Wishes, situation: Situation) -> None:
+    """Set what `text` asks for. RFC 5321 §4.1.1.11: 555 for a parameter that is not known here."""
+    seen: set[str] = set()
+    for word in text.split():
+        keyword, _, value = word.partition("=")
+        keyword = keyword.upper()
+        row = table.get(keyword)
+        if row is None or row[0] not in situation.extensions:
+            raise Refusal(555, "5.5.4", "A parameter behind the address is not known here")
+        if keyword in seen:
+            raise Refusal(501, "5.5.4", f"{keyword} is given twice")
+        seen.add(keyword)
+        row[1](wishes, value, situation)
+
+
+def _set_size(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 1870 §5: up to 20 digits.
+    if not (value.isascii() and value.isdigit() and len(value) <= 20):
+        raise _bad_value("SIZE")
+    wishes.size = int(value)
+    limit = situation.extensions["SIZE"]
+    if limit and 0 < int(limit) < wishes.size:
+        # RFC 1870 §6.1. A limit of 0 is none (§4).
+        raise Refusal(552, "5.3.4", f"A message may have {limit} octets here")
+
+
+def _set_body(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    match value.upper():
+        case "7BIT":
+            wishes.body = "7BIT"
+        case "8BITMIME":
+            wishes.body = "8BITMIME"
+        case "BINARYMIME" if "BINARYMIME" in situation.extensions:
+            wishes.body = "BINARYMIME"
+        case _:
+            raise _bad_value("BODY")
+
+
+def _set_smtputf8(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    if value:
+        raise _bad_value("SMTPUTF8")
+    wishes.smtputf8 = True
+
+
+def _set_ret(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    wishes.ret = value.upper()
+    if wishes.ret not in ("FULL", "HDRS"):
+        raise _bad_value("RET")
+
+
+def _set_envid(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 3461 §4.4: at most 100 characters.
+    wishes.envid = decode_xtext(value)
+    if not wishes.envid or len(value) > 100:
+        raise _bad_value("ENVID")
+
+
+def _set_auth(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 4954 §5: an address in xtext, or <>.
+    decoded = decode_xtext(value)
+    if not decoded or len(value) > 500:
+        raise _bad_value("AUTH")
+    wishes.auth = "" if decoded == "<>" else decoded
+
+
+def _set_notify(wishes: _RcptWishes, value: str, situation: Situation) -> None:
+    # RFC 3461 §4.1: NEVER stands alone.
+    notify = frozenset(value.upper().split(","))
+    if not notify <= {"NEVER", "SUCCESS", "FAILURE", "DELAY"} or ("NEVER" in notify and len(notify) > 1):
+        raise _bad_value("NOTIFY")
+    wishes.notify = notify
+
+
+def _set_orcpt(wishes: _RcptWishes, value: str, situation: Situation) -> None:
+    # RFC 3461 §4.2: at most 500 characters.
+    kind, semicolon, text = value.partition(";")
+    decoded = decode_xtext(text)
+    if not semicolon or not _ADDRESS_TYPE.match(kind) or not decoded or len(value) > 500:
+        raise _bad_value("ORCPT")
+    wishes.orcpt = f"{kind};{decoded}"
+
+
+MAIL_PARAMETERS: Final[ParameterTable[_MailWishes]] = {
+    "SIZE": ("SIZE", _set_size),
+    "BODY": ("8BITMIME", _set_body),
+    "SMTPUTF8": ("SMTPUTF8", _set_smtputf8),
+    "RET": ("DSN", _set_ret),
+    "ENVID": ("DSN", _set_envid),
+    "AUTH": ("AUTH", _set_auth),
+}
+RCPT_PARAMETERS: Final[ParameterTable[_RcptWishes]] = {
+    "NOTIFY": ("DSN", _set_notify),
+    "ORCPT": ("DSN", _set_orcpt),
+}
+
+_ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9-]{1,40}\Z")
+_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
+_HEXCHAR: Final = re.compile(r"\+([0-9A-F]{2})")
+_UNSAFE: Final = re.compile(r"[^!-*,-<>-~]")
+
+
+def decode_xtext(text: str) -> str | None:
+    """RFC 3461 §4. None where it is malformed or hides what is not printable ASCII: it will stand in a report."""
+    if not _XTEXT.match(text):
+        return None
+    decoded = _HEXCHAR.sub(lambda match: chr(int(match[1], 16)), text)
+    return decoded if decoded.isascii() and decoded.isprintable() else None
+
+
+def encode_xtext(text: str) -> str:
+    """RFC 3461 §4, for printable ASCII."""
+    return _UNSAFE.sub(lambda match: f"+{ord(match[0]):02X}", text)
+
+
+# The others -----------------------------------------------------------------------------------------------------------
+
+
+def _nothing(argument: str) -> None:
+    if argument:
+        raise Refusal(501, "5.5.4", "Nothing may stand behind this command")
+
+
+def parse_data(argument: str, situation: Situation) -> Data:
+    """RFC 5321 §4.1.1.4."""
+    _nothing(argument)
+    return _DATA
+
+
+def parse_starttls(argument: str, situation: Situation) -> StartTls:
+    """RFC 3207 §4."""
+    _nothing(argument)
+    return _STARTTLS
+
+
+def parse_rset(argument: str, situation: Situation) -> Rset:
+    """RFC 5321 §4.1.1.5."""
+    _nothing(argument)
+    return _RSET
+
+
+def parse_quit(argument: str, situation: Situation) -> Quit:
+    """RFC 5321 §4.1.1.10."""
+    _nothing(argument)
+    return _QUIT
+
+
+def parse_noop(argument: str, situation: Situation) -> Noop:
+    """RFC 5321 §4.1.1.9: what stands behind it is ignored."""
+    return _NOOP
+
+
+def parse_vrfy(argument: str, situation: Situation) -> Vrfy:
+    """RFC 5321 §4.1.1.6."""
+    return Vrfy(_string(argument, situation))
+
+
+def parse_expn(argument: str, situation: Situation) -> Expn:
+    """RFC 5321 §4.1.1.7."""
+    return Expn(_string(argument, situation))
+
+
+def parse_help(argument: str, situation: Situation) -> Help:
+    """RFC 5321 §4.1.1.8."""
+    return Help(argument)
+
+
+def _string(argument: str, situation: Situation) -> str:
+    # RFC 6531 §3.7.4.2: SMTPUTF8 may stand behind the string where it is announced.
+    text, _, last = argument.rpartition(" ")
+    if last.upper() == "SMTPUTF8" and text and "SMTPUTF8" in situation.extensions:
+        return text
+    if not argument:
+        raise Refusal(501, "5.5.4", "Say whom or what behind it")
+    if not argument.isascii():
+        raise Refusal(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
+    return argument
+
+
+def parse_auth(argument: str, situation: Situation) -> Auth:
+    """RFC 4954 §4."""
+    mechanism, _, initial = argument.partition(" ")
+    mechanism = mechanism.upper()
+    if not mechanism:
+        raise Refusal(501, "5.5.4", "Syntax: AUTH mechanism [initial response]")
+    if mechanism not in situation.extensions["AUTH"].split():
+        raise Refusal(504, "5.5.4", "This mechanism is not offered")
+    if not initial:
+        return Auth(mechanism, None)
+    # RFC 4954 §4: an empty initial response is written "=".
+    return Auth(mechanism, b"" if initial == "=" else decode_base64(initial))
+
+
+def parse_auth_response(line: bytes) -> AuthResponse:
+    """RFC 4954 §4: a line of base64, or "*" to cancel."""
+    if line == b"*":
+        raise Refusal(501, "5.7.0", "Authentication cancelled")
+    return AuthResponse(decode_base64(line))
+
+
+def decode_base64(text: str | bytes) -> bytes:
+    """RFC 4648 §4, strict. Raises the Refusal of RFC 4954 §4."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise Refusal(501, "5.5.2", "This is not base64") from None
+
+
+def challenge(octets: bytes) -> Reply:
+    """The 334 that asks the client to go on with AUTH (RFC 4954 §4)."""
+    return Reply(334, None, binascii.b2a_base64(octets, newline=False).decode())

@@ -1,0 +1,406 @@
+"""SMTP and LMTP, the server's half (RFC 5321, RFC 2033), without I/O: the engine that obeys table.py.
+
+Promises: `next_event` gives one event at a time and parses nothing behind it before `reply` has answered it; the reply
+moves the state as the table says and nothing else does; bare CR and LF never end a message and never pass; replies
+gather in `outgoing` until they must leave.
+Refuses: octets that arrive between STARTTLS and the handshake (CVE-2011-0411), commands out of order, out of grammar
+or not announced: the engine answers these itself, hands out a Rejected, and counts it in `errors`.
+
+A new command is a row in table.py and a parser in command.py. Octets that are no lines, like DATA's, have a State and
+a reader here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from posthouse import limits
+from posthouse.terms.reply import Refusal, Reply
+from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
+from posthouse.wire.smtp import command
+from posthouse.wire.smtp.command import AuthResponse, Command, Hello, Mail, Situation
+from posthouse.wire.smtp.data import Unstuffer
+from posthouse.wire.smtp.table import AUTH_RESPONSE, CONNECTION, END_OF_DATA, VERBS, Kind, Row, State
+
+Why = Literal["quit", "gone", "ended", "injected", "web"]
+
+# Known from RFCs and not done here: 502 (RFC 5321 §4.2.4), where a word nobody ever heard is a 500.
+_NOT_DONE: Final = frozenset({"SEND", "SOML", "SAML", "TURN", "ETRN", "ATRN", "BURL", "BDAT"})
+# What a browser that was lured to this port says first. Going on would let a web page speak SMTP in its request's body.
+_WEB: Final = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH"})
+# RFC 5321 §3.8, RFC 7504 §3: after these the server hangs up.
+_FAREWELLS: Final = frozenset({421, 521})
+_NEXT: Final = {
+    State.TURNED_AWAY: "No mail is taken from you; only QUIT is left",
+    State.GREETED: "Say hello first",
+    State.READY: "Say MAIL first",
+    State.MAIL: "A transaction is open; RSET ends it",
+    State.RCPT: "A transaction is open; RSET ends it",
+}
+
+
+# Events besides those of command.py -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Somebody is there and wants a greeting: 220, or 554 to turn him away (RFC 5321 §3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataChunk:
+    """Octets of the message as its writer had them. Wants no reply."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DataEnd:
+    """The message is complete and sound: `size` octets. LMTP wants one reply a recipient taken, in their order."""
+
+    size: int
+    normalised: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataRefused:
+    """The message has ended and had a flaw that nobody may overlook; `reply` has been said. Drop what came of it."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A line that was answered here, by `reply`. `verb` is "" where the line was none of ours."""
+
+    verb: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The conversation is over: send what is left in `outgoing` and hang up.
+
+    `why`: "quit"; "gone" (the client hung up); "ended" (we ended it, by 421 or 521); "injected" (octets that would have
+    crossed the beginning of TLS); "web" (a browser's request).
+    """
+
+    why: Why
+
+
+Event = Command | AuthResponse | Connected | DataChunk | DataEnd | DataRefused | Rejected | Closed
+
+
+# The engine -----------------------------------------------------------------------------------------------------------
+
+
+class SmtpServer:
+    """One conversation: `receive` octets, take events by `next_event`, `reply` to them, send what `outgoing` gives.
+
+    `extensions` is what EHLO announces, keyword → parameters ("" for none); ENHANCEDSTATUSCODES and the like included.
+    `home` is the domain to which `<Postmaster>` belongs. `normalise` takes bare CR and LF in messages as CRLF.
+    `state`, `errors`, `spoke_early` and `recipients` (how many RCPTs were taken) may be read at any time.
+    """
+
+    __slots__ = (
+        "_asked", "_data", "_ended", "_eof", "_flush", "_granted", "_lines", "_normalise", "_out", "_situation",
+        "_verbs", "_wanted", "_why", "errors", "extended", "kind", "recipients", "spoke_early", "state",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind, extensions: Mapping[str, str], *, home: str, normalise: bool = False) -> None:
+        self.kind = kind
+        self.state = State.CONNECTED
+        self.errors = 0
+        self.recipients = 0
+        # The client sent something before the reply it had to wait for: a mark of software that does not read replies.
+        self.spoke_early = False
+        self.extended = False
+        self._verbs = VERBS[kind]
+        self._situation = Situation(extensions, home)
+        self._normalise = normalise
+        self._lines = Lines()
+        self._data = Unstuffer()
+        self._out: list[bytes] = []
+        self._asked: Row | None = None
+        self._wanted = 0
+        self._flush = False
+        self._eof = False
+        self._ended = False
+        self._granted: frozenset[str] = frozenset()
+        self._why: Why = "gone"
+
+    # Octets
+
+    def receive(self, octets: Octets) -> None:
+        """What arrived; b"" when the client has hung up. A buffer that will be used again is copied."""
+        if not octets:
+            self._eof = True
+        elif self.state is State.TLS:
+            # RFC 3207 §4.2: nothing of before the handshake may be taken for something behind it.
+            self._close("injected")
+        elif self.state is not State.CLOSED:
+            self._lines.receive(octets)
+
+    def outgoing(self) -> bytes:
+        """Everything to be sent, once."""
+        self._flush = False
+        octets = b"".join(self._out)
+        self._out.clear()
+        return octets
+
+    @property
+    def must_flush(self) -> bool:
+        """True where the replies gathered must leave now, though commands may be waiting (RFC 2920 §3.2).
+
+        When `next_event` gives None, they must leave in any case.
+        """
+        return self._flush
+
+    # Events
+
+    def next_event(self) -> Event | None:
+        """The next event, or None: more octets are needed. The event before must have been answered."""
+        if self._asked is not None:
+            raise RuntimeError(f"{self._asked.verb} has not been answered")
+        return _READERS[self.state](self)
+
+    def reply(self, reply: Reply) -> None:
+        """Answer the last event. LMTP's DataEnd wants one call a recipient taken."""
+        row = self._asked
+        if row is None:
+            raise RuntimeError("nothing has been asked")
+        after = self._after(row, reply.code)
+        self._out.append(reply.octets())
+        self._wanted -= 1
+        if self._wanted and reply.code not in _FAREWELLS:
+            return
+        self._asked = None
+        if row.last:
+            self._flush = True
+            self.spoke_early |= len(self._lines) > 0
+        self._enter(row, after, reply.code)
+
+    def end(self, reply: Reply) -> None:
+        """Say this now, whatever was asked, and end it all: a timeout, a limit, a shutdown (RFC 5321 §3.8)."""
+        if self.state is not State.CLOSED:
+            self._out.append(reply.octets())
+            self._close("ended")
+
+    def hello_reply(self, greeting: str) -> Reply:
+        """The 250 to the Hello just heard: `greeting` begins with our name; behind it, for EHLO, what is announced."""
+        if not self.extended:
+            return Reply(250, None, greeting)
+        announced = [f"{key} {value}" if value else key for key, value in self._situation.extensions.items()]
+        return Reply(250, None, "\n".join([greeting, *announced]))
+
+    def secured(self, extensions: Mapping[str, str]) -> None:
+        """The handshake is done: what was before is forgotten (RFC 3207 §4.2), and `extensions` is announced now."""
+        if self.state is not State.TLS:
+            raise RuntimeError("no handshake was promised")
+        self.state = State.GREETED
+        self._granted = frozenset({"tls"})
+        self._situation = Situation(extensions, self._situation.home)
+
+    # How a reply moves the state
+
+    def _after(self, row: Row, code: int) -> State:
+        """The state to which the table leads. ValueError for a reply that this command cannot have."""
+        after: State | None
+        if code in _FAREWELLS:
+            return State.CLOSED
+        if code >= 400:
+            return self.state if row.failed is None else row.failed
+        after = row.more if code >= 300 else row.done[self.state]
+        if after is None:
+            raise ValueError(f"{code} is no answer to {row.verb}")
+        return after
+
+    def _enter(self, row: Row, after: State, code: int) -> None:
+        """Move, and carry out what entering a state brings with it."""
+        self.state = after
+        if row.grants and code < 300:
+            self._granted |= {row.grants}
+        if after is State.RCPT:
+            self.recipients += row.verb == "RCPT" and code < 300
+        elif after is State.READY:
+            self.recipients = 0
+        elif after is State.DATA:
+            self._data = Unstuffer(normalise=self._normalise)
+            self._ended = False
+        elif after is State.TLS:
+            if len(self._lines):
+                self._close("injected")
+        elif after is State.CLOSED:
+            self._close("ended" if code in _FAREWELLS else "quit")
+
+    def _close(self, why: Why) -> None:
+        self.state = State.CLOSED
+        self._why = why
+        self._asked = None
+        self._flush = True
+        self._lines = Lines()
+
+    # Readers, one a state
+
+    def _read_connection(self) -> Event | None:
+        return self._ask(CONNECTION, Connected())
+
+    def _read_command(self) -> Event | None:
+        try:
+            line = self._lines.line(limits.COMMAND_LINE)
+        except LineTooLong:
+            # RFC 5321 §4.5.3.1.9
+            return self._reject("", Reply(500, "5.5.2", "This line is too long"))
+        except BareLineEnding:
+            return self._hang_up("ended", Reply(521, "5.5.2", "CR LF ends a line here, and neither may come alone"))
+        if line is None:
+            return self._dry()
+        text = _text(line)
+        if text is None:
+            return self._reject("", Reply(500, "5.5.2", "This line holds octets that are no text"))
+        verb, _, argument = text.partition(" ")
+        row = self._verbs.get(verb) or self._verbs.get(verb.upper())
+        if row is None:
+            return self._unknown(verb.upper())
+        try:
+            return self._command(row, argument.rstrip(" "))
+        except Refusal as refusal:
+            return self._reject(row.verb, refusal.reply)
+
+    def _command(self, row: Row, argument: str) -> Event:
+        """The event of a known command. Raises Refusal."""
+        if row.extension is not None and row.extension not in self._situation.extensions:
+            raise self._not_announced(row)
+        if self.state not in row.done:
+            if row.verb == "DATA" and self.state is State.MAIL:
+                raise Refusal(503, "5.5.1", "No recipient was taken; say RCPT first")
+            raise Refusal(503, "5.5.1", _NEXT[self.state])
+        if row.grants in self._granted:
+            raise Refusal(503, "5.5.1", "That has been done already")
+        assert row.parse is not None
+        event = row.parse(argument, self._situation)
+        if isinstance(event, Hello):
+            self.extended = event.extended
+        elif isinstance(event, Mail) and event.envelope.smtputf8 is not self._situation.smtputf8:
+            self._situation = replace(self._situation, smtputf8=event.envelope.smtputf8)
+        return self._ask(row, event)
+
+    def _not_announced(self, row: Row) -> Refusal:
+        if row.grants in self._granted:
+            return Refusal(503, "5.5.1", "That has been done already")
+        if row.verb == "AUTH" and "STARTTLS" in self._situation.extensions:
+            # RFC 4954 §6
+            return Refusal(538, "5.7.11", "No passwords in the clear; say STARTTLS first")
+        return Refusal(502, "5.5.1", "This command is not offered here")
+
+    def _unknown(self, verb: str) -> Event:
+        if verb in _WEB:
+            return self._hang_up("web", Reply(521, "5.5.1", "This is a mail server; it does not speak HTTP"))
+        if verb in _NOT_DONE:
+            return self._reject(verb, Reply(502, "5.5.1", "This command is not offered here"))
+        return self._reject("", Reply(500, "5.5.1", "This command is not known"))
+
+    def _read_auth(self) -> Event | None:
+        try:
+            line = self._lines.line(limits.AUTH_LINE)
+        except LineTooLong:
+            # RFC 4954 §4.
+            return self._reject_auth(Reply(500, "5.5.6", "This line is too long"))
+        except BareLineEnding:
+            return self._hang_up("ended", Reply(521, "5.5.2", "CR LF ends a line here, and neither may come alone"))
+        if line is None:
+            return self._dry()
+        try:
+            event = command.parse_auth_response(line)
+        except Refusal as refusal:
+            return self._reject_auth(refusal.reply)
+        return self._ask(AUTH_RESPONSE, event)
+
+    def _read_data(self) -> Event | None:
+        while not self._ended:
+            octets = self._lines.take()
+            if not octets:
+                return self._dry()
+            message, behind = self._data.receive(octets)
+            if behind is not None:
+                self._ended = True
+                self._lines.receive(behind)
+            if message:
+                return DataChunk(message)
+        return self._end_data()
+
+    def _end_data(self) -> Event:
+        # One reply, or in LMTP one for each recipient taken (RFC 2033 §4.2).
+        wanted = self.recipients if self.kind == "lmtp" else 1
+        if self._data.flaw is None:
+            self._ask(END_OF_DATA, event := DataEnd(self._data.size, self._data.normalised))
+            self._wanted = wanted
+            return event
+        # RFC 5321 §2.3.8: CR and LF appear only together. Not the door's to decide: whoever lets such a message pass
+        # hands his neighbours a second one inside it.
+        reply = _FLAWS[self._data.flaw]
+        self.errors += 1
+        self._out.append(reply.octets() * wanted)
+        self._enter(END_OF_DATA, self._after(END_OF_DATA, reply.code), reply.code)
+        return DataRefused(reply)
+
+    def _read_nothing(self) -> Event | None:
+        return self._dry()
+
+    def _read_end(self) -> Event | None:
+        return Closed(self._why)
+
+    # What readers share
+
+    def _ask(self, row: Row, event: Event) -> Event:
+        self._asked = row
+        self._wanted = 1
+        return event
+
+    def _dry(self) -> Event | None:
+        if not self._eof:
+            return None
+        self._close("gone")
+        return Closed(self._why)
+
+    def _reject(self, verb: str, reply: Reply) -> Rejected:
+        self.errors += 1
+        self._out.append(reply.octets())
+        return Rejected(verb, reply)
+
+    def _reject_auth(self, reply: Reply) -> Rejected:
+        self._enter(AUTH_RESPONSE, self._after(AUTH_RESPONSE, reply.code), reply.code)
+        self._flush = True
+        return self._reject("AUTH", reply)
+
+    def _hang_up(self, why: Why, reply: Reply) -> Rejected:
+        self._close(why)
+        return self._reject("", reply)
+
+
+def _text(line: bytes) -> str | None:
+    """A command line as text; None where it holds control octets (NUL among them) or is no UTF-8."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+_FLAWS: Final = {
+    "bare": Reply(554, "5.6.0", "The message holds a CR or LF alone; only both together end a line"),
+    "long": Reply(554, "5.6.0", "The message holds a line that is too long"),
+}
+
+_READERS: Final[dict[State, Callable[[SmtpServer], Event | None]]] = {
+    State.CONNECTED: SmtpServer._read_connection,
+    State.TURNED_AWAY: SmtpServer._read_command,
+    State.GREETED: SmtpServer._read_command,
+    State.READY: SmtpServer._read_command,
+    State.MAIL: SmtpServer._read_command,
+    State.RCPT: SmtpServer._read_command,
+    State.DATA: SmtpServer._read_data,
+    State.AUTH: SmtpServer._read_auth,
+    State.TLS: SmtpServer._read_nothing,
+    State.CLOSED: SmtpServer._read_end,
+}
