@@ -45,13 +45,13 @@ ALIAS_FANOUT: Final = 1000
 # Filing 5,000 recipients in one transaction held the only writer 0.3 s: beyond this many, the queue expands them.
 LOCAL_RECIPIENTS: Final = 50
 
-# A line of an IMAP command, literals apart. RFC 7162 §4 asks for 8192; mbsync and Thunderbird write long UID sets, Dovecot takes 64 KB.
+# A line of an IMAP command, literals apart. RFC 7162 §4 asks for 8192; clients write long UID sets, Dovecot takes 64 KB.
 IMAP_LINE: Final = 64 * KB
 # A whole IMAP command with its literals, the messages of APPEND apart (they are streamed); before login, much less.
 IMAP_COMMAND: Final = 256 * KB
 IMAP_COMMAND_BEFORE_LOGIN: Final = 16 * KB
 IMAP_LITERALS: Final = 100
-# Commands in a row that are no IMAP, before the connection ends. Dovecot allows 20.
-IMAP_MISTAKES: Final = 20
+# Commands in a row that are none, to a door where mail is read, before the connection ends. Dovecot allows 20.
+READING_MISTAKES: Final = 20
 SEARCH_DEPTH: Final = 50
 SEARCH_KEYS: Final = 2000

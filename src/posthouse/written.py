@@ -8,15 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple, NewType
 
-from posthouse import limits
-
 Duration = NewType("Duration", float)
 """Seconds; written "90s", "5m", "4h", "5d", "250ms"."""
 Size = NewType("Size", int)
 """Octets; written "25MB" (KB, MB and GB count in 1024s) or as a whole number."""
 
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE_UNITS: Final = {"B": 1, "KB": limits.KB, "MB": limits.MB, "GB": 1024 * limits.MB}
+_SIZE_UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 _WRITTEN_DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|m|h|d)\Z")
 _WRITTEN_SIZE = re.compile(r"([0-9]{1,15}) ?(B|KB|MB|GB)\Z")
 

@@ -34,12 +34,19 @@ Fate = Filed | OverQuota | NoSuchAccount
 
 
 def file_local(
-    tx: Tx, content: Staged | int, rendered: Rendered, copies: Sequence[Copy], *, received_at: int, thread_secret: bytes
+    tx: Tx,
+    content: Staged | int,
+    rendered: Rendered,
+    copies: Sequence[Copy],
+    *,
+    received_at: int,
+    thread_secret: bytes,
+    overshoot: bool = False,
 ) -> dict[int, Fate]:
     """File one message for these accounts (each once, limits.LOCAL_RECIPIENTS at most); by account, what came of it.
 
     `content` is staged octets, or the id of the blob that holds them. Locks the accounts, in ascending id. Where nobody
-    can take a copy nothing is stored. The instant of responsibility is the caller's commit: before it the message is
+    can take a copy nothing is stored. `overshoot` asks no quota. The instant of responsibility is the caller's commit: before it the message is
     whoever's it was, after it the account's.
     """
     fates: dict[int, Fate] = {}
@@ -47,7 +54,8 @@ def file_local(
     for copy in sorted(copies, key=lambda copy: copy.account):
         try:
             state = lock_account(tx, copy.account)
-            append.check_quota(state, len(copy.prologue) + rendered.size, 1)
+            if not overshoot:
+                append.check_quota(state, len(copy.prologue) + rendered.size, 1)
             fitting.append((copy, _mailbox(tx, state, copy.role)))
         except (NoSuchAccount, OverQuota) as answer:
             fates[copy.account] = answer
@@ -65,6 +73,7 @@ def file_local(
             thread_secret=thread_secret,
             prologue=copy.prologue,
             keywords=copy.keywords,
+            overshoot=overshoot,
         )
     return fates
 

@@ -446,7 +446,7 @@ def _set_targets(tx: Tx, address: Address, targets: Sequence[Address]) -> None:
 
 
 def _require_target(tx: Tx, target: Address) -> None:
-    """A target in a domain of ours must exist, with or without a tag. Whether it leads round is seen when mail comes."""
+    """A target in a domain of ours must exist, with or without a tag. Whether it leads round, mail will show."""
     row = tx.one("domain_find", name=target.domain)
     if row is None or row[1] is not None or target.local.casefold() == POSTMASTER:
         return

@@ -60,7 +60,7 @@ class GuessThrottle:
         self._familiar: Kept[tuple[str, str], bool] = Kept(FAMILIAR)
 
     def admit(self, login: str, peer: str) -> float:
-        """0.0: guess, it is counted as wrong until you say otherwise. Else seconds to wait; nothing was counted then."""
+        """0.0: guess, it is counted as wrong until you say otherwise. Else seconds to wait; nothing was counted."""
         now = self._clock.monotonic()
         network = network_of(peer)
         guesses = [(self._networks, network, 1)]

@@ -7,16 +7,13 @@ Refuses: to decide into which mailbox, and to file one envelope twice in an acco
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from posthouse.mailbox import threads
 from posthouse.mailbox.model import Change, OverQuota, State, is_unread, lock_account
+from posthouse.mailbox.summary import Rendered
 from posthouse.store import blobs
 from posthouse.store.blobs import Staged
 from posthouse.store.database import Topic, Tx
-
-if TYPE_CHECKING:
-    from posthouse.mailbox.summary import Rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Filing:
     keywords: int = 0
 
 
-def store_message(tx: Tx, content: Staged | int, rendered: "Rendered") -> int:
+def store_message(tx: Tx, content: Staged | int, rendered: Rendered) -> int:
     """Store what all who receive a message share; the message's id. `content`: octets, or the blob they are already in.
 
     Without an email in the same transaction the message is nobody's.
@@ -64,7 +61,7 @@ def file_email(
     tx: Tx,
     account: int,
     message: int,
-    rendered: "Rendered",
+    rendered: Rendered,
     *,
     mailboxes: Sequence[int],
     received_at: int,
@@ -73,15 +70,18 @@ def file_email(
     prologue: bytes = b"",
     keywords: int = 0,
     deleted: bool = False,
+    overshoot: bool = False,
 ) -> Filed:
     """File a stored message as a new email of an account, placed in each of `mailboxes`.
 
-    `received_at` is the internal date; `now` (where it differs, as in APPEND) the time of the change. Locks the account.
+    `received_at` is the internal date; `now` (where it differs, as in APPEND) the time of the change. `overshoot` asks no
+    quota. Locks the account.
     Raises NoSuchAccount, NoSuchMailbox, OverQuota.
     """
     change = Change(tx, lock_account(tx, account), received_at if now is None else now)
     size = len(prologue) + rendered.size
-    check_quota(change.state, size, 1)
+    if not overshoot:
+        check_quota(change.state, size, 1)
     thread = threads.join(change, threads.links(rendered, thread_secret))
     email = change.new_email()
     tx.run(
@@ -102,7 +102,7 @@ def file_email(
 
 
 def file_many(
-    tx: Tx, message: int, rendered: "Rendered", filings: Iterable[Filing], *, received_at: int, thread_secret: bytes
+    tx: Tx, message: int, rendered: Rendered, filings: Iterable[Filing], *, received_at: int, thread_secret: bytes
 ) -> dict[int, Filed | OverQuota]:
     """File one message in several accounts (limits.LOCAL_RECIPIENTS at most); by account, the email or its quota's answer.
 

@@ -136,7 +136,9 @@ def renderings(tx: Tx, messages: Iterable[int]) -> dict[int, Rendering]:
 def previews(tx: Tx, messages: Iterable[int]) -> dict[int, Preview]:
     """Previews of these messages."""
     packed = ranges.pack(set(messages))
-    return {row[0]: Preview(row[0], row[1], row[2], bool(row[3])) for row in tx.all("messages_previews", messages=packed)}
+    return {
+        row[0]: Preview(row[0], row[1], row[2], bool(row[3])) for row in tx.all("messages_previews", messages=packed)
+    }
 
 
 def summaries(tx: Tx, account: int, emails: Collection[int]) -> dict[int, tuple[EmailRow, Rendering]]:
@@ -222,7 +224,7 @@ def check_keyword(name: str) -> str:
     """A keyword in its normal form, lower case (RFC 8621 §4.1.1). Raises BadKeyword."""
     lowered = name.lower()
     if not 0 < len(lowered) <= MAX_KEYWORD or not all("!" <= c <= "~" and c not in _NO_KEYWORD for c in lowered):
-        raise BadKeyword("a keyword is printable ASCII without ( ) { ] % * \" \\")
+        raise BadKeyword('a keyword is printable ASCII without ( ) { ] % * " \\')
     return lowered
 
 
@@ -291,9 +293,7 @@ def _set_keywords(change: Change, chosen: Sequence[_Chosen], add: int, keep: int
     return {row.uid for row in chosen if row.email in affected}
 
 
-def _set_deleted(
-    change: Change, mailbox: int, flipped: Sequence[_Chosen], deleted: bool, add: int, keep: int
-) -> None:
+def _set_deleted(change: Change, mailbox: int, flipped: Sequence[_Chosen], deleted: bool, add: int, keep: int) -> None:
     """Mark or unmark these placements, whose emails have the keywords that `keep` and `add` leave them with."""
     if not flipped:
         return
@@ -478,9 +478,7 @@ def _hide(change: Change, ledger: Ledger, row: _Chosen, unread: bool, email: _St
         change.threads_left.add(row.thread)
 
 
-def _show(
-    change: Change, ledger: Ledger, row: _Chosen, unread: bool, email: _Standing, thread_visible: bool
-) -> None:
+def _show(change: Change, ledger: Ledger, row: _Chosen, unread: bool, email: _Standing, thread_visible: bool) -> None:
     """A hidden placement becomes visible."""
     if email.visible:
         change.emails_updated.add(row.email)

@@ -11,23 +11,10 @@ Refuses: to look at dates or at anything else in the text.
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple
 
 from posthouse.mailbox.model import Change
-
-# Of a longer chain the nearest ancestors are taken: each id costs a row.
-MAX_REFERENCES: Final = 50
-
-
-class Linked(Protocol):
-    """What threading looks at; `references` oldest first, as in the field."""
-
-    @property
-    def message_id(self) -> str | None: ...
-    @property
-    def references(self) -> Sequence[str]: ...
-    @property
-    def base_subject(self) -> str: ...
+from posthouse.mailbox.summary import Rendered
 
 
 class Thread(NamedTuple):
@@ -37,13 +24,15 @@ class Thread(NamedTuple):
     visible: bool
 
 
-def links(message: Linked, secret: bytes) -> list[int]:
+def links(message: Rendered, secret: bytes) -> list[int]:
     """The hashes that tie this message to others: nearest ancestor first, its own last."""
-    nearest = message.references[-MAX_REFERENCES:][::-1]
-    ids = [*nearest, message.message_id] if message.message_id else nearest
+    nearest_first = message.references[::-1]
+    ids = (*nearest_first, message.message_id) if message.message_id else nearest_first
     if not ids:
         return []
-    subject = blake2b("".join(message.base_subject.split()).casefold().encode("utf-8", "replace"), key=secret, digest_size=8)
+    subject = blake2b(
+        "".join(message.base_subject.split()).casefold().encode("utf-8", "replace"), key=secret, digest_size=8
+    )
     hashes: list[int] = []
     for message_id in ids:
         hasher = subject.copy()

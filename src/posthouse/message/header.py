@@ -36,6 +36,11 @@ __all__ = [
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
+_MAX_LINES: Final = 4 * HEADER_FIELDS
+_SPACE: Final = 0x20  # an octet is found by its number many times faster than by a bytes of one
+_TAB: Final = 0x09
+_LF: Final = 0x0A
+_new = tuple.__new__  # a NamedTuple's own constructor takes twice the time
 _MESSAGE_ID = re.compile(rb"<([^<>\s]{1,996})>")
 
 
@@ -54,7 +59,7 @@ class Field(NamedTuple):
 class Header:
     """The fields of one header. `start` to `end` is the header with the empty line that ends it; the body begins at `end`."""
 
-    __slots__ = ("_block", "_first", "end", "fields", "start")
+    __slots__ = ("_block", "_first", "_more", "end", "fields", "start")
 
     def __init__(self, block: bytes, start: int, end: int) -> None:
         self._block = block
@@ -62,10 +67,14 @@ class Header:
         self.end = end
         self.fields: list[Field] = _fields(block, start)
         first: dict[bytes, Field] = {}
+        more: dict[bytes, list[Field]] = {}
         for field in self.fields:
             if field[0] not in first:
                 first[field[0]] = field
+            else:
+                more.setdefault(field[0], []).append(field)
         self._first = first
+        self._more = more
 
     @classmethod
     def parse(cls, octets: Buffer, start: int = 0, stop: int | None = None) -> "Header":
@@ -82,13 +91,14 @@ class Header:
 
     def all(self, name: bytes) -> list[bytes]:
         """The unfolded values of all fields of this name (lower case), topmost first."""
-        if name not in self._first:
+        field = self._first.get(name)
+        if field is None:
             return []
-        return [self.value(field) for field in self.fields if field[0] == name]
+        return [self.value(field), *map(self.value, self._more.get(name, ()))]
 
     def count(self, name: bytes) -> int:
         """How many fields have this name: Received fields tell how far a message has come (RFC 5321 §6.3)."""
-        return sum(field[0] == name for field in self.fields) if name in self._first else 0
+        return (name in self._first) + len(self._more.get(name, ()))
 
     def value(self, field: Field) -> bytes:
         """What stands after the colon, unfolded."""
@@ -114,38 +124,43 @@ def _bounds(octets: Octets, start: int, stop: int) -> tuple[int, int]:
 
 
 def _fields(block: bytes, start: int) -> list[Field]:
-    names: list[bytes] = []
-    starts: list[int] = []
-    values: list[int] = []
+    found: list[Field] = []
+    lines = block.split(b"\n", _MAX_LINES)
+    if len(lines) > _MAX_LINES:
+        lines.pop()
+    name: bytes | None = None
+    begin = value = 0
     at = start
-    for line in block.split(b"\n", 8 * HEADER_FIELDS):
-        head = line[:1]
-        if head != b" " and head != b"\t" and (head or at - start < len(block)):
+    for line in lines:
+        if line[:1] > b" ":  # all others go on with the field above (RFC 5322 §2.2.3)
+            if name is not None:
+                found.append(_new(Field, (name, begin, value, at)))
+                if len(found) == HEADER_FIELDS:
+                    return found
             name, colon, _ = line.partition(b":")
-            values.append(at + len(name) + 1 if colon else at)
-            starts.append(at)
-            names.append(_name(name) if colon else b"")
-            if len(names) == HEADER_FIELDS:
-                break
+            begin = at
+            value = at + len(name) + 1
+            if not colon:
+                name, value = b"", at
+            elif _SPACE in name or _TAB in name:
+                name = _trimmed(name)
+            name = name.lower()
         at += len(line) + 1
-    ends = starts[1:]
-    ends.append(start + len(block))
-    return list(map(Field._make, zip(names, starts, values, ends, strict=False)))
+    if name is not None:
+        found.append(_new(Field, (name, begin, value, min(at, start + len(block)))))
+    return found
 
 
-def _name(written: bytes) -> bytes:
-    # RFC 5322 §4.5: white space before the colon is obsolete, inside a name it makes the line no field ("From me 10:00").
-    if b" " in written or b"\t" in written:
-        written = written.rstrip(b" \t")
-        if b" " in written or b"\t" in written:
-            return b""
-    return written.lower()
+def _trimmed(name: bytes) -> bytes:
+    # RFC 5322 §4.5: white space before the colon is obsolete; inside a name it makes the line no field ("From me 10:00").
+    name = name.rstrip(b" \t")
+    return b"" if b" " in name or b"\t" in name else name
 
 
 def unfold(value: bytes) -> bytes:
     """RFC 5322 §2.2.3: without the line endings, and without white space around it."""
     value = value.strip(b" \t\r\n")
-    if b"\n" in value:
+    if _LF in value:
         value = value.replace(b"\r\n", b"").replace(b"\n", b"")
     return value
 

@@ -9,21 +9,22 @@ Refuses: to show HTML; that is for a sanitiser.
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import charset_normalizer
 from selectolax.lexbor import LexborHTMLParser
 
 from posthouse.limits import SEARCH_TEXT
+from posthouse.message import mime
 from posthouse.message.charset import codec, decode
 from posthouse.message.header import Buffer, Header
-from posthouse.message.mime import Part, decode_pieces, walk
+from posthouse.message.mime import Part
 from posthouse.message.octets import Octets, searchable
 from posthouse.message.addresses import RawAddress, RawGroup, RawMailbox, split_addresses
 from posthouse.message.words import decode_words
 
 PREVIEW: Final = 256  # RFC 8621 §4.1.4: characters
-_PREVIEW_OCTETS: Final = 16 * 1024
+_PREVIEW_FROM: Final = 8 * 1024
 _ADDRESS_FIELDS: Final = (b"from", b"to", b"cc", b"bcc", b"reply-to", b"sender")
 
 
@@ -43,7 +44,7 @@ def search_text(octets: Buffer, root: Part) -> tuple[str, str]:
     """Head (subject, addresses and their names, one a line) and body (text of every part, names of attachments), folded."""
     header = Header.parse(octets, root.header_start, root.body_start)
     addresses = [item for name in _ADDRESS_FIELDS for raw in header.all(name) for item in split_addresses(raw)]
-    return head_text(decode_words(header.first(b"subject") or b""), addresses), body_text(octets, root)
+    return head_text(decode_words(header.first(b"subject") or b""), addresses), body_text(words(octets, root))
 
 
 def head_text(subject: str, addresses: Iterable[RawAddress]) -> str:
@@ -64,49 +65,65 @@ def _address_line(raw: RawMailbox) -> str:
     return decode_words(raw.name + b" " + address) if raw.name else decode_words(address)
 
 
-def body_text(octets: Buffer, root: Part) -> str:
-    """The searched form of the body, in the order of its parts, at most SEARCH_TEXT characters."""
+class Words(NamedTuple):
+    """One text of a message: the part it stands in (None: the name of an attachment, the subject of what was forwarded)."""
+
+    part: Part | None
+    text: str
+
+
+def words(octets: Buffer, root: Part) -> list[Words]:
+    """The texts of a message in order, about SEARCH_TEXT characters of them."""
     source = searchable(octets)
-    if root.type == "text" and root.filename is None:
-        return fold(_part_text(source, root, SEARCH_TEXT))[:SEARCH_TEXT]
+    if root.type == "text" and root.disposition is None and len(root.parameters) < 2:
+        return [Words(root, _part_text(source, root, SEARCH_TEXT))]
     left = SEARCH_TEXT
-    texts: dict[str, None] = {}  # an alternative that says the same is kept once
-    for piece in _texts(source, root):
-        text = fold(piece[:left])
-        if text and text not in texts:
-            texts[text] = None
-            left -= len(text)
-        if left <= 0:
-            break
-    return "\n".join(texts)[:SEARCH_TEXT]
-
-
-def _texts(source: Octets, root: Part) -> Iterator[str]:
-    for part in walk(root):
+    found: list[Words] = []
+    for part in mime.walk(root):
         if name := part.filename:
-            yield name
-        if part.message is not None:  # the subject of what was forwarded
+            found.append(Words(None, name))
+        if part.message is not None:
             header = Header.parse(source, part.message.header_start, part.message.body_start)
-            yield decode_words(header.first(b"subject") or b"")
-        elif part.type == "text":
-            yield _part_text(source, part, SEARCH_TEXT)
+            found.append(Words(None, decode_words(header.first(b"subject") or b"")))
+        elif part.type == "text" and left > 0:
+            text = _part_text(source, part, left)
+            found.append(Words(part, text))
+            left -= len(text)
+    return found
+
+
+def body_text(found: list[Words]) -> str:
+    """The searched form of the body, at most SEARCH_TEXT characters."""
+    if len(found) == 1:
+        return fold(found[0].text)[:SEARCH_TEXT]
+    # An alternative that says the same as another is kept once.
+    folded = dict.fromkeys(fold(piece.text[:SEARCH_TEXT]) for piece in found)
+    folded.pop("", None)
+    return "\n".join(folded)[:SEARCH_TEXT]
 
 
 def preview(octets: Buffer, root: Part) -> str:
     """The beginning of what the sender wrote, on one line, at most 256 characters (RFC 8621 §4.1.4): quotations are left out
     where something else is left."""
-    part = _first_text(root)
-    if part is None:
+    return preview_text(words(octets, root))
+
+
+def preview_text(found: list[Words]) -> str:
+    """The same, from words already found: of the part that a reader sees first, plain text before HTML."""
+    best: Words | None = None
+    for candidate in found:
+        part = candidate.part
+        if part is None or part.is_attachment:
+            continue
+        if part.subtype == "plain":
+            best = candidate
+            break
+        if best is None or best.part is None or (part.subtype == "html" and best.part.subtype != "html"):
+            best = candidate
+    if best is None or best.part is None:
         return ""
-    text = _part_text(searchable(octets), part, _PREVIEW_OCTETS)
-    return _shortened(text if part.subtype == "html" else _unquoted(text))
-
-
-def _first_text(root: Part) -> Part | None:
-    """The part that a reader sees first; plain text before HTML."""
-    texts = [part for part in walk(root) if part.type == "text" and not part.is_attachment]
-    rank = {"plain": 0, "html": 1}
-    return min(texts, key=lambda part: rank.get(part.subtype, 2), default=None)
+    text = best.text[:_PREVIEW_FROM]
+    return _shortened(text if best.part.subtype == "html" else _unquoted(text))
 
 
 _LONGEST_QUOTED: Final = 200  # lines looked at
@@ -157,7 +174,7 @@ _NOT_ASCII: Final = ("utf_7", "utf_16", "utf_32", "iso2022", "hz", "cp037", "cp5
 def _prefix(source: Octets, part: Part, limit: int) -> bytes:
     if part.encoding in (b"base64", b"quoted-printable"):
         pieces: list[bytes] = []
-        for piece in decode_pieces(source, part):
+        for piece in mime.decode_pieces(source, part):
             pieces.append(piece)
             limit -= len(piece)
             if limit <= 0:

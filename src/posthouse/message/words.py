@@ -19,7 +19,7 @@ def decode_words(raw: bytes) -> str:
 
     Adjacent words of one charset are decoded together, because many senders cut a character in two.
     """
-    if b"=?" not in raw:
+    if raw.find(b"=?") < 0:
         return undeclared(raw)
     text: list[str] = []
     charset, held, at = b"", b"", 0

@@ -34,6 +34,9 @@ _MOST_WAITING: Final = 256 * 1024
 _PIECE: Final = 256 * 1024
 # RFC 8446 and 5246 set no time; a peer that shakes hands for longer than this is not well, or not kind.
 HANDSHAKE_SECONDS: Final = 30.0
+# What may come between two turns of the loop; the kernel caps it at net.core.somaxconn.
+_BACKLOG: Final = 1024
+_ACCEPTS_A_TURN: Final = 64
 
 
 class ConnectionLost(ConnectionError):
@@ -357,50 +360,93 @@ class Server:
         self,
         handler: Handler,
         tls: ssl.SSLContext | None = None,
-        admit: Callable[[Stream], bool] | None = None,
+        admit: Callable[[Endpoint], bool] | None = None,
     ) -> None:
         self._handler = handler
         self._tls = tls
         self._admit = admit
+        self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.AbstractServer] = []
-        self._sessions: dict[asyncio.Task[None], Stream] = {}
+        self._accepting: list[socket.socket] = []
+        self._sessions: dict[asyncio.Task[None], Stream | None] = {}
         self.endpoints: tuple[Endpoint, ...] = ()
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Listen on these."""
-        loop = asyncio.get_running_loop()
         for bound in sockets:
             self.endpoints += (_endpoint(bound.getsockname()),)
-            # The backlog is what may come between two turns of the loop; the kernel caps it at somaxconn.
-            self._servers.append(
-                await loop.create_server(lambda: Stream(loop, self._connected), sock=bound, backlog=1024)
-            )
+            if self._tls is not None:
+                # uvloop reads before we could begin a handshake: so we accept ourselves, which also lets `admit`
+                # be asked before a stranger has cost us one.
+                bound.listen(_BACKLOG)
+                self._accepting.append(bound)
+                self._loop.add_reader(bound, self._accept, bound)
+            else:
+                self._servers.append(await self._loop.create_server(self._stream, sock=bound, backlog=_BACKLOG))
 
     @property
     def connections(self) -> int:
         """How many there are."""
         return len(self._sessions)
 
+    def _stream(self) -> Stream:
+        return Stream(self._loop, self._connected)
+
     def _connected(self, stream: Stream) -> None:
-        if self._admit is not None and not self._admit(stream):
+        if self._admit is not None and not self._admit(stream.peer):
             stream.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._converse(stream))
+        self._begin(self._converse(stream), stream)
+
+    def _begin(self, session: Coroutine[Any, Any, None], stream: Stream | None) -> None:
+        task = self._loop.create_task(session)
         self._sessions[task] = stream
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._sessions.pop(task, None)
 
+    def _accept(self, bound: socket.socket) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            try:
+                accepted, name = bound.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors or memory: those who wait in the backlog are better served in a while.
+                observe.tell("accept.failed", level=observe.ERROR, error=_plain(error))
+                self._loop.remove_reader(bound)
+                self._loop.call_later(1, self._accept_again, bound)
+                return
+            if self._admit is not None and not self._admit(_endpoint(name)):
+                accepted.close()
+                continue
+            accepted.setblocking(False)
+            self._begin(self._shake_hands(accepted, _endpoint(name)), None)
+
+    def _accept_again(self, bound: socket.socket) -> None:
+        if bound in self._accepting:
+            self._loop.add_reader(bound, self._accept, bound)
+
+    async def _shake_hands(self, accepted: socket.socket, peer: Endpoint) -> None:
+        try:
+            _, stream = await self._loop.connect_accepted_socket(
+                lambda: Stream(self._loop), accepted, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except (OSError, ssl.SSLError) as error:
+            accepted.close()
+            observe.tell("tls.failed", level=observe.DEBUG, peer=str(peer), error=reason(error))
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._sessions[task] = stream
+        await self._converse(stream)
+
     async def _converse(self, stream: Stream) -> None:
         try:
-            if self._tls is not None:
-                await stream.start_tls(self._tls, server_side=True)
             await self._handler(stream)
             await stream.close()
-        except TlsFailed as error:
-            observe.tell("tls.failed", level=observe.DEBUG, peer=str(stream.peer), error=str(error))
-        except (ConnectionError, StreamTimeout, Stopping) as error:
+        except (ConnectionError, StreamTimeout, Stopping, TlsFailed) as error:
             name = type(error).__name__
             observe.tell("connection.ended", level=observe.DEBUG, peer=str(stream.peer), error=f"{name}: {error}")
         except Exception as error:
@@ -412,9 +458,16 @@ class Server:
         """Listen no more, tell the sessions, and wait for them; after `seconds` end those that are left."""
         for server in self._servers:
             server.close()
+        for bound in self._accepting:
+            self._loop.remove_reader(bound)
+            bound.close()
         self._servers.clear()
-        for stream in self._sessions.values():
-            stream.stop()
+        self._accepting.clear()
+        for task, stream in list(self._sessions.items()):
+            if stream is None:
+                task.cancel()
+            else:
+                stream.stop()
         if not self._sessions:
             return
         _, late = await asyncio.wait(set(self._sessions), timeout=seconds)
@@ -429,11 +482,11 @@ async def serve(
     sockets: Iterable[socket.socket],
     tls: ssl.SSLContext | None = None,
     *,
-    admit: Callable[[Stream], bool] | None = None,
+    admit: Callable[[Endpoint], bool] | None = None,
 ) -> Server:
     """Run `handler` for each connection to these sockets; with `tls`, in TLS from the first octet.
 
-    `admit` is asked before anything is read, and before any handshake; False ends the connection. A handler that
+    `admit` is asked with the peer's address before anything is read, and before any handshake; False ends the connection. A handler that
     returns has its connection closed; an error it lets out ends the connection and is logged.
     """
     server = Server(handler, tls, admit)

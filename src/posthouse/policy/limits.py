@@ -1,9 +1,9 @@
 """How much, and how often: connections, commands, errors, messages, recipients.
 
 Promises: each limit answers 4xx (421 where the connection ends), for patience may help, except where a message shows
-that nobody meant it (a loop, a bounce to a crowd). Memory is bounded. A network is an IPv4 address or the /64 of an IPv6
-one. Peers in `unlimited` networks (loopback by default) are held by what one connection may do, not by how many there
-are and how often they come.
+that nobody meant it (a loop, a bounce to a crowd). Memory is bounded. A network is an IPv4 address or the /64 of an
+IPv6 one. Peers in `unlimited` networks (loopback by default) are held by what one connection may do, not by how many
+there are and how often they come.
 Refuses: to know configuration files; the values come in by `Limits`.
 """
 
@@ -48,7 +48,8 @@ class Limits:
 class Buckets:
     """One token bucket a key: `rate.count` at once, refilled over `rate.seconds`.
 
-    Bounded memory: the stalest keys are forgotten. Held as one number a key: the instant at which the bucket is full again (ITU-T I.371's GCRA).
+    Bounded memory: the stalest keys are forgotten. Held as one number a key: the instant at which the bucket is full
+    again (ITU-T I.371's GCRA).
     """
 
     __slots__ = ("_clock", "_full_at", "_interval", "_period")

@@ -1,8 +1,8 @@
 """One configured list of checks, run by stage and per recipient.
 
 Promises: checks run in the order of the list. A refusal ends a stage, for nothing beats it; so what exempts from a
-check stands before it. A check that raises defers (451 4.3.0) and is told of with its traceback: mail is neither lost nor let
-through because of it. Junk said early stays said: each recipient's verdict at data holds what all stages found.
+check stands before it. A check that raises defers (451 4.3.0) and is told of with its traceback: mail is neither lost
+nor let through because of it. Junk said early stays said: each recipient's verdict at data holds what all stages found.
 A stage that no check is interested in costs next to nothing.
 """
 

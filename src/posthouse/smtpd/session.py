@@ -17,6 +17,7 @@ from posthouse.directory.cache import Directory
 from posthouse.net.stream import Stream
 from posthouse.net.tls import Certificates
 from posthouse.policy.check import Action, Door, Facts, RecipientFacts, Verdict
+from posthouse.policy.limits import Connections, Conversation
 from posthouse.policy.pipeline import Pipeline
 from posthouse.reception import Intake
 from posthouse.store.database import StoreUnavailable
@@ -37,18 +38,8 @@ from posthouse.wire.smtp.command import (
     StartTls,
     Vrfy,
 )
-from posthouse.wire.smtp.server import (
-    Closed,
-    Connected,
-    DataChunk,
-    DataEnd,
-    DataRefused,
-    Event,
-    Kind,
-    Rejected,
-    SmtpServer,
-    State,
-)
+from posthouse.wire.smtp.server import Closed, Connected, DataChunk, DataEnd, DataRefused, Event, Rejected, SmtpServer
+from posthouse.wire.smtp.table import Kind, State
 
 _UNAVAILABLE: Final = Reply(451, "4.3.0", "The mail store cannot be reached; try again later")
 _GO_AHEAD: Final = Reply(354, None, "Send the message; a dot on a line of its own ends it")
@@ -67,6 +58,8 @@ class Surroundings:
     certificates: Certificates
     directory: Directory
     pipeline: Pipeline
+    connections: Connections
+    conversation: Conversation
 
 
 class Role(Protocol):
@@ -96,17 +89,17 @@ class Role(Protocol):
 class MailSession:
     """One client's conversation at one of the doors."""
 
-    def __init__(self, stream: Stream, role: Role, around: Surroundings, *, offers_tls: bool) -> None:
+    def __init__(self, stream: Stream, role: Role, around: Surroundings) -> None:
         tls = stream.tls
         self.around = around
         self.stream = stream
         self.role = role
-        self.offers_tls = offers_tls
         self.engine = SmtpServer(role.kind, role.extensions(tls is not None), home=around.hostname)
         self.facts = Facts(role.door, stream.peer.host, tls=str(tls) if tls else None)
         self.envelope: Envelope | None = None
         self.helo = ""
         self._intake: Intake | None = None
+        self._counted = False
 
     def handle(self, event: Event) -> Awaitable[None] | None:
         """Answer one event."""
@@ -115,12 +108,14 @@ class MailSession:
     def closed(self, event: Closed) -> None:
         """Nothing unfinished is kept: before the 250 the client is responsible for it."""
         self._drop()
-        self.around.pipeline.disconnected(self.facts)
+        if self._counted:
+            self.around.connections.leave(self.facts)
         observe.tell("smtp.closed", level=observe.DEBUG, peer=self.facts.peer, why=event.why)
 
     # Greeting
 
     async def _connected(self, event: Connected) -> None:
+        self._counted = True
         verdict = await self.around.pipeline.connect(self.facts)
         if not self._refused(verdict):
             self.engine.reply(Reply(220, None, self.role.greeting))
@@ -200,8 +195,7 @@ class MailSession:
         assert self._intake is not None, "the table lets no data come before DATA"
         intake, self._intake = self._intake, None
         with intake:
-            replies = await intake.finish(still_there=lambda: not self.stream.gone)
-        self.facts.messages += 1
+            replies = await intake.finish(lambda: not self.stream.gone, each=self.role.kind == "lmtp")
         for reply in replies:
             self.engine.reply(reply)
         self._drop()
@@ -226,7 +220,7 @@ class MailSession:
     def _noop(self, event: Noop) -> None:
         self.engine.reply(Reply(250, "2.0.0", "Still here"))
 
-    async def _vrfy(self, event: Vrfy) -> None:
+    def _vrfy(self, event: Vrfy) -> None:
         # RFC 5321 §7.3: whether an address exists is not told to those who only ask.
         self.engine.reply(Reply(252, "2.5.2", "Send mail to it, and you will see"))
 
@@ -243,9 +237,7 @@ class MailSession:
         return self.role.authenticate(self, event)
 
     def _rejected(self, event: Rejected) -> None:
-        # RFC 5321 §4.3.2 allows 421 at any time; who makes this many mistakes is not going to deliver mail.
-        if self.engine.errors >= self.around.limits.errors:
-            self.engine.end(Reply(421, "4.7.0", "Too many errors; goodbye"))
+        self._erred()
 
     def _refused(self, verdict: Verdict) -> bool:
         """Say what a stage has refused or deferred; True where it has."""
@@ -256,8 +248,14 @@ class MailSession:
             self.engine.end(verdict.reply)
         else:
             self.engine.reply(verdict.reply)
-            self.facts.errors += 1
+            self._erred()
         return True
+
+    def _erred(self) -> None:
+        """A command was answered by 4xx or 5xx: end the conversation where that is one too many."""
+        verdict = self.around.conversation.error(self.facts)
+        if verdict is not None and verdict.reply is not None:
+            self.engine.end(verdict.reply)
 
 
 _Handler = Callable[[MailSession, Event], Awaitable[None] | None]

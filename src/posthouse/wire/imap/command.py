@@ -36,9 +36,9 @@ _SELECTED: Final = frozenset({State.SELECTED})
 class Row:
     """One command.
 
-    `states` is where it is legal; `success` and `failure` the state that OK and NO lead to (None: no move; BAD never moves).
-    `expunge`: may EXPUNGE responses be sent while it is answered (RFC 9051 §7.5.1)? `first`: its answer decides how the
-    octets behind it are to be read or what is legal there, so it is answered before anything behind it is parsed (§5.5).
+    `states` is where it is legal; `success` and `failure` the state that OK and NO lead to (None: no move; BAD never
+    moves). `expunge`: may EXPUNGE responses be sent while it is answered (RFC 9051 §7.5.1)? `first`: its answer decides
+    how the octets behind it are to be read or what is legal there, so nothing behind it is parsed before it (§5.5).
     """
 
     name: bytes
@@ -206,7 +206,10 @@ _ANNOUNCED = re.compile(rb"(~?)\{([0-9]{1,19})\+?\}\Z")
 
 
 def append_message(parser: Parser) -> AppendMessage:
-    """One message of APPEND up to its literal, which ends the line (RFC 9051 §9, append-message; RFC 9755 §4). Raises ParseError."""
+    """One message of APPEND up to its literal, which ends the line (RFC 9051 §9, append-message; RFC 9755 §4).
+
+    Raises ParseError.
+    """
     parser.space()
     flags: tuple[str, ...] = ()
     if parser.sees(b"("):
@@ -301,7 +304,8 @@ TABLE: Final[dict[bytes, Row]] = {
         Row(b"CAPABILITY", _plain(request.Capability()), _ANY, "RFC 9051 §6.1.1"),
         Row(b"NOOP", _plain(request.Noop()), _ANY, "RFC 9051 §6.1.2"),
         Row(
-            b"LOGOUT", _plain(request.Logout()), _ANY, "RFC 9051 §6.1.3", expunge=False, first=True, success=State.LOGOUT
+            b"LOGOUT", _plain(request.Logout()), _ANY, "RFC 9051 §6.1.3",
+            expunge=False, first=True, success=State.LOGOUT,
         ),
         Row(b"ID", _id, _ANY, "RFC 2971 §3.1"),
         Row(b"STARTTLS", _plain(request.StartTls()), _BEFORE, "RFC 9051 §6.2.1", first=True),
@@ -339,8 +343,8 @@ TABLE: Final[dict[bytes, Row]] = {
             expunge=False, first=True, success=State.AUTHENTICATED,
         ),
         Row(b"EXPUNGE", _expunge, _SELECTED, "RFC 9051 §6.4.3"),
-        # RFC 9051 §7.5.1: never in answer to FETCH, STORE or SEARCH, whose numbers it would shift. RFC 3501 §7.4.1: their UID
-        # forms are other commands, and may carry it.
+        # RFC 9051 §7.5.1: never in answer to FETCH, STORE or SEARCH, whose numbers it would shift.
+        # RFC 3501 §7.4.1: their UID forms are other commands, and may carry it.
         Row(b"SEARCH", _search(False), _SELECTED, "RFC 9051 §6.4.4", expunge=False),
         Row(b"FETCH", _fetch(False), _SELECTED, "RFC 9051 §6.4.5", expunge=False),
         Row(b"STORE", _store(False), _SELECTED, "RFC 9051 §6.4.6", expunge=False),

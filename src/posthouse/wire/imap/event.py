@@ -46,7 +46,7 @@ class IdleDone:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What followed `command` was not what it asks for, or the client gave it up; it has been answered with BAD already."""
+    """What followed `command` was not what it asks for, or the client gave it up; it has its answer already."""
 
     command: Command
     text: str

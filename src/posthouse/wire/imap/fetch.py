@@ -48,8 +48,8 @@ class Text(Enum):
 class Section:
     """BODY[...], BODY.PEEK[...] or one of RFC822, RFC822.HEADER, RFC822.TEXT.
 
-    `part` holds the numbers of the part, () the message itself; `fields` the names asked for by FIELDS and FIELDS_NOT as
-    written; `partial` origin and most octets. Unless `peek`, fetching it sets \\Seen.
+    `part` holds the numbers of the part, () the message itself; `fields` the names asked for by FIELDS and FIELDS_NOT
+    as written; `partial` origin and most octets. Unless `peek`, fetching it sets \\Seen.
     """
 
     label: bytes
@@ -89,8 +89,9 @@ MACROS: Final[dict[bytes, tuple[Item, ...]]] = {
     b"FULL": (Attribute.FLAGS, Attribute.INTERNALDATE, Attribute.SIZE, Attribute.ENVELOPE, Attribute.BODY),
 }
 
-# RFC 3501 §6.4.5: what RFC822 and its kin are short for; only the label differs.
-_SHORT: Final[dict[bytes, Item]] = {
+# RFC 3501 §6.4.5: RFC822 and its kin are sections under a label of their own.
+_PLAIN: Final[dict[bytes, Item]] = {
+    **ATTRIBUTES,
     b"RFC822": Section(b"RFC822", (), Text.WHOLE),
     b"RFC822.HEADER": Section(b"RFC822.HEADER", (), Text.HEADER, peek=True),
     b"RFC822.TEXT": Section(b"RFC822.TEXT", (), Text.TEXT),
@@ -117,12 +118,10 @@ def parse_item(parser: Parser) -> Item:
         section = SECTIONS.get(name)
         if section is not None:
             return section(parser)
-    else:
-        plain = ATTRIBUTES.get(name) or _SHORT.get(name)
-        if plain is not None:
-            return plain
+    elif name in _PLAIN:
+        return _PLAIN[name]
     parser.at = start
-    parser.fail("a FETCH item")
+    return parser.fail("a FETCH item")
 
 
 def _section(parser: Parser, *, peek: bool = False) -> Section:

@@ -3,14 +3,14 @@
 Promises: a production takes exactly what the grammar says, or raises ParseError; nothing else is ever raised, whatever
 the octets. The command is whole, literals and all (`{3}\\r\\nfoo`), when the cursor is set upon it: framing is the
 server's. Cost is linear in the length.
-Refuses: to know commands (`command.py`), FETCH items (`fetch.py`) and search keys (`search.py`), which are built of these.
+Refuses: to know commands (`command.py`), FETCH items (`fetch.py`) and search keys (`search.py`), built of these.
 """
 
 import re
 from binascii import Error as BadBase64
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, NoReturn, TypeVar
 
 from posthouse.wire.imap import names, sequence
@@ -44,7 +44,7 @@ MONTHS: Final = {
         (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"), 1
     )
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ParseError(Exception):
@@ -287,7 +287,7 @@ class Parser:
                 int(hour),
                 int(minute),
                 min(int(second), 59),
-                tzinfo=timezone.utc,
+                tzinfo=UTC,
             )
         except ValueError:
             self.at = start

@@ -1,5 +1,5 @@
-"""What a client can ask of an IMAP server, as values: one frozen dataclass a command (two commands that differ only in a
-word share one), made by `command.py` and matched upon by the door.
+"""What a client can ask of an IMAP server, as values: one frozen dataclass a command (two that differ only in a word
+share one), made by `command.py` and matched upon by the door.
 
 Names of mailboxes are decoded, flags are as written ("\\Seen", "$Junk"), points in time are UTC milliseconds.
 """
@@ -139,7 +139,7 @@ class ListReturn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """LIST: RFC 9051 §6.3.9. `extended` where the client used more than RFC 3501's form; `status` from RETURN (STATUS (...))."""
+    """LIST: RFC 9051 §6.3.9. `extended`: more than RFC 3501's form was used. `status`: of RETURN (STATUS (...))."""
 
     reference: str
     patterns: tuple[str, ...]
@@ -181,8 +181,8 @@ class Append:
 class AppendMessage:
     """A message of APPEND is announced. Answer with `accept`, or refuse the whole command with `no`.
 
-    `size` is in octets; `received_at` None: now; `binary`: a literal8, which may hold NUL (RFC 9051 §9); `utf8`: its header
-    may hold UTF-8 (RFC 9755 §4). More than one follow a command only where the client uses MULTIAPPEND (RFC 3502).
+    `size` is in octets; `received_at` None: now; `binary`: a literal8, which may hold NUL (RFC 9051 §9); `utf8`: its
+    header may hold UTF-8 (RFC 9755 §4). More than one follow a command where the client uses MULTIAPPEND (RFC 3502).
     """
 
     flags: tuple[str, ...]

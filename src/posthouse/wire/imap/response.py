@@ -2,7 +2,7 @@
 
 Promises: every function gives whole, well-formed responses or whole, well-formed parts of one; text of strangers cannot
 end a line or a string early. Large bodies pass as they are, as one buffer of several: nothing copies them.
-Refuses: to know mailboxes. What a FETCH tells of a message comes rendered (`mailbox/summary.py`) and is put together here.
+Refuses: to know mailboxes. What a FETCH tells of a message comes rendered (`mailbox/summary.py`) and is only joined.
 """
 
 import re
@@ -22,7 +22,7 @@ _QUOTABLE_UTF8 = re.compile(rb"[ -~\x80-\xff]*\Z")
 _SPECIAL = re.compile(rb'(["\\])')
 _TEXT_BREAKS = re.compile(rb"[\x00-\x1f\x7f]+")
 
-# A longer string goes as a literal: readers of quoted strings need not hold long ones (RFC 2683 §3.2.1.5 speaks of 1000).
+# A longer string goes as a literal: a reader need not hold long lines (RFC 2683 §3.2.1.5 speaks of 1000 octets).
 _QUOTED_LIMIT: Final = 900
 
 

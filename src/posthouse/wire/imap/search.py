@@ -1,7 +1,7 @@
 """What a SEARCH may ask for (RFC 9051 §6.4.4, §9 `search-key`; RFC 3501 §6.4.4): the keys, their table, their grammar.
 
-Promises: text comes decoded from the charset the client named; nesting and number of keys are bounded. A new key is a row
-in KEYS and, where it has arguments of a new shape, a small function. Refuses: to know how mail is searched.
+Promises: text comes decoded from the charset the client named; nesting and number of keys are bounded. A new key is a
+row in KEYS and, where it has arguments of a new shape, a small function. Refuses: to know how mail is searched.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ STAR: Final = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """Ranges as written, each with its lower end first; `*` is STAR. `saved` where `$` stands in it (RFC 9051 §6.4.4.1)."""
+    """Ranges as written, each with its lower end first; `*` is STAR. `saved`: `$` stands in it (RFC 9051 §6.4.4.1)."""
 
     ranges: tuple[Range, ...]
     saved: bool = False
@@ -28,7 +28,7 @@ class SequenceSet:
     def resolve(self, largest: int) -> tuple[Range, ...]:
         """The ranges with `*` being `largest`, ascending, merged, nothing above `largest`.
 
-        `largest` is the largest number in use, 0 where there is none. `559:*` always contains `*` (RFC 9051 §9, seq-range).
+        `largest` is the largest number in use, 0 where there is none. `559:*` always contains `*` (RFC 9051 §9).
         """
         found: list[Range] = []
         for low, high in sorted(_swapped(low, high, largest) for low, high in self.ranges):

@@ -1,9 +1,9 @@
 """The server's half of IMAP without I/O: octets in, events out; answers in, octets out (RFC 9051, RFC 3501).
 
 Promises: a command is framed whole, its literals with it, before any of it is parsed; synchronizing literals are asked
-for meanwhile (RFC 9051 §4.3, §7.6). Messages of APPEND are not gathered: they pass as chunks, and may be refused before the
-client is asked to send them. Whatever the splits of the octets, the events say the same. The state moves by the table in
-`command.py` when an answer is given, and behind a command whose answer matters nothing is parsed before it.
+for meanwhile (RFC 9051 §4.3, §7.6). Messages of APPEND are not gathered: they pass as chunks, and may be refused before
+the client is asked to send them. Whatever the splits of the octets, the events say the same. The state moves by the
+table in `command.py` when an answer is given, and behind a command whose answer matters nothing is parsed before it.
 Refuses: to go on where client and server might disagree on what is a command: a bare CR or LF, a line or a
 non-synchronizing literal that is too long, octets sent ahead of TLS. Each ends the connection.
 
@@ -50,8 +50,8 @@ class ImapServer:
     """
 
     __slots__ = (
-        "_append_limit", "_first", "_gathered", "_lines", "_literals", "_message", "_missing", "_out", "_pending", "_pieces",
-        "_reason", "_step", "_unread", "_waits", "ended", "mistakes", "state", "utf8",
+        "_append_limit", "_first", "_gathered", "_lines", "_literals", "_message", "_missing", "_out", "_pending",
+        "_pieces", "_reason", "_step", "_unread", "_waits", "ended", "mistakes", "state", "utf8",
     )  # fmt: skip
 
     def __init__(self, *, append_limit: int = limits.MESSAGE_SIZE) -> None:
@@ -73,8 +73,8 @@ class ImapServer:
         self._literals = 0
         # Octets of a literal that have not come yet.
         self._missing = 0
-        # APPEND: the message that is announced or being read, whether its literal waits for "+", and whether the rest of the
-        # command is still to come.
+        # APPEND: the message that is announced or being read, whether its literal waits for "+", and whether the rest
+        # of the command is still to come.
         self._message: AppendMessage | None = None
         self._waits = False
         self._unread = False
@@ -130,7 +130,7 @@ class ImapServer:
             self._step = ImapServer._expect_tls
 
     def no(self, command: Command, text: str, code: bytes = b"") -> None:
-        """`command` failed: its row moves the state. Messages of an APPEND not read yet are never asked for, or skipped."""
+        """`command` failed: its row moves the state. What is unread of an APPEND is never asked for, or skipped."""
         self._answer(command, b"NO", text, code)
         self.state = command.row.failure or self.state
 
@@ -140,7 +140,7 @@ class ImapServer:
         self._mistake()
 
     def enable(self, capabilities: Iterable[bytes]) -> None:
-        """Say which capabilities an ENABLE has turned on; the way mailbox names are written follows. `ok` comes after."""
+        """Say which capabilities an ENABLE has turned on; mailbox names are written accordingly. `ok` comes after."""
         on = tuple(capabilities)
         self._out.append(response.enabled(on))
         self.utf8 = self.utf8 or any(capability.upper() in _UTF8 for capability in on)
@@ -178,11 +178,15 @@ class ImapServer:
         self._out.append(response.status_line(command.tag, status, text, code))
         if command is self._first:
             self._first = None
-            self._step = ImapServer._skip if self._leaves_octets() else self._read_command
+            # A message that waits for "+" is never sent; all else of an APPEND is on its way.
+            self._unread = self._unread and not self._waits
+            self._missing = self._missing if self._unread else 0
+            self._waits = False
+            self._step = ImapServer._skip if self._unread else ImapServer._read_command
 
     def _mistake(self) -> None:
         self.mistakes += 1
-        if self.mistakes >= limits.IMAP_MISTAKES:
+        if self.mistakes >= limits.READING_MISTAKES:
             self._end("too many mistakes", "Too many lines that are no commands")
 
     def _end(self, reason: str, text: str, code: bytes = b"") -> None:
@@ -249,11 +253,13 @@ class ImapServer:
         head = commands.head(octets)
         row = head.row if head else None
         if head is None or row is None or self.state not in row.states:
-            return self._refuse_head(head)
+            self._refuse_head(head)
+            return None
         try:
             request = commands.parse(row, octets, head.arguments, utf8=self.utf8)
         except ParseError as error:
-            return self._refuse(head.tag, b"NO" if error.no else b"BAD", error.text, error.code)
+            self._refuse(head.tag, b"NO" if error.no else b"BAD", error.text, error.code)
+            return None
         return self._begin(Command(head.tag, row, request))
 
     def _begin(self, command: Command) -> Command:
@@ -264,10 +270,11 @@ class ImapServer:
 
     def _refuse_head(self, head: Head | None) -> None:
         if head is None:
-            return self._refuse(b"*", b"BAD", "A command begins with a tag")
-        if head.row is None:
-            return self._refuse(head.tag, b"BAD", "There is no such command")
-        return self._refuse(head.tag, b"BAD", f"Not while {self.state.value}")
+            self._refuse(b"*", b"BAD", "A command begins with a tag")
+        elif head.row is None:
+            self._refuse(head.tag, b"BAD", "There is no such command")
+        else:
+            self._refuse(head.tag, b"BAD", f"Not while {self.state.value}")
 
     def _refuse(self, tag: bytes, status: bytes, text: str, code: bytes = b"") -> None:
         self._out.append(response.status_line(tag, status, text, code))
@@ -285,10 +292,12 @@ class ImapServer:
             # A client that waits for "+" hears it now. What another has sent already is read first, and refused then.
             if waits:
                 self._drop()
-                return self._refuse_head(head)
+                self._refuse_head(head)
+                return None
         elif row.name == b"APPEND" and (self._literals or line[head.arguments : head.arguments + 2] != b" {"):
             return self._meet_message(head, waits=waits)
-        return self._gather(head, len(line), size, waits=waits)
+        self._gather(head, len(line), size, waits=waits)
+        return None
 
     def _gather(self, head: Head | None, line: int, size: int, *, waits: bool) -> None:
         self._pieces.append(b"\r\n")
@@ -297,7 +306,8 @@ class ImapServer:
         most = limits.IMAP_COMMAND_BEFORE_LOGIN if self.state is State.NOT_AUTHENTICATED else limits.IMAP_COMMAND
         if self._gathered > most or self._literals > limits.IMAP_LITERALS:
             self._drop()
-            return self._too_big(head.tag if head else b"*", waits=waits)
+            self._too_big(head.tag if head else b"*", waits=waits)
+            return
         if waits:
             self._out.append(response.continuation(b"go on"))
         self._missing = size
@@ -330,7 +340,8 @@ class ImapServer:
             self._follow(_LITERAL_END.search(octets))
             return self._skip() if self._unread else None
         if message.size > self._append_limit:
-            return self._too_big(head.tag, waits=waits)
+            self._too_big(head.tag, waits=waits)
+            return None
         self._announce(message, waits=waits)
         return self._begin(Command(head.tag, head.row, Append(mailbox)))
 
@@ -400,14 +411,13 @@ class ImapServer:
 
     def _skip(self) -> Event | None:
         """Read past the rest of a command that has its answer."""
-        while self._unread and not self.ended:
+        while self._unread:
             self._missing -= len(self._lines.take(self._missing))
             line = None if self._missing else self._line(limits.IMAP_LINE)
             if line is None:
                 return self._step(self) if self.ended else None
             self._follow(_LITERAL_END.search(line))
-        if not self.ended:
-            self._step = ImapServer._read_command
+        self._step = ImapServer._tell_end if self.ended else ImapServer._read_command
         return self._step(self)
 
     # AUTHENTICATE and IDLE --------------------------------------------------------------------------------------------

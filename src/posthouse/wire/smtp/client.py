@@ -34,6 +34,13 @@ _REPLY: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\Z", re.DOTALL)
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
 
 
+_CLOSED: Final = "the peer closed the service"
+
+
+class _NoReply(Exception):
+    """What the peer said is no reply (RFC 5321 §4.2)."""
+
+
 class NotOffered(Exception):
     """The envelope needs an extension that the peer does not announce."""
 
@@ -56,7 +63,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The conversation is over, and commands without an answer will get none. `reply` is the peer's last word, if any."""
+    """The conversation is over; commands without an answer will get none. `reply`: the peer's last word, if any."""
 
     why: str
     reply: Reply | None = None
@@ -130,6 +137,23 @@ class SmtpClient:
     def idle(self) -> bool:
         """True where no answer is awaited: the conversation may go on with another command, or is over."""
         return not self._expected and not self._queue
+
+    @property
+    def mechanisms(self) -> list[str]:
+        """The SASL mechanisms that the peer announced, in upper case."""
+        return self.extensions.get("AUTH", "").upper().split()
+
+    @property
+    def size_limit(self) -> int | None:
+        """The largest message the peer takes, in octets; None where it has not said (RFC 1870 §4)."""
+        text = self.extensions.get("SIZE", "")
+        return int(text) or None if text.isascii() and text.isdigit() and len(text) <= 20 else None
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """What the peer announced by LIMITS (RFC 9422): RCPTMAX, MAILMAX, RCPTDOMAINMAX."""
+        pairs = [word.partition("=") for word in self.extensions.get("LIMITS", "").upper().split()]
+        return {name: int(number) for name, _, number in pairs if number.isascii() and number.isdigit()}
 
     def take_transcript(self) -> list[tuple[str, str]]:
         """The lines that passed since the last call: ("C", what we said) and ("S", what the peer said)."""
@@ -221,7 +245,7 @@ class SmtpClient:
                 self._said += len(octets)
                 yield octets
         end = stuffer.end()
-        self._end_content(end)
+        self._end_content()
         yield end
 
     def rset(self) -> None:
@@ -270,7 +294,9 @@ class SmtpClient:
         self._out.append(line.encode() + b"\r\n")
         self._transcript.append(("C", shown))
 
-    def _end_content(self, end: bytes) -> None:
+    def _end_content(self) -> None:
+        if self._lost is not None:
+            return
         self._transcript.append(("C", f"(the message: {self._said} octets)"))
         self._said = 0
         self._content = None
@@ -280,7 +306,6 @@ class SmtpClient:
             self._expected.extend(_Command(".", recipient=recipient) for recipient in self.accepted)
         else:
             self._expected.append(_Command("."))
-        del end
 
     # Hearing
 
@@ -294,7 +319,7 @@ class SmtpClient:
             if reply is None:
                 return self._lose("the peer hung up") if self._eof else None
             if not self._expected:
-                return self._lose("the peer spoke out of turn", reply)
+                return self._lose(_CLOSED if reply.code == 421 else "the peer spoke out of turn", reply)
             if self._expected[0].verb == "AUTH" and reply.code == 334 and self._answer_challenge(reply):
                 continue
             return self._answered(self._expected.popleft(), reply)
@@ -306,7 +331,7 @@ class SmtpClient:
             after(self, command, reply)
         if reply.code == 421:
             # RFC 5321 §3.8: at any moment, and then it hangs up.
-            self._lose("the peer closed the service", reply)
+            self._lose(_CLOSED, reply)
         self._pump()
         return Answered(command.verb, reply, command.recipient)
 
@@ -337,7 +362,8 @@ class SmtpClient:
         """The reply in our terms: text cleaned of what is not printable, the enhanced code taken out of it."""
         code = int(lines[0][:3])
         texts = [_clean(line[4:]) for line in lines]
-        self._transcript.extend(("S", _clean(line)) for line in lines)
+        secret = code == 334 and self._exchange is not None
+        self._transcript.extend(("S", "334 ****" if secret else _clean(line)) for line in lines)
         enhanced = None
         match = _ENHANCED.match(texts[0])
         # RFC 2034 §4: its first digit is the reply's.
@@ -365,7 +391,8 @@ class SmtpClient:
 
     def _after_hello(self, command: _Command, reply: Reply) -> None:
         if reply.code == 250:
-            for line in reply.text.split("\n")[1:]:
+            self.extensions = {}
+            for line in reply.text.split("\n")[1:] if command.verb != "HELO" else ():
                 keyword, _, parameters = line.partition(" ")
                 if keyword[:5].upper() == "AUTH=":
                     # How servers of the last century spelled it.
@@ -417,3 +444,27 @@ class SmtpClient:
 
     def _after_rset(self, command: _Command, reply: Reply) -> None:
         self.accepted = []
+
+
+_AFTER: Final[dict[str, Callable[[SmtpClient, _Command, Reply], None]]] = {
+    "EHLO": SmtpClient._after_hello,
+    "LHLO": SmtpClient._after_hello,
+    "HELO": SmtpClient._after_hello,
+    "STARTTLS": SmtpClient._after_starttls,
+    "AUTH": SmtpClient._after_auth,
+    "MAIL": SmtpClient._after_mail,
+    "RCPT": SmtpClient._after_rcpt,
+    "DATA": SmtpClient._after_data,
+    ".": SmtpClient._after_end,
+    "RSET": SmtpClient._after_rset,
+}
+
+
+def _clean(line: bytes) -> str:
+    """A line of the peer's as text fit for logs, bounces and journeys."""
+    text = line.decode(errors="replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _to_base64(octets: bytes) -> str:
+    return binascii.b2a_base64(octets, newline=False).decode()

@@ -1,0 +1,95 @@
+"""`posthouse serve`: bind, give up root, open the store, and serve until told to stop."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Sequence
+from random import SystemRandom
+
+import click
+import uvloop
+
+from posthouse import config, observe
+from posthouse.app import App
+from posthouse.cli.installation import CommandError, Installation, become_owner, pass_installation
+from posthouse.config import Config, ConfigError, Listener
+from posthouse.net import listen
+from posthouse.net.tls import CertificateError, Certificates
+
+Bound = Sequence[tuple[Listener, Sequence[socket.socket]]]
+
+
+@click.command("serve")
+@pass_installation
+def serve(installation: Installation) -> None:
+    """Run the mail server, until SIGTERM or Ctrl-C.
+
+    Ports are bound first (or taken from systemd), then root is given up for the configured user, then the store is opened.
+    SIGTERM finishes what was promised and stops within seconds; a message that is being handed to another server gets up to a
+    minute to be answered. SIGHUP reads the configuration and the certificates again. On a terminal the log reads as text, elsewhere
+    each line is a JSON object.
+    """
+    settings = installation.config
+    observe.configure(format=settings.log.format, level=settings.log.level)
+    listen.tune_allocator()
+    bound = bind(settings)
+    try:
+        # What only root may read is read before root is given up.
+        given = Certificates([(pair.certificate, pair.key) for pair in settings.tls.pairs]) if settings.tls.pairs else None
+    except CertificateError as error:
+        raise CommandError(str(error)) from error
+    for caution in config.check(settings):
+        observe.tell("caution", level=observe.WARNING, setting=caution.key, text=caution.text)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(installation, settings, bound, given))
+
+
+def bind(settings: Config) -> Bound:
+    """The sockets of every listener. Raises CommandError."""
+    inherited = listen.inherited()
+    bound: list[tuple[Listener, Sequence[socket.socket]]] = []
+    try:
+        for listener in settings.listeners:
+            sockets = [one for endpoint in listener.address for one in listen.bind(endpoint, inherited)]
+            bound.append((listener, sockets))
+    except listen.BindError as error:
+        for _, sockets in bound:
+            for one in sockets:
+                one.close()
+        raise CommandError(str(error)) from error
+    return bound
+
+
+async def _serve(installation: Installation, settings: Config, bound: Bound, given: Certificates | None) -> None:
+    loop = asyncio.get_running_loop()
+    observe.adopt_loop(loop)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    become_owner(settings)
+    store = installation.open_store()
+    try:
+        app = App(settings, store, installation.clock, SystemRandom(), certificates=given)
+    except (OSError, CertificateError) as error:
+        await store.close()
+        raise CommandError(str(error)) from error
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _reload(installation, app))
+    try:
+        await app.start(bound)
+        observe.tell("server.ready", listeners=tuple(f"{one.protocol} {', '.join(map(str, one.address))}" for one, _ in bound))
+        await stopping.wait()
+        observe.tell("server.stopping")
+    finally:
+        await app.stop()
+        await store.close()
+        observe.tell("server.stopped")
+        observe.flush()
+
+
+def _reload(installation: Installation, app: App) -> None:
+    """SIGHUP: a configuration that cannot be used changes nothing."""
+    try:
+        app.reload(config.load(installation.path))
+    except (ConfigError, CertificateError) as error:
+        observe.tell("reload.refused", level=observe.ERROR, error=str(error))

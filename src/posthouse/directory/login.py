@@ -1,0 +1,88 @@
+"""A login by SASL (RFC 4422), as every door holds it: octets of the client in, challenges or an account out.
+
+Promises: what the exchange asks for (a password judged, a verifier) is answered by the Authenticator, so that throttling,
+memory and the silence about unknown users are the same at every door.
+Refuses: to frame anything: each protocol has its own way to carry base64.
+"""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from secrets import token_bytes
+from typing import Final
+
+from posthouse.directory import credentials
+from posthouse.directory.credentials import Authenticator, LoginFailure, LoginRefused
+from posthouse.directory.model import Account
+from posthouse.wire import sasl
+
+# In the order that clients should prefer.
+MECHANISMS: Final = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+_NONCE_OCTETS: Final = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send this to the client, and give its answer to `respond`."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What the client sent is no part of such an exchange; `why` is for the log."""
+
+    why: str
+
+
+Answer = Ask | Account | LoginRefused | Malformed
+
+
+class Login:
+    """One attempt of a client at `peer` (an IP address) to log in by `mechanism`, one of MECHANISMS."""
+
+    def __init__(self, authenticator: Authenticator, peer: str, mechanism: str) -> None:
+        self._authenticator = authenticator
+        self._peer = peer
+        self._exchange = sasl.server(mechanism, b64encode(token_bytes(_NONCE_OCTETS)).decode())
+        self._challenge: credentials.Challenge | None = None
+        self._account: Account | None = None
+
+    async def start(self, initial: bytes | None) -> Answer:
+        """Begin, with the initial response where there was one. Raises StoreUnavailable."""
+        return await self._answer(self._exchange.start(initial))
+
+    async def respond(self, octets: bytes) -> Answer:
+        """Go on with the client's answer to what was asked. Raises StoreUnavailable."""
+        return await self._answer(self._exchange.respond(octets))
+
+    async def _answer(self, step: sasl.Step) -> Answer:
+        """Follow the exchange's steps until the client is needed, or the end."""
+        while True:
+            match step:
+                case sasl.Challenge(octets):
+                    return Ask(octets)
+                case sasl.NeedPassword(username, password):
+                    judged = await self._authenticator.plain(username, password, self._peer)
+                    if isinstance(judged, LoginRefused):
+                        return judged
+                    self._account = judged
+                    step = self._exchange.decide(True)
+                case sasl.NeedVerifier(username):
+                    found = await self._authenticator.scram(username, self._peer)
+                    if isinstance(found, LoginRefused):
+                        return found
+                    self._challenge = found
+                    step = self._exchange.verifier(found.verifiers[0])
+                case sasl.Success():
+                    return self._settled(True)
+                case sasl.Failure(why, malformed):
+                    if malformed:
+                        return Malformed(why)
+                    return self._settled(False)
+
+    def _settled(self, right: bool) -> Account | LoginRefused:
+        if self._challenge is not None:
+            return self._authenticator.settle(self._challenge, right)
+        if right and self._account is not None:
+            return self._account
+        return LoginRefused(LoginFailure.WRONG)

@@ -1,0 +1,170 @@
+"""What changed since a modseq: the one feed that CONDSTORE, QRESYNC, IDLE, JMAP's /changes and push read.
+
+Promises: what `since` gives, applied to what was there at that modseq, comes to what is there now. An email "is there"
+as JMAP sees it: with a placement that is not \\Deleted; a thread, while one of its emails is. What was made and taken away in
+between is not mentioned; what was taken away and came back is updated.
+Refuses: to answer below the floor, where changes are forgotten (CannotCalculateChanges): the asker reads everything anew.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from posthouse.mailbox import ranges
+from posthouse.mailbox.model import CannotCalculateChanges, NoSuchAccount
+from posthouse.store.database import Row, Tx
+
+# Rows of the feed read by one statement.
+PAGE: Final = 1000
+
+
+class States(NamedTuple):
+    """Where an account stands: the epoch, its modseq, what is forgotten, and the highest modseq of each JMAP type."""
+
+    epoch: int
+    modseq: int
+    floor: int
+    mailboxes: int
+    emails: int
+    threads: int
+
+
+class Placed(NamedTuple):
+    """A placement as sessions see it; `flags`: keywords, and model.DELETED."""
+
+    uid: int
+    email: int
+    flags: int
+    modseq: int
+
+
+@dataclass(slots=True)
+class Delta:
+    """Ids of one kind."""
+
+    created: set[int] = field(default_factory=set)
+    updated: set[int] = field(default_factory=set)
+    destroyed: set[int] = field(default_factory=set)
+
+    def add(self, created: Iterable[int], updated: Iterable[int], destroyed: Iterable[int]) -> None:
+        """Add what happened next."""
+        for id in created:
+            if id in self.destroyed:
+                self.destroyed.remove(id)
+                self.updated.add(id)
+            else:
+                self.created.add(id)
+        self.updated.update([id for id in updated if id not in self.created])
+        for id in destroyed:
+            self.updated.discard(id)
+            if id in self.created:
+                self.created.remove(id)
+            else:
+                self.destroyed.add(id)
+
+    def __len__(self) -> int:
+        return len(self.created) + len(self.updated) + len(self.destroyed)
+
+
+@dataclass(slots=True)
+class Uids:
+    """Uids of one mailbox: made or changed and still there, and gone."""
+
+    changed: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What happened after one modseq up to `until`; `more`: there is more after it.
+
+    `counted`: mailboxes of `mailboxes.updated` of which nothing but totals changed (RFC 8621 §2.2).
+    """
+
+    until: int
+    more: bool = False
+    mailboxes: Delta = field(default_factory=Delta)
+    counted: set[int] = field(default_factory=set)
+    emails: Delta = field(default_factory=Delta)
+    threads: Delta = field(default_factory=Delta)
+    placements: dict[int, Uids] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementChanges:
+    """What happened in one mailbox: placements made or changed, in order of uid, and uids gone, in order."""
+
+    changed: list[Placed]
+    gone: list[int]
+
+
+def states(tx: Tx, account: int) -> States:
+    """Where the account stands. Raises NoSuchAccount."""
+    row = tx.one("account_states", account=account)
+    if row is None:
+        raise NoSuchAccount(f"account {account} has no mail store")
+    return States(*row)
+
+
+def since(tx: Tx, account: int, modseq: int, limit: int | None = None) -> Changes:
+    """What happened in the account after `modseq`. With `limit`, no further than the change that brings the ids to it.
+
+    One change is never cut: where it alone names more than `limit` ids, so does the answer.
+    Raises CannotCalculateChanges, NoSuchAccount.
+    """
+    current = _check(tx, account, modseq)
+    found = Changes(modseq)
+    while found.until < current:
+        rows = tx.all("changes_since", account=account, modseq=found.until, limit=PAGE)
+        if len(rows) == PAGE and rows[0][0] != rows[-1][0]:
+            # The rows of the last change may not all be here.
+            rows = [row for row in rows if row[0] != rows[-1][0]]
+        for row in rows:
+            full = limit is not None and len(found.emails) + len(found.threads) + len(found.mailboxes) >= limit
+            if full and row[0] != found.until:
+                found.more = True
+                return found
+            _add(found, row)
+        if not rows:
+            found.until = current
+    return found
+
+
+def placements_since(tx: Tx, account: int, mailbox: int, modseq: int) -> PlacementChanges:
+    """What happened in one mailbox after `modseq`. Raises CannotCalculateChanges, NoSuchAccount."""
+    _check(tx, account, modseq)
+    changed = tx.all("changes_changed", account=account, mailbox=mailbox, modseq=modseq)
+    return PlacementChanges([Placed._make(row) for row in changed], gone_since(tx, account, mailbox, modseq))
+
+
+def gone_since(tx: Tx, account: int, mailbox: int, modseq: int) -> list[int]:
+    """The uids that left a mailbox after `modseq`, in order."""
+    gone: set[int] = set()
+    for (text,) in tx.all("changes_gone", account=account, mailbox=mailbox, modseq=modseq):
+        gone.update(ranges.numbers(text))
+    return sorted(gone)
+
+
+def _check(tx: Tx, account: int, modseq: int) -> int:
+    """The account's modseq, where the changes after `modseq` are known."""
+    current = states(tx, account)
+    if not current.floor <= modseq <= current.modseq:
+        raise CannotCalculateChanges(f"changes of account {account} after {modseq} are not known")
+    return current.modseq
+
+
+def _add(found: Changes, row: Row) -> None:
+    """Add one row of the feed."""
+    found.until = row[0]
+    if row[1]:
+        uids = found.placements.setdefault(row[1], Uids())
+        uids.changed.update(ranges.numbers(row[2]))
+        gone = ranges.numbers(row[3])
+        uids.gone.update(gone)
+        uids.changed.difference_update(gone)
+    for delta, first in ((found.emails, 4), (found.threads, 7)):
+        delta.add(*[ranges.numbers(text) for text in row[first : first + 3]])
+    created, updated, counted, destroyed = [ranges.numbers(text) for text in row[10:14]]
+    found.counted = (found.counted | (set(counted) - found.mailboxes.updated)).difference(updated, created, destroyed)
+    found.mailboxes.add(created, [*updated, *counted], destroyed)
+    found.counted &= found.mailboxes.updated

@@ -1,0 +1,336 @@
+"""Searching mail: conditions as values, and the compiler that makes SQL of them. IMAP's SEARCH and JMAP's filters meet here.
+
+Promises: the answer is exact. Strings are compared as substrings in the folded form of `message.text.fold` (case and
+compatibility forms folded, white space collapsed). SQL decides what it can; it may say "perhaps", and then the stored octets decide
+(`verify.py`). A search reads a bounded number of emails in one transaction.
+Refuses: to know IMAP's grammar, sequence numbers and time zones: doors turn dates into milliseconds.
+
+How: a condition is asked three ways. `upper` is SQL that holds wherever the condition may hold; its negation is `lower` of
+the negated part, SQL that holds only where the condition certainly does. Narrow SQL sees placement and email; the text's sees the
+message's rows, which are looked up by their own id in a second step. What neither settles, `truth` does, on the row and on the octets.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, assert_never
+
+from posthouse.limits import SEARCH_TEXT
+from posthouse.mailbox import emails, ranges, verify
+from posthouse.mailbox.ranges import Ranges
+from posthouse.message.text import fold
+from posthouse.store.blobs import Blobs
+from posthouse.store.database import Store, Tx, Value
+
+# Emails looked at in one transaction: by their narrow rows, by their text, by their octets.
+_NARROW: Final = 20_000
+_TEXT: Final = 1000
+_OCTETS: Final = 50
+# More ranges than this are not said in SQL.
+_SQL_RANGES: Final = 20
+# A Date field's day may be this far from the day in UTC.
+_ZONE: Final = 26 * 3600 * 1000
+
+_YES: Final = "1"
+_NO: Final = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of them hold; of none: everything."""
+
+    parts: tuple["Condition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """One of them holds; of none: nothing."""
+
+    parts: tuple["Condition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """It does not hold."""
+
+    part: "Condition"
+
+
+@dataclass(frozen=True, slots=True)
+class Uids:
+    """The uid lies in one of these ranges: in order, ends included."""
+
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Keywords:
+    """The email has all these keywords (bits)."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The placement is marked \\Deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Received at `since` or later, and before `before` (UTC milliseconds)."""
+
+    since: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The Date field's own day and time, without regard to its zone, compared as if it were UTC (RFC 9051 §6.4.4)."""
+
+    since: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """More than `above` octets, and fewer than `below`, prologue included."""
+
+    above: int | None = None
+    below: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Modseq:
+    """Changed at this modseq or later (RFC 7162 §3.1.5)."""
+
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The decoded subject contains this."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A name or address in a field ("from", "to", "cc", "bcc") contains this."""
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A field of this name contains this, decoded; with an empty text: there is such a field."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The decoded text of a part contains this."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Header or body contain this."""
+
+    text: str
+
+
+Leaf = Uids | Keywords | Deleted | Received | Sent | Size | Modseq | Subject | Address | Header | Body | Text
+Condition = And | Or | Not | Leaf
+
+EVERYTHING: Final = And(())
+NOTHING: Final = Or(())
+
+
+class Row(NamedTuple):
+    """What the narrow rows say of a placement."""
+
+    uid: int
+    email: int
+    message: int
+    keywords: int
+    deleted: int
+    received_at: int
+    size: int
+    modseq: int
+
+
+class Sql(NamedTuple):
+    """An expression with its positional parameters."""
+
+    text: str
+    parameters: tuple[Value, ...] = ()
+
+
+async def search(
+    store: Store, blobs: Blobs, account: int, mailbox: int, condition: Condition, uids: Sequence[int]
+) -> list[int]:
+    """Those of these uids (in order; a session's own) for which the condition holds, in order. Raises StoreUnavailable."""
+    found: list[int] = []
+    for start in range(0, len(uids), _NARROW):
+        window = uids[start : start + _NARROW]
+        rows = await store.read(narrow, account, mailbox, condition, window[0], window[-1])
+        known = rows if len(rows) == len(window) else _within(rows, window)
+        found += [row.uid for row, certain in known if certain]
+        open_rows = [row for row, certain in known if not certain]
+        found += await _search_texts(store, blobs, account, condition, open_rows)
+    return sorted(found)
+
+
+async def _search_texts(
+    store: Store, blobs: Blobs, account: int, condition: Condition, rows: Sequence[Row]
+) -> list[int]:
+    """The second step: by the messages' rows."""
+    found: list[int] = []
+    for start in range(0, len(rows), _TEXT):
+        chunk = rows[start : start + _TEXT]
+        perhaps = await store.read(texts, condition, {row.message for row in chunk})
+        doubtful: list[Row] = []
+        for row in chunk:
+            if row.message not in perhaps:
+                continue
+            verdict = truth(condition, row, perhaps[row.message])
+            if verdict is None:
+                doubtful.append(row)
+            elif verdict:
+                found.append(row.uid)
+        found += await _search_octets(store, blobs, account, condition, doubtful)
+    return found
+
+
+async def _search_octets(
+    store: Store, blobs: Blobs, account: int, condition: Condition, rows: Sequence[Row]
+) -> list[int]:
+    """The third step: by the stored octets."""
+    found: list[int] = []
+    for start in range(0, len(rows), _OCTETS):
+        chunk = rows[start : start + _OCTETS]
+        contents = await store.read(emails.contents, account, [row.email for row in chunk])
+        for row in chunk:
+            content = contents.get(row.email)
+            if content is None:
+                continue
+            document = verify.Document(content.prologue, blobs.load(content.blob), content.parts)
+            if truth(condition, row, {}, document):
+                found.append(row.uid)
+    return found
+
+
+def _within(rows: Sequence[tuple[Row, bool]], window: Sequence[int]) -> list[tuple[Row, bool]]:
+    wanted = set(window)
+    return [item for item in rows if item[0].uid in wanted]
+
+
+# the three ways to ask ------------------------------------------------------------------------------------------------
+
+
+def narrow(
+    tx: Tx, account: int, mailbox: int, condition: Condition, low: int, high: int
+) -> list[tuple[Row, bool]]:
+    """Placements of these uids for which the condition may hold, in order, and whether it certainly does."""
+    upper, lower = _bounds(condition, False, _narrow_sql)
+    found = tx.query(
+        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, p.modseq, "  # noqa: S608 (the compiler)
+        f"{lower.text} FROM placement AS p JOIN email AS e ON e.account = p.account AND e.id = p.email "
+        f"WHERE p.account = ? AND p.mailbox = ? AND p.uid BETWEEN ? AND ? AND {upper.text} ORDER BY p.uid",
+        (*lower.parameters, account, mailbox, low, high, *upper.parameters),
+    )
+    return [(Row._make(row[:8]), bool(row[8])) for row in found]
+
+
+def texts(tx: Tx, condition: Condition, messages: Collection[int]) -> dict[int, dict[Leaf, bool | None]]:
+    """Those of these messages for which the condition may hold, and what their rows say of each leaf about text."""
+    leaves = [(leaf, sql) for leaf in dict.fromkeys(_leaves(condition)) if (sql := _text_sql(leaf)) is not None]
+    upper, _ = _bounds(condition, False, _text_bounds)
+    columns = "".join([f", {sql.text}" for _, sql in leaves])
+    parameters = [value for _, sql in leaves for value in sql.parameters]
+    found = tx.query(
+        f"SELECT m.id{columns} FROM json_each(?) AS r CROSS JOIN message AS m "  # noqa: S608 (the compiler)
+        "ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1 "
+        f"CROSS JOIN message_text AS t ON t.message = m.id WHERE {upper.text}",
+        (*parameters, ranges.pack(messages), *upper.parameters),
+    )
+    return {
+        row[0]: {leaf: None if value is None else bool(value) for (leaf, _), value in zip(leaves, row[1:], strict=True)}
+        for row in found
+    }
+
+
+def truth(
+    condition: Condition,
+    row: Row,
+    known: dict[Leaf, bool | None],
+    document: "verify.Document | None" = None,
+) -> bool | None:
+    """Whether the condition holds; None: not to be known without the octets."""
+    match condition:
+        case Not(part):
+            verdict = truth(part, row, known, document)
+            return None if verdict is None else not verdict
+        case And(parts) | Or(parts):
+            settling = isinstance(condition, Or)
+            open_ = False
+            for part in parts:
+                verdict = truth(part, row, known, document)
+                if verdict is settling:
+                    return settling
+                open_ = open_ or verdict is None
+            return None if open_ else not settling
+        case _:
+            verdict = _narrow_truth(condition, row)
+            if verdict is None:
+                verdict = known.get(condition)
+            if verdict is None and document is not None:
+                verdict = _octets_truth(condition, document)
+            return verdict
+
+
+# compiling ------------------------------------------------------------------------------------------------------------
+
+
+def _leaves(condition: Condition) -> Iterator[Leaf]:
+    match condition:
+        case Not(part):
+            yield from _leaves(part)
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _leaves(part)
+        case _:
+            yield condition
+
+
+def _bounds(condition: Condition, negated: bool, leaf_sql: "LeafSql") -> tuple[Sql, Sql]:
+    """`upper` and `lower` of a condition or of its negation."""
+    match condition:
+        case Not(part):
+            return _bounds(part, not negated, leaf_sql)
+        case And(parts) | Or(parts):
+            word = " AND " if isinstance(condition, And) is not negated else " OR "
+            both = [_bounds(part, negated, leaf_sql) for part in parts]
+            return _join(word, [upper for upper, _ in both]), _join(word, [lower for _, lower in both])
+        case _:
+            found = leaf_sql(condition)
+            if found is None:
+                return Sql(_YES), Sql(_NO)
+            upper, lower = found
+            if negated:
+                return Sql(f"NOT {lower.text}", lower.parameters), Sql(f"NOT {upper.text}", upper.parameters)
+            return upper, lower
+
+
+def _join(word: str, parts: Sequence[Sql]) -> Sql:
+    if not parts:
+        return Sql(_YES if word == " AND " else _NO)
+    return Sql(f"({word.join([part.text for part in parts])})", tuple([v for part in parts for v in part.parameters]))
+
+
+class LeafSql(NamedTuple):
+    pass

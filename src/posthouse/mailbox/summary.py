@@ -1,0 +1,276 @@
+"""What an email shows without being opened, rendered once when its message is filed.
+
+Promises: `render` is pure and never raises, whatever the octets. The summary (IMAP's ENVELOPE) and the structure (BODYSTRUCTURE)
+are well-formed IMAP: 7-bit outside literals, strings quoted where they can be, no NUL (RFC 9051 §7.5.2, §9). They show the
+header's own octets: encoded-words stay encoded. A mapped message of any size costs little memory.
+Refuses: to speak any other IMAP, and to know accounts: what is rendered here is shared by all who received the message.
+Where the RFC leaves room, the answers are those of Dovecot, which clients know.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from posthouse.limits import REFERENCES
+from posthouse.message import mime, text
+from posthouse.message.addresses import RawAddress, RawGroup, split_addresses
+from posthouse.message.header import Buffer, Header, Parameters, decode_words, message_ids, parse_date
+from posthouse.message.mime import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """`summary` and `structure` are whole IMAP values; `parts` is a packed MIME tree, its offsets counting from the message.
+
+    `head` and `body` are folded search text. `sent_at` is the Date field in UTC milliseconds. Message-ids are without their
+    brackets; `references` run from the oldest to the nearest (References, then In-Reply-To). `base_subject` is RFC 5256 §2.1's.
+    """
+
+    size: int
+    summary: bytes
+    structure: bytes
+    parts: bytes
+    preview: str
+    head: str
+    body: str
+    sent_at: int | None
+    has_attachment: bool
+    message_id: str | None
+    references: tuple[str, ...]
+    subject: str
+    base_subject: str
+
+
+_MAX_SUBJECT: Final = 2000  # characters; RFC 5322 §2.1.1 allows 998 a line
+
+
+def render(octets: Buffer) -> Rendered:
+    """Everything at once, from one parse."""
+    root, header = mime.read(octets)
+    words = text.words(octets, root)
+    date = header.first(b"date")
+    fields = _AddressFields(header)
+    subject = decode_words(header.first(b"subject") or b"")[:_MAX_SUBJECT]
+    ids = message_ids(header.first(b"message-id") or b"")
+    return Rendered(
+        size=root.end,
+        summary=_summary(header, fields),
+        structure=structure(octets, root),
+        parts=mime.pack(root),
+        preview=text.preview_text(words),
+        head=text.head_text(subject, fields.all()),
+        body=text.body_text(words),
+        sent_at=None if date is None else parse_date(date),
+        has_attachment=has_attachment(root),
+        message_id=ids[0] if ids else None,
+        references=_references(header),
+        subject=subject,
+        base_subject=base_subject(subject),
+    )
+
+
+def _references(header: Header) -> tuple[str, ...]:
+    ids = dict.fromkeys(message_ids(header.first(b"references") or b""))
+    ids |= dict.fromkeys(message_ids(header.first(b"in-reply-to") or b""))
+    kept = list(ids)
+    # The thread's first message and the nearest ones say where this belongs.
+    return tuple(kept if len(kept) <= REFERENCES else [kept[0], *kept[1 - REFERENCES :]])
+
+
+def has_attachment(root: Part) -> bool:
+    """Whether a reader should offer something to save (RFC 8621 §4.1.4): not the text, not its pictures, not signatures."""
+    return any(_is_offered(part) for part in mime.walk(root))
+
+
+def _is_offered(part: Part) -> bool:
+    if part.type == "multipart" or part.subtype in ("pgp-signature", "pkcs7-signature", "x-pkcs7-signature", "pgp-encrypted"):
+        return False
+    if part.is_attachment:
+        return True
+    if part.type == "text":
+        return part.filename is not None and part.subtype not in ("plain", "html")
+    return part.disposition is None and part.id is None
+
+
+# IMAP's strings -------------------------------------------------------------------------------------------------------
+
+_QUOTABLE = re.compile(rb"[ !#-\[\]-~]*\Z").match
+_QUOTABLE_ESCAPED = re.compile(rb"[ -~\t]*\Z").match
+_SPECIAL = re.compile(rb'(["\\])')
+# A longer string goes as a literal: readers of quoted strings need not hold long ones (RFC 2683 §3.2.1.5 speaks of 1000).
+_QUOTED_LIMIT: Final = 900
+
+
+def _string(value: bytes) -> bytes:
+    if len(value) <= _QUOTED_LIMIT:
+        if _QUOTABLE(value):
+            return b'"%b"' % value
+        if _QUOTABLE_ESCAPED(value):
+            return b'"%b"' % _SPECIAL.sub(rb"\\\1", value)
+    value = value.replace(b"\0", b"")  # RFC 9051 §4.3: no NUL even in a literal
+    return b"{%d}\r\n%b" % (len(value), value)
+
+
+def _nstring(value: bytes | None) -> bytes:
+    return b"NIL" if value is None else _string(value)
+
+
+# ENVELOPE -------------------------------------------------------------------------------------------------------------
+
+
+class _AddressFields:
+    """The address fields of a header, each split once. A field that stands there twice counts as one longer field."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, header: Header) -> None:
+        self._fields: dict[bytes, list[RawAddress]] = {}
+        for name in (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"):
+            values = header.all(name)
+            if values:
+                self._fields[name] = split_addresses(values[0] if len(values) == 1 else b", ".join(values))
+
+    def imap(self, name: bytes, default: bytes = b"NIL") -> bytes:
+        addresses = self._fields.get(name)
+        return b"(%b)" % b"".join(map(_address, addresses)) if addresses else default
+
+    def all(self) -> list[RawAddress]:
+        return [address for addresses in self._fields.values() for address in addresses]
+
+
+def _address(item: RawAddress) -> bytes:
+    if isinstance(item, RawGroup):
+        # RFC 9051 §7.5.2: a group is opened by an address without a host, and closed by one without anything.
+        members = b"".join(map(_address, item.members))
+        return b"(NIL NIL %b NIL)%b(NIL NIL NIL NIL)" % (_string(item.name), members)
+    name, route, local, domain = item
+    # A NIL would speak of groups, so what is missing needs a name; these are the ones Dovecot gives it.
+    return b"(%b %b %b %b)" % (
+        b"NIL" if name is None else _string(name),
+        b"NIL" if route is None else _string(route),
+        b'"MISSING_MAILBOX"' if local is None else _string(local),
+        b'"MISSING_DOMAIN"' if domain is None else _string(domain),
+    )
+
+
+def _summary(header: Header, fields: _AddressFields) -> bytes:
+    first = header.first
+    author = fields.imap(b"from")
+    return b"(%b %b %b %b %b %b %b %b %b %b)" % (
+        _nstring(first(b"date")),
+        _nstring(first(b"subject")),
+        author,
+        # "If the Sender or Reply-To header line is absent or empty, the server sets it to the From header line."
+        fields.imap(b"sender", author),
+        fields.imap(b"reply-to", author),
+        fields.imap(b"to"),
+        fields.imap(b"cc"),
+        fields.imap(b"bcc"),
+        _nstring(first(b"in-reply-to")),
+        _nstring(first(b"message-id")),
+    )
+
+
+def summary(header: Header) -> bytes:
+    """IMAP's ENVELOPE of a header (RFC 9051 §7.5.2)."""
+    return _summary(header, _AddressFields(header))
+
+
+# BODY and BODYSTRUCTURE -----------------------------------------------------------------------------------------------
+
+_ASCII: Final = b'("charset" "us-ascii")'
+
+
+def structure(octets: Buffer, root: Part) -> bytes:
+    """IMAP's BODYSTRUCTURE: the tree with extension data (RFC 9051 §7.5.2)."""
+    return _structure(octets, root, True)
+
+
+def body(octets: Buffer, root: Part) -> bytes:
+    """IMAP's BODY without section: the tree without extension data."""
+    return _structure(octets, root, False)
+
+
+def _structure(octets: Buffer, part: Part, extended: bool) -> bytes:
+    if part.children:
+        children = b"".join([_structure(octets, child, extended) for child in part.children])
+        subtype = _string(part.subtype.encode())
+        if not extended:
+            return b"(%b %b)" % (children, subtype)
+        return b"(%b %b %b %b)" % (children, subtype, _parameters(part.parameters), _extension(part))
+    kind = _leaf(octets, part, extended)
+    if not extended:
+        return b"(%b)" % kind
+    return b"(%b %b %b)" % (kind, _nstring(part.md5), _extension(part))
+
+
+def _leaf(octets: Buffer, part: Part, extended: bool) -> bytes:
+    parameters = part.parameters
+    is_text = part.type == "text"
+    if is_text and not any(name == b"charset" or name == b"charset*" for name, _ in parameters):
+        shown = b'(%b "charset" "us-ascii")' % _pairs(parameters) if parameters else _ASCII  # RFC 2045 §5.2
+    else:
+        shown = _parameters(parameters)
+    fields = b'"%b" "%b" %b %b %b %b %d' % (
+        part.type.encode(),
+        part.subtype.encode(),
+        shown,
+        _nstring(part.id),
+        _nstring(part.description),
+        _string(part.encoding),
+        part.size,
+    )
+    if part.message is not None:
+        inner = part.message
+        envelope = summary(Header.parse(octets, inner.header_start, inner.body_start))
+        return b"%b %b %b %d" % (fields, envelope, _structure(octets, inner, extended), part.lines)
+    return b"%b %d" % (fields, part.lines) if is_text else fields
+
+
+def _extension(part: Part) -> bytes:
+    disposition = b"NIL"
+    if part.disposition is not None:
+        disposition = b"(%b %b)" % (_string(part.disposition), _parameters(part.disposition_parameters))
+    return b"%b %b %b" % (disposition, _language(part.language), _nstring(part.location))
+
+
+def _language(value: bytes | None) -> bytes:
+    """RFC 3282: one tag, or several with commas."""
+    tags = [tag.strip() for tag in value.split(b",") if tag.strip()] if value else []
+    if len(tags) < 2:
+        return _string(tags[0]) if tags else b"NIL"
+    return b"(%b)" % b" ".join(map(_string, tags))
+
+
+def _parameters(parameters: Parameters) -> bytes:
+    return b"(%b)" % _pairs(parameters) if parameters else b"NIL"
+
+
+def _pairs(parameters: Parameters) -> bytes:
+    return b" ".join([b"%b %b" % (_string(name), _string(value)) for name, value in parameters])
+
+
+# subjects -------------------------------------------------------------------------------------------------------------
+
+_BLOB = r"\[[^\[\]]*\]\s*"
+_LEADER = re.compile(rf"\s*(?:{_BLOB}){{0,20}}(?:re|fwd?)\s*(?:{_BLOB})?:", re.IGNORECASE)
+_BLOB_FIRST = re.compile(rf"\s*{_BLOB}(?=\S)")
+
+
+def base_subject(subject: str) -> str:
+    """RFC 5256 §2.1: the decoded subject without "Re:", "Fwd:", "(fwd)" and list names; what IMAP sorts and threads by."""
+    base = " ".join(subject[:_MAX_SUBJECT].split())  # (1)
+    while True:
+        while base[-5:].lower() == "(fwd)":  # (2)
+            base = base[:-5].rstrip()
+        while True:
+            if match := _LEADER.match(base):  # (3)
+                base = base[match.end() :].lstrip()
+            elif match := _BLOB_FIRST.match(base):  # (4), unless nothing would be left
+                base = base[match.end() :]
+            else:  # (5)
+                break
+        if base[:5].lower() == "[fwd:" and base.endswith("]"):  # (6)
+            base = base[5:-1].strip()
+        else:
+            return base

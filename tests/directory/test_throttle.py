@@ -1,0 +1,75 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.clock import SetClock
+from posthouse.directory.throttle import MOST_WAIT, GuessThrottle, network_of
+from posthouse.written import Rate
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("/run/lmtp", "/run/lmtp"),
+    ],
+)
+def test_network(peer: str, network: str) -> None:
+    assert network_of(peer) == network
+
+
+@given(st.text())
+def test_any_text_is_some_network(peer: str) -> None:
+    network_of(peer)
+
+
+def test_each_guess_past_the_free_ones_waits_twice_as_long() -> None:
+    clock = SetClock()
+    throttle = GuessThrottle(clock, Rate(3, 1_000_000))
+    assert [throttle.admit("a", "192.0.2.1") for _ in range(3)] == [0.0] * 3
+    waits = []
+    for _ in range(14):
+        wait = throttle.admit("a", "192.0.2.1")
+        waits.append(round(wait))
+        clock.advance(wait + 0.001)
+        assert throttle.admit("a", "192.0.2.1") == 0.0
+    assert waits[:6] == [1, 2, 4, 8, 16, 32]
+    assert max(waits) <= MOST_WAIT
+    # All of the /64, not of the next one.
+    throttle = GuessThrottle(clock, Rate(1, 600))
+    assert throttle.admit("a", "2001:db8::1") == 0.0
+    assert throttle.admit("b", "2001:db8::2") > 0
+    assert throttle.admit("b", "2001:db8:0:1::1") == 0.0
+
+
+def test_failures_fade() -> None:
+    clock = SetClock()
+    throttle = GuessThrottle(clock, Rate(2, 60))
+    for _ in range(100):
+        assert throttle.admit("a", "192.0.2.1") == 0.0
+        clock.advance(31)
+
+
+def test_right_guesses_do_not_count() -> None:
+    throttle = GuessThrottle(SetClock(), Rate(2, 600))
+    for _ in range(50):
+        assert throttle.admit("a", "192.0.2.1") == 0.0
+        throttle.succeeded("a", "192.0.2.1")
+    for _ in range(50):
+        assert throttle.admit("a", "192.0.2.1") == 0.0
+        throttle.withdraw("a", "192.0.2.1")
+
+
+def test_guesses_from_many_networks_hold_up_strangers_only() -> None:
+    throttle = GuessThrottle(SetClock(), Rate(2, 600))
+    throttle.admit("a", "192.0.2.1")
+    throttle.succeeded("a", "192.0.2.1")
+    for n in range(50):
+        throttle.admit("a", f"198.51.100.{n}")
+    assert throttle.admit("a", "203.0.113.1") > 0
+    assert throttle.admit("b", "203.0.113.1") == 0.0
+    assert throttle.admit("a", "192.0.2.1") == 0.0
