@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import apsw
 
 from bench.peers.waiting import free_port, wait_for_port
-from posthouse.directory.credentials import precomputed
+from posthouse.directory.credentials import verifier_of
 
 SOURCE = Path(__file__).parent.parent / "src"
 PASSWORD = "secret of nobody"
@@ -67,7 +68,7 @@ class PosthouseServer:
         )
 
     def _import(self, users: Sequence[str]) -> None:
-        scram = precomputed(PASSWORD)
+        scram = _scram(PASSWORD)
         accounts = self.directory / "accounts.jsonl"
         accounts.write_text(
             "".join(json.dumps({"address": f"{user}@{self.domain}", "scram": scram}) + "\n" for user in users)
@@ -133,6 +134,13 @@ class PosthouseServer:
         if self._process is not None and self._process.poll() is None:
             self.terminate()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _scram(password: str) -> dict[str, object]:
+    """A verifier as `account import` takes it, derived once for all accounts."""
+    verifier = verifier_of(password)
+    keys = {"salt": verifier.salt, "stored_key": verifier.stored_key, "server_key": verifier.server_key}
+    return {"iterations": verifier.iterations, **{name: b64encode(key).decode() for name, key in keys.items()}}
 
 
 def _environment() -> dict[str, str]:

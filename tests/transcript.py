@@ -144,14 +144,18 @@ def _line(text: str, number: int, path: Path) -> Line:
     assert match, f"{path.name}:{number}: not a line of a transcript: {text}"
     if match[2]:
         return Line(match[1], b"", number, ends=True)
+    if match[1] == "A":
+        return Line("A", match[4].encode(), number)
     octets = unescape(match[4])
-    return Line(match[1], octets + b"\r\n" if match[3] == ":" and match[1] != "A" else octets, number)
+    return Line(match[1], octets + b"\r\n" if match[3] == ":" else octets, number)
 
 
 _ESCAPES = {"r": b"\r", "n": b"\n", "0": b"\0", "t": b"\t", "\\": b"\\"}
 
 
 def unescape(text: str) -> bytes:
+    """The octets that a text of a transcript spells."""
+
     def pieces() -> Iterator[bytes]:
         for plain, hexadecimal, letter in re.findall(r"([^\\]+)|\\x([0-9A-Fa-f]{2})|\\(.)", text):
             yield plain.encode() if plain else bytes.fromhex(hexadecimal) if hexadecimal else _ESCAPES[letter]

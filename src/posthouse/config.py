@@ -117,7 +117,7 @@ class Dns(Struct, frozen=True, kw_only=True):
 
     resolver: tuple[Server, ...] = ()
     trusted: bool | None = None
-    timeout: Duration = Duration(5)
+    timeout: Duration = Duration(3)
     attempts: Count = Count(3)
 
 

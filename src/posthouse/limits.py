@@ -9,7 +9,8 @@ MB: Final = 1024 * KB
 # RFC 5321 §4.5.3.1.4 asks for 512 octets a command line; extensions add to it (SIZE 26, AUTH 12288 by RFC 4954 §4).
 COMMAND_LINE: Final = 2048
 AUTH_LINE: Final = 12288
-# RFC 5321 §4.5.3.1.6 asks for 1000 octets a text line; much mail that people want to read breaks it, so we take longer ones.
+# RFC 5321 §4.5.3.1.6 asks for 1000 octets a text line; much mail that people want to read breaks it, so we take
+# longer ones.
 TEXT_LINE: Final = 256 * KB
 # RFC 5321 §4.5.3.1.8 asks for at least 100 recipients; Postfix takes 1000.
 RECIPIENTS: Final = 1000
@@ -26,8 +27,8 @@ HEADER_ADDRESSES: Final = 4000
 REFERENCES: Final = 100
 MIME_DEPTH: Final = 50
 MIME_PARTS: Final = 2000
-# How often a message's octets may be gone through while its parts are looked for (nesting goes through them again, and each
-# line that looks like a delimiter and is none counts as so many octets); past it, what is left is one part.
+# How often a message's octets may be gone through while its parts are looked for (nesting goes through them again,
+# and each line that looks like a delimiter and is none counts as so many octets); past it, what is left is one part.
 MIME_WORK: Final = 16
 MIME_WORK_FLOOR: Final = 16 * MB
 MIME_LOOKALIKE: Final = 1000
@@ -45,7 +46,8 @@ ALIAS_FANOUT: Final = 1000
 # Filing 5,000 recipients in one transaction held the only writer 0.3 s: beyond this many, the queue expands them.
 LOCAL_RECIPIENTS: Final = 50
 
-# A line of an IMAP command, literals apart. RFC 7162 §4 asks for 8192; clients write long UID sets, Dovecot takes 64 KB.
+# A line of an IMAP command, literals apart. RFC 7162 §4 asks for 8192; clients write long UID sets, Dovecot takes 64
+# KB.
 IMAP_LINE: Final = 64 * KB
 # A whole IMAP command with its literals, the messages of APPEND apart (they are streamed); before login, much less.
 IMAP_COMMAND: Final = 256 * KB

@@ -1,4 +1,5 @@
-"""Reception: from the first octet of a message to the answer behind its final dot. One transaction says who is responsible.
+"""Reception: from the first octet of a message to the answer behind its final dot. One transaction says who is
+responsible.
 
 Promises: `250` is given after the commit that files each local recipient's email, queues each other recipient and
 records the journey, and never before; where that commit fails, nothing of the message stands and the peer hears 4xx.
@@ -8,7 +9,7 @@ Refuses: to bounce. What is judged here is answered to the peer who is still the
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
@@ -18,7 +19,7 @@ from posthouse import journey, limits, observe
 from posthouse.clock import Clock
 from posthouse.delivery.courier import filed_step
 from posthouse.delivery.filing import INBOX, JUNK, Copy, Fate, file_local, prologue
-from posthouse.directory import addresses
+from posthouse.directory import accounts, addresses
 from posthouse.directory.addresses import Resolution
 from posthouse.directory.cache import Directory
 from posthouse.mailbox.append import Filed
@@ -36,7 +37,7 @@ from posthouse.store import blobs
 from posthouse.store.blobs import Blobs, Spool, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
-from posthouse.terms.address import Address
+from posthouse.terms.address import Address, parse
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal, Reply
 
@@ -175,8 +176,8 @@ class Intake:
             by=self._reception.settings.hostname,
             protocol=self._protocol,
             tls=facts.tls,
-            id=journey.code(self.journey),
-            recipient=str(recipients[0].recipient.address) if len(recipients) == 1 else None,
+            id=observe.code(self.journey),
+            recipient=recipients[0].recipient.address if len(recipients) == 1 else None,
             at=self._now,
         )
 
@@ -283,7 +284,7 @@ class Intake:
             return [_STORE_DOWN] * (len(verdicts) if each else 1)
         for step in accepted.steps:
             observe.emit(step)
-        reply = Reply(250, "2.0.0", f"Taken as {journey.code(self.journey)}")
+        reply = Reply(250, "2.0.0", f"Taken as {observe.code(self.journey)}")
         if not each:
             return [reply]
         # RFC 2033 §4.2: one answer for each recipient.
@@ -337,7 +338,9 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the verdicts come to, by index of the recipients. `refusal`: nobody gets the message, and the peer hears this."""
+    """What the verdicts come to, by index of the recipients. `refusal`: nobody gets the message, and the peer hears
+    this.
+    """
 
     refusal: Reply | None = None
     taken: tuple[int, ...] = ()
@@ -413,37 +416,57 @@ class Accepted:
 def accept(tx: Tx, plan: Plan) -> Accepted:
     """The one transaction: file, queue, record. Raises Nobody where there is nobody left to take the message."""
     resolution = addresses.current(tx, plan.resolution, [one.recipient.address for one in plan.taken], plan.rules)
-    queued = _to_queue(plan, resolution)
-    accepted = Accepted(list(plan.steps))
+    queued = _to_queue(tx, plan, resolution)
     copies = _copies(plan, resolution)
     # Octets that both are filed and queued are one blob.
     content: Staged | int = blobs.insert(tx, plan.staged) if queued else plan.staged
-    _file(tx, plan, content, copies, bool(queued), accepted)
+    fates = _file(tx, plan, content, copies, bool(queued))
+    steps = [*plan.steps, *_broken_steps(plan, resolution), *_filed_steps(plan, copies, fates)]
     if queued:
         assert isinstance(content, int), "what is queued has been inserted"
         queue.accept(tx, _queued_mail(plan, content), queued)
-        accepted.steps.append(_queued_step(plan, queued))
-    _record(tx, plan, accepted.steps)
-    return accepted
+        steps.append(_queued_step(plan, queued))
+    _record(tx, plan, steps)
+    full = {address: _FULL for address, fate in fates.items() if isinstance(fate, OverQuota)}
+    gone = {address: _CHANGED for address, fate in fates.items() if isinstance(fate, NoSuchAccount)}
+    return Accepted(steps, full | gone)
 
 
-def _copies(plan: Plan, resolution: Resolution) -> dict[int, Copy]:
-    """Who gets a copy in this transaction; many are left to the courier, for the writer is everybody's."""
+def _filed_steps(plan: Plan, copies: Sequence[tuple[Address, Copy]], fates: dict[Address, Fate]) -> Iterator[Step]:
+    for original, copy in copies:
+        fate = fates[original]
+        if isinstance(fate, Filed):
+            yield filed_step(plan.journey, plan.now, original, copy.role, fate)
+
+
+def _broken_steps(plan: Plan, resolution: Resolution) -> Iterator[Step]:
+    """Members of an alias that lead nowhere: others of it get the message, and somebody should mend it."""
+    for original, member, standing in resolution.broken:
+        facts = {"alias": str(original), "member": member, "why": standing.value}
+        yield Step("alias.broken", plan.now, plan.journey, facts, observe.WARNING)
+
+
+def _copies(plan: Plan, resolution: Resolution) -> list[tuple[Address, Copy]]:
+    """Who gets a copy in this transaction, and by which address; crowds are left to the courier: the writer is one."""
     if len(resolution.local) > limits.LOCAL_RECIPIENTS:
-        return {}
+        return []
     sender = plan.envelope.sender
-    return {
-        one.account: Copy(one.account, prologue(sender, one.original), JUNK if one.original in plan.junked else INBOX)
+    return [
+        (
+            one.original,
+            Copy(one.account, prologue(sender, one.original), JUNK if one.original in plan.junked else INBOX),
+        )
         for one in resolution.local
-    }
+    ]
 
 
-def _file(tx: Tx, plan: Plan, content: Staged | int, copies: dict[int, Copy], others: bool, accepted: Accepted) -> None:
-    """File the copies. Where somebody gets the message, a full mailbox overshoots by this one; else nobody does."""
-    if not copies:
-        if not others:
-            raise Nobody(_CHANGED)
-        return
+def _file(
+    tx: Tx, plan: Plan, content: Staged | int, copies: Sequence[tuple[Address, Copy]], others: bool
+) -> dict[Address, Fate]:
+    """File the copies; by the address that led to them, what came of each.
+
+    Where somebody gets the message, a full mailbox overshoots by this one; else nobody does, and Nobody is raised.
+    """
 
     def file(some: Sequence[Copy], *, overshoot: bool) -> dict[int, Fate]:
         return file_local(
@@ -456,44 +479,31 @@ def _file(tx: Tx, plan: Plan, content: Staged | int, copies: dict[int, Copy], ot
             overshoot=overshoot,
         )
 
-    fates = file(list(copies.values()), overshoot=others)
-    full = [account for account, fate in fates.items() if isinstance(fate, OverQuota)]
-    filed = any(isinstance(fate, Filed) for fate in fates.values())
-    if not filed and not others:
+    fates = file([copy for _, copy in copies], overshoot=others)
+    full = [copy for _, copy in copies if isinstance(fates[copy.account], OverQuota)]
+    if not others and not any(isinstance(fate, Filed) for fate in fates.values()):
         raise Nobody(_FULL if full else _CHANGED)
     if full:
-        fates |= file([copies[account] for account in full], overshoot=True)
-    for account, fate in fates.items():
-        if isinstance(fate, Filed):
-            copy = copies[account]
-            recipient = next(one.original for one in plan.resolution.local if one.account == account)
-            accepted.steps.append(filed_step(plan.journey, plan.now, recipient, copy.role, fate))
-        elif isinstance(fate, NoSuchAccount):
-            observe.count("mail_for_a_vanished_account")
+        fates |= file(full, overshoot=True)
+    return {original: fates[copy.account] for original, copy in copies}
 
 
-def _to_queue(plan: Plan, resolution: Resolution) -> list[NewRecipient]:
-    """Recipients elsewhere; those that wait; those whose address led to nobody meanwhile; and crowds."""
+def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
+    """Recipients elsewhere; crowds, a row an account; those that wait; those whose address led to nobody meanwhile."""
     wishes = {one.recipient.address: one.recipient for one in (*plan.taken, *plan.later)}
 
-    def local(address: Address, due_at: int | None = None) -> NewRecipient:
-        return NewRecipient(address, LOCAL, notify=wishes[address].notify, orcpt=wishes[address].orcpt, due_at=due_at)
+    def row(address: Address, original: Address, destination: str | None, due_at: int | None = None) -> NewRecipient:
+        wish = wishes[original]
+        return NewRecipient(address, destination, str(original), wish.notify, wish.orcpt, due_at=due_at)
 
-    queued = [
-        NewRecipient(
-            one.address,
-            original=str(one.original),
-            notify=wishes[one.original].notify,
-            orcpt=wishes[one.original].orcpt,
-        )
-        for one in resolution.remote
-    ]
+    queued = [row(one.address, one.original, None) for one in resolution.remote]
     if len(resolution.local) > limits.LOCAL_RECIPIENTS:
-        queued += [local(address) for address in dict.fromkeys(one.original for one in resolution.local)]
+        names = {one.account: parse(accounts.find(tx, one.account).name) for one in resolution.local}
+        queued += [row(names[one.account], one.original, LOCAL) for one in resolution.local]
     if resolution.local or resolution.remote:
-        queued += [local(address) for address, _ in resolution.failed]
+        queued += [row(address, address, LOCAL) for address, _ in resolution.failed]
     due_at = plan.now + int(_DEFERRED_SECONDS * 1000)
-    return queued + [local(one.recipient.address, due_at) for one in plan.later]
+    return queued + [row(one.recipient.address, one.recipient.address, LOCAL, due_at) for one in plan.later]
 
 
 def _queued_mail(plan: Plan, blob: int) -> QueuedMail:

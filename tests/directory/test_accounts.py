@@ -1,3 +1,4 @@
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from posthouse.directory.model import (
     NoSuchAddress,
     NoSuchDomain,
 )
-from posthouse.mailbox.mailboxes import list_mailboxes
+from posthouse.mailbox.append import file_email, store_message
+from posthouse.mailbox.mailboxes import by_role, list_mailboxes
+from posthouse.mailbox.summary import render
+from posthouse.store.blobs import Staged
 from posthouse.store.database import Store, Topic, Tx
 from posthouse.terms.address import parse
 from tests.directory.support import NOW, add_account, add_domain, in_transaction, with_store
@@ -97,6 +101,39 @@ def test_a_removed_account_is_gone_and_its_address_free(tmp_path: Path) -> None:
         assert add_account(tx, "alice@example.org").id not in (account, other)
 
     in_transaction(tmp_path, test)
+
+
+def test_the_mail_of_a_removed_account_is_swept_in_batches(tmp_path: Path) -> None:
+    async def main(store: Store, clock: SetClock) -> None:
+        await store.write(add_domain, "example.org")
+        account = (await store.write(add_account, "alice@example.org")).id
+        other = (await store.write(add_account, "bob@example.org")).id
+        for _ in range(3):
+            await store.write(file, account)
+        await store.write(file, other)
+        assert not await store.write(accounts.sweep_removed, NOW)
+        await store.write(accounts.remove, account, NOW)
+        rounds = 0
+        while await store.write(accounts.sweep_removed, NOW, 2):
+            rounds += 1
+        assert rounds == 3
+        assert await store.read(accounts.usage, other) == (len(MESSAGE), 1)
+        with pytest.raises(NoSuchAccount):
+            await store.read(accounts.usage, account)
+
+    with_store(tmp_path, main)
+
+
+MESSAGE = b"Subject: Hello\r\n\r\nHi\r\n"
+
+
+def file(tx: Tx, account: int) -> None:
+    """One email in the account's Inbox."""
+    rendered = render(MESSAGE)
+    message = store_message(tx, Staged(len(MESSAGE), sha256(MESSAGE).digest(), MESSAGE, None), rendered)
+    file_email(
+        tx, account, message, rendered, mailboxes=[by_role(tx, account, "inbox")], received_at=NOW, thread_secret=b"s"
+    )
 
 
 def test_lists_go_on_behind_a_name(tmp_path: Path) -> None:

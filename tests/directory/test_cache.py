@@ -28,14 +28,14 @@ def test_a_warm_answer_needs_no_store_and_a_change_is_heard(tmp_path: Path) -> N
         found = await directory.recipient(ALICE)
         assert [local.account for local in found.local] == [account.id]
         assert directory.look(parse("ALICE@example.org")) is found
-        assert await directory.identities(account.id) == {"alice@example.org"}
+        assert (await directory.identities(account.id)).keys == {"alice@example.org"}
         assert await directory.account(account.id) == account
 
         await store.write(accounts.remove, account.id, NOW)
         await asyncio.sleep(0)
         assert (await directory.recipient(ALICE)).standing is Standing.UNKNOWN
         assert await directory.account(account.id) is None
-        assert await directory.identities(account.id) == frozenset()
+        assert (await directory.identities(account.id)).keys == frozenset()
         follower.cancel()
 
     with_store(tmp_path, main)

@@ -17,7 +17,7 @@ from posthouse.directory.model import (
     TooManyCredentials,
 )
 from posthouse.directory.throttle import GuessThrottle
-from posthouse.store.database import Store, Tx
+from posthouse.store.database import Store, StoreUnavailable, Tx
 from posthouse.terms.address import parse
 from posthouse.wire import sasl
 from posthouse.wire.sasl import ScramVerifier
@@ -227,15 +227,48 @@ def test_scram_exchange(tmp_path: Path) -> None:
 
 
 def test_too_many_logins_at_once_are_put_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "MOST_WAITING", 2)
+    monkeypatch.setattr(credentials, "MOST_WAITING", 0)
 
     async def main(store: Store, clock: SetClock) -> None:
-        await alice(store)
-        door = authenticator(store, clock, free=100)
-        answers = await asyncio.gather(
-            *(door.plain("alice@example.org", f"guess {n}", PEER) for n in range(3)), return_exceptions=True
-        )
-        assert answers.count(WRONG) >= 2
+        account = await alice(store)
+        door = authenticator(store, clock)
+        busy = await door.plain("alice@example.org", "secret", PEER)
+        assert isinstance(busy, LoginRefused)
+        assert busy.why is LoginFailure.BUSY
+        monkeypatch.setattr(credentials, "MOST_WAITING", 1)
+        assert await door.plain("alice@example.org", "secret", PEER) == account
+        door.close()
+
+    with_store(tmp_path, main)
+
+
+def test_connections_opened_at_once_share_a_derivation(tmp_path: Path, rounds: list[int]) -> None:
+    async def main(store: Store, clock: SetClock) -> None:
+        account = await alice(store)
+        door = authenticator(store, clock, free=2)
+        rounds.clear()
+        first = asyncio.ensure_future(door.plain("alice@example.org", "secret", PEER))
+        others = [asyncio.ensure_future(door.plain("alice@example.org", "secret", PEER)) for _ in range(4)]
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await asyncio.gather(*others) == [account] * 4
+        assert rounds == [FEW]
+        wrong = await asyncio.gather(*(door.plain("alice@example.org", "guess", PEER) for _ in range(9)))
+        assert wrong == [WRONG] * 9
+        door.close()
+
+    with_store(tmp_path, main)
+
+
+def test_a_store_that_is_away_counts_as_no_guess(tmp_path: Path) -> None:
+    async def main(store: Store, clock: SetClock) -> None:
+        door = authenticator(store, clock, free=1)
+        await store.close()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await door.plain("alice@example.org", "secret", PEER)
+            with pytest.raises(StoreUnavailable):
+                await door.scram("alice@example.org", PEER)
         door.close()
 
     with_store(tmp_path, main)

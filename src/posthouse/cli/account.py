@@ -207,9 +207,9 @@ def import_(installation: Installation, file: BinaryIO, add_domains: bool, json_
     \b
     {"address": "alice@example.org", "password": "...", "name": "Alice", "quota": 2000000000}
 
-    In place of "password", "scram" brings a verifier made elsewhere: {"iterations", "salt", "stored_key", "server_key"}, the last
-    three in base64 (RFC 5803). Lines that are no account are told of, and the others created; run it again after an
-    error, for what exists already is left as it is. Status 1 when a line was refused.
+    In place of "password", "scram" brings a verifier made elsewhere: {"iterations", "salt", "stored_key",
+    "server_key"}, the last three in base64 (RFC 5803). Lines that are no account are told of, and the others created;
+    run it again after an error, for what exists already is left as it is. Status 1 when a line was refused.
     """
     refused: list[Outcome] = []
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import click
 
-from posthouse.cli.installation import Installation, as_json, pass_installation, print_json
+from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.directory import domains
-from posthouse.terms.address import parse_domain
+from posthouse.terms.address import BadAddress, parse_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def print_records(found: list[Record], hostname: str) -> None:
 def dns(installation: Installation, domain: str | None, json_output: bool) -> None:
     """Print the DNS records to publish for DOMAIN, or for every domain that is served."""
     hostname = installation.config.hostname
-    names = [parse_domain(domain)] if domain else [one.name for one in installation.read(domains.list_domains)]
+    names = [_parsed(domain)] if domain else [one.name for one in installation.read(domains.list_domains)]
     found = [record for name in names for record in records(name, hostname)]
     if json_output:
         print_json([{"name": one.name, "type": one.type, "value": one.value, "why": one.why} for one in found])
@@ -61,3 +61,10 @@ def dns(installation: Installation, domain: str | None, json_output: bool) -> No
         print_records(found, hostname)
     else:
         click.echo("no domain is served yet; `posthouse domain add NAME`")
+
+
+def _parsed(text: str) -> str:
+    try:
+        return parse_domain(text.rstrip("."))
+    except BadAddress as error:
+        raise CommandError(f"{text}: {error}") from error

@@ -11,7 +11,7 @@ import os
 import pwd
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -30,8 +30,11 @@ T = TypeVar("T")
 DATABASE = "posthouse.db"
 
 
-class CommandError(Exception):
-    """What the person who ran the command is told, in one line."""
+class CommandError(click.ClickException):
+    """What the person who ran the command is told, in one line on standard error; the status is 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"posthouse: {self.message}", file=file, err=file is None)
 
 
 class Installation:
@@ -93,7 +96,9 @@ class Installation:
 
 
 def become_owner(settings: Config) -> None:
-    """As root, give up being root for the user that the configuration names, or else the owner of the data directory."""
+    """As root, give up being root for the user that the configuration names, or else the owner of the data
+    directory.
+    """
     if os.geteuid() != 0:
         return
     if settings.user is not None:

@@ -5,14 +5,13 @@ Promises: an error that a person can mend is one line on standard error and stat
 """
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Final
 
 import click
 
 from posthouse import __version__
-from posthouse.cli.installation import CommandError, Installation
+from posthouse.cli.installation import Installation
 
 # Verb: the module that holds it, the command in there, and its line in `posthouse --help` (here, so that help imports
 # nothing).
@@ -71,9 +70,5 @@ def posthouse(context: click.Context, config: Path | None) -> None:
 
 
 def main() -> None:
-    """Run the command; an error that a person can mend is one line."""
-    try:
-        posthouse()
-    except CommandError as error:
-        click.echo(f"posthouse: {error}", err=True)
-        sys.exit(1)
+    """Run the command."""
+    posthouse(prog_name="posthouse")

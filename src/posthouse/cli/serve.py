@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from random import SystemRandom
 
 import click
-import uvloop
 
 from posthouse import config, observe
 from posthouse.app import App
 from posthouse.cli.installation import CommandError, Installation, become_owner, pass_installation
 from posthouse.config import Config, ConfigError, Listener
-from posthouse.net import listen
+from posthouse.net import listen, stream
 from posthouse.net.tls import CertificateError, Certificates
 
 Bound = Sequence[tuple[Listener, Sequence[socket.socket]]]
@@ -24,10 +23,10 @@ Bound = Sequence[tuple[Listener, Sequence[socket.socket]]]
 def serve(installation: Installation) -> None:
     """Run the mail server, until SIGTERM or Ctrl-C.
 
-    Ports are bound first (or taken from systemd), then root is given up for the configured user, then the store is opened.
-    SIGTERM finishes what was promised and stops within seconds; a message that is being handed to another server gets up to a
-    minute to be answered. SIGHUP reads the configuration and the certificates again. On a terminal the log reads as text, elsewhere
-    each line is a JSON object.
+    Ports are bound first (or taken from systemd), then root is given up for the configured user, then the store is
+    opened. SIGTERM finishes what was promised and stops within seconds; a message that is being handed to another
+    server gets up to a minute to be answered. SIGHUP reads the configuration and the certificates again. On a
+    terminal the log reads as text, elsewhere each line is a JSON object.
     """
     settings = installation.config
     observe.configure(format=settings.log.format, level=settings.log.level)
@@ -35,13 +34,14 @@ def serve(installation: Installation) -> None:
     bound = bind(settings)
     try:
         # What only root may read is read before root is given up.
-        given = Certificates([(pair.certificate, pair.key) for pair in settings.tls.pairs]) if settings.tls.pairs else None
+        given = (
+            Certificates([(pair.certificate, pair.key) for pair in settings.tls.pairs]) if settings.tls.pairs else None
+        )
     except CertificateError as error:
         raise CommandError(str(error)) from error
     for caution in config.check(settings):
         observe.tell("caution", level=observe.WARNING, setting=caution.key, text=caution.text)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(installation, settings, bound, given))
+    stream.run(_serve(installation, settings, bound, given))
 
 
 def bind(settings: Config) -> Bound:
@@ -77,7 +77,9 @@ async def _serve(installation: Installation, settings: Config, bound: Bound, giv
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(installation, app))
     try:
         await app.start(bound)
-        observe.tell("server.ready", listeners=tuple(f"{one.protocol} {', '.join(map(str, one.address))}" for one, _ in bound))
+        observe.tell(
+            "server.ready", listeners=tuple(f"{one.protocol} {', '.join(map(str, one.address))}" for one, _ in bound)
+        )
         await stopping.wait()
         observe.tell("server.stopping")
     finally:

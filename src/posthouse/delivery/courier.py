@@ -82,7 +82,7 @@ class DeliveryCourier:
         return Report(tuple(plan.refused), inside=lambda tx: self._deliver(tx, job, plan, rendered, now))
 
     def _deliver(self, tx: Tx, job: Job, plan: _Plan, rendered: Rendered, now: int) -> Filed:
-        """In the settling transaction: file and queue as planned, or as a plan made now says if the directory changed."""
+        """In the settling transaction: file and queue as planned, or as planned anew where the directory changed."""
         later: list[Outcome] = []
         if version(tx) != plan.version:
             answered = {outcome.recipient for outcome in plan.refused}

@@ -22,7 +22,7 @@ JUNK = "junk"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What one account gets: `role` of the mailbox ("inbox", "junk"), header lines in front, keywords set from the start."""
+    """What one account gets: header lines in front, the mailbox by `role` ("inbox", "junk"), keywords from the start."""
 
     account: int
     prologue: bytes
@@ -46,8 +46,8 @@ def file_local(
     """File one message for these accounts (each once, limits.LOCAL_RECIPIENTS at most); by account, what came of it.
 
     `content` is staged octets, or the id of the blob that holds them. Locks the accounts, in ascending id. Where nobody
-    can take a copy nothing is stored. `overshoot` asks no quota. The instant of responsibility is the caller's commit: before it the message is
-    whoever's it was, after it the account's.
+    can take a copy nothing is stored. `overshoot` asks no quota. The instant of responsibility is the caller's commit:
+    before it the message is whoever's it was, after it the account's.
     """
     fates: dict[int, Fate] = {}
     fitting: list[tuple[Copy, int]] = []
@@ -73,7 +73,8 @@ def file_local(
             thread_secret=thread_secret,
             prologue=copy.prologue,
             keywords=copy.keywords,
-            overshoot=overshoot,
+            # Asked above, for nothing may be stored where nobody can take it.
+            overshoot=True,
         )
     return fates
 
@@ -96,5 +97,5 @@ def _message(tx: Tx, content: Staged | int, rendered: Rendered) -> int:
 
 
 def prologue(sender: Address | None, recipient: Address | str) -> bytes:
-    """What final delivery puts in front: who sent it (RFC 5321 §4.4), and the address it was delivered for (RFC 9228)."""
+    """What final delivery puts in front: who sent it (RFC 5321 §4.4), and for which address it came (RFC 9228)."""
     return f"Return-Path: <{sender or ''}>\r\nDelivered-To: {recipient}\r\n".encode()

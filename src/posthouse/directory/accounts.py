@@ -17,8 +17,10 @@ from posthouse.directory.model import (
     account_from,
     changed,
 )
+from posthouse.mailbox import retention
 from posthouse.mailbox.mailboxes import create_account_mailboxes
-from posthouse.store.database import Tx
+from posthouse.mailbox.model import lock_account
+from posthouse.store.database import Topic, Tx
 from posthouse.terms.address import Address, BadAddress, parse
 from posthouse.wire.sasl import ScramVerifier
 
@@ -126,11 +128,12 @@ def set_enabled(tx: Tx, account: int, enabled: bool) -> None:
     """A disabled account keeps its mail, takes none and lets nobody log in. Raises NoSuchAccount."""
     find(tx, account)
     tx.run("account_set_enabled", account=account, enabled=int(enabled))
+    tx.ring(Topic.ACCOUNT, account)
     changed(tx)
 
 
 def remove(tx: Tx, account: int, now: int) -> None:
-    """The account is gone for everybody; its mail is swept afterwards. Raises NoSuchAccount, AddressInUse."""
+    """The account is gone for everybody; `sweep_removed` takes its mail. Raises NoSuchAccount, AddressInUse."""
     find(tx, account)
     used: list[str] = []
     for written in addresses.identities(tx, account):
@@ -144,4 +147,17 @@ def remove(tx: Tx, account: int, now: int) -> None:
     tx.run("address_delete_of_account", account=account)
     # No key lacks an "@", so this name can never be anybody's.
     tx.run("account_remove", account=account, name=f"removed {account}", now=now)
+    tx.ring(Topic.ACCOUNT, account)
     changed(tx)
+
+
+def sweep_removed(tx: Tx, now: int, limit: int = retention.BATCH) -> bool:
+    """Take away a batch of a removed account's mail, in the end its row. False: there is no removed account."""
+    account = tx.value("account_removed", limit=1)
+    if account is None:
+        return False
+    lock_account(tx, account)
+    # In one transaction, so that nothing is filed between the last look and the end.
+    if not retention.empty_account(tx, account, now, limit):
+        tx.run("account_delete", account=account)
+    return True

@@ -330,9 +330,33 @@ def identities(tx: Tx, account: int) -> list[str]:
     return [written for _, written in tx.all("address_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
 
 
-def identity_keys(tx: Tx, account: int) -> frozenset[str]:
-    """The same as keys."""
-    return frozenset(key for key, _ in tx.all("address_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT))
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """What an account may send as: its addresses by key, and any of them with a tag that is not itself another's."""
+
+    keys: frozenset[str]
+    taken: frozenset[str] = frozenset()
+    separator: str = "+"
+
+    def owns(self, address: Address) -> bool:
+        """May the account send as this address?"""
+        key = address.key
+        if key in self.keys:
+            return True
+        user, tag = split_tag(address.local, self.separator)
+        return bool(tag) and key not in self.taken and Address(user, address.domain).key in self.keys
+
+
+def find_identities(tx: Tx, account: int, rules: Rules) -> Identities:
+    """What the account may send as."""
+    own = [key for key, _ in tx.all("address_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
+    taken: set[str] = set()
+    for key in own if rules.separator else ():
+        local, _, domain = key.rpartition("@")
+        low = local + rules.separator
+        bounds = {"domain": domain, "low": low, "high": low + "\U0010ffff", "limit": ADDRESSES_PER_ACCOUNT}
+        taken.update(found for (found,) in tx.all("address_between", account=account, **bounds))
+    return Identities(frozenset(own), frozenset(taken), rules.separator)
 
 
 def add(tx: Tx, account: int, address: Address) -> None:

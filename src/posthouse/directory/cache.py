@@ -12,7 +12,7 @@ from typing import Final
 
 from posthouse.clock import Clock
 from posthouse.directory import accounts, addresses
-from posthouse.directory.addresses import Expansion, Resolution, Rules, Standing
+from posthouse.directory.addresses import Expansion, Identities, Resolution, Rules, Standing
 from posthouse.directory.kept import Kept
 from posthouse.directory.model import Account, NoSuchAccount, version
 from posthouse.store.database import Store, Topic, Tx
@@ -38,7 +38,7 @@ class Directory:
         self._known: Kept[str, Expansion] = Kept(KNOWN)
         self._unknown: Kept[str, Expansion] = Kept(OTHERS)
         self._elsewhere: Kept[str, int] = Kept(OTHERS)
-        self._identities: Kept[int, frozenset[str]] = Kept(KNOWN)
+        self._identities: Kept[int, Identities] = Kept(KNOWN)
         self._accounts: Kept[int, Account] = Kept(KNOWN)
         self._fresh_until = 0.0
         # Grows whenever all is forgotten: what was read before that is not kept afterwards.
@@ -101,13 +101,13 @@ class Directory:
         """
         return addresses.merge([(address, await self.recipient(address)) for address in recipients])
 
-    async def identities(self, account: int) -> frozenset[str]:
-        """Keys of the addresses an account may send as. Raises StoreUnavailable."""
+    async def identities(self, account: int) -> Identities:
+        """What an account may send as. Raises StoreUnavailable."""
         self._forget_if_old()
         found = self._identities.get(account)
         if found is None:
             generation = self._generation
-            found = await self._store.read(addresses.identity_keys, account)
+            found = await self._store.read(addresses.find_identities, account, self.rules)
             if generation == self._generation:
                 self._identities.put(account, found)
         return found

@@ -50,8 +50,8 @@ MAIN: Final = "password"
 REMEMBERED: Final = 600.0
 REMEMBERED_LOGINS: Final = 20_000
 THREADS: Final = 2
-# Two cores make fifty derivations a second: behind these a client would wait more than two seconds.
-MOST_WAITING: Final = 100
+# Two cores make fifty derivations a second: behind these a client waits ten seconds, as all do after a restart.
+MOST_WAITING: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +227,7 @@ class Authenticator:
         # Apart, so that a flood of guesses pushes no right one out.
         self._right: Kept[bytes, tuple[Account, float]] = Kept(REMEMBERED_LOGINS)
         self._wrong: Kept[bytes, tuple[LoginRefused, float]] = Kept(REMEMBERED_LOGINS)
+        self._judging: dict[bytes, asyncio.Future[Account | LoginRefused]] = {}
         self._generation = 0
         self._waiting = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="password")
@@ -263,6 +264,20 @@ class Authenticator:
         known = self._right.get(memory) or self._wrong.get(memory)
         if known is not None and self._clock.monotonic() < known[1]:
             return known[0]
+        judging = self._judging.get(memory)
+        if judging is None:
+            judging = asyncio.ensure_future(self._decide(memory, key, password, peer))
+            self._judging[memory] = judging
+            judging.add_done_callback(lambda done: self._decided(memory, done))
+        # A client opens its connections all at once: they wait for one derivation, which no one of them can cancel.
+        return await asyncio.shield(judging)
+
+    def _decided(self, memory: bytes, done: "asyncio.Future[Account | LoginRefused]") -> None:
+        del self._judging[memory]
+        if not done.cancelled():
+            done.exception()  # perhaps nobody waits any more to be told
+
+    async def _decide(self, memory: bytes, key: str, password: str, peer: str) -> Account | LoginRefused:
         if self._waiting >= MOST_WAITING:
             return LoginRefused(LoginFailure.BUSY, 1.0)
         wait = self._throttle.admit(key, peer)

@@ -25,18 +25,22 @@ ACCOUNTS: Final = 100_000
 FAMILIAR: Final = 100_000
 
 
-@lru_cache(maxsize=16_384)
-def network_of(peer: str) -> str:
-    """What a stranger holds as one: an IPv4 address, or the /64 of an IPv6 address. Other text stands for itself."""
+def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address of a peer, an IPv4 one where it is mapped into IPv6; None for other text (a socket's path)."""
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
-        return peer
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+@lru_cache(maxsize=16_384)
+def network_of(peer: str) -> str:
+    """What a stranger holds as one: an IPv4 address, or the /64 of an IPv6 address. Other text stands for itself."""
+    address = address_of(peer)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return peer if address is None else str(address)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """Filing: a message's row, and an email of it in an account.
 
 Promises: an email is filed whole or not at all: row, thread, placements, totals, quota and feed in the caller's
-transaction. Many accounts share one message row. The quota is checked under the account's lock, in the commit that files.
+transaction. Many accounts share one message row. The quota is checked under the account's lock, in the commit that
+files.
 Refuses: to decide into which mailbox, and to file one envelope twice in an account: both are the caller's.
 """
 
@@ -74,8 +75,8 @@ def file_email(
 ) -> Filed:
     """File a stored message as a new email of an account, placed in each of `mailboxes`.
 
-    `received_at` is the internal date; `now` (where it differs, as in APPEND) the time of the change. `overshoot` asks no
-    quota. Locks the account.
+    `received_at` is the internal date; `now` (where it differs, as in APPEND) the time of the change. `overshoot`
+    asks no quota. Locks the account.
     Raises NoSuchAccount, NoSuchMailbox, OverQuota.
     """
     change = Change(tx, lock_account(tx, account), received_at if now is None else now)
@@ -104,9 +105,11 @@ def file_email(
 def file_many(
     tx: Tx, message: int, rendered: Rendered, filings: Iterable[Filing], *, received_at: int, thread_secret: bytes
 ) -> dict[int, Filed | OverQuota]:
-    """File one message in several accounts (limits.LOCAL_RECIPIENTS at most); by account, the email or its quota's answer.
+    """File one message in several accounts (limits.LOCAL_RECIPIENTS at most); by account, the email or its quota's
+    answer.
 
-    Accounts are locked in ascending id, so the caller may have locked them before with `lock_accounts`, or none of them.
+    Accounts are locked in ascending id, so the caller may have locked them before with `lock_accounts`, or none of
+    them.
     Raises NoSuchAccount, NoSuchMailbox.
     """
     fates: dict[int, Filed | OverQuota] = {}

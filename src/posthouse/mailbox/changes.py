@@ -1,9 +1,10 @@
 """What changed since a modseq: the one feed that CONDSTORE, QRESYNC, IDLE, JMAP's /changes and push read.
 
 Promises: what `since` gives, applied to what was there at that modseq, comes to what is there now. An email "is there"
-as JMAP sees it: with a placement that is not \\Deleted; a thread, while one of its emails is. What was made and taken away in
-between is not mentioned; what was taken away and came back is updated.
-Refuses: to answer below the floor, where changes are forgotten (CannotCalculateChanges): the asker reads everything anew.
+as JMAP sees it: with a placement that is not \\Deleted; a thread, while one of its emails is. What was made and taken
+away in between is not mentioned; what was taken away and came back is updated.
+Refuses: to answer below the floor, where changes are forgotten (CannotCalculateChanges): the asker reads everything
+anew.
 """
 
 from collections.abc import Iterable
@@ -12,10 +13,12 @@ from typing import Final, NamedTuple
 
 from posthouse.mailbox import ranges
 from posthouse.mailbox.model import CannotCalculateChanges, NoSuchAccount
+from posthouse.mailbox.ranges import Ranges
 from posthouse.store.database import Row, Tx
 
 # Rows of the feed read by one statement.
 PAGE: Final = 1000
+_BEHIND: Final = 1 << 62
 
 
 class States(NamedTuple):
@@ -114,35 +117,44 @@ def since(tx: Tx, account: int, modseq: int, limit: int | None = None) -> Change
     """
     current = _check(tx, account, modseq)
     found = Changes(modseq)
-    while found.until < current:
-        rows = tx.all("changes_since", account=account, modseq=found.until, limit=PAGE)
-        if len(rows) == PAGE and rows[0][0] != rows[-1][0]:
-            # The rows of the last change may not all be here.
-            rows = [row for row in rows if row[0] != rows[-1][0]]
+    # Behind every row of the change that the asker knows.
+    last: tuple[int, int] = (modseq, _BEHIND)
+    while last[0] < current:
+        rows = tx.all("changes_since", account=account, modseq=last[0], mailbox=last[1], limit=PAGE)
         for row in rows:
             full = limit is not None and len(found.emails) + len(found.threads) + len(found.mailboxes) >= limit
             if full and row[0] != found.until:
                 found.more = True
                 return found
             _add(found, row)
-        if not rows:
+        if len(rows) < PAGE:
             found.until = current
+            break
+        last = rows[-1][:2]
     return found
+
+
+def uids_since(tx: Tx, account: int, mailbox: int, modseq: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The uids of one mailbox that were made or changed after `modseq` (some may be gone), and those that went, as
+    ranges.
+
+    Raises CannotCalculateChanges, NoSuchAccount.
+    """
+    _check(tx, account, modseq)
+    rows = tx.all("changes_of_mailbox", account=account, mailbox=mailbox, modseq=modseq)
+    return ranges.union([row[0] for row in rows]), ranges.union([row[1] for row in rows])
+
+
+def placements(tx: Tx, account: int, mailbox: int, uids: Ranges) -> list[Placed]:
+    """Those of these placements that are there, in order of uid."""
+    found = tx.all("placements_seen", account=account, mailbox=mailbox, uids=ranges.pack_ranges(uids))
+    return [Placed._make(row) for row in found]
 
 
 def placements_since(tx: Tx, account: int, mailbox: int, modseq: int) -> PlacementChanges:
     """What happened in one mailbox after `modseq`. Raises CannotCalculateChanges, NoSuchAccount."""
-    _check(tx, account, modseq)
-    changed = tx.all("changes_changed", account=account, mailbox=mailbox, modseq=modseq)
-    return PlacementChanges([Placed._make(row) for row in changed], gone_since(tx, account, mailbox, modseq))
-
-
-def gone_since(tx: Tx, account: int, mailbox: int, modseq: int) -> list[int]:
-    """The uids that left a mailbox after `modseq`, in order."""
-    gone: set[int] = set()
-    for (text,) in tx.all("changes_gone", account=account, mailbox=mailbox, modseq=modseq):
-        gone.update(ranges.numbers(text))
-    return sorted(gone)
+    changed, gone = uids_since(tx, account, mailbox, modseq)
+    return PlacementChanges(placements(tx, account, mailbox, changed), ranges.expand(gone))
 
 
 def _check(tx: Tx, account: int, modseq: int) -> int:

@@ -1,8 +1,8 @@
 """Mailboxes: the tree of them, their names, roles and totals.
 
-Promises: a mailbox keeps its id and uidvalidity through renames; a uidvalidity is never given again, also where a name is
-deleted and made again. Names are NFC (RFC 5198), one level each; a path is names from the top parted by "/". The Inbox is
-"INBOX" in any case of letters (RFC 9051 §5.1) and always there. Totals are read, never counted.
+Promises: a mailbox keeps its id and uidvalidity through renames; a uidvalidity is never given again, also where a
+name is deleted and made again. Names are NFC (RFC 5198), one level each; a path is names from the top parted by "/".
+The Inbox is "INBOX" in any case of letters (RFC 9051 §5.1) and always there. Totals are read, never counted.
 Refuses: to delete a mailbox that has others below it (RFC 9051 §6.3.5 HASCHILDREN; so no name without a mailbox ever
 arises), to delete the Inbox, and names with control characters.
 """
@@ -57,11 +57,10 @@ def list_mailboxes(tx: Tx, account: int) -> list[Mailbox]:
     """Every mailbox with its totals, by path, the Inbox first."""
     rows = tx.all("mailbox_list", account=account)
     paths = _paths({row[0]: (row[1], row[2], row[3]) for row in rows})
-    found = [
+    return [
         Mailbox(row[0], row[1], row[2], paths[row[0]], row[3], bool(row[4]), *row[5:])
         for row in sorted(rows, key=lambda row: (paths[row[0]] != INBOX, paths[row[0]]))
     ]
-    return found
 
 
 def get(tx: Tx, account: int, mailbox: int) -> Mailbox:
@@ -168,7 +167,9 @@ def set_sort_order(tx: Tx, account: int, mailbox: int, order: int, now: int) -> 
 
 
 def set_role(tx: Tx, account: int, mailbox: int, role: str | None, now: int) -> None:
-    """Give a mailbox a role or take it. Raises NoSuchMailbox, MailboxExists (another has it), ReservedMailbox, BadName."""
+    """Give a mailbox a role or take it. Raises NoSuchMailbox, MailboxExists (another has it), ReservedMailbox,
+    BadName."""
+    lock_account(tx, account)
     place = tx.one("mailbox_place", account=account, mailbox=mailbox)
     if "inbox" in (role, place and place[2]):
         raise ReservedMailbox("the Inbox keeps its role")

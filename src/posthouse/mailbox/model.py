@@ -3,8 +3,8 @@
 Promises:
 - Whoever writes in an account holds its row (`lock_account`) and takes modseq, uids and ids from rows so locked; a
   function that touches several accounts locks them in ascending id.
-- One change has one modseq. The totals of each mailbox, IMAP's and JMAP's, the counters of threads, the feed of changes and
-  the account's own row are written once, by `Change.finish`, and the account's bell is rung.
+- One change has one modseq. The totals of each mailbox, IMAP's and JMAP's, the counters of threads, the feed of
+  changes and the account's own row are written once, by `Change.finish`, and the account's bell is rung.
 Refuses: to know IMAP's or JMAP's words.
 """
 
@@ -240,7 +240,8 @@ class Change:
         return self.next_thread - 1
 
     def new_mailbox(self) -> tuple[int, int]:
-        """A mailbox id that was never used in this account, and a uidvalidity above all there were (RFC 9051 §2.3.1.1)."""
+        """A mailbox id that was never used in this account, and a uidvalidity above all there were (RFC 9051
+        §2.3.1.1)."""
         self.next_mailbox += 1
         self.last_uidvalidity = max(self.last_uidvalidity + 1, self.now // 1000)
         return self.next_mailbox - 1, self.last_uidvalidity
@@ -294,23 +295,19 @@ class Change:
                 modseq=modseq,
             )
             return
-        self.tx.many(
-            "placement_insert",
-            [
-                {
-                    "account": account,
-                    "mailbox": mailbox,
-                    "uid": uid,
-                    "email": email,
-                    "deleted": int(deleted),
-                    "modseq": modseq,
-                }
-                for uid, (email, deleted) in enumerate(ledger.placed, ledger.first_uid)
-            ],
+        placed = ",".join([str(email << 1 | deleted) for email, deleted in ledger.placed])
+        self.tx.run(
+            "placements_insert",
+            account=account,
+            mailbox=mailbox,
+            first=ledger.first_uid,
+            placed=f"[{placed}]",
+            modseq=modseq,
         )
 
     def _settle_threads(self, mailbox: int, ledger: Ledger) -> tuple[int, int]:
-        """Move the counters of threads in a mailbox; by how much its number of threads and of unread threads changes."""
+        """Move the counters of threads in a mailbox; by how much its number of threads and of unread threads
+        changes."""
         moved = [(thread, *counts) for thread, counts in ledger.threads.items() if counts != (0, 0)]
         if not moved:
             return 0, 0
@@ -329,7 +326,13 @@ class Change:
             if not emails:
                 empty.append(thread)
         if empty:
-            self.tx.run("mailbox_threads_drop", account=self.account, mailbox=mailbox, threads=ranges.pack(empty))
+            self.tx.many(
+                "mailbox_threads_drop",
+                [
+                    {"account": self.account, "mailbox": mailbox, "low": low, "high": high}
+                    for low, high in ranges.spans(empty)
+                ],
+            )
         return threads, unread_threads
 
     def _threads(self) -> tuple[list[int], list[int], list[int]]:
@@ -344,7 +347,8 @@ class Change:
         return created, sorted(updated - gone), sorted(gone)
 
     def _log(self) -> None:
-        """Write the change into the feed: a row for each mailbox whose uids changed, the account's news in the first."""
+        """Write the change into the feed: a row for each mailbox whose uids changed, the account's news in the
+        first."""
         created, updated, gone = self._threads()
         self._note_states(bool(created or updated or gone))
         destroyed = set(self.emails_destroyed)

@@ -1,23 +1,24 @@
-"""Searching mail: conditions as values, and the compiler that makes SQL of them. IMAP's SEARCH and JMAP's filters meet here.
+"""Searching mail: conditions as values, and the compiler that makes SQL of them. IMAP's SEARCH and JMAP's filters
+meet here.
 
 Promises: the answer is exact. Strings are compared as substrings in the folded form of `message.text.fold` (case and
-compatibility forms folded, white space collapsed). SQL decides what it can; it may say "perhaps", and then the stored octets decide
-(`verify.py`). A search reads a bounded number of emails in one transaction.
+compatibility forms folded, white space collapsed). SQL decides what it can; it may say "perhaps", and then the stored
+octets decide (`verify.py`). A search reads a bounded number of emails in one transaction.
 Refuses: to know IMAP's grammar, sequence numbers and time zones: doors turn dates into milliseconds.
 
-How: a condition is asked three ways. `upper` is SQL that holds wherever the condition may hold; its negation is `lower` of
-the negated part, SQL that holds only where the condition certainly does. Narrow SQL sees placement and email; the text's sees the
-message's rows, which are looked up by their own id in a second step. What neither settles, `truth` does, on the row and on the octets.
+How: a condition is asked three ways. `upper` is SQL that holds wherever the condition may hold; its negation is
+`lower` of the negated part, SQL that holds only where the condition certainly does. Narrow SQL sees placement and
+email; the text's sees the message's rows, which are looked up by their own id in a second step. What neither settles,
+`truth` does, on the row and on the octets.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple
 
 from posthouse.limits import SEARCH_TEXT
 from posthouse.mailbox import emails, ranges, verify
-from posthouse.mailbox.ranges import Ranges
 from posthouse.message.text import fold
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Store, Tx, Value
@@ -60,7 +61,7 @@ class Not:
 class Uids:
     """The uid lies in one of these ranges: in order, ends included."""
 
-    ranges: Ranges
+    ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,9 @@ class Text:
 Leaf = Uids | Keywords | Deleted | Received | Sent | Size | Modseq | Subject | Address | Header | Body | Text
 Condition = And | Or | Not | Leaf
 
+# Upper and lower SQL of a leaf; None where that SQL cannot see it.
+LeafSql = Callable[[Leaf], "tuple[Sql, Sql] | None"]
+
 EVERYTHING: Final = And(())
 NOTHING: Final = Or(())
 
@@ -173,7 +177,8 @@ class Sql(NamedTuple):
 async def search(
     store: Store, blobs: Blobs, account: int, mailbox: int, condition: Condition, uids: Sequence[int]
 ) -> list[int]:
-    """Those of these uids (in order; a session's own) for which the condition holds, in order. Raises StoreUnavailable."""
+    """Those of these uids (in order; a session's own) for which the condition holds, in order. Raises
+    StoreUnavailable."""
     found: list[int] = []
     for start in range(0, len(uids), _NARROW):
         window = uids[start : start + _NARROW]
@@ -232,13 +237,11 @@ def _within(rows: Sequence[tuple[Row, bool]], window: Sequence[int]) -> list[tup
 # the three ways to ask ------------------------------------------------------------------------------------------------
 
 
-def narrow(
-    tx: Tx, account: int, mailbox: int, condition: Condition, low: int, high: int
-) -> list[tuple[Row, bool]]:
+def narrow(tx: Tx, account: int, mailbox: int, condition: Condition, low: int, high: int) -> list[tuple[Row, bool]]:
     """Placements of these uids for which the condition may hold, in order, and whether it certainly does."""
     upper, lower = _bounds(condition, False, _narrow_sql)
     found = tx.query(
-        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, p.modseq, "  # noqa: S608 (the compiler)
+        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, p.modseq, "  # noqa: S608 (compiler)
         f"{lower.text} FROM placement AS p JOIN email AS e ON e.account = p.account AND e.id = p.email "
         f"WHERE p.account = ? AND p.mailbox = ? AND p.uid BETWEEN ? AND ? AND {upper.text} ORDER BY p.uid",
         (*lower.parameters, account, mailbox, low, high, *upper.parameters),
@@ -268,7 +271,7 @@ def truth(
     condition: Condition,
     row: Row,
     known: dict[Leaf, bool | None],
-    document: "verify.Document | None" = None,
+    document: verify.Document | None = None,
 ) -> bool | None:
     """Whether the condition holds; None: not to be known without the octets."""
     match condition:
@@ -307,7 +310,7 @@ def _leaves(condition: Condition) -> Iterator[Leaf]:
             yield condition
 
 
-def _bounds(condition: Condition, negated: bool, leaf_sql: "LeafSql") -> tuple[Sql, Sql]:
+def _bounds(condition: Condition, negated: bool, leaf_sql: LeafSql) -> tuple[Sql, Sql]:
     """`upper` and `lower` of a condition or of its negation."""
     match condition:
         case Not(part):
@@ -332,5 +335,111 @@ def _join(word: str, parts: Sequence[Sql]) -> Sql:
     return Sql(f"({word.join([part.text for part in parts])})", tuple([v for part in parts for v in part.parameters]))
 
 
-class LeafSql(NamedTuple):
-    pass
+def _narrow_sql(leaf: Leaf) -> tuple[Sql, Sql] | None:
+    """What the narrow rows say of a leaf: they know it, or they do not."""
+    sql: Sql
+    match leaf:
+        case Uids(uid_ranges):
+            if len(uid_ranges) > _SQL_RANGES:
+                return None
+            parts = [Sql("p.uid BETWEEN ? AND ?", (low, high)) for low, high in uid_ranges]
+            sql = _join(" OR ", parts)
+        case Keywords(bits):
+            sql = Sql("(e.keywords & ?) = ?", (bits, bits))
+        case Deleted():
+            sql = Sql("p.deleted")
+        case Received(since, before):
+            sql = _between("e.received_at", since, before)
+        case Size(above, below):
+            sql = _between("e.size", None if above is None else above + 1, below)
+        case Modseq(least):
+            sql = Sql("p.modseq >= ?", (least,))
+        case _:
+            return None
+    return sql, sql
+
+
+def _between(column: str, least: int | None, below: int | None) -> Sql:
+    parts = []
+    if least is not None:
+        parts.append(Sql(f"{column} >= ?", (least,)))
+    if below is not None:
+        parts.append(Sql(f"{column} < ?", (below,)))
+    return _join(" AND ", parts)
+
+
+def _text_bounds(leaf: Leaf) -> tuple[Sql, Sql] | None:
+    sql = _text_sql(leaf)
+    if sql is None:
+        return None
+    return Sql(f"coalesce({sql.text}, 1)", sql.parameters), Sql(f"coalesce({sql.text}, 0)", sql.parameters)
+
+
+def _text_sql(leaf: Leaf) -> Sql | None:
+    """What the message's rows say of a leaf: 1, 0, or NULL for "perhaps"."""
+    match leaf:
+        case Subject(text):
+            # The head holds the subject and all addresses: what is not in there is not in the subject.
+            return Sql("CASE WHEN instr(t.head, ?) THEN NULL ELSE 0 END", (fold(text),))
+        case Address(_, text):
+            return Sql("CASE WHEN instr(t.head, ?) THEN NULL ELSE 0 END", (verify.address_needle(text),))
+        case Body(text):
+            return Sql(f"CASE WHEN instr(t.body, ?) THEN 1 WHEN {_CUT} THEN NULL ELSE 0 END", (fold(text),))
+        case Text(text):
+            # Fields that the head does not hold are in the octets alone.
+            return Sql("CASE WHEN instr(t.body, ?) OR instr(t.head, ?) THEN 1 END", (fold(text), fold(text)))
+        case Sent(since, before):
+            inner = _between("m.sent_at", since and since + _ZONE, before and before - _ZONE)
+            outer = _between("m.sent_at", since and since - _ZONE, before and before + _ZONE)
+            return Sql(
+                f"CASE WHEN {inner.text} THEN 1 WHEN {outer.text} THEN NULL ELSE 0 END",
+                (*inner.parameters, *outer.parameters),
+            )
+        case _:
+            return None
+
+
+# A text as long as the most that is kept was cut, and says nothing of what came behind.
+_CUT: Final = f"length(t.body) >= {SEARCH_TEXT}"
+
+
+def _narrow_truth(leaf: Leaf, row: Row) -> bool | None:
+    match leaf:
+        case Uids(uid_ranges):
+            index = bisect_right(uid_ranges, row.uid, key=_low)
+            return index > 0 and uid_ranges[index - 1][1] >= row.uid
+        case Keywords(bits):
+            return row.keywords & bits == bits
+        case Deleted():
+            return bool(row.deleted)
+        case Received(since, before):
+            return (since is None or row.received_at >= since) and (before is None or row.received_at < before)
+        case Size(above, below):
+            return (above is None or row.size > above) and (below is None or row.size < below)
+        case Modseq(least):
+            return row.modseq >= least
+        case _:
+            return None
+
+
+def _low(range_: tuple[int, int]) -> int:
+    return range_[0]
+
+
+def _octets_truth(leaf: Leaf, document: verify.Document) -> bool:
+    match leaf:
+        case Subject(text):
+            return document.subject_contains(text)
+        case Address(field, text):
+            return document.address_contains(field, text)
+        case Header(name, text):
+            return document.header_contains(name, text)
+        case Body(text):
+            return document.body_contains(text)
+        case Text(text):
+            return document.contains(text)
+        case Sent(since, before):
+            day = document.sent_on
+            return day is not None and (since is None or day >= since) and (before is None or day < before)
+        case _:
+            raise AssertionError(f"{leaf} is settled by its row")

@@ -13,22 +13,30 @@ EMPTY: Final = "[]"
 Ranges = Sequence[tuple[int, int]]
 
 
-def pack(numbers: Iterable[int]) -> str:
-    """The JSON of these numbers, in any order, doubles allowed."""
-    ordered = sorted(numbers)
+def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """These numbers, in any order, doubles allowed, as ranges: in order, apart from each other, ends included."""
+    ordered = sorted(set(numbers))
     if not ordered:
-        return EMPTY
+        return []
     first = last = ordered[0]
-    if len(ordered) == 1:
-        return f"[[{first},{first}]]"
-    parts: list[str] = []
+    if ordered[-1] - first == len(ordered) - 1:
+        return [(first, ordered[-1])]
+    found: list[tuple[int, int]] = []
     for number in ordered:
         if number > last + 1:
-            parts.append(f"[{first},{last}]")
+            found.append((first, last))
             first = number
         last = number
-    parts.append(f"[{first},{last}]")
-    return f"[{','.join(parts)}]"
+    found.append((first, last))
+    return found
+
+
+def pack(numbers: Iterable[int]) -> str:
+    """The JSON of these numbers, in any order, doubles allowed."""
+    found = spans(numbers)
+    if len(found) <= 1:
+        return f"[[{found[0][0]},{found[0][1]}]]" if found else EMPTY
+    return pack_ranges(found)
 
 
 def pack_ranges(ranges: Ranges) -> str:
@@ -36,16 +44,29 @@ def pack_ranges(ranges: Ranges) -> str:
     return json.dumps(ranges, separators=(",", ":"))
 
 
-def unpack(text: str) -> list[tuple[int, int]]:
-    """The ranges that `pack` wrote."""
-    return [(low, high) for low, high in json.loads(text)]
+def union(texts: Iterable[str]) -> list[tuple[int, int]]:
+    """The ranges of all numbers in these texts, in order, apart from each other."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted([(low, high) for text in texts if text != EMPTY for low, high in json.loads(text)]):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def count(ranges: Ranges) -> int:
+    """How many numbers these ranges hold."""
+    return sum([high - low + 1 for low, high in ranges])
 
 
 def numbers(text: str) -> list[int]:
     """The numbers that `pack` wrote, in order."""
     if text == EMPTY:
         return []
-    found: list[int] = []
-    for low, high in json.loads(text):
-        found.extend(range(low, high + 1))
-    return found
+    return expand(json.loads(text))
+
+
+def expand(ranges: Ranges) -> list[int]:
+    """The numbers in these ranges, in order."""
+    return [number for low, high in ranges for number in range(low, high + 1)]

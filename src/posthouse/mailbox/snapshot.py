@@ -2,8 +2,8 @@
 
 Promises: a snapshot costs 24 octets a placement, once a process; a new one is made from the one before and the feed of
 changes. A View (one session's) holds the newest snapshot and its own difference to it: what it has not announced. It
-answers by the sequence numbers its client knows, and still knows emails that others have expunged (RFC 9051 §7.5.1 tells when a
-client may hear of it).
+answers by the sequence numbers its client knows, and still knows emails that others have expunged (RFC 9051 §7.5.1
+tells when a client may hear of it).
 Refuses: to read an email's row or content (`emails.py`), and to know what an untagged response looks like.
 """
 
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from weakref import WeakSet
 
 from posthouse.limits import MB
-from posthouse.mailbox import changes
+from posthouse.mailbox import changes, ranges
 from posthouse.mailbox.changes import Placed
 from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.store.database import Store, Tx
@@ -68,7 +68,8 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What leads from one snapshot to a later one. `expunged`: placements as they were; `changed`, `added`: uids, in order."""
+    """What leads from one snapshot to a later one. `expunged`: placements as they were; `changed`, `added`: uids, in
+    order."""
 
     expunged: list[Placed]
     changed: list[int]
@@ -87,7 +88,11 @@ def load(tx: Tx, account: int, mailbox: int, old: Snapshot | None = None) -> Sna
     if old is not None and old.uidvalidity == uidvalidity and modseq >= old.modseq >= floor:
         if old.modseq == modseq:
             return old
-        return _advance(tx, old, uidnext, modseq)
+        changed, gone = changes.uids_since(tx, account, mailbox, old.modseq)
+        # Reading all is cheaper than reading most.
+        if 2 * ranges.count(changed) < len(old) + 100:
+            news = changes.placements(tx, account, mailbox, changed)
+            return _advance(old, uidnext, modseq, news, ranges.expand(gone))
     rows = tx.all("snapshot_load", account=account, mailbox=mailbox)
     uids, emails, flags, modseqs = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Snapshot(
@@ -96,12 +101,11 @@ def load(tx: Tx, account: int, mailbox: int, old: Snapshot | None = None) -> Sna
     )  # fmt: skip
 
 
-def _advance(tx: Tx, old: Snapshot, uidnext: int, modseq: int) -> Snapshot:
+def _advance(old: Snapshot, uidnext: int, modseq: int, news: Sequence[Placed], gone: Sequence[int]) -> Snapshot:
     """The next snapshot: copies of the columns, mended where the feed says so."""
-    news = changes.placements_since(tx, old.account, old.mailbox, old.modseq)
-    columns = _without(old, news.gone) if news.gone else (old.uids[:], old.emails[:], old.flags[:], old.modseqs[:])
+    columns = _without(old, gone) if gone else (old.uids[:], old.emails[:], old.flags[:], old.modseqs[:])
     uids, emails, flags, modseqs = columns
-    for uid, email, flag, changed in news.changed:
+    for uid, email, flag, changed in news:
         if uid >= old.uidnext:
             uids.append(uid)
             emails.append(email)
@@ -115,7 +119,8 @@ def _advance(tx: Tx, old: Snapshot, uidnext: int, modseq: int) -> Snapshot:
 
 
 def _without(old: Snapshot, gone: Sequence[int]) -> tuple["array[int]", "array[int]", "array[int]", "array[int]"]:
-    """The columns of a snapshot without these uids (those it never had do no harm), put together from the runs between."""
+    """The columns of a snapshot without these uids (those it never had do no harm), put together from the runs
+    between."""
     columns = (array("I"), array("I"), array("q"), array("q"))
     start = 0
     for uid in [*gone, None]:
@@ -151,7 +156,8 @@ def diff(old: Snapshot, new: Snapshot) -> Diff:
 class View:
     """One session's sight of a mailbox: what its client has been told, over the newest snapshot.
 
-    A client knows placements up to `known` (a bound on uids). `ghosts` are those of them that are gone and not announced.
+    A client knows placements up to `known` (a bound on uids). `ghosts` are those of them that are gone and not
+    announced.
     """
 
     __slots__ = ("__weakref__", "_changed", "_ghost_seqs", "_ghosts", "_heard", "_told", "known", "modseq", "snapshot")
@@ -313,7 +319,8 @@ class View:
 class Snapshots:
     """The snapshots of this process: each mailbox' newest one, and the views that look at it.
 
-    Views follow when a newer snapshot is made, whatever their session does: no old one is held for a client that sleeps.
+    Views follow when a newer snapshot is made, whatever their session does: no old one is held for a client that
+    sleeps.
     """
 
     def __init__(self, store: Store, budget: int = CACHE) -> None:

@@ -1,8 +1,9 @@
 """What an email shows without being opened, rendered once when its message is filed.
 
-Promises: `render` is pure and never raises, whatever the octets. The summary (IMAP's ENVELOPE) and the structure (BODYSTRUCTURE)
-are well-formed IMAP: 7-bit outside literals, strings quoted where they can be, no NUL (RFC 9051 §7.5.2, §9). They show the
-header's own octets: encoded-words stay encoded. A mapped message of any size costs little memory.
+Promises: `render` is pure and never raises, whatever the octets. The summary (IMAP's ENVELOPE) and the structure
+(BODYSTRUCTURE) are well-formed IMAP: 7-bit outside literals, strings quoted where they can be, no NUL (RFC 9051
+§7.5.2, §9). They show the header's own octets: encoded-words stay encoded. A mapped message of any size costs little
+memory.
 Refuses: to speak any other IMAP, and to know accounts: what is rendered here is shared by all who received the message.
 Where the RFC leaves room, the answers are those of Dovecot, which clients know.
 """
@@ -20,10 +21,12 @@ from posthouse.message.mime import Part
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`summary` and `structure` are whole IMAP values; `parts` is a packed MIME tree, its offsets counting from the message.
+    """What `render` gives.
 
-    `head` and `body` are folded search text. `sent_at` is the Date field in UTC milliseconds. Message-ids are without their
-    brackets; `references` run from the oldest to the nearest (References, then In-Reply-To). `base_subject` is RFC 5256 §2.1's.
+    `summary` and `structure` are whole IMAP values; `parts` is a packed MIME tree, its offsets counting from the
+    message. `head` and `body` are folded search text. `sent_at` is the Date field in UTC milliseconds. Message-ids
+    are without their brackets; `references` run from the oldest to the nearest (References, then In-Reply-To).
+    `base_subject` is RFC 5256 §2.1's.
     """
 
     size: int
@@ -78,12 +81,27 @@ def _references(header: Header) -> tuple[str, ...]:
 
 
 def has_attachment(root: Part) -> bool:
-    """Whether a reader should offer something to save (RFC 8621 §4.1.4): not the text, not its pictures, not signatures."""
+    """Whether a reader should offer something to save (RFC 8621 §4.1.4): not the text, not its pictures, not
+    signatures.
+    """
     return any(_is_offered(part) for part in mime.walk(root))
 
 
+# What programs read: signatures, and the middle part of reports.
+_UNSEEN: Final = frozenset(
+    [
+        "pgp-signature",
+        "pgp-encrypted",
+        "pkcs7-signature",
+        "x-pkcs7-signature",
+        "delivery-status",
+        "disposition-notification",
+    ]
+)
+
+
 def _is_offered(part: Part) -> bool:
-    if part.type == "multipart" or part.subtype in ("pgp-signature", "pkcs7-signature", "x-pkcs7-signature", "pgp-encrypted"):
+    if part.type == "multipart" or part.subtype in _UNSEEN:
         return False
     if part.is_attachment:
         return True
@@ -97,7 +115,8 @@ def _is_offered(part: Part) -> bool:
 _QUOTABLE = re.compile(rb"[ !#-\[\]-~]*\Z").match
 _QUOTABLE_ESCAPED = re.compile(rb"[ -~\t]*\Z").match
 _SPECIAL = re.compile(rb'(["\\])')
-# A longer string goes as a literal: readers of quoted strings need not hold long ones (RFC 2683 §3.2.1.5 speaks of 1000).
+# A longer string goes as a literal: readers of quoted strings need not hold long ones (RFC 2683 §3.2.1.5 speaks of
+# 1000).
 _QUOTED_LIMIT: Final = 900
 
 
@@ -258,7 +277,9 @@ _BLOB_FIRST = re.compile(rf"\s*{_BLOB}(?=\S)")
 
 
 def base_subject(subject: str) -> str:
-    """RFC 5256 §2.1: the decoded subject without "Re:", "Fwd:", "(fwd)" and list names; what IMAP sorts and threads by."""
+    """RFC 5256 §2.1: the decoded subject without "Re:", "Fwd:", "(fwd)" and list names; what IMAP sorts and threads
+    by.
+    """
     base = " ".join(subject[:_MAX_SUBJECT].split())  # (1)
     while True:
         while base[-5:].lower() == "(fwd)":  # (2)

@@ -1,8 +1,9 @@
 """Which thread an email belongs to (RFC 8621 §3).
 
-Two emails share a thread where a message-id in Message-ID, In-Reply-To or References of one stands in those of the other,
-*and* their base subjects are the same (RFC 8621 §3 recommends both). So each link is one keyed hash of message-id and base
-subject together. Ids that are only referred to are kept as well: a reply that comes before what it answers is joined by it.
+Two emails share a thread where a message-id in Message-ID, In-Reply-To or References of one stands in those of the
+other, *and* their base subjects are the same (RFC 8621 §3 recommends both). So each link is one keyed hash of
+message-id and base subject together. Ids that are only referred to are kept as well: a reply that comes before what
+it answers is joined by it.
 
 Promises: a thread's id never changes and threads never merge: an email that links two joins its nearest ancestor's. The
 hash is keyed, so that nobody outside can make two ids collide.

@@ -1,7 +1,9 @@
-"""Lists of addresses in header fields: RFC 5322 §3.4, with its obsolete forms (§4.4) and what broken mail makes of them.
+"""Lists of addresses in header fields: RFC 5322 §3.4, with its obsolete forms (§4.4) and what broken mail makes of
+them.
 
-Promises: never raises; what stands in the field comes out, in order: people, groups, names without an address. A comment
-becomes the name where there is no other. Groups, brackets, quotes and comments that are not closed end where the field ends.
+Promises: never raises; what stands in the field comes out, in order: people, groups, names without an address. A
+comment becomes the name where there is no other. Groups, brackets, quotes and comments that are not closed end where
+the field ends.
 Refuses: to judge whether an address can be mailed to; that is terms/address.py.
 """
 
@@ -16,7 +18,9 @@ from posthouse.message.words import decode_words
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """One person as RFC 5322 §3.4 means it: `name` decoded ("" where there is none); `domain` "" where it is missing."""
+    """One person as RFC 5322 §3.4 means it: `name` decoded ("" where there is none); `domain` "" where it is
+    missing.
+    """
 
     name: str
     local: str
@@ -69,7 +73,8 @@ def _decoded(raw: RawMailbox) -> Mailbox:
 _PLAIN = rb'[^\s"(),:;<>@\[\]\\]+'
 # The two forms nearly all mail uses: [name] <local@domain>, and local@domain.
 _COMMON = re.compile(
-    rb'\s*(?:(?:"([^"\\]*)"\s*|([^"(),:;<>@\[\]\\]*))<(%b)@(%b)>|(%b)@(%b))\s*(?:,|\Z)' % (_PLAIN, _PLAIN, _PLAIN, _PLAIN)
+    rb'\s*(?:(?:"([^"\\]*)"\s*|([^"(),:;<>@\[\]\\]*))<(%b)@(%b)>|(%b)@(%b))\s*(?:,|\Z)'
+    % (_PLAIN, _PLAIN, _PLAIN, _PLAIN)
 )
 
 
@@ -102,7 +107,8 @@ _SPACE: Final = b" "
 class _Parser:
     """The full grammar, one token after the other, for what the common forms do not cover.
 
-    `_words` is what was met since the last comma: texts, with _SPACE between those that white space parts and b"@" for the sign.
+    `_words` is what was met since the last comma: texts, with _SPACE between those that white space parts and b"@"
+    for the sign.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -197,7 +203,9 @@ class _Parser:
             if not phrase:
                 return
             # A local user's name, or a name whose address was lost.
-            mailbox = RawMailbox(phrase, None, None, None) if b" " in phrase else RawMailbox(comment, None, phrase, None)
+            mailbox = (
+                RawMailbox(phrase, None, None, None) if b" " in phrase else RawMailbox(comment, None, phrase, None)
+            )
         self._count += 1
         if self._group is not None:
             self._group.members.append(mailbox)

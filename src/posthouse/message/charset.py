@@ -1,7 +1,7 @@
 """Octets in a named charset to text.
 
-Promises: never raises; the text has no lone surrogates, so it can be stored anywhere. A name that mail gets wrong is read
-as what its senders mean, as browsers do (WHATWG Encoding §4.2): ISO-8859-1 is windows-1252, GB2312 is GB18030.
+Promises: never raises; the text has no lone surrogates, so it can be stored anywhere. A name that mail gets wrong is
+read as what its senders mean, as browsers do (WHATWG Encoding §4.2): ISO-8859-1 is windows-1252, GB2312 is GB18030.
 Refuses: to ask Python's codec registry for a stranger's name: it looks in the file system and remembers every name for
 ever. Names are looked up in a table made once.
 """
@@ -105,7 +105,9 @@ def decode(octets: bytes, charset: str | None = None) -> str:
 
 
 def undeclared(octets: bytes) -> str:
-    """Text that does not say its charset: UTF-8 where it is (RFC 6532 §3.1), else windows-1252, the most common other."""
+    """Text that does not say its charset: UTF-8 where it is (RFC 6532 §3.1), else windows-1252, the most common
+    other.
+    """
     try:
         return octets.decode()
     except UnicodeDecodeError:

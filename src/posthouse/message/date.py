@@ -1,11 +1,12 @@
-"""Dates of RFC 5322 §3.3, read leniently and written strictly. No clock is asked: a date is UTC milliseconds since 1970."""
+"""Dates of RFC 5322 §3.3, read leniently and written strictly. No clock is asked: a date is UTC milliseconds since
+1970.
+"""
 
 import re
 from typing import Final
 
 _MONTHS: Final = {
-    name: number
-    for number, name in enumerate((b"jan feb mar apr may jun jul aug sep oct nov dec").split(), start=1)
+    name: number for number, name in enumerate((b"jan feb mar apr may jun jul aug sep oct nov dec").split(), start=1)
 }
 _MONTH_NAMES: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY_NAMES: Final = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1 January 1970 was a Thursday
@@ -25,8 +26,27 @@ _CTIME = re.compile(
 )
 _ISO = re.compile(rb"\s*(\d{4})-(\d{2})-(\d{2})[T\s]" + _CLOCK + rb"\s*([+-]\d{2}:?\d{2}|[A-Za-z]{1,5})?")
 # RFC 5322 §4.3; all other letters mean "-0000": the zone is not known.
-_ZONES: Final = {b"est": -300, b"edt": -240, b"cst": -360, b"cdt": -300, b"mst": -420, b"mdt": -360, b"pst": -480, b"pdt": -420}
-_ZONES_SEEN: Final = {b"bst": 60, b"cet": 60, b"cest": 120, b"met": 60, b"mest": 120, b"eet": 120, b"eest": 180, b"msk": 180, b"jst": 540}
+_ZONES: Final = {
+    b"est": -300,
+    b"edt": -240,
+    b"cst": -360,
+    b"cdt": -300,
+    b"mst": -420,
+    b"mdt": -360,
+    b"pst": -480,
+    b"pdt": -420,
+}
+_ZONES_SEEN: Final = {
+    b"bst": 60,
+    b"cet": 60,
+    b"cest": 120,
+    b"met": 60,
+    b"mest": 120,
+    b"eet": 120,
+    b"eest": 180,
+    b"msk": 180,
+    b"jst": 540,
+}
 
 
 def parse_date(raw: bytes) -> int | None:
@@ -46,7 +66,9 @@ def parse_date(raw: bytes) -> int | None:
     number = _MONTHS.get(month.lower()) or (int(month) if month.isdigit() else 0)
     if not year or not 1 <= number <= 12:
         return None
-    return _milliseconds(_year(year), number, int(day), _hour(int(hour), half), int(minute), int(second or 0), _offset(zone))
+    return _milliseconds(
+        _year(year), number, int(day), _hour(int(hour), half), int(minute), int(second or 0), _offset(zone)
+    )
 
 
 def _year(digits: bytes) -> int:
@@ -84,7 +106,9 @@ def _milliseconds(year: int, month: int, day: int, hour: int, minute: int, secon
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days since 1 January 1970 in the Gregorian calendar; the year is counted from March, so that a leap day ends it."""
+    """Days since 1 January 1970 in the Gregorian calendar; the year is counted from March, so that a leap day ends
+    it.
+    """
     if month <= 2:
         year -= 1
         month += 12

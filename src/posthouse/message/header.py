@@ -1,8 +1,8 @@
 """The header of a message or of one of its parts: fields by offset, and what their values say.
 
 Promises: nothing raises, whatever the octets; every field keeps the offsets of its exact octets; a header ends at its
-first empty line and nowhere else (RFC 5322 §2.1). Work and memory are bounded by HEADER_SIZE and HEADER_FIELDS: what lies
-past them belongs to the header, but its fields are not known.
+first empty line and nowhere else (RFC 5322 §2.1). Work and memory are bounded by HEADER_SIZE and HEADER_FIELDS: what
+lies past them belongs to the header, but its fields are not known.
 Refuses: to correct anything. A line that is no field is kept as a field without a name.
 """
 
@@ -47,7 +47,8 @@ _MESSAGE_ID = re.compile(rb"<([^<>\s]{1,996})>")
 class Field(NamedTuple):
     """One field: its name in lower case (b"" for a line that is no field) and where it lies in the buffer.
 
-    `start` is the first octet of the name, `value` the octet after the colon, `end` the octet after the last line ending.
+    `start` is the first octet of the name, `value` the octet after the colon, `end` the octet after the last line
+    ending.
     """
 
     name: bytes
@@ -57,7 +58,9 @@ class Field(NamedTuple):
 
 
 class Header:
-    """The fields of one header. `start` to `end` is the header with the empty line that ends it; the body begins at `end`."""
+    """The fields of one header. `start` to `end` is the header with the empty line that ends it; the body begins at
+    `end`.
+    """
 
     __slots__ = ("_block", "_first", "_more", "end", "fields", "start")
 
@@ -152,7 +155,8 @@ def _fields(block: bytes, start: int) -> list[Field]:
 
 
 def _trimmed(name: bytes) -> bytes:
-    # RFC 5322 §4.5: white space before the colon is obsolete; inside a name it makes the line no field ("From me 10:00").
+    # RFC 5322 §4.5: white space before the colon is obsolete; inside a name it makes the line no field ("From me
+    # 10:00").
     name = name.rstrip(b" \t")
     return b"" if b" " in name or b"\t" in name else name
 
@@ -175,8 +179,8 @@ _MAX_PARAMETERS: Final = 200
 def parse_parameters(raw: bytes) -> tuple[bytes, Parameters]:
     """The value in front of the first semicolon, and the parameters in order, names in lower case (RFC 2045 §5.1).
 
-    Continuations are joined (RFC 2231 §3). A value in RFC 2231's charset'language'%41 form keeps that form, and its name
-    keeps the asterisk, as IMAP servers show it; `parameter` decodes it.
+    Continuations are joined (RFC 2231 §3). A value in RFC 2231's charset'language'%41 form keeps that form, and its
+    name keeps the asterisk, as IMAP servers show it; `parameter` decodes it.
     """
     if b"(" in raw:
         raw = _COMMENT.sub(lambda match: match[1] or b" ", raw)
@@ -232,7 +236,8 @@ _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 def parameter(parameters: Parameters, name: bytes) -> str | None:
     """The decoded text of a parameter, RFC 2231's form before the plain one, or None.
 
-    Encoded-words inside a plain value are decoded too: RFC 2047 §5 forbids them there, and most of the world sends them.
+    Encoded-words inside a plain value are decoded too: RFC 2047 §5 forbids them there, and most of the world sends
+    them.
     """
     plain: bytes | None = None
     for written, value in parameters:

@@ -1,11 +1,11 @@
 """The MIME tree of a message: where each part lies in the octets, and what its header says of it (RFC 2045, 2046).
 
-Promises: nothing raises, whatever the octets; offsets count from the first octet of the message; no body is copied, so a
-mapped file of any size costs little memory. Depth, parts, fields and the work of searching are bounded (limits.py).
-Broken mail reads as follows. A multipart without its closing delimiter ends where what holds it ends; one without any
-delimiter, or without a boundary, is text/plain (RFC 2045 §5.2); a line is a delimiter only when the boundary is all it has,
-so that one boundary may be the beginning of another; bare LF ends a line as CRLF does. What lies deeper than the limit is
-application/octet-stream.
+Promises: nothing raises, whatever the octets; offsets count from the first octet of the message; no body is copied,
+so a mapped file of any size costs little memory. Depth, parts, fields and the work of searching are bounded
+(limits.py). Broken mail reads as follows. A multipart without its closing delimiter ends where what holds it ends;
+one without any delimiter, or without a boundary, is text/plain (RFC 2045 §5.2); a line is a delimiter only when the
+boundary is all it has, so that one boundary may be the beginning of another; bare LF ends a line as CRLF does. What
+lies deeper than the limit is application/octet-stream.
 Refuses: to change or decode octets unasked, and to judge.
 """
 
@@ -168,7 +168,9 @@ class _Scanner:
         return (kind, tuple(children)) if children else (TEXT_PLAIN, ())
 
     def _regions(self, needle: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Where the parts between delimiters begin and end. The LF that ends a header or delimiter may begin the next one."""
+        """Where the parts between delimiters begin and end. The LF that ends a header or delimiter may begin the next
+        one.
+        """
         delimiter = self._delimiter(needle, start - 1, stop)
         while delimiter is not None and not delimiter[2] and self._parts < MIME_PARTS:
             begin = delimiter[1]
@@ -176,7 +178,9 @@ class _Scanner:
             yield begin, stop if delimiter is None else max(begin, delimiter[0])
 
     def _delimiter(self, needle: bytes, at: int, stop: int) -> tuple[int, int, bool] | None:
-        """The next delimiter: where the part before it ends, where the part behind it begins, whether it is the last one."""
+        """The next delimiter: where the part before it ends, where the part behind it begins, whether it is the last
+        one.
+        """
         octets = self._octets
         while self._work > 0:
             found = find_octets(octets, needle, max(at, 0), stop)
@@ -221,10 +225,13 @@ def _read_type(raw: bytes) -> _Type:
 _common_type = lru_cache(maxsize=512)(_read_type)
 
 
+_ENCODINGS: Final = {name: name for name in (b"7bit", b"8bit", b"binary", b"quoted-printable", b"base64")}
+
+
 def _encoding(raw: bytes | None) -> bytes:
     if raw is None:
         return b"7bit"
-    return parse_parameters(raw.lower())[0].strip(b'"') or b"7bit"
+    return _ENCODINGS.get(raw) or parse_parameters(raw.lower())[0].strip(b'"') or b"7bit"
 
 
 def _disposition(raw: bytes | None) -> tuple[bytes | None, Parameters]:
@@ -265,8 +272,8 @@ def find(root: Part, path: Sequence[int]) -> Part | None:
 def section(root: Part, path: Sequence[int], what: str) -> tuple[int, int] | None:
     """Where a section begins and ends (RFC 9051 §6.4.5.1), or None where the message has none such.
 
-    `what` is "" for a part's body (the whole message where the path is empty), "MIME" for its header, "HEADER" or "TEXT" for the
-    header or body of the message, or of the message/rfc822 at that path.
+    `what` is "" for a part's body (the whole message where the path is empty), "MIME" for its header, "HEADER" or
+    "TEXT" for the header or body of the message, or of the message/rfc822 at that path.
     """
     part = find(root, path)
     if part is None:
@@ -282,7 +289,9 @@ def section(root: Part, path: Sequence[int], what: str) -> tuple[int, int] | Non
 
 
 def decode_body(octets: Buffer, part: Part) -> bytes:
-    """The body without its transfer encoding (RFC 2045 §6). Faulty base64 or quoted-printable gives what can be read of it."""
+    """The body without its transfer encoding (RFC 2045 §6). Faulty base64 or quoted-printable gives what can be read
+    of it.
+    """
     return b"".join(decode_pieces(octets, part))
 
 

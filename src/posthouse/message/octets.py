@@ -5,7 +5,6 @@ Refuses: to know what the octets mean.
 """
 
 import binascii
-import re
 from collections.abc import Iterator
 from mmap import mmap
 from typing import Final, TypeAlias
@@ -19,7 +18,7 @@ Octets: TypeAlias = bytes | mmap
 WINDOW: Final = 128 * 1024
 
 _NOT_BASE64: Final = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
-_PART_OF_ESCAPE: Final = re.compile(rb"=[^\n]?\Z|=\r\Z|[ \t\r]+\Z")
+_LONGEST_LINE: Final = 1024 * 1024
 
 
 def searchable(octets: Buffer) -> Octets:
@@ -70,7 +69,9 @@ def windows(octets: Octets, start: int, end: int) -> Iterator[bytes]:
 
 
 def decoded(octets: Octets, start: int, end: int, encoding: bytes) -> Iterator[bytes]:
-    """start:end without its transfer encoding (RFC 2045 §6), in pieces. An encoding that is not known changes nothing."""
+    """start:end without its transfer encoding (RFC 2045 §6), in pieces. An encoding that is not known changes
+    nothing.
+    """
     if encoding == b"base64":
         yield from _base64_pieces(octets, start, end)
     elif encoding == b"quoted-printable":
@@ -102,9 +103,8 @@ def _quoted_printable_pieces(octets: Octets, start: int, end: int) -> Iterator[b
     held = b""
     for piece in windows(octets, start, end):
         held += piece
-        # An escape that a window cuts in two waits for the next one.
-        cut = _PART_OF_ESCAPE.search(held, max(0, len(held) - 4))
-        whole = cut.start() if cut else len(held)
+        # Nothing reaches over the end of a line; a line that never ends is cut where it may go wrong, but once.
+        whole = held.rfind(b"\n") + 1 or (len(held) if len(held) > _LONGEST_LINE else 0)
         yield binascii.a2b_qp(held[:whole])
         held = held[whole:]
     yield binascii.a2b_qp(held)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 Octets = bytes | bytearray | memoryview
 Handler = Callable[["Stream"], Awaitable[None]]
 
-_BUFFER_SIZE: Final = 256 * 1024
+_BUFFER_SIZE: Final = 128 * 1024
 # As much may wait for a session before its peer is held back.
 _MOST_WAITING: Final = 256 * 1024
 # A write goes out in such pieces: TLS would else encrypt a whole message into memory at once.
@@ -429,9 +429,10 @@ class Server:
             self._loop.add_reader(bound, self._accept, bound)
 
     async def _shake_hands(self, accepted: socket.socket, peer: Endpoint) -> None:
+        stream = Stream(self._loop)
         try:
-            _, stream = await self._loop.connect_accepted_socket(
-                lambda: Stream(self._loop), accepted, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            await self._loop.connect_accepted_socket(
+                lambda: stream, accepted, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except (OSError, ssl.SSLError) as error:
             accepted.close()
@@ -486,8 +487,8 @@ async def serve(
 ) -> Server:
     """Run `handler` for each connection to these sockets; with `tls`, in TLS from the first octet.
 
-    `admit` is asked with the peer's address before anything is read, and before any handshake; False ends the connection. A handler that
-    returns has its connection closed; an error it lets out ends the connection and is logged.
+    `admit` is asked with the peer's address before anything is read, and before any handshake; False ends the
+    connection. A handler that returns has its connection closed; an error it lets out ends it too, and is logged.
     """
     server = Server(handler, tls, admit)
     await server.start(sockets)

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 from posthouse.clock import Clock
 from posthouse.directory.kept import Kept
-from posthouse.directory.throttle import network_of
+from posthouse.directory.throttle import address_of, network_of
 from posthouse.limits import RECEIVED_FIELDS, RECIPIENTS
 from posthouse.policy.check import Check, Facts, RecipientFacts, Verdict, defer, refuse
 from posthouse.written import Rate
@@ -86,11 +86,8 @@ class _Near:
         self.holds = lru_cache(maxsize=4096)(self._holds)
 
     def _holds(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(network_of(peer).partition("/")[0] if ":" not in peer else peer)
-        except ValueError:
-            return False
-        return any(address in network for network in self._networks)
+        address = address_of(peer)
+        return address is not None and any(address in network for network in self._networks)
 
 
 class Connections(Check):

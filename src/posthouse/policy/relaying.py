@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from posthouse.directory.addresses import Standing
+from posthouse.directory.throttle import address_of
 from posthouse.policy.check import Check, Facts, RecipientFacts, Verdict, refuse
 
 
@@ -29,9 +30,9 @@ class Relaying(Check):
 
     def connect(self, facts: Facts) -> None:
         """Settle whether the peer is trusted."""
-        if self._trusted:
-            peer = ipaddress.ip_address(facts.peer.partition("%")[0])
-            facts.trusted = facts.trusted or any(peer in network for network in self._trusted)
+        address = address_of(facts.peer) if self._trusted else None
+        if address is not None and any(address in network for network in self._trusted):
+            facts.trusted = True
 
     def rcpt(self, facts: Facts, recipient: RecipientFacts) -> Verdict | None:
         """The address that RCPT named counts, not where an alias of ours leads."""

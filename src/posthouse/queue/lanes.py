@@ -5,8 +5,9 @@ settlement by whoever no longer holds the lease writes nothing but the journey. 
 recipients wait in other lanes, or wait for their own time in this one.
 Refuses: to wait, to attempt, and to decide who goes first (schedule.py).
 
-A lease is a row's token and time, never an open transaction. Its holder renews it while couriers run. One that ran out is
-taken by the next holder; recipients that were past the final dot then may have been delivered, and their journeys say so.
+A lease is a row's token and time, never an open transaction. Its holder renews it while couriers run. One that ran out
+is taken by the next holder; recipients that were past the final dot may then have been delivered, and their journeys
+say so.
 """
 
 from collections.abc import Sequence
@@ -93,7 +94,7 @@ def due(tx: Tx, now: int, limit: int = 500, senders: int = 100, each: int = 10) 
 
 
 def next_due(tx: Tx, now: int) -> int | None:
-    """When the next lane becomes due that is not due yet, another holder's lease ends, or a message's time is up; None: never."""
+    """When a lane becomes due that is not due yet, another's lease ends, or a message's time is up; None: never."""
     times = [tx.value("lanes_next_due", now=now), tx.value("lanes_next_lease_end", now=now)]
     times.append(tx.value("queue_next_expiry", now=now))
     return min((time for time in times if time is not None and time < NEVER), default=None)
@@ -144,10 +145,10 @@ def renew(tx: Tx, leases: Sequence[Lease], until: int) -> set[int]:
     return {held.lane for held in leases if not tx.run("lane_renew", lane=held.lane, token=held.token, until=until)}
 
 
-def release(tx: Tx, held: Lease) -> None:
+def release(tx: Tx, held: Lease, not_before: int = 0) -> None:
     """Give the lane back: it is due when its first recipient is, or when its backoff says; an empty lane goes."""
     if tx.value("lane_of_lease", lane=held.lane, token=held.token) is not None:
-        tx.run("lane_release", lane=held.lane, never=NEVER)
+        tx.run("lane_release", lane=held.lane, never=NEVER, not_before=not_before)
         tx.run("lane_delete_if_empty", lane=held.lane)
 
 
@@ -237,9 +238,7 @@ def mark_past_dot(tx: Tx, held: Lease, recipients: Sequence[int]) -> bool:
 # --- settling ---------------------------------------------------------------------------------------------------------
 
 
-def settle(
-    tx: Tx, held: Lease, job: Job, report: Report, now: int, delays: Sequence[float], jitter: float
-) -> Settled:
+def settle(tx: Tx, held: Lease, job: Job, report: Report, now: int, delays: Sequence[float], jitter: float) -> Settled:
     """Write down what became of the job's recipients, and do what the report asks to be done in the same commit.
 
     The instant of responsibility: before this commits, each recipient is the queue's; after it, those with a final

@@ -63,7 +63,7 @@ class Outcome:
 
     `recipient` is its id in the queue. `reply` holds the words of the peer `remote` verbatim, or ours where `remote`
     is None. A DEFERRED outcome that dooms the destination makes the lane back off; any other tells that the
-    destination lives. `given_up`: FAILED only because time was up; the attempt itself was a deferral, or there was none.
+    destination lives. `given_up`: FAILED because time was up; the attempt itself was a deferral, or there was none.
     """
 
     recipient: int

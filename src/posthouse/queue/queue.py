@@ -89,7 +89,7 @@ class QueuedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One message and some of its recipients in one lane, all with the same prologue: what a courier attempts at once."""
+    """What a courier attempts at once: one message and some of its recipients in one lane, all with one prologue."""
 
     lane: int
     destination: str
@@ -181,7 +181,7 @@ def find_message(tx: Tx, id: int) -> QueuedMessage | None:
 
 
 def forget_messages(tx: Tx, ids: Sequence[int], now: int) -> None:
-    """Remove those of these messages that no recipient waits for any more; their octets become suspects of the sweep."""
+    """Remove those of these messages that no recipient waits for; their octets become suspects of the sweep."""
     gone: list[int] = []
     for id in ids:
         if tx.value("queue_message_wanted", id=id) is None:

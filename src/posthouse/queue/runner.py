@@ -3,7 +3,7 @@
 Promises: nothing leaves the queue but by a commit that holds its outcome, and the bounce where one is due stands in the
 same commit. A courier that raises defers its recipients. What a courier did is written down even where the database
 cannot take it at once: the runner tries until it can, or is stopped.
-Refuses: to know how mail travels (couriers do), and who goes first (schedule.py). It keeps nothing that a restart needs.
+Refuses: to know how mail travels (couriers do), and who goes first (schedule.py). It keeps nothing a restart needs.
 """
 
 import asyncio
@@ -25,13 +25,15 @@ from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Listener, Store, StoreUnavailable, Topic, Tx
 from posthouse.terms.reply import Reply
 
-# Calls before the final dot with the recipients that may have been taken from then on. Raises LeaseLost: do not send it.
+# Called before the final dot with the recipients that may be taken by it. Raises LeaseLost: do not send it.
 BeforeDot = Callable[[Sequence[int]], Awaitable[None]]
 
 # Couriers past the dot wait up to ten minutes for the reply (RFC 5321 §4.5.3.2.6); a stop does not wait as long.
 GRACE: Final = 60.0
 # How long a database that cannot commit is left alone before it is asked again.
 _PAUSE: Final = 1.0
+# How long a lane is left alone that met an error of ours.
+_AVOIDED_MS: Final = 60_000
 # Rounds of expired recipients under one lease, so that it does not run out under a very long lane.
 _EXPIRY_ROUNDS: Final = 20
 _OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
@@ -61,7 +63,7 @@ class Settings:
     secret: bytes
     delays: tuple[float, ...]
     expire: float = 5 * 86400
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     lease_seconds: float = 60
 
 
@@ -76,6 +78,7 @@ class _Run:
     workers: "dict[asyncio.Task[None], _Worker]" = field(default_factory=dict)
     claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
     ending: bool = False
+    failed: bool = False
 
     def state(self) -> LaneState:
         """The lane as the schedule sees it."""
@@ -121,6 +124,7 @@ class Runner:
         self._changed = asyncio.Event()
         self._stopping = False
         self._renewed_at = 0
+        self._avoided: dict[int, int] = {}
 
     # --- the loop
 
@@ -169,7 +173,8 @@ class Runner:
         if self._stopping:
             return None
         for lane in expired:
-            self._spawn(self._give_up(lane))
+            if self._avoided.get(lane, 0) <= now:
+                self._spawn(self._give_up(lane))
         states = [run.state() for run in self._runs.values()]
         states += [lane for lane in waiting if lane.id not in self._runs]
         decisions = schedule(states, self._settings.limits, now)
@@ -185,6 +190,11 @@ class Runner:
             for held, claim in await self._store.write(lanes.start, fresh, now, until):
                 self._begin(held, claim)
         return wake_at
+
+    @property
+    def busy(self) -> bool:
+        """True while a courier is at work, or something is being settled."""
+        return bool(self._tasks())
 
     async def idle(self) -> None:
         """Wait until no courier is at work and nothing is being settled. For tests and simulations."""
@@ -258,6 +268,7 @@ class Runner:
         del run.workers[task]
         if not task.cancelled() and (error := task.exception()):
             observe.fault("queue.worker_failed", error, destination=run.lease.destination)
+            run.ending = run.failed = True
         if not run.workers:
             run.ending = True
             self._spawn(self._release(run))
@@ -266,7 +277,9 @@ class Runner:
     async def _release(self, run: _Run) -> None:
         """Nobody works on the lane any more: give it back."""
         try:
-            await self._store.write(lanes.release, run.lease)
+            # What failed by a mistake of ours would fail again at once, and again.
+            not_before = self._clock.now() + _AVOIDED_MS if run.failed else 0
+            await self._store.write(lanes.release, run.lease, not_before)
         except StoreUnavailable as error:
             # The lease runs out by itself.
             observe.tell("queue.cannot_release", level=WARNING, error=str(error))
@@ -339,10 +352,12 @@ class Runner:
         told = bounce.reportable(job, failed)
         if not told:
             return None
-        name = bounce.Name.fresh(now, self._random)
-        octets = bounce.compose(job, told, bounce.original(self._blobs, job), self._settings.hostname, name, now)
+        hostname = self._settings.hostname
+        own = bounce.fresh_journey(now, self._random)
+        message_id = bounce.name(own, hostname)
+        octets = bounce.compose(job, told, bounce.original(self._blobs, job), hostname, message_id, now)
         staged = await self._stage(octets)
-        return bounce.Bounce(job, name, staged, now, now + int(self._settings.expire * 1000))
+        return bounce.Bounce(job, own, message_id, staged, now, now + int(self._settings.expire * 1000))
 
     async def _stage(self, octets: bytes) -> Staged:
         while True:
@@ -373,6 +388,7 @@ class Runner:
     async def _give_up(self, lane: int) -> None:
         """Fail the recipients of a waiting lane whose time is up, without another attempt."""
         now = self._clock.now()
+        self._avoided[lane] = now + _AVOIDED_MS
         held = await self._store.write(lanes.lease, lane, now, now + int(self._settings.lease_seconds * 1000))
         if held is None:
             return
@@ -383,6 +399,7 @@ class Runner:
                     break
                 for job in jobs:
                     await self._settle(held, job, Report(bounce.time_is_up(job)))
+            self._avoided.pop(lane, None)
         finally:
             await self._store.write(lanes.release, held)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-# The kind of destination that is delivered at home; what stands behind the colon is a mailbox' role, none for the Inbox.
+# Destinations that are delivered at home; what stands behind the colon is a mailbox' role, nothing for the Inbox.
 LOCAL: Final = "local:"
 
 

@@ -1,8 +1,8 @@
-"""Connections to hops: opening one up to the point where mail may be offered, speaking on it, and keeping it for the next.
+"""Connections to hops: opening one to where mail may be offered, speaking on it, and keeping it for the next message.
 
 Promises: a connection that is handed out has been greeted and has said what it offers; one that is kept serves only a
-hop with the same name and port and an equal TLS policy, for so many messages and so many idle seconds. Waiting is bounded by
-RFC 5321 §4.5.3.2's times. Whatever breaks comes out as HopFailed, with the stage and the words.
+hop with the same name and port and an equal TLS policy, for so many messages and so many idle seconds. Waiting is
+bounded by RFC 5321 §4.5.3.2's times. Whatever breaks comes out as HopFailed, with the stage and the words.
 Refuses: to know about recipients and routes.
 """
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from posthouse.net import stream
-from posthouse.net.stream import ConnectionLost, DialError, Stream, StreamTimeout, TlsFailed
+from posthouse.net.stream import ConnectionLost, DialError, Stream, StreamTimeout
+from posthouse.net.tls import TlsFailed
 from posthouse.queue.outcome import Stage
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.client import Answered, Event, Lost, SmtpClient
@@ -100,7 +101,7 @@ class Connection:
         """The answer to the one command under way. Raises HopFailed where there is none, and on 421."""
         event = await self.next_event(seconds)
         if isinstance(event, Lost):
-            raise _lost(stage, event)
+            raise lost(stage, event)
         return event
 
     def flush(self) -> None:
@@ -117,7 +118,7 @@ class Connection:
             try:
                 await self._stream.drain()
             except (StreamTimeout, ConnectionLost) as error:
-                raise _lost(Stage.DATA, Lost(str(error))) from error
+                raise lost(Stage.DATA, Lost(str(error))) from error
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """The handshake behind a STARTTLS that was answered 220. Raises TlsFailed."""
@@ -152,7 +153,8 @@ class Connection:
             self._timer = None
 
 
-def _lost(stage: Stage, event: Lost) -> HopFailed:
+def lost(stage: Stage, event: Lost) -> HopFailed:
+    """What the end of a conversation at this stage is: the peer's last word, or ours for its silence."""
     if event.reply is not None:
         return HopFailed(stage, event.reply, said=True)
     return HopFailed(stage, Reply(421, "4.4.2", f"Conversation broke off: {event.why}"), said=False)
@@ -240,7 +242,7 @@ class Pool:
     """Connections that wait for their next message. Everything here runs on the loop."""
 
     def __init__(self, timeouts: Timeouts, messages: int = 100) -> None:
-        """`messages`: so many are offered on one connection before it ends (Exim: 500; many peers hang up after 100)."""
+        """`messages`: so many are offered on one connection before it ends (Exim: 500; many hang up after 100)."""
         self._timeouts = timeouts
         self._messages = messages
         self._kept: dict[Hop, list[Connection]] = {}

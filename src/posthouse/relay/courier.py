@@ -1,8 +1,8 @@
-"""The courier that hands messages to the next MTA: along a route, host by host, until one has answered for everybody.
+"""The courier that hands messages to the next MTA: along a route, host by host, until each recipient has its answer.
 
-Promises: every recipient of a job gets the outcome that the peer's own words give it; recipients a host did not answer for
-are offered to the next. Before the final dot is sent, the queue has noted that it will be. The peer's replies stand
-verbatim in the journey, with the whole conversation.
+Promises: every recipient of a job gets the outcome that the peer's own words give it; recipients that a host did not
+answer for are offered to the next. Before the final dot is sent, the queue has noted that it will be. The peer's
+replies stand verbatim in the journey, with the whole conversation.
 Refuses: to decide what a failure means (queue/outcome.py), and to send what the peer cannot carry: a message with 8-bit
 octets where 8BITMIME lacks, one that needs SMTPUTF8 where that lacks, one that is longer than the peer takes.
 """
@@ -17,7 +17,7 @@ from posthouse.observe import Fact, Step
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Stage, Trouble, after_all_hosts, classify
 from posthouse.queue.queue import Job, QueuedRecipient
 from posthouse.queue.runner import BeforeDot
-from posthouse.relay.connections import Connection, Hop, HopFailed, Opener, Pool, TlsPolicy
+from posthouse.relay.connections import Connection, Hop, HopFailed, Opener, Pool, Timeouts, TlsPolicy, lost
 from posthouse.relay.route import NoRoute, Router
 from posthouse.store.blobs import Blobs, Buffer
 from posthouse.terms.envelope import Envelope, Recipient
@@ -79,7 +79,8 @@ class RelayCourier:
                 addresses = await self._router.addresses(host)
             except NoRoute as error:
                 trip.tell("relay.no_address", host=host, reply=str(error.reply))
-                trip.host_failed(Stage.CONNECT, error.reply, host)
+                fate = Fate.FAILED if error.reply.permanent else Fate.DEFERRED
+                trip.troubles.append((Trouble(fate, Dooms.HOST), error.reply, None))
                 continue
             for address in addresses:
                 if tried == _MOST_ADDRESSES:
@@ -93,11 +94,12 @@ class RelayCourier:
     async def _offer_on(self, trip: "_Trip", connection: Connection) -> None:
         """Offer on a kept connection. That it died while it was idle says nothing of the host."""
         trip.tell("relay.kept", host=connection.hop.name, address=str(connection.address))
+        trip.answered = False
         try:
             await self._offer(trip, connection)
         except HopFailed as error:
-            if trip.answered or trip.past_dot:
-                trip.host_failed(error.stage, error.reply, connection.hop.name, said=error.said)
+            if trip.answered:
+                trip.host_failed(error, connection.hop.name)
 
     async def _try(self, trip: "_Trip", hop: Hop, address: Endpoint) -> None:
         """Connect to one address and offer the message there."""
@@ -108,7 +110,7 @@ class RelayCourier:
             trip.tell(
                 "relay.failed", host=hop.name, address=str(address), stage=error.stage.value, reply=str(error.reply)
             )
-            trip.host_failed(error.stage, error.reply, hop.name, said=error.said)
+            trip.host_failed(error, hop.name)
 
     async def _open(self, trip: "_Trip", hop: Hop, address: Endpoint) -> Connection:
         """A connection; where TLS was a wish and broke, one without (RFC 7435: some protection more often)."""
@@ -129,7 +131,11 @@ class RelayCourier:
         try:
             trip.carry(connection)
             while trip.left:
-                await _Transaction(trip, connection, self._opener).run()
+                count = len(trip.left)
+                await _Transaction(trip, connection, self._opener.timeouts).run()
+                if len(trip.left) == count:
+                    # Nobody was refused and nobody served: offering it again would go on for ever.
+                    raise HopFailed(Stage.DATA, Reply(451, "4.5.0", "The peer's answers make no sense"), said=False)
             kept = True
         finally:
             trip.tell_conversation(connection)
@@ -150,9 +156,8 @@ class _Trip:
     left: list[QueuedRecipient] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    troubles: list[tuple[Trouble, Reply, str]] = field(default_factory=list)
+    troubles: list[tuple[Trouble, Reply, str | None]] = field(default_factory=list)
     answered: bool = False
-    past_dot: bool = False
     eight_bit: bool = False
     needs_utf8: bool = False
 
@@ -186,18 +191,20 @@ class _Trip:
             self.left.remove(recipient)
             self.outcomes.append(Outcome(recipient.id, trouble.fate, reply, trouble.dooms, remote))
 
-    def host_failed(self, stage: Stage, reply: Reply, host: str, *, said: bool = True) -> None:
+    def host_failed(self, error: HopFailed, host: str) -> None:
         """This host did not answer for those who are left; what that means shows when all have been tried."""
-        trouble = classify(stage, reply, said=said)
+        trouble = classify(error.stage, error.reply, said=error.said)
+        remote = host if error.said else None
         if trouble.dooms is Dooms.MESSAGE:
-            self.settle(self.left, trouble, reply, host if said else None)
+            self.settle(self.left, trouble, error.reply, remote)
         else:
-            self.troubles.append((trouble, reply, host if said else ""))
+            self.troubles.append((trouble, error.reply, remote))
 
     def all_hosts_failed(self) -> None:
+        """Nobody is left to try. A route has at least one host, and each that was tried left its trouble."""
         trouble, reply = after_all_hosts([(trouble, reply) for trouble, reply, _ in self.troubles])
         remote = next(host for _, other, host in self.troubles if other is reply)
-        self.settle(self.left, trouble, reply, remote or None)
+        self.settle(self.left, trouble, reply, remote)
 
     def carry(self, connection: Connection) -> None:
         """Settle those for whom this peer cannot carry the message; an offer must not begin with what cannot end."""
@@ -242,16 +249,17 @@ def _is_ascii(octets: Buffer) -> bool:
 class _Transaction:
     """One mail transaction: MAIL, RCPTs, DATA, the message, and what each answer means."""
 
-    def __init__(self, trip: _Trip, connection: Connection, opener: Opener) -> None:
+    def __init__(self, trip: _Trip, connection: Connection, timeouts: Timeouts) -> None:
         self._trip = trip
         self._connection = connection
         self._client = connection.client
-        self._times = opener.timeouts
+        self._times = timeouts
         self._batch = trip.left[:_RECIPIENTS]
         envelope = trip.envelope(self._batch)
         self._of = {id(sent): one for sent, one in zip(envelope.recipients, self._batch, strict=True)}
         self._envelope = envelope
         self._accepted: list[QueuedRecipient] = []
+        self._sent = False
 
     async def run(self) -> None:
         """Until every recipient of the batch has an outcome, or waits for the next transaction. Raises HopFailed."""
@@ -264,10 +272,10 @@ class _Transaction:
                 stage = Stage.DOT
             event = await self._connection.next_event(self._patience(stage))
             if isinstance(event, Lost):
-                raise self._broken(stage, event)
+                raise lost(stage, event)
             stage = self._STAGE_AFTER.get(event.verb, stage)
             self._hear(event)
-        if self._trip.left or not self._trip.past_dot:
+        if not self._sent:
             await self._reset()
 
     # After the answer to this verb, the next one awaited is of that stage (or of the same: another RCPT).
@@ -288,13 +296,18 @@ class _Transaction:
                 self._hear_of_recipient(event)
             case "." if self._accepted:
                 self._hear_of_message(Stage.DOT, reply)
-            case "MAIL" | "DATA" if not reply.positive:
-                self._hear_of_message(_STAGES[event.verb], reply)
+            case "MAIL" if not reply.positive:
+                self._hear_of_message(Stage.MAIL, reply)
+            case "DATA" if reply.code != 354:
+                self._hear_of_message(Stage.DATA, reply)
             case _:
                 pass
 
     def _hear_of_recipient(self, event: Answered) -> None:
         recipient = self._of[id(event.recipient)]
+        if recipient not in self._trip.left:
+            # MAIL was refused with RCPT on its way already; what is said of it now means nothing.
+            return
         if event.reply.positive:
             self._accepted.append(recipient)
             return
@@ -304,7 +317,7 @@ class _Transaction:
 
     def _hear_of_message(self, stage: Stage, reply: Reply) -> None:
         trip, host = self._trip, self._connection.hop.name
-        if stage is Stage.DOT and reply.positive:
+        if stage is Stage.DOT and reply.code // 100 == 2:
             # The instant of responsibility: with this reply the message is the peer's; ours until then.
             trip.settle(self._accepted, Trouble(Fate.RELAYED, Dooms.RECIPIENT), reply, host)
             return
@@ -314,8 +327,10 @@ class _Transaction:
         trip.settle(trip.left, classify(stage, reply), reply, host)
 
     async def _send_message(self) -> None:
-        """The message, and its end once the queue has noted that it may have been taken. Raises HopFailed, LeaseLost."""
+        """The message, and its end once the queue has noted that it will be sent. Raises HopFailed, LeaseLost."""
         if not self._accepted:
+            # MAIL was refused and DATA, pipelined behind it, taken all the same: RFC 2920 §3.1, an empty message.
+            await self._connection.send(b"".join(self._client.content()), self._times.block)
             return
         noting = asyncio.ensure_future(self._trip.before_dot([one.id for one in self._accepted]))
         try:
@@ -332,13 +347,8 @@ class _Transaction:
             raise HopFailed(Stage.DATA, reply, said=False) from error
         finally:
             noting.cancel()
-        self._trip.past_dot = True
+        self._sent = True
         await self._connection.send(held, self._times.block)
-
-    def _broken(self, stage: Stage, event: Lost) -> HopFailed:
-        if event.reply is not None:
-            return HopFailed(stage, event.reply, said=True)
-        return HopFailed(stage, Reply(421, "4.4.2", f"Conversation broke off: {event.why}"), said=False)
 
     async def _reset(self) -> None:
         """Leave no transaction open behind us."""

@@ -1,32 +1,53 @@
 """The bell: "look at account 7", "look at the queue". It carries no news; losing or doubling a ring costs nothing.
 
-Promises: a ring reaches every listener of its topic in this process when the commit it belongs to has returned.
+Promises: a ring reaches every listener of its topic in this process when the commit it belongs to has returned, and
+those in other processes on the same store a moment later, by a datagram to the socket that each has in `bell/` beside
+the database. A process that dies between commit and ring is made good by the store's slow look (`Quiet`).
 Refuses: to say what changed; that is a row, written in the transaction that rang.
 """
 
 import asyncio
+import logging
+import os
+import secrets
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Final
 
 from posthouse.store.database import Topic
 
+log = logging.getLogger(__name__)
+
+Ring = tuple[Topic, int]
+
+_TOPICS: Final = tuple(Topic)
+_RING: Final = struct.Struct("!BQ")
+# More than this many in one datagram, and the listeners are told to look at all of the topic.
+_MOST: Final = 200
+# The datagram of a process that has just come: "I am here, look who there is".
+_HELLO: Final = b""
+
 
 class Ear:
-    """One listener. Several rings while nobody waited are heard as one."""
+    """One listener. Several rings while nobody waited are heard as one. Used on the loop only."""
 
-    def __init__(self, bell: "Bell", key: tuple[Topic, int]) -> None:
+    def __init__(self, bell: "Bell", key: Ring) -> None:
         self._bell = bell
         self._key = key
         self._heard: set[int] = set()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
 
     async def wait(self) -> set[int]:
-        """Wait until it rings; the ids that rang since the last wait."""
+        """Wait until it rings; the ids that rang since the last wait. 0 among them: look at all."""
         while not self._heard:
-            self._waiter = asyncio.get_running_loop().create_future()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
             try:
-                await self._waiter
+                await waiter
             finally:
-                self._waiter = None
+                self._waiters.discard(waiter)
         heard, self._heard = self._heard, set()
         return heard
 
@@ -35,10 +56,11 @@ class Ear:
         self._bell.forget(self, self._key)
 
     def hear(self, id: int) -> None:
-        """It rings; on the loop."""
+        """It rings."""
         self._heard.add(id)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def __aiter__(self) -> AsyncIterator[set[int]]:
         while True:
@@ -46,10 +68,12 @@ class Ear:
 
 
 class Bell:
-    """All listeners of a process. Everything here runs on the loop."""
+    """The listeners of this process, and the wire to the other processes on the same store."""
 
-    def __init__(self) -> None:
-        self._ears: dict[tuple[Topic, int], set[Ear]] = {}
+    def __init__(self, directory: Path) -> None:
+        """Raises OSError where `directory` cannot be made or written."""
+        self._ears: dict[Ring, set[Ear]] = {}
+        self.wire = Wire(directory)
 
     def listen(self, topic: Topic, id: int) -> Ear:
         """A new ear; `id` 0 hears every id of the topic."""
@@ -57,26 +81,108 @@ class Bell:
         self._ears.setdefault((topic, id), set()).add(ear)
         return ear
 
-    def forget(self, ear: Ear, key: tuple[Topic, int]) -> None:
+    def forget(self, ear: Ear, key: Ring) -> None:
         """This ear hears no more."""
         ears = self._ears.get(key, set())
         ears.discard(ear)
         if not ears:
             self._ears.pop(key, None)
 
-    def ring(self, rings: Iterable[tuple[Topic, int]]) -> None:
-        """Tell the listeners of this process."""
+    def ring(self, rings: Iterable[Ring]) -> None:
+        """Tell the listeners of this process; on the loop. Id 0 is heard by all of the topic, as "look at all"."""
         for topic, id in rings:
-            for ear in self._ears.get((topic, id), ()):
+            for ear in self._ears.get((topic, 0), ()):
                 ear.hear(id)
             if id:
-                for ear in self._ears.get((topic, 0), ()):
+                for ear in self._ears.get((topic, id), ()):
                     ear.hear(id)
-            else:
-                self._ring_all(topic)
+                continue
+            for (other, _), ears in self._ears.items():
+                if other is topic:
+                    for ear in ears:
+                        ear.hear(0)
 
-    def _ring_all(self, topic: Topic) -> None:
-        for (other, id), ears in self._ears.items():
-            if other is topic and id:
-                for ear in ears:
-                    ear.hear(0)
+    def ring_all(self) -> None:
+        """Tell everybody to look at all."""
+        self.ring((topic, 0) for topic in _TOPICS)
+
+    def receive(self) -> bool:
+        """Ring what other processes rang; on the loop, when the wire is readable. True where there was anything."""
+        rings = self.wire.receive()
+        self.ring(rings)
+        return bool(rings)
+
+
+class Wire:
+    """A datagram socket of our own in the directory, and the names of the others'. Safe to send on from any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self._name = secrets.token_hex(8)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(self._path(self._name))
+        self._others: tuple[str, ...] = ()
+        self.look_around()
+        self._send(_HELLO)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when another process rings."""
+        return self._socket.fileno()
+
+    def look_around(self) -> None:
+        """See which processes there are."""
+        self._others = tuple(name for name in os.listdir(self._directory) if name != self._name)
+
+    def send(self, rings: Iterable[Ring]) -> None:
+        """Ring in the other processes."""
+        if not self._others:
+            return
+        packed = [_RING.pack(_TOPICS.index(topic), id) for topic, id in rings]
+        if len(packed) > _MOST:
+            packed = [_RING.pack(index, 0) for index in sorted({ring[0] for ring in packed})]
+        self._send(b"".join(packed))
+
+    def receive(self) -> set[Ring]:
+        """All that has arrived."""
+        rings: set[Ring] = set()
+        while True:
+            try:
+                datagram = self._socket.recv(_MOST * _RING.size + 1)
+            except BlockingIOError:
+                return rings
+            if datagram == _HELLO:
+                self.look_around()
+            elif len(datagram) % _RING.size == 0:
+                rings |= {(_TOPICS[index], id) for index, id in _RING.iter_unpack(datagram) if index < len(_TOPICS)}
+
+    def close(self) -> None:
+        """Take our socket away."""
+        if self._socket.fileno() >= 0:
+            self._socket.close()
+            _unlink(self._name, self._directory)
+            os.close(self._directory)
+
+    def _send(self, datagram: bytes) -> None:
+        for name in self._others:
+            try:
+                self._socket.sendto(datagram, self._path(name))
+            except (ConnectionRefusedError, FileNotFoundError):
+                # The process that bound it is gone.
+                _unlink(name, self._directory)
+                self._others = tuple(other for other in self._others if other != name)
+            except OSError as error:
+                # Most likely its buffer is full of rings that it has not heard yet. The slow look makes this one good.
+                log.debug("a ring was lost: %s", error)
+
+    def _path(self, name: str) -> str:
+        # A socket's path has at most 107 octets, which a store's directory may pass; the descriptor makes it short.
+        return f"/proc/self/fd/{self._directory}/{name}"
+
+
+def _unlink(name: str, directory: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return

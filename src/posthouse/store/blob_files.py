@@ -5,7 +5,6 @@ Promises: when `keep` returns, the octets, the name and the directories that lea
 Refuses: to know what a blob is.
 """
 
-import errno
 import fcntl
 import os
 import secrets
@@ -18,14 +17,14 @@ WORKSHOP: Final = "tmp"
 
 
 class BlobFiles:
-    """The directory `blobs/` of a store. Unfinished files are under `tmp/<token>/`, which this process holds a lock on."""
+    """The directory `blobs/` of a store. Unfinished files are in `tmp/<token>/`, which this process holds a lock on."""
 
     def __init__(self, directory: Path) -> None:
         """Make the directory where it is not there. Raises OSError."""
         self.directory = directory
         workshops = directory / WORKSHOP
         workshops.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_directory(directory.parent)
+        sync_directory(directory.parent)
         _clear_abandoned(workshops)
         self._workshop = workshops / secrets.token_hex(8)
         self._lock = _make_locked(self._workshop)
@@ -51,10 +50,10 @@ class BlobFiles:
         name = f"{token[:2]}/{token[2]}/{token[3:]}"
         if not lower.is_dir():
             lower.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_directory(self.directory)
-            _sync_directory(upper)
+            sync_directory(self.directory)
+            sync_directory(upper)
         os.rename(path, self.directory / name)
-        _sync_directory(lower)
+        sync_directory(lower)
         return name
 
     def open(self, name: str) -> int:
@@ -105,14 +104,10 @@ def _clear_abandoned(workshops: Path) -> None:
             os.close(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Bring the names in a directory to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def disk_is_full(error: OSError) -> bool:
-    """True where the disk, or what we may use of it, has no room left."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

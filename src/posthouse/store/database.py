@@ -1,9 +1,11 @@
 """What a room sees of the database: a transaction to run named SQL in, and a store to hand functions of it to.
 
 Promises, the same for every engine:
-- A transaction is a plain function `def f(tx, ...)`, handed to `await store.write(f, ...)` or `await store.read(f, ...)`.
+- A transaction is a plain function `def f(tx, ...)`, handed to `await store.write(f, ...)` or `store.read(f, ...)`.
   It runs in a thread of the store's, never on the event loop. It does no I/O but SQL, and may be run more than once.
-- When `await store.write(...)` returns, what the function wrote survives loss of power. When it raises, nothing of it stands.
+- When `await store.write(...)` returns, what the function wrote survives loss of power. When it raises, nothing of it
+  stands.
+- A read sees everything whose write had returned when the read was handed over.
 - What `tx.ring` asked for is rung after the commit, and never when there is none.
 Demands of the function: it first locks every account it touches, in ascending id (`mailbox.model.lock_account`); it
 catches no database error (`ON CONFLICT` instead); it has no effect outside `tx`.

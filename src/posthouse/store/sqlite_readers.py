@@ -21,7 +21,7 @@ HOP_FUNCTIONS: Final = 16
 
 
 class Gate:
-    """Lets readers through until it is held; whoever holds it waits until the last has left."""
+    """Lets readers through until the writer, who is the only one to do so, holds it."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -32,8 +32,7 @@ class Gate:
     def passing(self) -> Iterator[None]:
         """Be inside; waits while the gate is held."""
         with self._condition:
-            while self._held:
-                self._condition.wait()
+            self._condition.wait_for(lambda: not self._held)
             self._inside += 1
         try:
             yield
@@ -43,16 +42,13 @@ class Gate:
                 self._condition.notify_all()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep everybody out."""
+    def held(self, seconds: float) -> Iterator[bool]:
+        """Let nobody in, and wait that long for those inside to leave. False where somebody has not."""
         with self._condition:
-            while self._held:
-                self._condition.wait()
             self._held = True
-            while self._inside:
-                self._condition.wait()
+            empty = self._condition.wait_for(lambda: not self._inside, seconds)
         try:
-            yield
+            yield empty
         finally:
             with self._condition:
                 self._held = False

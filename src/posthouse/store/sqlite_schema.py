@@ -21,7 +21,9 @@ from posthouse.store.database import StoreError
 
 # "post": tells our file from another program's SQLite database.
 APPLICATION_ID: Final = 0x706F7374
-PAGE_SIZE: Final = 8192
+# Measured (docs/store.md): with 2 KB messages 8192 and 16384 write 1.4 and 1.9 times the octets and cost 10 to 20 %
+# more in small groups; with 50 KB they gain 13 and 17 %. Most commits are small, and 4096 is also the machine's page.
+PAGE_SIZE: Final = 4096
 
 
 @cache
@@ -33,7 +35,7 @@ def migrations() -> dict[int, str]:
 
 
 def prepare(path: Path, *, vfs: str | None = None, steps: dict[int, str] | None = None) -> None:
-    """Create or migrate the database at `path`. Raises StoreError. `steps` takes the place of the migrations in tests."""
+    """Create or migrate the database at `path`. Raises StoreError. In tests `steps` takes the migrations' place."""
     steps = migrations() if steps is None else steps
     try:
         with _alone(path.parent):

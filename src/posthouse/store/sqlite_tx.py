@@ -1,7 +1,7 @@
 """A connection to SQLite, and the transaction that a room's function sees of it.
 
-Promises: a Tx is thin: a name becomes prepared SQL and a tuple, nothing else happens on the way. What the database could
-not do (disk full, I/O error, locked) comes out as StoreUnavailable, and no later statement of that function gets
+Promises: a Tx is thin: a name becomes prepared SQL and a tuple, nothing else happens on the way. What the database
+could not do (disk full, I/O error, locked) comes out as StoreUnavailable, and no later statement of that function gets
 through: an error of that kind may have rolled back the whole transaction, and SQL after it would commit by itself.
 Refuses: to begin or end a transaction; that is the writer's and the readers' business.
 """
@@ -19,8 +19,8 @@ from posthouse.store.statements import Statement, load
 STATEMENT_CACHE: Final = 1000
 BUSY_MS: Final = 10_000
 
-# What says "not now" and not "this program is wrong". FULL, IOERR, NOMEM, BUSY and INTERRUPT may have rolled back the whole
-# transaction (https://www.sqlite.org/lang_transaction.html, section 3).
+# What says "not now" and not "this program is wrong". FULL, IOERR, NOMEM, BUSY and INTERRUPT may have rolled back the
+# whole transaction (https://www.sqlite.org/lang_transaction.html, section 3).
 UNAVAILABLE: Final = (
     apsw.FullError,
     apsw.IOError,
@@ -38,19 +38,16 @@ UNAVAILABLE: Final = (
 
 
 def connect(path: Path, *, writer: bool, cache_kb: int, vfs: str | None = None) -> apsw.Connection:
-    """A connection as this store uses them. The file exists and is migrated."""
+    """A connection as this store uses them. The file exists and is migrated. Raises apsw.Error."""
     connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE, vfs, STATEMENT_CACHE)
     connection.set_busy_timeout(BUSY_MS)
     connection.wal_autocheckpoint(0)
-    for pragma in (
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "temp_store=MEMORY",
-        "trusted_schema=OFF",
-        f"cache_size=-{cache_kb}",
-        f"query_only={'OFF' if writer else 'ON'}",
-    ):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("foreign_keys", True)
+    connection.pragma("temp_store", "MEMORY")
+    connection.pragma("trusted_schema", False)
+    connection.pragma("cache_size", -cache_kb)
+    connection.pragma("query_only", not writer)
     return connection
 
 
@@ -64,10 +61,11 @@ def as_unavailable(error: BaseException) -> StoreUnavailable:
 class SqliteTx:
     """Tx over one connection. The same object serves one function after the other."""
 
-    __slots__ = ("_connection", "_cursor", "_failure", "_rings", "_statements")
+    __slots__ = ("_cursor", "_failure", "_rings", "_statements", "connection")
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+        # One cursor for everything: whatever is executed next ends the statement before it.
         self._cursor = connection.cursor()
         self._statements = load("sqlite")
         self._failure: StoreUnavailable | None = None
@@ -75,39 +73,45 @@ class SqliteTx:
 
     def one(self, statement: str, **parameters: Value) -> Row | None:
         """The first row, or None."""
-        # Every row is stepped through: a statement left half-way would keep its snapshot.
-        rows = self._execute(self._statements[statement], parameters)
-        return rows[0] if rows else None
+        return self._first(self._statements[statement], parameters)
 
     def all(self, statement: str, **parameters: Value) -> list[Row]:
         """Every row."""
-        return self._execute(self._statements[statement], parameters)
+        found = self._statements[statement]
+        return self._rows(found.sql, _bound(found, parameters))
 
     def value(self, statement: str, **parameters: Value) -> Any:
         """The first column of the first row; None where there is no row."""
-        rows = self._execute(self._statements[statement], parameters)
-        return rows[0][0] if rows else None
+        row = self._first(self._statements[statement], parameters)
+        return row[0] if row else None
 
     def run(self, statement: str, **parameters: Value) -> int:
         """Carry the statement out; the number of rows it changed."""
-        self._execute(self._statements[statement], parameters)
-        return self._connection.changes()
-
-    def many(self, statement: str, rows: Iterable[Mapping[str, Value]]) -> None:
-        """Carry the statement out once for each row of parameters."""
-        sql, _, bind = self._statements[statement]
-        # All rows are made before the first is bound: making them may use this transaction.
-        bound = [bind(row) for row in rows]
+        found = self._statements[statement]
+        bound = _bound(found, parameters)
         if self._failure:
             raise self._failure
         try:
-            self._cursor.executemany(sql, bound).fetchall()
+            self._cursor.execute(found.sql, bound)
+        except UNAVAILABLE as error:
+            raise self._failed(error) from error
+        return self.connection.changes()
+
+    def many(self, statement: str, rows: Iterable[Mapping[str, Value]]) -> None:
+        """Carry the statement out once for each row of parameters."""
+        found = self._statements[statement]
+        # All rows are made before the first is bound: making them may use this transaction.
+        bound = [_bound(found, row) for row in rows]
+        if self._failure:
+            raise self._failure
+        try:
+            self._cursor.executemany(found.sql, bound).fetchall()
         except UNAVAILABLE as error:
             raise self._failed(error) from error
 
     def query(self, sql: str, parameters: Sequence[Value]) -> list[Row]:
         """Run compiled SQL with positional parameters."""
-        return self._fetch(sql, tuple(parameters))
+        return self._rows(sql, tuple(parameters))
 
     def ring(self, topic: Topic, id: int = 0) -> None:
         """After the commit, tell every process on this store to look at this."""
@@ -131,21 +135,22 @@ class SqliteTx:
     def close(self) -> None:
         """Close the connection."""
         self._cursor.close(force=True)
-        self._connection.close(force=True)
+        self.connection.close(force=True)
 
-    @property
-    def connection(self) -> apsw.Connection:
-        """The connection below, for checkpoints and pragmas."""
-        return self._connection
+    def _first(self, statement: Statement, parameters: Mapping[str, Value]) -> Row | None:
+        bound = _bound(statement, parameters)
+        if self._failure:
+            raise self._failure
+        try:
+            cursor = self._cursor.execute(statement.sql, bound)
+            if statement.reads:
+                return cursor.fetchone()  # the step to the end is saved; what is executed next resets it
+            rows = cursor.fetchall()
+        except UNAVAILABLE as error:
+            raise self._failed(error) from error
+        return rows[0] if rows else None
 
-    def _execute(self, statement: Statement, parameters: dict[str, Value]) -> list[Row]:
-        sql, names, bind = statement
-        bound = bind(parameters)
-        if len(parameters) != len(names):
-            raise TypeError(f"unknown parameters {sorted(parameters.keys() - set(names))} for: {sql}")
-        return self._fetch(sql, bound)
-
-    def _fetch(self, sql: str, bound: tuple[Value, ...]) -> list[Row]:
+    def _rows(self, sql: str, bound: tuple[Value, ...]) -> list[Row]:
         if self._failure:
             raise self._failure
         try:
@@ -156,3 +161,14 @@ class SqliteTx:
     def _failed(self, error: apsw.Error) -> StoreUnavailable:
         self._failure = as_unavailable(error)
         return self._failure
+
+
+def _bound(statement: Statement, parameters: Mapping[str, Value]) -> tuple[Value, ...]:
+    """The parameters in the statement's order. A call that does not fit is a mistake in the program: TypeError."""
+    try:
+        bound = statement.bind(parameters)
+    except KeyError as missing:
+        raise TypeError(f"parameter {missing} is missing for: {statement.sql}") from None
+    if len(parameters) != len(bound):
+        raise TypeError(f"unknown parameters {sorted(parameters.keys() - set(statement.names))} for: {statement.sql}")
+    return bound

@@ -73,6 +73,7 @@ class Writer:
         self._wake = wake
         self._after_commit = after_commit
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._more = True
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -86,26 +87,26 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        jobs: list[Job] = []
-        more = True
-        while more:
-            more = self._gather(jobs)
+        while self._more:
+            if (first := self._queue.get()) is None:
+                break
+            jobs = [first]
+            self._gather(jobs)
             while jobs:
                 jobs = self._commit_group(jobs)
         self._tx.close()
 
-    def _gather(self, jobs: list[Job]) -> bool:
-        """Wait for a function, then take all that wait. False: there will be no more."""
-        job = self._queue.get()
+    def _gather(self, jobs: list[Job]) -> None:
+        """Add to the group what waits, up to its bound."""
         try:
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) == GROUP_FUNCTIONS:
-                    return True
+            while self._more and len(jobs) < GROUP_FUNCTIONS:
                 job = self._queue.get_nowait()
+                if job is None:
+                    self._more = False
+                else:
+                    jobs.append(job)
         except Empty:
-            return True
-        return False
+            pass
 
     def _commit_group(self, jobs: list[Job]) -> list[Job]:
         """Run what the group's time allows, commit, wake the callers; the functions left for the next group."""
@@ -126,8 +127,8 @@ class Writer:
             ran = self._fail_all(jobs, error)
             if not isinstance(error, apsw.Error):
                 log.exception("the store's writer met an error of its own")
-        # The instant of responsibility: before this line what these functions wrote was their callers' to keep, now it is
-        # the database's, and only now is anybody told.
+        # The instant of responsibility: until here what these functions wrote was their callers' to keep; from here on
+        # it is the database's, and only now is anybody told.
         self._wake([*jobs[:ran], *failed])
         self._after_commit()
         return jobs[ran:]
@@ -142,6 +143,9 @@ class Writer:
                 return 0, job
             if self._clock.monotonic() > deadline:
                 return count, None
+            if count == len(jobs):
+                # Those who were handed over meanwhile ride along: a commit costs the same with them.
+                self._gather(jobs)
         return len(jobs), None
 
     def _run_one(self, job: Job) -> bool:

@@ -6,7 +6,7 @@ under the same name: `-- name: emails_insert (sqlite)` and `-- name: emails_inse
 
 Promises: every file is read once a process; a name means one statement; the order of parameters is worked out here,
 so that a call is a lookup and a tuple.
-Refuses: SQL that is put together at run time (the compiler of mail queries is the one exception, and goes by `Tx.query`).
+Refuses: SQL that is put together at run time (the one exception is the compiler of mail queries: `Tx.query`).
 """
 
 import re
@@ -36,6 +36,7 @@ class Statement(NamedTuple):
     sql: str
     names: tuple[str, ...]
     bind: Binder
+    reads: bool  # nothing is changed by it, so it need not be stepped to its end
 
 
 class Statements(dict[str, Statement]):
@@ -83,7 +84,7 @@ def _statement(sql: str) -> Statement:
     bare = _OPAQUE.sub(lambda match: "" if match[0].startswith("--") else match[0], sql)
     plain = " ".join(bare.split()).rstrip(";").rstrip()
     names = tuple(dict.fromkeys(_PARAMETER.findall(_OPAQUE.sub("''", plain))))
-    return Statement(plain, names, _binder(names))
+    return Statement(plain, names, _binder(names), plain[:7].upper() == "SELECT ")
 
 
 def _binder(names: tuple[str, ...]) -> Binder:

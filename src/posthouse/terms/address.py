@@ -18,7 +18,7 @@ MAX_LOCAL = 64
 MAX_DOMAIN = 255
 MAX_PATH = 254
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _DOT_STRING = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*\Z")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?\Z|_[a-z0-9_-]{0,62}\Z")
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"\Z')
@@ -93,7 +93,8 @@ def parse_domain(text: str) -> str:
 def _parse_literal(text: str) -> str:
     inner = text[1:-1]
     try:
-        if not text.endswith("]"):
+        # Python takes a scope ("%eth0") behind an IPv6 address; RFC 5321 §4.1.3 does not.
+        if not text.endswith("]") or "%" in text:
             raise ValueError
         if inner[:5].lower() == "ipv6:":
             return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"

@@ -1,25 +1,23 @@
 """The server's half of POP3 without I/O (RFC 1939, 2449, 2595, 5034): octets in, events out; answers in, octets out.
 
 Promises: one command at a time, each answered before the next is parsed, so that pipelining (RFC 2449 §6.6) needs no
-care. The state moves by TABLE when an answer is given. What RETR and TOP send is stuffed whole buffers at a time and
-holds no bare CR or LF, so that no message can end its own answer early.
-Refuses: APOP, which needs passwords stored in the clear; lines that are too long or end in anything but CRLF, and octets
-sent ahead of TLS: each ends the connection.
+care. The state moves by TABLE when an answer is given, and by nothing else.
+Refuses: APOP, which needs passwords stored in the clear; lines that are too long or end in anything but CRLF, and
+octets sent ahead of TLS: each ends the connection.
 
-A door pulls: `next_event()` until it is None, then writes `outgoing()`, then reads and gives `receive(octets)`. A Command
-is answered by `ok` or `err`; a multi-line answer goes on by `send` and ends with END or what `whole` and `top` give.
+A door pulls: `next_event()` until it is None, then writes `outgoing()`, then reads and gives `receive(octets)`. Every
+Command is answered by `ok`, `ok_lines` or `err`; the message of RETR and TOP follows `ok` by `send` (`multiline.py`).
 """
 
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
 from posthouse import limits
-from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets, clean
-from posthouse.wire.smtp.data import Buffer, Stuffer, pieces
+from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
 
 # requests -------------------------------------------------------------------------------------------------------------
 
@@ -39,7 +37,7 @@ class Auth:
     """AUTH: RFC 5034 §4. `initial` is decoded, None where there is none."""
 
     mechanism: str
-    initial: bytes | None
+    initial: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Pass:
     """PASS: RFC 1939 §7; `name` is the one that USER gave. May hold spaces."""
 
     name: bytes
-    password: bytes
+    password: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +138,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One command: its arguments' parser, where it is legal, and the states that +OK and -ERR lead to (None: no move)."""
+    """One command: its arguments' parser, where it is legal, the states that +OK and -ERR lead to (None: no move).
+
+    `multiline` says when its answer has many lines, in the manual's words.
+    """
 
     name: bytes
     parse: Callable[["Pop3Server", bytes | None], Request]
@@ -296,7 +297,7 @@ class Command:
 class AuthResponse:
     """What the client answered to `challenge`, base64 undone."""
 
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +320,7 @@ Event = Command | AuthResponse | Broken | Ended
 
 # the engine -----------------------------------------------------------------------------------------------------------
 
-_COMMAND: Final = re.compile(rb"([A-Za-z]{3,4})(?: (.*))?\Z", re.DOTALL)
+_COMMAND: Final = re.compile(rb"([A-Za-z0-9]{3,4})(?: (.*))?\Z", re.DOTALL)
 _BREAKS: Final = re.compile(r"[\x00-\x1f\x7f]+")
 END: Final = b".\r\n"
 
@@ -520,64 +521,3 @@ class Pop3Server:
 def _line(status: str, text: str, code: str = "") -> bytes:
     words = _BREAKS.sub(" ", f"{status} [{code}] {text}" if code else f"{status} {text}")
     return words.encode("ascii", "replace") + b"\r\n"
-
-
-# messages -------------------------------------------------------------------------------------------------------------
-
-_ENDING: Final = re.compile(rb"\r\n|\r|\n")
-
-
-def whole(buffers: Iterable[Buffer]) -> Iterator[bytes]:
-    """A message, of which `buffers` are parts in order, as RETR sends it after its first line: stuffed, with its end."""
-    return _stuffed(_lines(buffers))
-
-
-def top(buffers: Iterable[Buffer], lines: int) -> Iterator[bytes]:
-    """Its header, the empty line and `lines` lines of its body, as TOP sends them (RFC 1939 §7)."""
-    return _stuffed(_first_lines(_lines(buffers), lines))
-
-
-def _stuffed(parts: Iterable[bytes]) -> Iterator[bytes]:
-    stuffer = Stuffer()
-    for part in parts:
-        yield stuffer.send(part)
-    yield stuffer.end()
-
-
-def _lines(buffers: Iterable[Buffer]) -> Iterator[bytes]:
-    """The octets in pieces, a bare CR or LF made CRLF: there are clients for whom it ends a line, and a dot the answer."""
-    for buffer in buffers:
-        for piece in pieces(buffer):
-            yield piece if clean(piece) else _ENDING.sub(b"\r\n", piece)
-
-
-def _first_lines(parts: Iterable[bytes], lines: int) -> Iterator[bytes]:
-    behind = b"\r\n"  # the end of what went before: the header ends at an empty line, be it the first
-    in_header = True
-    for part in parts:
-        rest = part
-        if in_header:
-            joined = behind + part
-            end = joined.find(b"\r\n\r\n")
-            if end < 0:
-                behind = joined[-3:]
-                yield part
-                continue
-            in_header = False
-            cut = end + 4 - len(behind)
-            yield part[:cut]
-            rest = part[cut:]
-        count = rest.count(b"\n")
-        if count >= lines:
-            yield rest[: _end_of_line(rest, lines)]
-            return
-        lines -= count
-        yield rest
-
-
-def _end_of_line(octets: bytes, count: int) -> int:
-    """Where the `count`-th line ends."""
-    end = 0
-    for _ in range(count):
-        end = octets.index(b"\n", end) + 1
-    return end

@@ -30,6 +30,8 @@ ALL = {
     "AUTH": "PLAIN LOGIN SCRAM-SHA-256",
     "STARTTLS": "",
 }
+GREETING = Reply(220, None, "mx.example.org ESMTP posthouse")
+GO_AHEAD = Reply(220, "2.0.0", "Go ahead")
 PASSWORD = "pencil"
 VERIFIER = sasl.make_verifier(PASSWORD, b"salt of the sea", 4096)
 
@@ -42,9 +44,9 @@ class Door:
     """
 
     engine: SmtpServer
-    greeting: Reply = Reply(220, None, "mx.example.org ESMTP posthouse")
+    greeting: Reply = GREETING
     hello: Reply | None = None
-    tls: Reply = Reply(220, "2.0.0", "Go ahead")
+    tls: Reply = GO_AHEAD
     after_tls: Mapping[str, str] = field(default_factory=lambda: {"PIPELINING": "", "AUTH": "PLAIN"})
     events: list[Event] = field(default_factory=list)
     messages: list[tuple[Envelope, bytes]] = field(default_factory=list)

@@ -10,12 +10,11 @@ SELECT id, size, sha256, octets, file FROM blob WHERE id = :id;
 INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT DO NOTHING;
 
 -- name: blob_suspects
--- Suspects that nothing refers to, and those that something does, oldest first. Every table that holds a reference to a blob stands here.
+-- Suspects, and whether anything refers to them. Every table that holds a reference to a blob stands here.
 SELECT suspect.blob, blob.file,
        EXISTS (SELECT 1 FROM message WHERE message.blob = suspect.blob)
     OR EXISTS (SELECT 1 FROM queued_message WHERE queued_message.blob = suspect.blob)
   FROM blob_suspect AS suspect LEFT JOIN blob ON blob.id = suspect.blob
- WHERE suspect.blob > :after
  ORDER BY suspect.blob
  LIMIT :limit;
 
@@ -36,6 +35,3 @@ DELETE FROM blob_gone WHERE file = :file;
 
 -- name: blob_file_known
 SELECT EXISTS (SELECT 1 FROM blob WHERE file = :file) OR EXISTS (SELECT 1 FROM blob_gone WHERE file = :file);
-
--- name: blob_files
-SELECT id, file FROM blob WHERE file IS NOT NULL AND id > :after ORDER BY id LIMIT :limit;

@@ -144,6 +144,10 @@ DELETE FROM address WHERE account = :account
 -- name: address_of_account
 SELECT key, written FROM address WHERE account = :account ORDER BY key LIMIT :limit
 
+-- name: address_between
+SELECT key FROM address
+WHERE key > :low AND key < :high AND domain = :domain AND (account IS NULL OR account <> :account) LIMIT :limit
+
 -- name: alias_list
 SELECT key, written FROM address WHERE account IS NULL AND key > :after ORDER BY key LIMIT :limit
 

@@ -91,9 +91,7 @@ ON CONFLICT DO UPDATE SET emails = emails + excluded.emails, unread = unread + e
 RETURNING thread, emails, unread
 
 -- name: mailbox_threads_drop
-DELETE FROM mailbox_thread WHERE account = :account AND mailbox = :mailbox AND emails = 0 AND thread IN
-  (SELECT t.thread FROM json_each(:threads) AS r CROSS JOIN mailbox_thread AS t
-   ON t.account = :account AND t.mailbox = :mailbox AND t.thread BETWEEN r.value ->> 0 AND r.value ->> 1)
+DELETE FROM mailbox_thread WHERE account = :account AND mailbox = :mailbox AND thread BETWEEN :low AND :high AND emails = 0
 
 -- name: threads_visible
 -- Those of these threads that have an email to be seen.
@@ -126,30 +124,28 @@ VALUES (:account, :modseq, :mailbox, :at, :uids_changed, :uids_gone, :emails_cre
 SELECT modseq, mailbox, uids_changed, uids_gone, emails_created, emails_updated, emails_destroyed,
   threads_created, threads_updated, threads_destroyed,
   mailboxes_created, mailboxes_updated, mailboxes_counted, mailboxes_destroyed
-FROM change WHERE account = :account AND modseq > :modseq ORDER BY modseq, mailbox LIMIT :limit
+FROM change WHERE account = :account AND (modseq, mailbox) > (:modseq, :mailbox) ORDER BY modseq, mailbox LIMIT :limit
 
--- name: changes_gone
--- What left one mailbox.
-SELECT uids_gone FROM change
-WHERE account = :account AND modseq > :modseq AND mailbox = :mailbox AND uids_gone <> '[]' ORDER BY modseq
-
--- name: changes_changed
--- Placements of one mailbox that are there and were made or changed.
-SELECT DISTINCT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq
-FROM change AS c JOIN json_each(c.uids_changed) AS r
-CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
-CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
-WHERE c.account = :account AND c.modseq > :modseq AND c.mailbox = :mailbox ORDER BY p.uid
+-- name: changes_of_mailbox
+SELECT uids_changed, uids_gone FROM change WHERE account = :account AND modseq > :modseq AND mailbox = :mailbox
 
 -- name: changes_expire
 DELETE FROM change WHERE account = :account AND modseq <= :floor
 
--- name: changes_first_kept
--- The last change that is old enough to be forgotten.
-SELECT max(modseq) FROM (SELECT modseq FROM change WHERE account = :account AND at < :before ORDER BY modseq LIMIT :limit)
+-- name: changes_oldest
+SELECT modseq, at FROM change WHERE account = :account ORDER BY modseq LIMIT :limit
 
 -- name: changes_floor
 UPDATE account_state SET tombstone_floor = max(tombstone_floor, :floor) WHERE account = :account
 
 -- name: accounts_after
 SELECT account FROM account_state WHERE account > :account ORDER BY account LIMIT :limit
+
+-- name: account_threads_delete
+DELETE FROM mailbox_thread WHERE account = :account
+
+-- name: account_links_delete
+DELETE FROM thread_link WHERE account = :account
+
+-- name: account_changes_delete
+DELETE FROM change WHERE account = :account

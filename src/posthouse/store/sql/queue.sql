@@ -87,9 +87,9 @@ UPDATE lane SET site = :site WHERE id = :lane;
 
 -- A lane that does not back off is due when the first of its recipients is.
 -- name: lane_release
-UPDATE lane SET lease_until = 0, due_at = CASE
+UPDATE lane SET lease_until = 0, due_at = max(:not_before, CASE
     WHEN failures > 0 THEN due_at
-    ELSE coalesce((SELECT min(due_at) FROM queued_recipient WHERE lane = :lane AND held = 0), :never) END
+    ELSE coalesce((SELECT min(due_at) FROM queued_recipient WHERE lane = :lane AND held = 0), :never) END)
 WHERE id = :lane;
 
 -- name: lane_delete_if_empty

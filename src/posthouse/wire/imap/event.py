@@ -1,6 +1,6 @@
 """What happens on an IMAP connection, as the server's engine tells it (`server.py`); doors match upon these."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from posthouse.wire.imap.command import Row
 from posthouse.wire.imap.request import AppendMessage, Request
@@ -36,7 +36,7 @@ class AppendEnd:
 class AuthResponse:
     """What the client answered to `challenge`, base64 undone."""
 
-    octets: bytes
+    octets: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from posthouse.wire.imap.response import astring
 
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,8}(?:\.[1-9][0-9]{0,8})*")
+_PLAIN_FIELDS = re.compile(rb"\(([A-Za-z0-9-]+(?: [A-Za-z0-9-]+)*)\)")
 _FIELD_NAME = re.compile(rb"[!-9;-~]+\Z")
 
 
@@ -36,12 +37,12 @@ class Attribute(Enum):
 class Text(Enum):
     """Which octets of a message, or of one of its parts, a Section means (RFC 9051 §6.4.5.1)."""
 
-    WHOLE = ""
-    HEADER = "HEADER"
-    FIELDS = "HEADER.FIELDS"
-    FIELDS_NOT = "HEADER.FIELDS.NOT"
-    TEXT = "TEXT"
-    MIME = "MIME"
+    WHOLE = b""
+    HEADER = b"HEADER"
+    FIELDS = b"HEADER.FIELDS"
+    FIELDS_NOT = b"HEADER.FIELDS.NOT"
+    TEXT = b"TEXT"
+    MIME = b"MIME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +131,10 @@ def _section(parser: Parser, *, peek: bool = False) -> Section:
     part = _part(parser)
     whole = parser.sees(b"]") or (part and not parser.accept(b"."))
     text = Text.WHOLE if whole else _text(parser, bool(part))
-    fields: tuple[bytes, ...] = ()
-    if text in (Text.FIELDS, Text.FIELDS_NOT):
-        parser.space()
-        fields = parser.listed(_field_name)
+    fields, listed = _fields(parser) if text is Text.FIELDS or text is Text.FIELDS_NOT else ((), b"")
     parser.expect(b"]", "the end of the section")
     partial = _partial(parser)
-    return Section(b"BODY[%b]%b" % (_written(part, text, fields), _origin(partial)), part, text, fields, partial, peek)
+    return Section(b"BODY[%b]%b" % (_written(part, text, listed), _origin(partial)), part, text, fields, partial, peek)
 
 
 def _binary(parser: Parser, *, peek: bool = False) -> Binary:
@@ -165,7 +163,7 @@ def _part(parser: Parser) -> tuple[int, ...]:
     return tuple(map(int, found.group().split(b".")))
 
 
-_TEXTS: Final[dict[bytes, Text]] = {text.value.encode(): text for text in Text if text is not Text.WHOLE}
+_TEXTS: Final[dict[bytes, Text]] = {text.value: text for text in Text if text is not Text.WHOLE}
 
 
 def _text(parser: Parser, of_part: bool) -> Text:
@@ -176,6 +174,18 @@ def _text(parser: Parser, of_part: bool) -> Text:
         parser.at = start
         parser.fail("HEADER, TEXT, MIME or HEADER.FIELDS")
     return text
+
+
+def _fields(parser: Parser) -> tuple[tuple[bytes, ...], bytes]:
+    """The names of fields, and how they are written in the label."""
+    parser.space()
+    plain = _PLAIN_FIELDS.match(parser.octets, parser.at)
+    if plain is None:
+        names = parser.listed(_field_name)
+        return names, b" (%b)" % b" ".join(map(astring, names))
+    # What nearly every client writes, at once.
+    parser.at = plain.end()
+    return tuple(plain.group(1).split(b" ")), b" " + plain.group()
 
 
 def _field_name(parser: Parser) -> bytes:
@@ -198,9 +208,9 @@ def _partial(parser: Parser) -> tuple[int, int] | None:
     return origin, count
 
 
-def _written(part: tuple[int, ...], text: Text, fields: tuple[bytes, ...]) -> bytes:
-    pieces = b".".join([b"%d" % number for number in part] + ([text.value.encode()] if text is not Text.WHOLE else []))
-    return b"%b (%b)" % (pieces, b" ".join(map(astring, fields))) if fields else pieces
+def _written(part: tuple[int, ...], text: Text, listed: bytes) -> bytes:
+    dot = b"." if part and text is not Text.WHOLE else b""
+    return b"%b%b%b%b" % (_dotted(part), dot, text.value, listed)
 
 
 def _dotted(part: tuple[int, ...]) -> bytes:

@@ -4,7 +4,7 @@ share one), made by `command.py` and matched upon by the door.
 Names of mailboxes are decoded, flags are as written ("\\Seen", "$Junk"), points in time are UTC milliseconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from posthouse.wire.imap import fetch, search
@@ -48,7 +48,7 @@ class Authenticate:
     """AUTHENTICATE: RFC 9051 §6.2.2. `initial` is decoded, None where there is none (RFC 4959)."""
 
     mechanism: str
-    initial: bytes | None
+    initial: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Login:
     """LOGIN: RFC 9051 §6.2.3."""
 
     user: bytes
-    password: bytes
+    password: bytes = field(repr=False)
 
 
 # authenticated --------------------------------------------------------------------------------------------------------

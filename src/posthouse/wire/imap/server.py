@@ -217,7 +217,7 @@ class ImapServer:
     def _read_command(self) -> Event | None:
         if self._first is not None:
             return None
-        while not self.ended:
+        while self._step is ImapServer._read_command:
             if self._missing and not self._take_literal():
                 return None
             line = self._line(limits.IMAP_LINE)
@@ -229,7 +229,7 @@ class ImapServer:
                 event = self._parse(self._whole(line) if self._pieces else line)
             if event is not None:
                 return event
-        return self._step(self) if self.ended else None
+        return None if self._step is ImapServer._read_command else self._step(self)
 
     def _line(self, limit: int) -> bytes | None:
         try:
@@ -338,7 +338,9 @@ class ImapServer:
         except ParseError as error:
             self._refuse(head.tag, b"BAD", error.text, error.code)
             self._follow(_LITERAL_END.search(octets))
-            return self._skip() if self._unread else None
+            if self._unread and not self.ended:
+                self._step = ImapServer._skip
+            return None
         if message.size > self._append_limit:
             self._too_big(head.tag, waits=waits)
             return None

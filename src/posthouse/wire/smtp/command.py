@@ -143,25 +143,25 @@ def parse_helo(argument: str, situation: Situation) -> Hello:
 _PATH: Final = re.compile(r'<((?:"(?:[^"\\]|\\.)*")?[^<>"\\]*)>(?: +(.*))?\Z')
 
 
-def _split_path(argument: str, prefix: str, refusal: Refusal) -> tuple[str, str]:
+def _split_path(argument: str, prefix: str, syntax: str) -> tuple[str, str]:
     """What stands between the brackets, and the parameters behind them."""
     if argument[: len(prefix)].upper() == prefix:
         match = _PATH.match(argument[len(prefix) :].lstrip(" "))
         if match:
             return match[1], match[2] or ""
-    raise refusal
+    raise Refusal(501, "5.5.4", f"Syntax: {syntax} [parameters]")
 
 
-def _parse_path(path: str, situation: Situation, enhanced: str) -> Address:
+def _parse_path(path: str, enhanced: str, *, utf8: bool) -> Address:
     if path.startswith("@"):
         # RFC 5321 §F.2: a server may decline source routes. Stripping them would let the text decide who is written to
         # in a way that the checks in front of us may read otherwise; nobody honest has sent one for decades.
         raise Refusal(553, enhanced, "Source routes are not taken")
-    if not situation.smtputf8 and not path.isascii():
+    if not utf8 and not path.isascii():
         # RFC 6531 §3.5
         raise Refusal(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8 with MAIL")
     try:
-        return address.parse(path, utf8=situation.smtputf8)
+        return address.parse(path, utf8=utf8)
     except BadAddress as error:
         raise Refusal(501, enhanced, f"Bad address: {error}") from None
 
@@ -184,15 +184,11 @@ class _RcptWishes:
 
 def parse_mail(argument: str, situation: Situation) -> Mail:
     """RFC 5321 §4.1.1.2."""
-    bad = Refusal(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
-    path, parameters = _split_path(argument, "FROM:", bad)
-    if not parameters and path and path.isascii():
-        return Mail(Envelope(_parse_path(path, situation, "5.1.7")))
+    path, parameters = _split_path(argument, "FROM:", "MAIL FROM:<address>")
     wishes = _MailWishes()
-    _apply(parameters, MAIL_PARAMETERS, wishes, situation)
-    sender = None
-    if path:
-        sender = _parse_path(path, replace(situation, smtputf8=wishes.smtputf8), "5.1.7")
+    if parameters:
+        _apply(parameters, MAIL_PARAMETERS, wishes, situation)
+    sender = _parse_path(path, "5.1.7", utf8=wishes.smtputf8) if path else None
     envelope = Envelope(
         sender,
         body=wishes.body,
@@ -206,13 +202,12 @@ def parse_mail(argument: str, situation: Situation) -> Mail:
 
 def parse_rcpt(argument: str, situation: Situation) -> Rcpt:
     """RFC 5321 §4.1.1.3."""
-    bad = Refusal(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
-    path, parameters = _split_path(argument, "TO:", bad)
+    path, parameters = _split_path(argument, "TO:", "RCPT TO:<address>")
     # RFC 5321 §4.5.1: Postmaster needs no domain and is compared without regard to case.
     if path.lower() == "postmaster":
         forward = Address(path, situation.home)
     else:
-        forward = _parse_path(path, situation, "5.1.3")
+        forward = _parse_path(path, "5.1.3", utf8=situation.smtputf8)
     if not parameters:
         return Rcpt(Recipient(forward))
     wishes = _RcptWishes()

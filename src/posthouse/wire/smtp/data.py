@@ -44,19 +44,20 @@ class Unstuffer:
     def receive(self, octets: bytes) -> tuple[bytes, bytes | None]:
         """What `octets` add to the message; and None, or, once the message has ended, the octets behind its end."""
         buffer = self._held + octets
-        end = buffer.find(_END)
+        dot = buffer.find(b"\r\n.")
+        end = buffer.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
-            return self._message(buffer[: end + 2]), buffer[end + 5 :]
+            return self._message(buffer[: end + 2], dot < end), buffer[end + 5 :]
         self._held = next((begun for begun in _BEGUN if buffer.endswith(begun)), b"")
-        return self._message(buffer[: len(buffer) - len(self._held)]), None
+        return self._message(buffer[: len(buffer) - len(self._held)], dot >= 0), None
 
-    def _message(self, raw: bytes) -> bytes:
-        """`raw` never begins or ends inside a CRLF or between it and a dot."""
+    def _message(self, raw: bytes, dots: bool) -> bytes:
+        """`raw` never begins or ends inside a CRLF or between it and a dot; with `dots` some lines begin with one."""
         if not raw or self.flaw == "bare":
             return b""
         self._measure(raw)
         # RFC 5321 §4.5.2: a leading dot is deleted. The end has been cut off, so each one here has something behind it.
-        message = raw.replace(b"\r\n.", b"\r\n")
+        message = raw.replace(b"\r\n.", b"\r\n") if dots else raw
         if self._virtual:
             message = message[2:]
             self._virtual = 0

@@ -323,18 +323,18 @@ CREATE TABLE journey (
   id          INTEGER PRIMARY KEY,
   message_id  TEXT,
   sender      TEXT,
-  recipients  TEXT NOT NULL,            -- space-separated, the first few
-  subject     TEXT
+  recipients  TEXT NOT NULL,            -- one a line, the first few
+  subject     TEXT,
+  hashes      BLOB NOT NULL             -- of its rows in journey_key, 8 octets each
 ) STRICT;
 
 -- Steps, packed (MessagePack), one row a commit.
 CREATE TABLE journey_steps (
+  id       INTEGER PRIMARY KEY,
   journey  INTEGER NOT NULL,
-  at       INTEGER NOT NULL,
-  nonce    INTEGER NOT NULL,            -- tells two rows of one millisecond apart
-  steps    BLOB NOT NULL,
-  PRIMARY KEY (journey, at, nonce)
-) STRICT, WITHOUT ROWID;
+  steps    BLOB NOT NULL
+) STRICT;
+CREATE INDEX journey_steps_journey ON journey_steps(journey);
 
 -- By what a journey is found: keyed hashes of Message-ID and addresses.
 CREATE TABLE journey_key (

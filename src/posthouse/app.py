@@ -1,0 +1,341 @@
+"""The composition root: each room is built once, in the order of the road, and handed what it needs.
+
+Promises: after `start` every listener is served; `stop` finishes what was promised: sessions say goodbye, couriers
+past the dot are waited for, the rest ends at once. `reload` gives new connections the new limits and certificates.
+Refuses: to bind, to become somebody else, to read configuration files: the command does that.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
+from typing import Any, Final, Protocol
+
+from msgspec.structs import replace
+
+from posthouse import journey, observe, pop3d
+from posthouse.clock import Clock
+from posthouse.config import Config, Listener
+from posthouse.delivery.courier import DeliveryCourier
+from posthouse.directory import accounts
+from posthouse.directory.addresses import Rules
+from posthouse.directory.cache import Directory
+from posthouse.directory.credentials import Authenticator
+from posthouse.directory.throttle import GuessThrottle
+from posthouse.imapd import session as imap
+from posthouse.imapd.server import ImapDoor
+from posthouse.mailbox import retention, search
+from posthouse.mailbox.snapshot import Snapshots
+from posthouse.net.dns import StubResolver, system_servers
+from posthouse.net.stream import Server, Stream
+from posthouse.net.tls import Certificates, client_context, private_pair
+from posthouse.policy.check import Check
+from posthouse.policy.limits import Connections, Conversation, HeloRequired, Limits, Loops, SubmissionRate
+from posthouse.policy.pipeline import Pipeline
+from posthouse.policy.recipient import Quota, RecipientExists
+from posthouse.policy.relaying import Relaying
+from posthouse.queue import runner, schedule
+from posthouse.queue.runner import Runner
+from posthouse.reception import Reception
+from posthouse.reception import Settings as ReceptionSettings
+from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
+from posthouse.relay.courier import RelayCourier
+from posthouse.relay.route import Router
+from posthouse.smtpd.msa import Msa
+from posthouse.smtpd.mx import Mx
+from posthouse.smtpd.session import Surroundings
+from posthouse.store import sweep
+from posthouse.store.blobs import Blobs
+from posthouse.store.database import StoreUnavailable
+from posthouse.store.sqlite import SqliteStore
+from posthouse.submission import Submission
+
+# Sessions say goodbye within this; then they are ended.
+_GOODBYE_SECONDS: Final = 3.0
+# Nothing of housekeeping is urgent.
+_HOUSEKEEPING_SECONDS: Final = 3600.0
+_PAUSE_SECONDS: Final = 1.0
+
+
+class Door(Protocol):
+    """What serves the connections of one listener."""
+
+    async def serve(self, stream: Stream) -> None:
+        """Hold one conversation, from the greeting to its end."""
+        ...
+
+
+class App:
+    """A posthouse, built and ready to start. Blocks while it is built."""
+
+    def __init__(
+        self,
+        settings: Config,
+        store: SqliteStore,
+        clock: Clock,
+        random: Random,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """`certificates`: those of the configuration; None: the private CA's. Raises OSError, CertificateError."""
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._certificates = certificates or Certificates(
+            [private_pair(settings.data / "tls", settings.hostname, clock)]
+        )
+        self._blobs = Blobs(
+            settings.data / "blobs",
+            memory_budget=settings.limits.unfinished_memory,
+            disk_budget=settings.limits.unfinished_disk,
+            inline_limit=settings.store.inline,
+        )
+        rules = Rules(settings.delivery.separator, hosts=frozenset({"", settings.hostname}))
+        self._directory = Directory(store, clock, rules)
+        self._refused = journey.Recorder(store, store.secret, clock)
+        self._throttle = GuessThrottle(clock, settings.limits.login_failures)
+        self._authenticator = Authenticator(store, clock, self._throttle, secret=store.secret)
+        self._connections = Connections(clock, _policy_limits(settings))
+        self._snapshots = Snapshots(store)
+        self._runner = self._build_runner()
+        self._doors: dict[Listener, Door] = {}
+        self._servers: list[Server] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._build_doors()
+
+    # --- building
+
+    def _build_runner(self) -> Runner:
+        settings = self._settings
+        timeouts = Timeouts(connect=settings.relay.connect_timeout)
+        router = Router(
+            StubResolver(
+                settings.dns.resolver or system_servers(),
+                self._clock,
+                trusted=settings.dns.trusted,
+                timeout=settings.dns.timeout,
+                attempts=settings.dns.attempts,
+            ),
+            own=frozenset({settings.hostname}),
+            random=self._random,
+            dial=settings.relay.dial,
+            port=settings.relay.port,
+        )
+        opener = Opener(settings.hostname, timeouts, client_context(verify=False), settings.relay.source)
+        pool = Pool(timeouts, settings.queue.messages_per_connection)
+        relay = RelayCourier(self._blobs, router, opener, pool, self._clock, TlsPolicy(settings.relay.tls))
+        delivery = DeliveryCourier(self._store, self._blobs, self._directory.rules, self._store.secret, self._clock)
+        return Runner(
+            self._store,
+            self._blobs,
+            {"domain": relay, "local": delivery},
+            runner.Settings(
+                settings.hostname,
+                self._store.secret,
+                settings.queue.schedule,
+                settings.queue.expire,
+                schedule.Limits(settings.queue.concurrency, settings.queue.concurrency_per_destination),
+            ),
+            clock=self._clock,
+            random=self._random,
+        )
+
+    def _build_doors(self) -> None:
+        settings = self._settings
+        conversation = Conversation(self._clock, _policy_limits(settings))
+        pipeline = Pipeline(self._checks(conversation))
+        smtp = Surroundings(
+            settings.hostname,
+            self._clock,
+            settings.limits,
+            self._certificates,
+            self._directory,
+            pipeline,
+            self._connections,
+            conversation,
+        )
+        reception = Reception(
+            self._store,
+            self._blobs,
+            self._directory,
+            pipeline,
+            ReceptionSettings(
+                settings.hostname,
+                settings.limits.message_size,
+                settings.limits.judgement_timeout,
+                settings.queue.expire,
+                self._store.secret,
+            ),
+            self._clock,
+            self._random,
+        )
+        self._doors = {listener: self._door(listener, smtp, reception) for listener in settings.listeners}
+
+    def _checks(self, conversation: Conversation) -> list[Check]:
+        """The configured list, in its order. A new check is a file in policy/ and a line here."""
+        settings = self._settings
+        return [
+            self._connections,
+            HeloRequired(),
+            conversation,
+            Relaying(),
+            RecipientExists(),
+            Quota(self._store, self._clock),
+            SubmissionRate(self._clock, settings.limits.submission_rate),
+            Loops(),
+        ]
+
+    def _door(self, listener: Listener, smtp: Surroundings, reception: Reception) -> Door:
+        starttls, clear = listener.tls == "starttls", listener.clear_text_login
+        match listener.protocol:
+            case "smtp":
+                return Mx(smtp, reception, kind="mx", starttls=starttls)
+            case "lmtp":
+                return Mx(smtp, reception, kind="lmtp", starttls=starttls)
+            case "submission" | "submissions":
+                submission = Submission(self._directory, self._clock, self._random, self._settings.hostname)
+                return Msa(smtp, reception, self._authenticator, submission, starttls=starttls, clear_text_login=clear)
+            case "imap" | "imaps":
+                return ImapDoor(self._imap(), starttls=starttls, clear_text_login=clear)
+            case "pop3" | "pop3s":
+                return pop3d.Pop3Door(self._pop3(), starttls=starttls, clear_text_login=clear)
+
+    def _imap(self) -> imap.Surroundings:
+        settings = self._settings
+        return imap.Surroundings(
+            settings.hostname,
+            self._clock,
+            self._store,
+            self._store.secret,
+            self._blobs,
+            self._snapshots,
+            self._authenticator,
+            self._certificates,
+            settings.limits.message_size,
+            settings.limits.login_timeout,
+            settings.limits.imap_timeout,
+        )
+
+    def _pop3(self) -> pop3d.Surroundings:
+        settings = self._settings
+        return pop3d.Surroundings(
+            settings.hostname,
+            self._clock,
+            self._store,
+            self._blobs,
+            self._authenticator,
+            self._certificates,
+            settings.limits.login_timeout,
+            settings.limits.pop3_timeout,
+        )
+
+    # --- running
+
+    async def start(self, bound: Sequence[tuple[Listener, Sequence[socket.socket]]]) -> None:
+        """Serve these listeners, run the queue and the workers behind the commit."""
+        for work in (
+            self._directory.follow(),
+            self._authenticator.follow(),
+            self._runner.run(),
+            self._refused.run(),
+            _keep_trying(lambda: search.keep_indexed(self._store)),
+            self._keep_house(),
+        ):
+            self._begin(work)
+        for listener, sockets in bound:
+            tls = self._certificates.context if listener.tls == "implicit" else None
+            server = Server(self._serve(listener), tls)
+            await server.start(sockets)
+            self._servers.append(server)
+
+    def _serve(self, listener: Listener) -> Any:
+        """The door that is the listener's when a connection comes: `reload` builds new ones."""
+
+        async def serve(stream: Stream) -> None:
+            await self._doors[listener].serve(stream)
+
+        return serve
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_tell_death)
+        self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Finish what was promised. A courier past the dot may take a minute (DESIGN: until then nobody knows whose
+        it is).
+        """
+        await asyncio.gather(*(server.stop(_GOODBYE_SECONDS) for server in self._servers))
+        await self._runner.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._authenticator.close()
+        self._blobs.close()
+
+    def reload(self, settings: Config) -> None:
+        """Certificates, log and limits as they are configured now; what needs a restart is told of.
+
+        Raises CertificateError, and then nothing has changed.
+        """
+        self._certificates.reload()
+        observe.configure(format=settings.log.format, level=settings.log.level)
+        kept = ("hostname", "data", "user", "group", "listeners", "tls", "dns", "relay", "queue", "store", "delivery")
+        changed = tuple(name for name in kept if getattr(settings, name) != getattr(self._settings, name))
+        if changed:
+            observe.tell("reload.needs_restart", level=observe.WARNING, settings=changed)
+        self._settings = replace(self._settings, limits=settings.limits, log=settings.log)
+        self._build_doors()
+        observe.tell("reload.done")
+
+    async def _keep_house(self) -> None:
+        """What is old goes: journeys, expunged mail, tombstones, octets that nothing refers to."""
+        while True:
+            try:
+                await self._clean()
+            except StoreUnavailable as error:
+                observe.tell("housekeeping.waits", level=observe.WARNING, error=str(error))
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+    async def _clean(self) -> None:
+        store, kept, now = self._store, self._settings.store, self._clock.now()
+        while await store.write(accounts.sweep_removed, now):
+            pass
+        while await store.write(journey.expire, now - int(kept.journeys * 1000)):
+            pass
+        while await store.write(retention.drop_expunged, now - int(kept.expunged * 1000), now):
+            pass
+        after = 0
+        while batch := await store.read(retention.accounts_after, after):
+            for account in batch:
+                await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000))
+            after = batch[-1]
+        await sweep.sweep(store, self._blobs, self._clock)
+
+
+def _policy_limits(settings: Config) -> Limits:
+    given = settings.limits
+    return Limits(
+        connections=given.connections,
+        connections_per_network=given.connections_per_address,
+        connection_rate=given.connection_rate,
+        message_rate=given.message_rate,
+        recipients=given.recipients,
+        errors=given.errors,
+    )
+
+
+async def _keep_trying(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin again where the store was away: what the work is behind with, it finds by itself."""
+    while True:
+        try:
+            await work()
+        except StoreUnavailable as error:
+            observe.tell("worker.waits", level=observe.WARNING, error=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _tell_death(task: asyncio.Task[None]) -> None:
+    """A worker that ends by an error of ours is told of at once, not when the server stops."""
+    if not task.cancelled() and (error := task.exception()):
+        observe.fault("worker.died", error)

@@ -1,0 +1,261 @@
+"""`posthouse queue`: mail that waits to be relayed or delivered, and what a person may do with it.
+
+Promises: a running server notices what is changed here within a second. What is being handed over right now is left
+alone: it is neither dropped nor sent twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import click
+
+from posthouse import journey
+from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
+from posthouse.cli.queue_print import described, in_full, lanes_table, table
+from posthouse.queue import control
+from posthouse.queue.control import Listed, Operation, Selection
+from posthouse.queue.queue import DOMAIN, QueuedMessage, find_message
+from posthouse.store.database import Tx
+from posthouse.store.sqlite import SqliteStore
+
+_SHOWN: Final = 100
+_ID_DIGITS: Final = 12
+
+
+@click.group("queue")
+def queue() -> None:
+    """Mail that waits to be relayed to another server, or to be delivered here.
+
+    Every recipient of a message waits for itself, with an id of its own. Those that go to one destination (a domain)
+    back off together when it cannot be reached.
+    """
+
+
+class WaitingType(click.ParamType):
+    """An id as `queue list` shows it, or the one in our 250."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Selection:
+        if isinstance(value, Selection):
+            return value
+        text = str(value)
+        if text.isdecimal() and len(text) <= _ID_DIGITS:
+            return Selection(id=int(text))
+        code = journey.parse_code(text)
+        if code is None:
+            self.fail(f"{text}: neither an id of `posthouse queue list` nor one from our 250", param, ctx)
+        return Selection(journey=code)
+
+
+WAITING = WaitingType()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options select, besides ids."""
+
+    sender: str | None
+    recipient: str | None
+    destination: str | None
+
+    def selection(self, one: Selection) -> Selection:
+        """The same, narrowed to this id."""
+        return replace(one, sender=self.sender, recipient=self.recipient, destination=self.destination)
+
+    @property
+    def anything(self) -> bool:
+        """No option is given."""
+        return self == Wanted(None, None, None)
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """The options by which recipients are selected, handed over as `wanted`."""
+
+    def chosen(*args: Any, sender: str | None, recipient: str | None, destination: str | None, **kwargs: Any) -> None:
+        command(*args, wanted=Wanted(_bare(sender), recipient, _destination(destination)), **kwargs)
+
+    chosen.__name__, chosen.__doc__ = command.__name__, command.__doc__
+    for option in (
+        click.option("--destination", metavar="DOMAIN", help="Those that wait for this domain."),
+        click.option("--recipient", metavar="ADDRESS", help="Those of this recipient."),
+        click.option("--sender", metavar="ADDRESS", help="Those of this sender; <> is the sender of bounces."),
+    ):
+        chosen = option(chosen)
+    return chosen
+
+
+def _bare(sender: str | None) -> str | None:
+    return None if sender is None else sender.removeprefix("<").removesuffix(">")
+
+
+def _destination(text: str | None) -> str | None:
+    """A domain as people write it, or a lane's destination as `queue lanes` shows it."""
+    return text if text is None or ":" in text else f"{DOMAIN}{text.lower().rstrip('.')}"
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+@queue.command("list")
+@selecting
+@click.option("--after", type=click.IntRange(0), default=0, help="Only those behind this id.")
+@click.option("--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="At most so many.")
+@as_json
+@pass_installation
+def list_(installation: Installation, wanted: Wanted, after: int, limit: int, json_output: bool) -> None:
+    """List what waits, in the order it was queued: a line for each recipient, with what was said of it last.
+
+    As JSON: {"recipients": [...], "after": the id to go on behind, null when that was all}.
+    """
+    now = installation.clock.now()
+    found = installation.read(control.list_recipients, wanted.selection(Selection()), now, after, limit + 1)
+    more = found[limit - 1].id if len(found) > limit else None
+    if json_output:
+        print_json({"recipients": [described(one) for one in found[:limit]], "after": more})
+    elif found:
+        click.echo(table(found[:limit], now), nl=False)
+        if more:
+            click.echo(f"More wait: --after {more}, or a higher --limit.")
+    else:
+        click.echo("The queue is empty." if wanted.anything and not after else "Nothing in the queue fits.")
+
+
+@queue.command("lanes")
+@as_json
+@pass_installation
+def lanes(installation: Installation, json_output: bool) -> None:
+    """List where mail waits for: each destination and sender, how often it failed, and when it is tried next."""
+    now = installation.clock.now()
+    found = installation.read(control.list_lanes, now)
+    if json_output:
+        print_json([described(one) for one in found])
+    else:
+        click.echo(lanes_table(found, now) if found else "The queue is empty.\n", nl=False)
+
+
+@queue.command("show")
+@click.argument("one", metavar="ID", type=WAITING)
+@as_json
+@pass_installation
+def show(installation: Installation, one: Selection, json_output: bool) -> None:
+    """Show the message that ID belongs to: envelope, recipients that wait, attempts, and the last reply verbatim.
+
+    ID is a number from `posthouse queue list`, or the id from our 250.
+    """
+    now = installation.clock.now()
+    found = installation.read(_with_message, one, now)
+    if found is None:
+        raise CommandError(_no_such(one))
+    message, recipients = found
+    if json_output:
+        mail = message.mail
+        told = {"journey": journey.code(mail.journey), "body": mail.body, "smtputf8": mail.smtputf8}
+        told |= {"envid": mail.envid, "ret": mail.ret}
+        print_json(told | {"recipients": [described(each) for each in recipients]})
+    else:
+        click.echo(in_full(message, recipients, now), nl=False)
+
+
+def _with_message(tx: Tx, one: Selection, now: int) -> tuple[QueuedMessage, list[Listed]] | None:
+    found = control.list_recipients(tx, one, now, limit=1)
+    if not found:
+        return None
+    message = find_message(tx, found[0].message)
+    assert message is not None, "a recipient's message is there"
+    return message, control.list_recipients(tx, Selection(journey=found[0].journey), now, limit=1000)
+
+
+def _no_such(one: Selection) -> str:
+    named = one.id if one.id is not None else journey.code(one.journey or 0)
+    return f"nothing in the queue has the id {named}; `posthouse journey` tells what became of a message"
+
+
+# --- doing ------------------------------------------------------------------------------------------------------------
+
+
+def acting(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command of the group that does something to ids, to what options select, or to --all."""
+
+    def made(command: Callable[..., None]) -> click.Command:
+        command = pass_installation(as_json(command))
+        command = click.option("--all", "everything", is_flag=True, help="Everything in the queue.")(command)
+        command = click.argument("ids", metavar="[ID]...", type=WAITING, nargs=-1)(selecting(command))
+        return queue.command(name)(command)
+
+    return made
+
+
+@acting("retry")
+def retry(installation: Installation, json_output: bool, **chosen: Any) -> None:
+    """Try now, instead of when it is due."""
+    _act(installation, control.retry, "to be tried now", json_output, _selections(**chosen))
+
+
+@acting("hold")
+def hold(installation: Installation, json_output: bool, **chosen: Any) -> None:
+    """Keep it where it is until it is released. --destination alone also holds what comes later."""
+    selections = _selections(**chosen)
+    if selections[0].whole_destination:
+        destination = selections[0].destination or ""
+        installation.write(control.hold_destination, destination, installation.clock.now())
+        _told(json_output, None, f"{destination} is held, with what comes later")
+    else:
+        _act(installation, control.hold, "held", json_output, selections)
+
+
+@acting("release")
+def release(installation: Installation, json_output: bool, **chosen: Any) -> None:
+    """Let what was held go on, now. A destination that was held is released by --destination."""
+    selections = _selections(**chosen)
+    if selections[0].whole_destination:
+        destination = selections[0].destination or ""
+        opened = installation.write(control.release_destination, destination, installation.clock.now())
+        if not opened:
+            raise CommandError(f"{destination} is not held")
+        _told(json_output, None, f"{destination} is released")
+    else:
+        _act(installation, control.release, "released", json_output, selections)
+
+
+@acting("drop")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def drop(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
+    """Remove it for ever. Nobody is told: there is no bounce. What is being handed over right now stays."""
+    selections = _selections(**chosen)
+    if not yes:
+        click.confirm("Drop it from the queue, without a bounce?", abort=True, err=True)
+    _act(installation, control.drop, "dropped", json_output, selections)
+
+
+def _selections(*, ids: tuple[Selection, ...], wanted: Wanted, everything: bool) -> list[Selection]:
+    """What is meant. Nobody means everything by saying nothing."""
+    if not ids and wanted.anything and not everything:
+        raise CommandError("which? Give an ID, --sender, --recipient, --destination, or --all")
+    return [wanted.selection(one) for one in ids or (Selection(),)]
+
+
+def _act(
+    installation: Installation, operation: Operation, done: str, json_output: bool, selections: list[Selection]
+) -> None:
+    now = installation.clock.now()
+
+    async def work(store: SqliteStore) -> int:
+        count = 0
+        for selection in selections:
+            if not await store.read(control.list_recipients, selection, now, limit=1):
+                plain = selection == Selection(id=selection.id, journey=selection.journey) != Selection()
+                raise CommandError(_no_such(selection) if plain else "nothing in the queue fits")
+            count += await control.each(store, operation, selection, now)
+        return count
+
+    count = installation.with_store(work)
+    _told(json_output, count, f"{count} recipient{'' if count == 1 else 's'} {done}")
+
+
+def _told(json_output: bool, count: int | None, text: str) -> None:
+    if json_output:
+        print_json({"count": count} if count is not None else {"done": text})
+    else:
+        click.echo(text)

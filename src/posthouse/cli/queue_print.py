@@ -1,0 +1,164 @@
+"""How the queue reads: tables for people, plain values for scripts. Times are told as how long ago or ahead they
+are.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from posthouse import journey
+from posthouse.queue.control import Listed, ListedLane
+from posthouse.queue.queue import QueuedMessage
+from posthouse.terms.reply import Reply
+
+
+def described(one: Listed | ListedLane) -> dict[str, object]:
+    """For scripts. Times are RFC 3339."""
+    common: dict[str, object] = {
+        "destination": one.destination,
+        "sender": one.sender,
+        "due_at": timestamp(one.due_at),
+        "held": one.held,
+        "in_flight": one.in_flight,
+        "last_reply": str(one.last_reply) if one.last_reply else None,
+        "last_remote": one.last_remote,
+    }
+    if isinstance(one, ListedLane):
+        return {**common, "failures": one.failures, "recipients": one.recipients}
+    return {
+        "id": one.id,
+        "journey": journey.code(one.journey),
+        "recipient": one.address,
+        "original_recipient": one.original,
+        "size": one.size,
+        "queued_at": timestamp(one.queued_at),
+        "expires_at": timestamp(one.expires_at),
+        "attempts": one.attempts,
+        **common,
+    }
+
+
+def table(recipients: Sequence[Listed], now: int) -> str:
+    """A line for each, and one for the reply it got last."""
+    rows = [("ID", "WAITS", "SIZE", "FROM", "TO", "TRIES", "NEXT TRY")]
+    rows += [
+        (
+            str(one.id),
+            length(now - one.queued_at),
+            size(one.size),
+            one.sender or "<>",
+            one.address,
+            str(one.attempts),
+            next_try(one, now),
+        )
+        for one in recipients
+    ]
+    lines = aligned(rows)
+    told = [lines[0]]
+    for one, line in zip(recipients, lines[1:], strict=True):
+        told.append(line)
+        if one.last_reply:
+            told.append(f"    {said(one.last_reply, one.last_remote)}")
+    return "".join(f"{line}\n" for line in told)
+
+
+def lanes_table(lanes: Sequence[ListedLane], now: int) -> str:
+    """A line for each lane, and one for the reply that made it back off."""
+    rows = [("DESTINATION", "SENDER", "WAITING", "FAILURES", "NEXT TRY")]
+    rows += [
+        (one.destination, one.sender or "<>", str(one.recipients), str(one.failures), next_try(one, now))
+        for one in lanes
+    ]
+    lines = aligned(rows)
+    told = [lines[0]]
+    for one, line in zip(lanes, lines[1:], strict=True):
+        told.append(line)
+        if one.last_reply:
+            told.append(f"    {said(one.last_reply, one.last_remote)}")
+    return "".join(f"{line}\n" for line in told)
+
+
+def in_full(message: QueuedMessage, recipients: Sequence[Listed], now: int) -> str:
+    """A message with all who still wait for it."""
+    mail = message.mail
+    code = journey.code(mail.journey)
+    facts = [
+        ("From", str(mail.sender) if mail.sender else "<> (a report, which is never bounced)"),
+        ("Size", f"{size(mail.size)} ({mail.size} octets), {mail.body}{', SMTPUTF8' if mail.smtputf8 else ''}"),
+        ("Queued", f"{timestamp(mail.queued_at)}, {length(now - mail.queued_at)} ago"),
+        ("Given up", f"{timestamp(mail.expires_at)}, {ahead(mail.expires_at, now)}"),
+        ("Envelope id", mail.envid or ""),
+        ("Returned", {"FULL": "the whole message", "HDRS": "the header"}.get(mail.ret or "", "")),
+        ("Journey", f"{code} (`posthouse journey {code}` tells it all)"),
+    ]
+    told = [f"{name:12} {text}" for name, text in facts if text]
+    for one in recipients:
+        told += ["", *_recipient(one, now)]
+    return "".join(f"{line}\n" for line in told)
+
+
+def _recipient(one: Listed, now: int) -> list[str]:
+    was = f" (sent to {one.original})" if one.original != one.address else ""
+    told = [
+        f"To {one.address}{was}, id {one.id}",
+        f"  waits for  {one.destination}",
+        f"  attempts   {one.attempts}",
+        f"  next try   {next_try(one, now)}" + ("" if one.held or one.in_flight else f", {timestamp(one.due_at)}"),
+    ]
+    if one.last_reply:
+        reply = one.last_reply.octets().decode("utf-8", "replace").splitlines()
+        told.append(f"  last reply from {one.last_remote}:" if one.last_remote else "  last reply, from ourselves:")
+        told += [f"    {printable(line)}" for line in reply]
+    return told
+
+
+def said(reply: Reply, remote: str | None) -> str:
+    """A reply in one line."""
+    return f"{remote + ' said: ' if remote else ''}{printable(str(reply))}"
+
+
+def next_try(one: Listed | ListedLane, now: int) -> str:
+    """When it is tried."""
+    if one.in_flight:
+        return "under way"
+    return "held" if one.held else ahead(one.due_at, now)
+
+
+def ahead(at: int, now: int) -> str:
+    """How far ahead a time is."""
+    return f"in {length(at - now)}" if at > now else "now"
+
+
+def length(milliseconds: int) -> str:
+    """A span of time, to two digits or so: "42 s", "7 min", "3 h", "2 d"."""
+    seconds = max(0, milliseconds) // 1000
+    for unit, length_, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < most:
+            return f"{seconds // length_} {unit}"
+    return f"{seconds // 86400} d"
+
+
+def size(octets: int) -> str:
+    """A size as people say it."""
+    for unit, unit_size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if octets >= unit_size:
+            return f"{octets / unit_size:.1f} {unit}"
+    return f"{octets} B"
+
+
+def timestamp(at: int) -> str:
+    """RFC 3339, in UTC."""
+    return f"{datetime.fromtimestamp(at // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, columns aligned."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def printable(text: str) -> str:
+    """What a stranger wrote must not steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "replace").decode() for one in text)

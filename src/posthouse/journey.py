@@ -1,0 +1,442 @@
+"""The journey of a message: its steps through posthouse, kept with it and told to people.
+
+Promises: steps are written in the same transaction as what they tell of, one packed row a commit, so the journey is
+never ahead of the truth or behind it. A journey is found by Message-ID, by the code in our 250, or by an address; the
+keys are hashed with a secret of the store, so that the index alone tells nobody who wrote to whom.
+Mail that was refused has a journey too: a Recorder writes it behind the reply, in batches, within a daily allowance.
+Refuses: to be the log (observe.py makes that of the same steps), and to raise for what a stranger put into a fact.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from posthouse import observe
+from posthouse.clock import Clock
+from posthouse.observe import Fact, Level, Step
+from posthouse.observe import code as code
+from posthouse.observe import parse_code as parse_code
+from posthouse.store.database import Row, Store, StoreUnavailable, Tx
+
+RANDOM_BITS: Final = 21
+_MOST_RECIPIENTS_SHOWN: Final = 20
+_MOST_KEYS: Final = 100
+_LONGEST_TEXT: Final = 300
+_MOST_STEPS_ROWS: Final = 2000
+_HASH_OCTETS: Final = 8
+
+_REFUSED_WAITING: Final = 2000
+_REFUSED_BATCH: Final = 200
+_REFUSED_GATHER_SECONDS: Final = 0.5
+_REFUSED_RETRY_SECONDS: Final = 5.0
+# A journey of refused mail takes some 500 octets: a day of nothing but spam costs 50 MB at most.
+_REFUSED_A_DAY: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """One message's. `message_id` is without angle brackets; `recipients` are the first twenty."""
+
+    id: int
+    message_id: str | None
+    sender: str | None
+    recipients: tuple[str, ...]
+    subject: str | None
+    steps: tuple[Step, ...]
+
+    @property
+    def code(self) -> str:
+        """The id as people see it."""
+        return code(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The journey of a message that was not taken."""
+
+    id: int
+    steps: tuple[Step, ...]
+    message_id: str | None = None
+    sender: str | None = None
+    recipients: tuple[str, ...] = ()
+    subject: str | None = None
+
+
+def new_id(now: int, random_bits: int) -> int:
+    """The id of a journey that begins now (UTC milliseconds); `random_bits` tells those of one millisecond apart."""
+    return now << RANDOM_BITS | random_bits & (1 << RANDOM_BITS) - 1
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def open(
+    tx: Tx,
+    id: int,
+    *,
+    message_id: str | None,
+    sender: str | None,
+    recipients: Sequence[str],
+    subject: str | None,
+    secret: bytes,
+) -> None:
+    """Write down what the message is and by what its journey is found. `sender` None is the null reverse-path."""
+    hashes = _hashes(secret, message_id, sender, recipients)
+    tx.run(
+        "journey_insert",
+        id=id,
+        message_id=_storable(message_id.strip("<>")) if message_id else None,
+        sender=_storable(sender) if sender else None,
+        recipients="\n".join(_storable(one) for one in recipients[:_MOST_RECIPIENTS_SHOWN]),
+        subject=_storable(subject) if subject else None,
+        hashes=b"".join([one.to_bytes(_HASH_OCTETS, signed=True) for one in hashes]),
+    )
+    tx.many("journey_key_insert", [{"hash": one, "journey": id} for one in hashes])
+
+
+def record(tx: Tx, id: int, steps: Sequence[Step]) -> None:
+    """Write the steps, which are in the order of time; those that no journey was opened for are found by code."""
+    if steps:
+        tx.run("journey_steps_insert", journey=id, steps=pack(steps))
+
+
+def expire(tx: Tx, before: int, limit: int = 500) -> int:
+    """Remove journeys that began before this time, the oldest `limit` of them; how many those were."""
+    oldest_kept = before << RANDOM_BITS
+    rows = tx.all("journey_before", before=oldest_kept, limit=limit)
+    keys = [
+        {"hash": int.from_bytes(hashes[at : at + _HASH_OCTETS], signed=True), "journey": id}
+        for id, hashes in rows
+        for at in range(0, len(hashes), _HASH_OCTETS)
+    ]
+    tx.many("journey_key_delete", keys)
+    tx.many("journey_delete", [{"id": id} for id, _ in rows])
+    steps = tx.run("journey_steps_delete", before=oldest_kept, limit=limit)
+    return max(len(rows), min(steps, limit))
+
+
+def _hashes(secret: bytes, message_id: str | None, sender: str | None, recipients: Iterable[str]) -> list[int]:
+    """By what the journey is found, each once."""
+    hashes: dict[int, None] = {}
+    if message_id:
+        hashes[_hash(secret, b"m", message_id.strip("<>"))] = None
+    if sender:
+        hashes[_hash(secret, b"a", sender.casefold())] = None
+    for one in recipients:
+        if len(hashes) >= _MOST_KEYS:
+            break
+        hashes[_hash(secret, b"a", one.casefold())] = None
+    return list(hashes)
+
+
+def _hash(secret: bytes, kind: bytes, text: str) -> int:
+    octets = text.encode("utf-8", "backslashreplace")
+    return int.from_bytes(
+        hashlib.blake2b(octets, digest_size=_HASH_OCTETS, key=secret, person=kind).digest(), signed=True
+    )
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes, cut where it is long."""
+    return text[:_LONGEST_TEXT].encode("utf-8", "backslashreplace").decode().replace("\n", " ").replace("\0", " ")
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+
+_Packed = tuple[str, int, int, dict[str, Any]]
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[_Packed])
+_LEVELS: Final[dict[int, Level]] = {10: 10, 20: 20, 30: 30, 40: 40}
+
+
+def pack(steps: Iterable[Step]) -> bytes:
+    """Steps as one row holds them; facts that are None are left out. Never raises."""
+    rows = [
+        (step.kind, step.at, step.level, {key: fact for key, fact in step.facts.items() if fact is not None})
+        for step in steps
+    ]
+    try:
+        return _encoder.encode(rows)
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        # Surrogates from undecodable octets, numbers past 64 bits: rare, and no reason to lose a message.
+        return _encoder.encode([(kind, at, level, _tame(facts)) for kind, at, level, facts in rows])
+
+
+def unpack(octets: bytes, id: int) -> list[Step]:
+    """The steps of a row of this journey; a row that cannot be read is told of as one step."""
+    try:
+        rows = _decoder.decode(octets)
+    except msgspec.MsgspecError as error:
+        return [Step("journey.unreadable", id >> RANDOM_BITS, id, {"error": str(error)}, observe.ERROR)]
+    return [Step(kind, at, id, _thaw(facts), _LEVELS.get(level, observe.INFO)) for kind, at, level, facts in rows]
+
+
+def _tame(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    def tamed(fact: object) -> Any:
+        if isinstance(fact, tuple | list):
+            return tuple(tamed(one) for one in fact)
+        if isinstance(fact, bool | float) or (isinstance(fact, int) and -(2**63) <= fact < 2**63):
+            return fact
+        return str(fact).encode("utf-8", "backslashreplace").decode()
+
+    return {str(key): tamed(fact) for key, fact in facts.items()}
+
+
+def _thaw(facts: dict[str, Any]) -> dict[str, Fact]:
+    return {key: tuple(fact) if isinstance(fact, list) else fact for key, fact in facts.items()}
+
+
+# --- finding ----------------------------------------------------------------------------------------------------------
+
+
+def find(tx: Tx, text: str, secret: bytes, limit: int = 20) -> list[Journey]:
+    """The journeys of a Message-ID, a code out of our 250, or an address: the newest first, at most `limit`."""
+    text = text.strip()
+    id = parse_code(text)
+    if id is not None and (found := get(tx, id)):
+        return [found]
+    ids = tx.all(
+        "journey_find",
+        as_message_id=_hash(secret, b"m", text.strip("<>")),
+        as_address=_hash(secret, b"a", text.strip("<>").casefold()),
+        limit=limit,
+    )
+    return [found for row in ids if (found := get(tx, row[0]))]
+
+
+def get(tx: Tx, id: int) -> Journey | None:
+    """The journey with this id, with its steps."""
+    head = tx.one("journey_get", id=id)
+    rows = tx.all("journey_steps", journey=id, limit=_MOST_STEPS_ROWS)
+    if head is None and not rows:
+        return None
+    return _journey(id, head, tuple(step for row in rows for step in unpack(row[0], id)))
+
+
+def _journey(id: int, head: Row | None, steps: tuple[Step, ...]) -> Journey:
+    if head is None:
+        return Journey(id, None, None, (), None, steps)
+    return Journey(id, head[1], head[2], tuple(head[3].split("\n")) if head[3] else (), head[4], steps)
+
+
+# --- refused mail -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Writes the journeys of refused mail, later and together: a stranger who is refused costs no commit."""
+
+    store: Store
+    secret: bytes
+    clock: Clock
+    _waiting: deque[Refused] = field(default_factory=deque)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _allowance: float = 10_000
+    _seen_at: int = 0
+    _closing: bool = False
+
+    def add(self, refused: Refused) -> None:
+        """Take it; never waits, never raises. Past the allowance it is dropped, and counted as `journeys_dropped`."""
+        now = self.clock.now()
+        earned = max(0, now - self._seen_at) / 86_400_000 * _REFUSED_A_DAY
+        self._allowance = min(10_000, self._allowance + (earned if self._seen_at else 0))
+        self._seen_at = now
+        if self._allowance < 1 or len(self._waiting) >= _REFUSED_WAITING:
+            observe.count("journeys_dropped")
+            return
+        self._allowance -= 1
+        self._waiting.append(refused)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write what is taken, until closed."""
+        while not (self._closing and not self._waiting):
+            await self._news.wait()
+            if not self._closing:
+                await asyncio.sleep(_REFUSED_GATHER_SECONDS)
+            self._news.clear()
+            await self._write_waiting()
+
+    async def _write_waiting(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _REFUSED_BATCH))]
+            try:
+                await self.store.write(_write_refused, batch, self.secret)
+            except StoreUnavailable as error:
+                observe.count("journeys_dropped", len(batch))
+                observe.tell("journey.cannot_record", level=observe.WARNING, error=str(error))
+                if not self._closing:
+                    await asyncio.sleep(_REFUSED_RETRY_SECONDS)
+
+    def close(self) -> None:
+        """Let `run` write what waits, and return."""
+        self._closing = True
+        self._news.set()
+
+
+def _write_refused(tx: Tx, batch: Sequence[Refused], secret: bytes) -> None:
+    for one in batch:
+        open(
+            tx,
+            one.id,
+            message_id=one.message_id,
+            sender=one.sender,
+            recipients=one.recipients,
+            subject=one.subject,
+            secret=secret,
+        )
+        record(tx, one.id, one.steps)
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def timeline(journey: Journey) -> str:
+    """The journey as people read it; times are UTC. Nothing in it steers a terminal."""
+    lines = [f"Journey {journey.code}"]
+    lines += [f"  {name:11} {_plain(text)}" for name, text in _heading(journey) if text]
+    day = ""
+    for step in sorted(journey.steps, key=lambda one: one.at):
+        date, _, clock = _time(step.at).partition("T")
+        if date != day:
+            day = date
+            lines += ["", day]
+        lines.append(f"  {clock[:-1]}  {describe(step)}")
+        lines += [f"                  {_plain(line)}" for line in _verbatim(step)]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(journey: Journey) -> dict[str, object]:
+    """The journey for scripts: facts as they were recorded, each step with its sentence too."""
+    return {
+        "id": journey.code,
+        "message_id": journey.message_id,
+        "sender": journey.sender,
+        "recipients": list(journey.recipients),
+        "subject": journey.subject,
+        "steps": [
+            {"at": _time(step.at), "kind": step.kind, "text": describe(step), "facts": dict(step.facts)}
+            for step in sorted(journey.steps, key=lambda one: one.at)
+        ],
+    }
+
+
+def _heading(journey: Journey) -> Iterator[tuple[str, str]]:
+    yield "Message-ID", f"<{journey.message_id}>" if journey.message_id else ""
+    yield "From", journey.sender or "<>"
+    yield "To", ", ".join(journey.recipients)
+    yield "Subject", journey.subject or ""
+
+
+def _time(at: int) -> str:
+    when = datetime.fromtimestamp(at // 1000, UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{at % 1000:03}Z"
+
+
+def _verbatim(step: Step) -> tuple[str, ...]:
+    lines = step.facts.get("lines")
+    return lines if isinstance(lines, tuple) else ()
+
+
+def _plain(text: str) -> str:
+    """What a stranger wrote must not steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "replace").decode() for one in text)
+
+
+class _Facts:
+    """A step's facts as words."""
+
+    def __init__(self, facts: Mapping[str, Fact]) -> None:
+        self._facts = facts
+
+    def __getattr__(self, name: str) -> str:
+        fact = self._facts.get(name)
+        if fact is None or fact is False:
+            return ""
+        return ", ".join(map(str, fact)) if isinstance(fact, tuple) else str(fact)
+
+    def said(self, template: str, name: str) -> str:
+        """The template with this fact in it; nothing where there is no such fact."""
+        text = getattr(self, name)
+        return template.format(text) if text else ""
+
+    def time(self, name: str) -> str:
+        fact = self._facts.get(name)
+        return _time(fact)[:19].replace("T", " ") + " UTC" if isinstance(fact, int) and 0 < fact < 2**47 else ""
+
+    def rest(self) -> str:
+        return ", ".join(f"{name} {getattr(self, name)}" for name in self._facts if getattr(self, name))
+
+
+def _received(f: _Facts) -> str:
+    peer = f"{f.helo} [{f.peer}]" if f.helo else f.peer or "ourselves"
+    return (
+        f"received from {peer}"
+        + (f.said(" with {}", "tls") or " in clear text" * bool(f.peer))
+        + f.said(" by {}", "door")
+        + f.said(", logged in as {}", "login")
+        + f.said(": {} octets", "size")
+        + f.said(" for {}", "recipients")
+        + f.said(" ({})", "reasons")
+    )
+
+
+def _refused(f: _Facts) -> str:
+    peer = f"{f.helo} [{f.peer}]" if f.helo else f.peer
+    return f"refused to {peer}" + f.said(" for {}", "recipients") + f": {f.reply}" + f.said(" ({})", "reasons")
+
+
+def _deferred(f: _Facts) -> str:
+    again = f.time("retry_at")
+    return f"not yet delivered to {f.recipient}: {f.reply}" + (f"; next try at {again}" if again else "")
+
+
+def _failed(f: _Facts) -> str:
+    given_up = "given up for " if f.given_up else "failed for "
+    return given_up + f.recipient + f.said(" at {}", "remote") + f": {f.reply}"
+
+
+_SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
+    "mail.received": _received,
+    "mail.refused": _refused,
+    "mail.queued": lambda f: "queued for " + (f.recipients or f"{f.count} recipients"),
+    "delivery.filed": lambda f: f"filed in {f.mailbox.capitalize()} of {f.recipient}",
+    "relay.route": lambda f: (
+        f"looked up MX of {f.domain}: " + (f"none, so the domain's own address: {f.hosts}" if f.implicit else f.hosts)
+    ),
+    "relay.no_route": lambda f: f"found no way to {f.domain}: {f.reply}",
+    "relay.no_address": lambda f: f"found no address of {f.host}: {f.reply}",
+    "relay.kept": lambda f: f"took the open connection to {f.host} ({f.address})",
+    "relay.tries": lambda f: f"trying {f.host} at {f.address}",
+    "relay.connected": lambda f: f"reached {f.host} ({f.address})" + (f.said(" with {}", "tls") or " in clear text"),
+    "relay.tls_failed": lambda f: f"TLS with {f.host} ({f.address}) failed: {f.error}; trying without",
+    "relay.failed": lambda f: f"{f.host} ({f.address}) did not take it" + f.said(", at {}", "stage") + f": {f.reply}",
+    "relay.said": lambda f: f"the conversation with {f.host} ({f.address}):",
+    "recipient.delivered": lambda f: f"delivered to {f.recipient}" + f.said(": {}", "reply"),
+    "recipient.relayed": lambda f: f"{f.remote or 'the next server'} took it for {f.recipient}: {f.reply}",
+    "recipient.deferred": _deferred,
+    "recipient.failed": _failed,
+    "recipient.dropped": lambda f: f"dropped for {f.recipient}" + f.said(": {}", "reason"),
+    "recipient.possible_duplicate": lambda f: (
+        f"{f.recipient} may get it twice: the connection was lost after the message, before the answer"
+    ),
+    "bounce.sent": lambda f: f"wrote a report of the failure to {f.to}" + f.said(" (its journey: {})", "bounce"),
+    "bounce.written": lambda f: f"written by ourselves to tell {f.recipient} of a failure (about journey {f.about})",
+    "bounce.none": lambda f: f"nobody is told that it failed for {f.recipients}: {f.reason}",
+    "journey.unreadable": lambda f: f"some steps cannot be read: {f.error}",
+}  # fmt: skip
+
+
+def describe(step: Step) -> str:
+    """One sentence for people. A kind that has none yet is shown with its facts."""
+    sentence = _SENTENCES.get(step.kind)
+    facts = _Facts(step.facts)
+    return _plain(sentence(facts) if sentence else f"{step.kind}: {facts.rest()}")

@@ -1,0 +1,94 @@
+"""The index of words, kept behind the commit: mail is filed first and indexed soon after, in large batches.
+
+Promises: `email_words` holds every email up to the account's search mark, under rowid account << 32 | email, until
+retention drops the email; what is past the mark is scanned by `query`. A crash costs nothing: the mark moves in the
+commit that indexes. Chinese, Japanese and Korean are indexed by pairs of characters, so that two-character words are
+found.
+Refuses: to hold up filing, and to keep the writer for longer than a batch.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from posthouse.limits import MB
+from posthouse.store.database import Store, Topic, Tx
+
+# Emails indexed in one transaction: some 15 ms of the writer.
+BATCH: Final = 500
+# Long texts make a batch shorter: 12 ms a megabyte.
+BATCH_CHARACTERS: Final = 2 * MB
+_PAGE: Final = 20
+
+# Scripts written without spaces: kana, ideographs (and their extensions), bopomofo, hangul.
+_UNSPACED: Final = re.compile(
+    "[\u3040-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9d"
+    "\U00020000-\U0003ffff]+"
+)
+
+
+def words(text: str) -> str:
+    """Folded text as it goes into the index: runs of unspaced script as overlapping pairs of characters."""
+    return text if text.isascii() else _UNSPACED.sub(_pairs, text)
+
+
+def _pairs(run: re.Match[str]) -> str:
+    text = run[0]
+    if len(text) == 1:
+        return f" {text} "
+    return f" {' '.join([text[at : at + 2] for at in range(len(text) - 1)])} "
+
+
+def index_pending(tx: Tx, limit: int = BATCH) -> int:
+    """Index emails past their account's mark, about `limit`; how many ids the marks moved on by. 0: all are indexed."""
+    moved = 0
+    characters = 0
+    for account, mark, last in tx.all("search_accounts", limit=limit):
+        while mark < last and moved < limit and characters < BATCH_CHARACTERS:
+            # Ids of emails that are gone again are passed over.
+            upto = min(last, mark + _PAGE)
+            characters += _index(tx, account, mark, upto)
+            moved += upto - mark
+            mark = upto
+        tx.run("search_mark", account=account, mark=mark)
+    return moved
+
+
+def _index(tx: Tx, account: int, mark: int, upto: int) -> int:
+    """Index the emails of one account with ids in (mark, upto]; how many characters that is."""
+    found = tx.all("search_texts", account=account, mark=mark, upto=upto)
+    tx.many(
+        "words_insert",
+        [{"rowid": account << 32 | email, "text": words(f"{head}\n{body}")} for email, head, body in found],
+    )
+    return sum([len(head) + len(body) for _, head, body in found])
+
+
+def forget(tx: Tx, account: int, emails: Iterable[int]) -> None:
+    """Take emails out of the index: they are dropped."""
+    tx.many("words_delete", [{"rowid": account << 32 | email} for email in emails])
+
+
+def reset(tx: Tx, account: int) -> None:
+    """Have an account indexed anew, from its first email on."""
+    tx.run("search_mark", account=account, mark=0)
+    tx.ring(Topic.SEARCH, account)
+
+
+def find_words(tx: Tx, account: int, match: str, limit: int) -> list[int]:
+    """Emails of the account that an FTS5 query finds, by id. Only what is up to the mark."""
+    found = tx.all("words_find", match=match, low=account << 32, high=(account + 1 << 32) - 1, limit=limit)
+    return [row[0] & 0xFFFFFFFF for row in found]
+
+
+async def keep_indexed(store: Store) -> None:
+    """Index whatever is filed, for ever. One process of a store need do it; more do no harm. Raises
+    StoreUnavailable."""
+    ear = store.listen(Topic.SEARCH)
+    try:
+        while True:
+            while await store.write(index_pending):
+                pass
+            await ear.wait()
+    finally:
+        ear.close()

@@ -1,0 +1,326 @@
+"""The POP3 door (RFC 1939): the Inbox of an account as a numbered list.
+
+Promises: the list is the Inbox when the client logged in, and every message of it stays readable until the session
+ends, whatever others do meanwhile. Messages are removed in one transaction at QUIT; a connection that breaks removes
+nothing. UIDL stays the same for as long as a message is in the Inbox. No password is taken in clear text, except
+where the configuration allows it on loopback.
+Refuses: to show what is marked \\Deleted elsewhere, and to mark anything as seen.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+from posthouse import observe
+from posthouse.clock import Clock
+from posthouse.directory.credentials import Authenticator, LoginFailure, LoginRefused
+from posthouse.directory.login import MECHANISMS, Answer, Ask, Login, Malformed
+from posthouse.directory.model import Account
+from posthouse.mailbox import emails, mailboxes
+from posthouse.mailbox.model import MailboxError
+from posthouse.net.stream import Stopping, Stream, StreamTimeout
+from posthouse.net.tls import Certificates
+from posthouse.store.blobs import Blobs
+from posthouse.store.database import Store, StoreUnavailable, Tx
+from posthouse.wire import multiline, pop3
+from posthouse.wire.pop3 import Broken, Command, Ended, Event, Pop3Server
+
+# RFC 2449 §8, RFC 3206 §4.
+_REFUSED: Final = {
+    LoginFailure.WRONG: ("Wrong login or password", "AUTH"),
+    LoginFailure.DISABLED: ("This account is disabled", "AUTH"),
+    LoginFailure.THROTTLED: ("Too many failed logins; try again later", "LOGIN-DELAY"),
+    LoginFailure.BUSY: ("Too many logins at once; try again later", "SYS/TEMP"),
+}
+_NOT_THERE: Final = "There is no such message"
+
+
+@dataclass(slots=True)
+class Drop:
+    """The maildrop of a session: message n is at n - 1. `uidvalidity` and uid make its UIDL."""
+
+    account: int
+    mailbox: int
+    uidvalidity: int
+    uids: list[int]
+    emails: list[int]
+    sizes: list[int]
+    removed: set[int]
+
+    def number(self, number: int) -> int | None:
+        """The index of a message that is there and not removed."""
+        index = number - 1
+        return index if 0 <= index < len(self.uids) and index not in self.removed else None
+
+    def left(self) -> list[int]:
+        """The indexes of those that are not removed, in order."""
+        return [index for index in range(len(self.uids)) if index not in self.removed]
+
+    def uidl(self, index: int) -> bytes:
+        """RFC 1939 §7: 1 to 70 printable characters, unique in the maildrop and over time."""
+        return b"%d.%d" % (self.uidvalidity, self.uids[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every POP3 session works with. `timeout` before login, `idle` after it, in seconds."""
+
+    hostname: str
+    clock: Clock
+    store: Store
+    blobs: Blobs
+    authenticator: Authenticator
+    certificates: Certificates
+    timeout: float
+    idle: float
+
+
+class Pop3Door:
+    """One listener of POP3."""
+
+    def __init__(self, around: Surroundings, *, starttls: bool, clear_text_login: bool) -> None:
+        self._around = around
+        self._starttls = starttls
+        self._clear_text_login = clear_text_login
+
+    async def serve(self, stream: Stream) -> None:
+        """Hold one conversation."""
+        stream.timeout = self._around.timeout
+        session = _Session(stream, self._around, starttls=self._starttls, clear_text_login=self._clear_text_login)
+        await session.converse()
+
+
+class _Session:
+    """One client."""
+
+    def __init__(self, stream: Stream, around: Surroundings, *, starttls: bool, clear_text_login: bool) -> None:
+        self._stream = stream
+        self._around = around
+        self._starttls = starttls
+        self._clear_text_login = clear_text_login
+        self._engine = Pop3Server()
+        self._login: Login | None = None
+        self._drop: Drop | None = None
+
+    # --- the conversation
+
+    async def converse(self) -> None:
+        """Answer until the client leaves."""
+        self._engine.greet(f"{self._around.hostname} POP3 posthouse")
+        try:
+            await self._converse()
+        except StreamTimeout:
+            # RFC 1939 §3: without entering UPDATE.
+            self._engine.bye("You said nothing for too long")
+        except Stopping:
+            self._engine.bye("This server is stopping; try again soon", "SYS/TEMP")
+        finally:
+            self._stream.write(self._engine.outgoing())
+
+    async def _converse(self) -> None:
+        engine, stream = self._engine, self._stream
+        while True:
+            event = engine.next_event()
+            if event is None:
+                stream.write(engine.outgoing())
+                if stream.blocked:
+                    await stream.drain()
+                octets = await stream.read()
+                if not octets:
+                    return
+                engine.receive(octets)
+            elif isinstance(event, Ended):
+                return
+            elif not isinstance(event, Broken):
+                await self._handle(event)
+
+    async def _handle(self, event: Event) -> None:
+        try:
+            if isinstance(event, Command):
+                waiting = _HANDLERS[type(event.request)](self, event.request)
+                if waiting is not None:
+                    await waiting
+            elif isinstance(event, pop3.AuthResponse):
+                assert self._login is not None, "a response follows a challenge"
+                await self._say(await self._login.respond(event.octets))
+        except StoreUnavailable as error:
+            observe.tell("pop3.unavailable", level=observe.ERROR, error=str(error))
+            self._engine.err("The mail store cannot be reached; try again later", "SYS/TEMP")
+
+    # --- before login
+
+    @property
+    def _may_log_in(self) -> bool:
+        return self._clear_text_login or self._stream.tls is not None
+
+    def _capa(self, request: pop3.Capa) -> None:
+        # RFC 2449 §6, RFC 3206 §5, RFC 2595 §4.
+        lines = [b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER"]
+        if self._may_log_in:
+            lines += [b"USER", b"SASL " + " ".join(MECHANISMS).encode()]
+        if self._starttls and self._stream.tls is None:
+            lines.append(b"STLS")
+        self._engine.ok_lines("What this server can do", [*lines, b"IMPLEMENTATION posthouse"])
+
+    async def _stls(self, request: pop3.Stls) -> None:
+        if not self._starttls or self._stream.tls is not None:
+            self._engine.err("TLS cannot be started")
+            return
+        self._engine.ok("Begin TLS")
+        if self._engine.ended:
+            return
+        self._stream.write(self._engine.outgoing())
+        await self._stream.start_tls(self._around.certificates.context, server_side=True)
+        self._engine.tls_started()
+
+    def _user(self, request: pop3.User) -> None:
+        if not self._may_log_in:
+            self._engine.err("Say STLS first")
+            return
+        # RFC 1939 §7: whether the name exists is not told here.
+        self._engine.ok("Now the password")
+
+    async def _pass(self, request: pop3.Pass) -> None:
+        try:
+            name, password = request.name.decode(), request.password.decode()
+        except UnicodeDecodeError:
+            self._engine.err("A name or password is no UTF-8", "AUTH")
+            return
+        await self._say(await self._around.authenticator.plain(name, password, self._stream.peer.host))
+
+    async def _auth(self, request: pop3.Auth) -> None:
+        if not self._may_log_in:
+            self._engine.err("Say STLS first")
+        elif request.mechanism not in MECHANISMS:
+            self._engine.err("This mechanism is not offered")
+        else:
+            self._login = Login(self._around.authenticator, self._stream.peer.host, request.mechanism)
+            await self._say(await self._login.start(request.initial))
+
+    async def _say(self, answer: Answer) -> None:
+        match answer:
+            case Ask(octets):
+                self._engine.challenge(octets)
+            case Account():
+                await self._open(answer)
+            case Malformed(why):
+                observe.tell("login.malformed", level=observe.DEBUG, peer=self._stream.peer.host, why=why)
+                self._engine.err("This is no such exchange")
+            case LoginRefused(why):
+                observe.tell("login.refused", peer=self._stream.peer.host, door="pop3", why=why.value)
+                self._engine.err(*_REFUSED[why])
+
+    async def _open(self, account: Account) -> None:
+        drop = self._drop = await self._around.store.read(_open, account.id)
+        self._stream.timeout = self._around.idle
+        observe.tell("login", level=observe.DEBUG, account=account.name, peer=self._stream.peer.host, door="pop3")
+        self._engine.ok(f"{len(drop.uids)} messages")
+
+    # --- the maildrop
+
+    @property
+    def _open_drop(self) -> Drop:
+        assert self._drop is not None, "the table lets this come after a login only"
+        return self._drop
+
+    def _stat(self, request: pop3.Stat) -> None:
+        drop = self._open_drop
+        left = drop.left()
+        self._engine.ok(f"{len(left)} {sum(drop.sizes[index] for index in left)}")
+
+    def _list(self, request: pop3.List) -> None:
+        drop = self._open_drop
+        self._tell(request.number, lambda index: b"%d" % drop.sizes[index])
+
+    def _uidl(self, request: pop3.Uidl) -> None:
+        self._tell(request.number, self._open_drop.uidl)
+
+    def _tell(self, number: int | None, fact: Callable[[int], bytes]) -> None:
+        """One fact of one message, or of all."""
+        drop = self._open_drop
+        if number is None:
+            self._engine.ok_lines("", [b"%d %b" % (index + 1, fact(index)) for index in drop.left()])
+        elif (index := drop.number(number)) is None:
+            self._engine.err(_NOT_THERE)
+        else:
+            self._engine.ok(f"{number} {fact(index).decode()}")
+
+    async def _retr(self, request: pop3.Retr) -> None:
+        await self._send(request.number, None)
+
+    async def _top(self, request: pop3.Top) -> None:
+        await self._send(request.number, request.lines)
+
+    async def _send(self, number: int, lines: int | None) -> None:
+        """A message, at the client's speed and never whole in memory where it is large."""
+        drop = self._open_drop
+        index = drop.number(number)
+        if index is None:
+            self._engine.err(_NOT_THERE)
+            return
+        try:
+            content = await self._around.store.read(emails.content, drop.account, drop.emails[index])
+        except MailboxError:
+            self._engine.err("This message is gone", "SYS/PERM")
+            return
+        buffers = (content.prologue, self._around.blobs.load(content.blob))
+        self._engine.ok(f"{drop.sizes[index]} octets")
+        for octets in multiline.whole(buffers) if lines is None else multiline.top(buffers, lines):
+            self._engine.send(octets)
+            self._stream.write(self._engine.outgoing())
+            if self._stream.blocked:
+                await self._stream.drain()
+
+    def _dele(self, request: pop3.Dele) -> None:
+        drop = self._open_drop
+        index = drop.number(request.number)
+        if index is None:
+            self._engine.err(_NOT_THERE)
+            return
+        drop.removed.add(index)
+        self._engine.ok("It will be removed at QUIT")
+
+    def _noop(self, request: pop3.Noop) -> None:
+        self._engine.ok("Still here")
+
+    def _rset(self, request: pop3.Rset) -> None:
+        self._open_drop.removed.clear()
+        self._engine.ok("Nothing will be removed")
+
+    async def _quit(self, request: pop3.Quit) -> None:
+        if request.update and self._open_drop.removed:
+            drop = self._open_drop
+            uids = sorted(drop.uids[index] for index in drop.removed)
+            # The instant at which the client may forget them: once it reads +OK they are gone.
+            await self._around.store.write(emails.expunge, drop.account, drop.mailbox, uids, self._around.clock.now())
+        self._engine.ok("Goodbye")
+
+
+def _open(tx: Tx, account: int) -> Drop:
+    """The Inbox as it is now."""
+    inbox = mailboxes.by_role(tx, account, "inbox")
+    rows = tx.all("pop3_maildrop", account=account, mailbox=inbox)
+    uids, ids, sizes = ([row[column] for row in rows] for column in range(3))
+    return Drop(account, inbox, mailboxes.get(tx, account, inbox).uidvalidity, uids, ids, sizes, set())
+
+
+_Handler = Callable[[_Session, pop3.Request], Awaitable[None] | None]
+_HANDLERS: Final = cast(
+    "dict[type, _Handler]",
+    {
+        pop3.Capa: _Session._capa,
+        pop3.Stls: _Session._stls,
+        pop3.User: _Session._user,
+        pop3.Pass: _Session._pass,
+        pop3.Auth: _Session._auth,
+        pop3.Stat: _Session._stat,
+        pop3.List: _Session._list,
+        pop3.Uidl: _Session._uidl,
+        pop3.Retr: _Session._retr,
+        pop3.Top: _Session._top,
+        pop3.Dele: _Session._dele,
+        pop3.Noop: _Session._noop,
+        pop3.Rset: _Session._rset,
+        pop3.Quit: _Session._quit,
+    },
+)

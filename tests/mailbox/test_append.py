@@ -1,0 +1,119 @@
+"""Filing: what is written, quotas, several mailboxes and accounts, and what is raised."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posthouse.mailbox import append, changes, emails, mailboxes, threads
+from posthouse.mailbox.append import Filed, Filing
+from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota
+from posthouse.mailbox.summary import render
+from posthouse.store.database import Tx
+from posthouse.terms.keywords import DRAFT, SEEN
+from tests.mailbox.support import DRAFTS, INBOX, JUNK, NOW, Db, file, make_account, message, staged
+
+SECRET = bytes(32)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Db]:
+    with Db(tmp_path) as made:
+        made.write(make_account)
+        yield made
+
+
+def test_an_email_is_there_with_its_octets(db: Db) -> None:
+    octets = message(message_id="a@b")
+    filed = db.write(file, 1, octets, prologue=b"Return-Path: <>\r\n", keywords=SEEN)
+    assert (filed.email, filed.uids) == (1, {INBOX: 1})
+    row, rendering = db.read(emails.summaries, 1, [filed.email])[filed.email]
+    assert (row.size, row.keywords, row.received_at, row.thread) == (len(octets) + 17, SEEN, NOW, filed.thread)
+    assert rendering.summary.endswith(b'"<a@b>")')
+    content = db.read(emails.content, 1, filed.email)
+    assert content.prologue + bytes(db.blobs.load(content.blob)) == b"Return-Path: <>\r\n" + octets
+    assert content.size == row.size
+    assert db.read(emails.previews, [row.message])[row.message].preview.startswith("Dear Bob")
+    inbox = db.read(mailboxes.get, 1, INBOX)
+    assert (inbox.messages, inbox.unseen, inbox.octets, inbox.emails, inbox.uidnext) == (1, 0, row.size, 1, 2)
+    assert inbox.highest_modseq == filed.modseq == db.read(changes.states, 1).modseq
+
+
+def test_one_email_in_two_mailboxes(db: Db) -> None:
+    filed = db.write(file, 1, message(), boxes=[INBOX, JUNK], keywords=DRAFT)
+    assert filed.uids == {INBOX: 1, JUNK: 1}
+    assert db.read(emails.placements, 1, filed.email) == [(INBOX, 1, False), (JUNK, 1, False)]
+    assert db.rows("SELECT used_emails FROM account_state") == [(1,)]
+    inbox = db.read(mailboxes.get, 1, INBOX)
+    assert (inbox.unseen, inbox.unread, inbox.unread_threads) == (1, 0, 0)  # RFC 8621 §2: drafts are not unread
+
+
+def test_quotas_hold_in_the_commit_that_files(db: Db) -> None:
+    size = len(message())
+    small = db.write(make_account, "small@example.org", 2 * size)
+    few = db.write(make_account, "few@example.org", None, 1)
+    db.write(file, small, message())
+    db.write(file, small, message(), boxes=[INBOX, DRAFTS])
+    db.write(file, few, message())
+    for account in (small, few):
+        with pytest.raises(OverQuota) as refused:
+            db.write(file, account, message())
+        assert refused.value.account == account
+    db.write(emails.expunge, few, INBOX, [1], NOW)
+    db.write(file, few, message())
+
+
+def test_what_is_not_there(db: Db) -> None:
+    with pytest.raises(NoSuchAccount):
+        db.write(file, 9, message())
+    with pytest.raises(NoSuchMailbox):
+        db.write(file, 1, message(), boxes=[INBOX, 99])
+    assert db.rows("SELECT count(*) FROM email") == [(0,)]
+    assert db.read(mailboxes.get, 1, INBOX).uidnext == 1
+
+
+def test_one_message_for_many_accounts(db: Db) -> None:
+    octets = message()
+    full = db.write(make_account, "full@example.org", 10)
+    carol = db.write(make_account, "carol@example.org")
+
+    def deliver(tx: Tx) -> dict[int, Filed | OverQuota]:
+        rendered = render(octets)
+        stored = append.store_message(tx, staged(octets), rendered)
+        filings = [Filing(carol, [JUNK]), Filing(full, [INBOX]), Filing(1, [INBOX], b"X: 1\r\n", SEEN)]
+        return append.file_many(tx, stored, rendered, filings, received_at=NOW, thread_secret=SECRET)
+
+    fates = db.write(deliver)
+    assert list(fates) == [1, full, carol]
+    assert isinstance(fates[full], OverQuota)
+    assert db.rows("SELECT account, message, size FROM email ORDER BY account") == [
+        (1, 1, len(octets) + 6),
+        (carol, 1, len(octets)),
+    ]
+    assert db.read(changes.states, full).modseq == 1  # the account's beginning: nothing was written
+
+
+def test_a_blob_that_is_there_already_can_be_filed(db: Db) -> None:
+    """The queue keeps a message in a blob; filing it stores no octets again."""
+
+    def deliver(tx: Tx) -> int:
+        rendered = render(message())
+        first = append.store_message(tx, staged(message()), rendered)
+        blob: int = tx.query("SELECT blob FROM message WHERE id = ?", (first,))[0][0]
+        second = append.store_message(tx, blob, rendered)
+        append.file_email(tx, 1, second, rendered, mailboxes=[INBOX], received_at=NOW, thread_secret=SECRET)
+        return blob
+
+    db.write(deliver)
+    assert db.rows("SELECT count(*) FROM blob") == [(1,)]
+
+
+def test_links_are_keyed_and_count_the_subject() -> None:
+    one = render(message("Re: Tea", message_id="a@x", references=["b@x", "c@x"]))
+    two = render(message("Tea", message_id="c@x"))
+    other = render(message("Coffee", message_id="c@x"))
+    assert len(threads.links(one, SECRET)) == 3
+    assert threads.links(two, SECRET) == threads.links(one, SECRET)[:1]
+    assert threads.links(other, SECRET) != threads.links(two, SECRET)
+    assert threads.links(two, b"k" * 32) != threads.links(two, SECRET)
+    assert threads.links(render(b"\r\nno header"), SECRET) == []

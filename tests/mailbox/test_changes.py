@@ -1,0 +1,104 @@
+"""The feed: limits, the floor, and what one mailbox' sessions read of it. That it leads to now, test_model.py shows."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.mailbox import changes, emails, mailboxes, ranges, retention
+from posthouse.mailbox.changes import Delta
+from posthouse.mailbox.model import DELETED, CannotCalculateChanges, NoSuchAccount
+from posthouse.terms.keywords import FLAGGED
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Db]:
+    with Db(tmp_path) as made:
+        made.write(make_account)
+        yield made
+
+
+def test_limited_steps_lead_to_the_same(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "PAGE", 1)
+    start = db.read(changes.states, 1).modseq
+    for _ in range(5):
+        db.write(file, 1, message(), boxes=[INBOX, ARCHIVE])
+    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    db.write(emails.expunge, 1, ARCHIVE, [2], NOW)
+    whole = db.read(changes.since, 1, start)
+    assert (whole.emails.created, whole.mailboxes.updated, whole.counted) == (
+        {1, 3, 4, 5},
+        {INBOX, ARCHIVE},
+        {INBOX, ARCHIVE},
+    )
+    steps, modseq, seen = 0, start, Delta()
+    while True:
+        step = db.read(changes.since, 1, modseq, 4)
+        seen.add(step.emails.created, step.emails.updated, step.emails.destroyed)
+        steps, modseq = steps + 1, step.until
+        if not step.more:
+            break
+    assert (seen, modseq, steps) == (whole.emails, whole.until, 6)
+
+
+def test_states_tell_which_kinds_changed(db: Db) -> None:
+    db.write(file, 1, message())
+    filed = db.read(changes.states, 1)
+    assert filed.mailboxes == filed.emails == filed.threads == filed.modseq
+    db.write(emails.store_flags, 1, INBOX, [1], now=NOW, add=FLAGGED)
+    flagged = db.read(changes.states, 1)
+    assert (flagged.emails, flagged.threads) == (flagged.modseq, filed.threads)
+    db.write(mailboxes.create, 1, "a", NOW)
+    created = db.read(changes.states, 1)
+    assert (created.mailboxes, created.emails) == (created.modseq, flagged.emails)
+
+
+def test_what_is_not_known_is_refused(db: Db) -> None:
+    for _ in range(3):
+        db.write(file, 1, message())
+    db.write(file, 1, message(), at=NOW + 10)
+    now = db.read(changes.states, 1).modseq
+    with pytest.raises(CannotCalculateChanges):
+        db.read(changes.since, 1, now + 1)
+    assert db.write(retention.expire_changes, 1, NOW + 10) == now - 1
+    assert db.write(retention.expire_changes, 1, NOW + 10) == 0
+    assert db.read(changes.since, 1, now - 1).emails.created == {4}
+    with pytest.raises(CannotCalculateChanges):
+        db.read(changes.since, 1, now - 2)
+    with pytest.raises(CannotCalculateChanges):
+        db.read(changes.uids_since, 1, INBOX, now - 2)
+    with pytest.raises(NoSuchAccount):
+        db.read(changes.since, 9, 0)
+
+
+def test_what_a_session_reads(db: Db) -> None:
+    for _ in range(3):
+        db.write(file, 1, message())
+    start = db.read(changes.states, 1).modseq
+    db.write(emails.store_flags, 1, INBOX, [1], now=NOW, add=FLAGGED, deleted=True)
+    db.write(file, 1, message())
+    db.write(file, 1, message())
+    db.write(emails.expunge, 1, INBOX, [3, 5], NOW)
+    found = db.read(changes.placements_since, 1, INBOX, start)
+    assert [(place.uid, place.email, place.flags) for place in found.changed] == [(1, 1, FLAGGED | DELETED), (4, 4, 0)]
+    assert found.gone == [3, 5]
+    assert db.read(changes.placements_since, 1, ARCHIVE, start) == changes.PlacementChanges([], [])
+
+
+NUMBERS = st.sets(st.integers(1, 60))
+
+
+@given(st.lists(NUMBERS, max_size=4))
+def test_ranges_hold_the_numbers(sets: list[set[int]]) -> None:
+    texts = [ranges.pack(numbers) for numbers in sets]
+    for text, numbers in zip(texts, sets, strict=True):
+        assert ranges.numbers(text) == sorted(numbers)
+    union = ranges.union(texts)
+    assert ranges.expand(union) == sorted(set().union(*sets))
+    assert ranges.count(union) == len(set().union(*sets))
+    assert ranges.pack_ranges(union) == ranges.pack(set().union(*sets))
+    assert all(high + 1 < low for (_, high), (low, _) in pairwise(union))

@@ -1,0 +1,156 @@
+"""Searching: every condition by example, and random trees of them against a plain evaluation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from posthouse.limits import SEARCH_TEXT
+from posthouse.mailbox import emails
+from posthouse.mailbox.query import (
+    EVERYTHING,
+    NOTHING,
+    Address,
+    And,
+    Body,
+    Condition,
+    Deleted,
+    Header,
+    Keywords,
+    Modseq,
+    Not,
+    Or,
+    Received,
+    Sent,
+    Size,
+    Subject,
+    Text,
+    Uids,
+    search,
+)
+from posthouse.terms.keywords import FLAGGED, SEEN
+from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
+
+DAY = 86_400_000
+
+LONG = "filler " * (SEARCH_TEXT // 7 + 10) + "needle in the tail"
+ENCODED = "=?utf-8?B?5pel5pys6Kqe44Gu5Lu25ZCN?="
+MAIL = [
+    message("Stagecoach at nine", "Bring the grey Horse.", message_id="one@example.org"),
+    message("Re: Stagecoach at nine", "100% of it_all", references=["one@example.org"], fields="X-TUID: abc123\r\n"),
+    message(ENCODED, "駅馬車は九時に出ます。", fields="Cc: =?utf-8?Q?J=C3=BCrgen?= <j@example.net>\r\n"),
+    message("Long", LONG),
+    b"From: nobody@example.org\r\n\r\nno subject, no date; Stagecoach\r\n",
+    b"Subject: zone\r\nDate: Thu, 1 Jan 2026 23:30:00 -0800\r\nFrom: bob@example.org\r\n\r\n",
+]
+
+
+class Case:
+    def __init__(self, directory: Path) -> None:
+        self.db = Db(directory)
+        self.account = self.db.write(make_account)
+        for number, octets in enumerate(MAIL):
+            self.db.write(
+                file, self.account, octets, keywords=SEEN if number % 2 else FLAGGED,
+                at=NOW + number * DAY, prologue=b"Return-Path: <envelope@example.com>\r\n",
+            )  # fmt: skip
+        self.db.write(emails.store_flags, self.account, INBOX, [3], now=NOW, deleted=True)
+        self.uids = list(range(1, len(MAIL) + 1))
+
+    def __call__(self, condition: Condition, uids: list[int] | None = None) -> list[int]:
+        known = self.uids if uids is None else uids
+        return self.db.runner.run(search(self.db.store, self.db.blobs, self.account, INBOX, condition, known))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    made = Case(tmp_path_factory.mktemp("query"))
+    yield made
+    made.db.close()
+
+
+EXAMPLES: list[tuple[Condition, list[int]]] = [
+    (EVERYTHING, [1, 2, 3, 4, 5, 6]),
+    (NOTHING, []),
+    (Uids(((2, 3), (6, 9))), [2, 3, 6]),
+    (Uids(tuple((n, n) for n in range(2, 100, 2))), [2, 4, 6]),
+    (Keywords(SEEN), [2, 4, 6]),
+    (Not(Keywords(SEEN)), [1, 3, 5]),
+    (Deleted(), [3]),
+    (Received(since=NOW + DAY, before=NOW + 3 * DAY), [2, 3]),
+    (Received(before=NOW + 1), [1]),
+    (Size(above=SEARCH_TEXT), [4]),
+    (Size(below=200), [5, 6]),
+    (Modseq(8), [3]),
+    (Subject("STAGECOACH"), [1, 2]),
+    (Subject("bob@example"), []),
+    (Subject("語の件"), [3]),
+    (Address("from", "alice"), [1, 2, 3, 4]),
+    (Address("from", "Alice Liddell <alice@"), [1, 2, 3, 4]),
+    (Address("to", "alice"), []),
+    (Address("to", "bob"), [1, 2, 3, 4]),
+    (Address("cc", "jürgen"), [3]),
+    (Header("x-tuid", "ABC"), [2]),
+    (Header("X-Tuid", ""), [2]),
+    (Header("Message-ID", "<one@example.org>"), [1]),
+    (Header("references", "one@"), [2]),
+    (Header("Return-Path", "envelope"), [1, 2, 3, 4, 5, 6]),
+    (Body("grey horse"), [1]),
+    (Body("100% of it_"), [2]),
+    (Body("九時"), [3]),
+    (Body("needle in the tail"), [4]),
+    (Not(Body("needle in the tail")), [1, 2, 3, 5, 6]),
+    (Body("stagecoach"), [5]),
+    (Text("stagecoach"), [1, 2, 5]),
+    (Text("x-tuid: abc"), [2]),
+    (Not(Text("stagecoach")), [3, 4, 6]),
+    (Sent(since=NOW, before=NOW + DAY), [1, 2, 3, 4, 6]),
+    (Sent(since=NOW + DAY), []),
+    (Not(Sent(since=NOW)), [5]),
+    (And((Keywords(FLAGGED), Subject("nine"))), [1]),
+    (Or((Deleted(), And((Not(Keywords(FLAGGED)), Not(Text("stagecoach")))))), [3, 4, 6]),
+    (Subject(""), [1, 2, 3, 4, 6]),
+]
+
+
+@pytest.mark.parametrize(("condition", "expected"), EXAMPLES, ids=lambda value: str(value)[:60])
+def test_examples(case: Case, condition: Condition, expected: list[int]) -> None:
+    assert case(condition) == expected
+
+
+LEAVES = st.sampled_from([condition for condition, _ in EXAMPLES if not isinstance(condition, And | Or | Not)])
+ANSWERS = {condition: set(expected) for condition, expected in EXAMPLES}
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        inner.map(Not),
+        st.lists(inner, max_size=3).map(lambda parts: And(tuple(parts))),
+        st.lists(inner, max_size=3).map(lambda parts: Or(tuple(parts))),
+    ),
+    max_leaves=8,
+)
+
+
+def plain(condition: Condition, everything: set[int]) -> set[int]:
+    match condition:
+        case Not(part):
+            return everything - plain(part, everything)
+        case And(parts):
+            return everything.intersection(*[plain(part, everything) for part in parts])
+        case Or(parts):
+            return set().union(*[plain(part, everything) for part in parts])
+        case leaf:
+            return ANSWERS[leaf]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(condition=TREES)
+def test_trees_are_what_their_leaves_make_them(case: Case, condition: Condition) -> None:
+    assert case(condition) == sorted(plain(condition, set(case.uids)))
+
+
+def test_only_a_sessions_own_uids_are_answered(case: Case) -> None:
+    assert case(EVERYTHING, []) == []
+    assert case(EVERYTHING, [2, 4, 99]) == [2, 4]

@@ -1,0 +1,83 @@
+"""What is kept after expunging, for how long, and how it comes back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posthouse.mailbox import changes, emails, mailboxes, retention
+from posthouse.mailbox.model import NoSuchEmail, OverQuota
+from posthouse.terms.keywords import FLAGGED
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Db]:
+    with Db(tmp_path) as made:
+        made.write(make_account)
+        yield made
+
+
+def test_undelete_gives_new_ids(db: Db) -> None:
+    made = db.write(mailboxes.create, 1, "a", NOW)
+    kept = db.write(file, 1, message(), boxes=[ARCHIVE], keywords=FLAGGED, prologue=b"X: 1\r\n")
+    lost = db.write(file, 1, message(), boxes=[made])
+    db.write(emails.expunge, 1, ARCHIVE, [1], NOW + 1)
+    db.write(mailboxes.delete, 1, made, NOW + 2)
+    listed = db.read(retention.list_expunged, 1)
+    assert [(row.email, row.mailbox, row.gone_at) for row in listed] == [(1, ARCHIVE, NOW + 1), (2, made, NOW + 2)]
+    start = db.read(changes.states, 1).modseq
+    fresh = db.write(retention.undelete, 1, [kept.email, lost.email, 99], NOW + 3)
+    assert fresh == {1: 3, 2: 4}
+    assert db.read(emails.placements, 1, 3) == [(ARCHIVE, 2, False)]
+    assert db.read(emails.placements, 1, 4) == [(INBOX, 1, False)]
+    row = db.read(emails.rows, 1, [3])[3]
+    assert (row.thread, row.keywords, row.received_at) == (kept.thread, FLAGGED, NOW)
+    assert db.read(emails.content, 1, 3).prologue == b"X: 1\r\n"
+    found = db.read(changes.since, 1, start)
+    assert (found.emails.created, found.threads.created) == ({3, 4}, {kept.thread, lost.thread})
+    assert db.read(retention.list_expunged, 1) == []
+
+
+def test_undelete_minds_the_quota(db: Db) -> None:
+    small = db.write(make_account, "small@example.org", None, 1)
+    db.write(file, small, message())
+    db.write(emails.expunge, small, INBOX, [1], NOW)
+    db.write(file, small, message())
+    with pytest.raises(OverQuota):
+        db.write(retention.undelete, small, [1], NOW)
+
+
+def test_a_message_goes_with_its_last_email(db: Db) -> None:
+    bob = db.write(make_account, "bob@example.org")
+    for account in (1, bob):
+        db.write(file, account, message())
+    db.rows("SELECT 1")
+    db.write(lambda tx: tx.query("UPDATE email SET message = 1", ()))
+    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    assert db.write(retention.drop_expunged, NOW, NOW) == 0  # not old enough
+    assert db.write(retention.drop_expunged, NOW + 1, NOW + 1) == 1
+    with pytest.raises(NoSuchEmail):
+        db.read(emails.content, 1, 1)
+    assert db.read(emails.content, bob, 1).blob.id == 1
+    assert db.rows("SELECT count(*) FROM blob_suspect") == [(0,)]
+    db.write(emails.expunge, bob, INBOX, [1], NOW)
+    assert db.write(retention.drop_expunged, NOW + 1, NOW + 1) == 1
+    assert db.rows("SELECT blob FROM blob_suspect") == [(1,)]
+    assert db.rows("SELECT id FROM message UNION ALL SELECT message FROM message_text") == [(2,), (2,)]
+
+
+def test_an_account_is_emptied(db: Db) -> None:
+    bob = db.write(make_account, "bob@example.org")
+    for account in (1, bob):
+        for _ in range(3):
+            db.write(file, account, message(message_id="a@b"), boxes=[INBOX, ARCHIVE])
+        db.write(emails.expunge, account, INBOX, [1], NOW)
+        db.write(emails.expunge, account, ARCHIVE, [1], NOW)
+    assert db.read(retention.accounts_after, 0) == [1, bob]
+    rounds = [db.write(retention.empty_account, 1, NOW, 2) for _ in range(3)]
+    assert rounds == [2, 1, 0]
+    for table in ("email", "placement", "expunged", "mailbox_thread", "thread_link", "change"):
+        assert db.rows(f"SELECT count(*) FROM {table} WHERE account = 1") == [(0,)], table
+    assert len(db.rows("SELECT * FROM blob_suspect")) == 3
+    assert len(db.read(emails.every_uid, bob, INBOX)) == 2

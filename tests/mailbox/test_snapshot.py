@@ -1,0 +1,115 @@
+"""Snapshots and views. That they follow every change, test_model.py shows."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from posthouse.mailbox import emails, mailboxes, snapshot
+from posthouse.mailbox.model import NoSuchMailbox
+from posthouse.mailbox.snapshot import Snapshots, View
+from posthouse.terms.keywords import FLAGGED, SEEN
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Db]:
+    with Db(tmp_path) as made:
+        made.write(make_account)
+        for _ in range(5):
+            made.write(file, 1, message())
+        yield made
+
+
+def open_view(db: Db, snapshots: Snapshots) -> View:
+    return db.runner.run(snapshots.open(1, INBOX))
+
+
+def test_an_unchanged_mailbox_is_not_read_again(db: Db) -> None:
+    first = db.read(snapshot.load, 1, INBOX)
+    db.write(file, 1, message(), boxes=[ARCHIVE])
+    assert db.read(snapshot.load, 1, INBOX, first) is first
+
+
+def test_sessions_share_and_follow(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    one, two = open_view(db, snapshots), open_view(db, snapshots)
+    assert one.snapshot is two.snapshot
+    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    db.runner.run(snapshots.refresh(one))
+    # The sleeping session looks at the new snapshot too, and its client still counts five.
+    assert one.snapshot is two.snapshot
+    assert (len(two.snapshot), len(two), [entry.uid for entry in two.by_seq(1, 9)]) == (4, 5, [1, 2, 3, 4, 5])
+    assert [entry.email for entry in two.by_uid(2, 2)] == [2]
+    assert [(entry.seq, entry.uid) for entry in one.announce_expunged()] == [(2, 2)]
+    assert (len(one), len(two)) == (4, 5)
+
+
+def test_what_came_and_went_unheard_is_never_mentioned(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    view = open_view(db, snapshots)
+    db.write(file, 1, message())
+    db.runner.run(snapshots.refresh(view))
+    db.write(emails.expunge, 1, INBOX, [6], NOW)
+    db.runner.run(snapshots.refresh(view))
+    assert not view.stale
+    assert (view.announce_expunged(), view.announce_added(), len(view)) == ([], [], 5)
+
+
+def test_many_changes_are_found_by_modseq(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "_MANY", 2)
+    snapshots = Snapshots(db.store)
+    view = open_view(db, snapshots)
+    db.write(emails.store_flags, 1, INBOX, [1, 2, 3, 5], now=NOW, add=SEEN)
+    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    db.runner.run(snapshots.refresh(view))
+    assert [(entry.seq, entry.uid, entry.flags) for entry in view.announce_changed()] == [
+        (1, 1, SEEN),
+        (3, 3, SEEN),
+        (5, 5, SEEN),
+    ]
+    assert view.changed() == []
+    db.write(emails.store_flags, 1, INBOX, [1, 3, 4, 5], now=NOW, add=FLAGGED)
+    db.runner.run(snapshots.refresh(view))
+    view.silence([1, 3, 4])
+    assert [entry.uid for entry in view.announce_changed()] == [5]
+    view.announce_expunged()
+    assert not view.stale
+
+
+def test_sequence_numbers_out_of_range(db: Db) -> None:
+    view = open_view(db, Snapshots(db.store))
+    assert view.by_seq(6, 9) == view.by_uid(6, 9) == view.by_seq(3, 2) == []
+    assert view.seq(6) is None
+    with pytest.raises(IndexError):
+        view.uid(6)
+
+
+def test_a_mailbox_that_is_gone(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    made = db.write(mailboxes.create, 1, "a", NOW)
+    view = db.runner.run(snapshots.open(1, made))
+    db.write(mailboxes.delete, 1, made, NOW)
+    with pytest.raises(NoSuchMailbox):
+        db.runner.run(snapshots.refresh(view))
+
+
+def test_the_cache_is_bounded_and_views_keep_theirs(db: Db) -> None:
+    snapshots = Snapshots(db.store, budget=1000)
+    view = open_view(db, snapshots)
+    for mailbox in (ARCHIVE, 2, 3, 4):
+        db.runner.run(snapshots.current(1, mailbox))
+    db.write(file, 1, message())
+    db.runner.run(snapshots.refresh(view))
+    assert len(view.announce_added()) == 1
+
+
+def test_a_session_costs_little_whatever_the_mailbox(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    views = [open_view(db, snapshots) for _ in range(2)]
+    assert len({id(view.snapshot) for view in views}) == 1
+    own = sum(
+        sys.getsizeof(getattr(views[0], name)) for name in View.__slots__ if name not in ("snapshot", "__weakref__")
+    )
+    assert sys.getsizeof(views[0]) + own < 2000

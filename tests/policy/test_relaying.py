@@ -1,0 +1,49 @@
+import pytest
+
+from posthouse.directory.addresses import Expansion, Standing
+from posthouse.directory.model import Account
+from posthouse.policy.check import Facts, RecipientFacts
+from posthouse.policy.relaying import Relaying
+from posthouse.terms.address import parse
+from posthouse.terms.envelope import Recipient
+
+FAR = RecipientFacts(Recipient(parse("bob@elsewhere.example")), Expansion(Standing.RELAY))
+OURS = RecipientFacts(Recipient(parse("bob@example.org")), Expansion(Standing.KNOWN, remote=(parse("b@far.example"),)))
+
+
+def test_strangers_reach_our_addresses_only() -> None:
+    # RFC 5321 §7.9
+    facts = Facts("mx", "192.0.2.1")
+    check = Relaying()
+    check.connect(facts)
+    denied = check.rcpt(facts, FAR)
+    assert denied is not None
+    assert denied.reply is not None
+    assert (denied.reply.code, denied.reply.enhanced) == (550, "5.7.1")
+    # An alias of ours that leads elsewhere is ours.
+    assert check.rcpt(facts, OURS) is None
+    assert not Relaying.exemptible
+
+
+def test_those_who_logged_in_may() -> None:
+    facts = Facts("submission", "192.0.2.1", account=Account(1, "alice@example.org", "", None, None, True, 0))
+    assert Relaying().rcpt(facts, FAR) is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [
+        ("192.0.2.7", True),
+        ("192.0.3.7", False),
+        ("2001:db8::1%eth0", True),
+        ("::1", False),
+        ("::ffff:192.0.2.9", True),
+        ("/run/lmtp", False),
+    ],
+)
+def test_trusted_networks_may(peer: str, trusted: bool) -> None:
+    facts = Facts("mx", peer)
+    check = Relaying(["192.0.2.0/24", "2001:db8::/32"])
+    check.connect(facts)
+    assert facts.trusted is trusted
+    assert (check.rcpt(facts, FAR) is None) is trusted

@@ -1,0 +1,212 @@
+"""Peers that answer by a script, names that resolve as a test says, and jobs to relay."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import ClassVar
+
+from posthouse.clock import SetClock
+from posthouse.net.dns import Answer, Mx, NoRecords, NoSuchDomain, TemporaryFailure, Tlsa
+from posthouse.net.tls import client_context
+from posthouse.queue.outcome import Outcome, Report
+from posthouse.queue.queue import Job, QueuedMail, QueuedMessage, QueuedRecipient
+from posthouse.queue.runner import LeaseLost
+from posthouse.relay.connections import Encryption, Opener, Pool, Timeouts, TlsPolicy
+from posthouse.relay.courier import RelayCourier
+from posthouse.relay.route import Router
+from posthouse.store.blobs import BlobRef, Blobs
+from posthouse.terms.address import parse
+from posthouse.written import Dial
+
+MESSAGE = b"Subject: Hello\r\n\r\nHello.\r\n.a dot\r\n"
+EHLO = "250-there\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8"
+DROP = "(drop)"
+HANG = "(hang)"
+
+
+@dataclass
+class Peer:
+    """An SMTP server that says what it is told to.
+
+    `answers`: verb → replies in the order in which they are used up, the last repeats; DROP hangs up and HANG says
+    nothing. "" is the greeting, "." the answer to a message. `said` is all that clients said, a list a connection.
+    """
+
+    answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    said: list[list[str]] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    port: int = 0
+    used: dict[str, int] = field(default_factory=dict)
+    server: asyncio.Server | None = None
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    last: str = ""
+
+    USUAL: ClassVar[dict[str, Sequence[str]]] = {
+        "": ("220 there",), "EHLO": (EHLO,), "HELO": ("250 there",), "MAIL": ("250 2.1.0 fine",),
+        "RCPT": ("250 2.1.5 fine",), "DATA": ("354 go on",), ".": ("250 2.0.0 taken as 42",), "RSET": ("250 ok",),
+        "QUIT": ("221 bye",), "STARTTLS": ("220 go ahead",),
+    }  # fmt: skip
+
+    async def __aenter__(self) -> "Peer":
+        self.server = await asyncio.start_server(self._converse, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self.server is not None
+        self.server.close()
+        for writer in self.writers:
+            writer.close()
+        await self.server.wait_closed()
+
+    def _answer(self, verb: str) -> str:
+        answers = self.answers.get(verb) or self.USUAL.get(verb) or ("502 5.5.1 what?",)
+        index = self.used.get(verb, 0)
+        self.used[verb] = index + 1
+        return answers[min(index, len(answers) - 1)]
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said: list[str] = []
+        self.said.append(said)
+        self.writers.append(writer)
+        verb = ""
+        while await self._say(writer, self._answer(verb)):
+            if verb == "STARTTLS" and self.tls:
+                await writer.start_tls(self.tls)
+            if verb == "QUIT":
+                break
+            if verb == "DATA" and self.last.startswith("354"):
+                message = await self._message(reader)
+                if message is None:
+                    break
+                self.messages.append(message)
+                verb = "."
+                continue
+            line = await reader.readline()
+            if not line:
+                break
+            said.append(line.decode(errors="replace").rstrip("\r\n"))
+            verb = (line.split() or [b""])[0].decode(errors="replace").upper()
+        writer.close()
+
+    async def _message(self, reader: asyncio.StreamReader) -> bytes | None:
+        lines = []
+        while (line := await reader.readline()) != b".\r\n":
+            if not line:
+                return None
+            lines.append(line)
+        return b"".join(lines)
+
+    async def _say(self, writer: asyncio.StreamWriter, reply: str) -> bool:
+        self.last = reply
+        if reply == HANG:
+            await asyncio.sleep(3600)
+        if reply == DROP:
+            return False
+        writer.write(reply.encode() + b"\r\n")
+        await writer.drain()
+        return True
+
+
+@dataclass
+class Names:
+    """A Resolver out of dictionaries. A string instead of records is an error: "nxdomain" or "servfail"."""
+
+    mx_records: dict[str, Sequence[tuple[int, str]] | str] = field(default_factory=dict)
+    hosts: dict[str, Sequence[str] | str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def mx(self, domain: str) -> Answer[Mx]:
+        self.asked.append(f"mx {domain}")
+        found = self.mx_records.get(domain, ())
+        self._check(domain, found)
+        return Answer(tuple(Mx(*one) for one in found if not isinstance(one, str)), 60, False, domain)
+
+    async def addresses(self, host: str, *, ipv6: bool = True) -> Answer[str]:
+        self.asked.append(f"addresses {host}")
+        found = self.hosts.get(host, ())
+        self._check(host, found)
+        return Answer(tuple(one for one in found if ipv6 or ":" not in one), 60, False, host)
+
+    def _check(self, name: str, found: object) -> None:
+        if found == "nxdomain":
+            raise NoSuchDomain(name, "no such domain")
+        if found == "servfail":
+            raise TemporaryFailure(name, "servfail")
+        if not found:
+            raise NoRecords(name, "no records")
+
+    async def txt(self, name: str) -> Answer[bytes]:
+        raise NoRecords(name, "no records")
+
+    async def ptr(self, address: str) -> Answer[str]:
+        raise NoRecords(address, "no records")
+
+    async def tlsa(self, name: str) -> Answer[Tlsa]:
+        raise NoRecords(name, "no records")
+
+
+FAST = Timeouts(
+    connect=2, greeting=0.3, hello=0.3, mail=0.3, rcpt=0.3, data=0.3, block=0.3, dot=0.3, quit=0.2, idle=0.3
+)
+
+
+@dataclass
+class Rig:
+    """A courier with everything around it."""
+
+    blobs: Blobs
+    peer: Peer
+    names: Names = field(default_factory=lambda: Names({}, {"there.example": ["127.0.0.1"]}))
+    timeouts: Timeouts = FAST
+    messages: int = 100
+    mode: Encryption = "opportunistic"
+    past_dot: list[list[int]] = field(default_factory=list)
+    lease_lost: bool = False
+
+    def __post_init__(self) -> None:
+        router = Router(
+            self.names,
+            own=frozenset({"mx.home.example"}),
+            random=Random(1),
+            dial=Dial(None, self.peer.port),
+        )
+        self.pool = Pool(self.timeouts, self.messages)
+        opener = Opener("mx.home.example", self.timeouts, client_context(verify=False))
+        self.courier = RelayCourier(self.blobs, router, opener, self.pool, SetClock(), TlsPolicy(self.mode))
+
+    async def before_dot(self, recipients: Sequence[int]) -> None:
+        if self.lease_lost:
+            raise LeaseLost
+        self.past_dot.append(list(recipients))
+
+    async def send(
+        self,
+        *recipients: str,
+        octets: bytes = MESSAGE,
+        smtputf8: bool = False,
+        sender: str | None = "alice@home.example",
+        prologue: bytes = b"",
+        domain: str = "there.example",
+    ) -> Report:
+        """One attempt for these recipients, numbered from 1."""
+        waiting = tuple(
+            QueuedRecipient(id, parse(one), one) for id, one in enumerate(recipients or ("bob@there.example",), 1)
+        )
+        mail = QueuedMail(
+            journey=1, blob=1, size=len(octets), sender=parse(sender) if sender else None, queued_at=0,
+            expires_at=1 << 60, smtputf8=smtputf8,
+        )  # fmt: skip
+        blob = BlobRef(1, len(octets), b"", octets, None)
+        job = Job(1, f"domain:{domain}", QueuedMessage(1, mail), blob, waiting, prologue)
+        return await self.courier.attempt(job, self.before_dot)
+
+
+def told(report: Report) -> dict[int, tuple[str, int, str]]:
+    """recipient → fate, code, what it dooms."""
+    outcomes: Sequence[Outcome] = report.outcomes
+    assert len({one.recipient for one in outcomes}) == len(outcomes), "one outcome a recipient"
+    return {one.recipient: (one.fate.value, one.reply.code, one.dooms.value) for one in outcomes}

@@ -1,0 +1,156 @@
+"""Opening and keeping connections; and the courier against our own server's engine."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from posthouse.net.stream import Stream, serve
+from posthouse.net.tls import client_context
+from posthouse.queue.outcome import Stage
+from posthouse.relay.connections import Hop, HopFailed, Opener, Pool, TlsPolicy
+from posthouse.store.blobs import Blobs
+from posthouse.terms.reply import Reply
+from posthouse.wire.smtp import command
+from posthouse.wire.smtp.server import Closed, Connected, DataChunk, DataEnd, SmtpServer
+from posthouse.written import Endpoint
+from tests.relay.support import FAST, MESSAGE, Peer, Rig, told
+from tests.support import run
+
+OPENER = Opener("mx.home.example", FAST, client_context(verify=False), source=("127.0.0.1",))
+
+
+def hop(peer: Peer, mode: str = "opportunistic") -> Hop:
+    return Hop("there.example", peer.port, TlsPolicy(mode))  # type: ignore[arg-type]
+
+
+def test_a_connection_is_kept_for_an_equal_hop_only() -> None:
+    async def main() -> None:
+        async with Peer() as peer:
+            pool = Pool(FAST)
+            connection = await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
+            pool.give(connection)
+            assert pool.take(hop(peer, "require")) is None
+            assert pool.take(Hop("other.example", peer.port)) is None
+            assert pool.take(hop(peer)) is connection
+            assert pool.take(hop(peer)) is None
+            connection.abort()
+            await pool.close()
+
+    run(main())
+
+
+def test_a_connection_on_which_something_was_said_unasked_is_not_used_again() -> None:
+    async def main() -> None:
+        async with Peer() as peer:
+            pool = Pool(FAST)
+            connection = await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
+            pool.give(connection)
+            peer.writers[0].write(b"421 4.4.2 you were idle\r\n")
+            await asyncio.sleep(0.02)
+            assert pool.take(hop(peer)) is None
+            await pool.close()
+
+    run(main())
+
+
+def test_closing_the_pool_says_goodbye() -> None:
+    async def main() -> None:
+        async with Peer() as peer:
+            pool = Pool(FAST)
+            pool.give(await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port)))
+            await pool.close()
+            assert peer.said[0][-1] == "QUIT"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("answers", "stage", "said"),
+    [
+        ({"": ("554 no",)}, Stage.GREETING, True),
+        ({"": ("421 busy",)}, Stage.GREETING, True),
+        ({"": ("(hang)",)}, Stage.GREETING, False),
+        ({"EHLO": ("502 what",), "HELO": ("550 no",)}, Stage.HELLO, True),
+        ({"EHLO": ("(drop)",)}, Stage.HELLO, False),
+    ],
+)
+def test_opening_fails_with_the_stage_and_the_words(answers: dict[str, tuple[str]], stage: Stage, said: bool) -> None:
+    async def main() -> None:
+        async with Peer(answers) as peer:
+            with pytest.raises(HopFailed) as caught:
+                await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
+            assert (caught.value.stage, caught.value.said) == (stage, said)
+
+    run(main())
+
+
+def test_nobody_there_is_a_failure_to_connect() -> None:
+    async def main() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with pytest.raises(HopFailed) as caught:
+            await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
+        assert (caught.value.stage, caught.value.reply.enhanced) == (Stage.CONNECT, "4.4.1")
+
+    run(main())
+
+
+class OwnServer:
+    """Our own engine behind a socket, which takes everything but mail for `nobody`."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.connections = 0
+
+    async def converse(self, stream: Stream) -> None:
+        self.connections += 1
+        engine = SmtpServer("mx", {"PIPELINING": "", "8BITMIME": "", "ENHANCEDSTATUSCODES": ""}, home="there.example")
+        octets = b""
+        while True:
+            event = engine.next_event()
+            match event:
+                case None:
+                    stream.write(engine.outgoing())
+                    engine.receive(await stream.read())
+                case Connected():
+                    engine.reply(Reply(220, None, "there"))
+                case command.Hello():
+                    engine.reply(engine.hello_reply("there"))
+                case command.Rcpt(recipient) if recipient.address.local == "nobody":
+                    engine.reply(Reply(550, "5.1.1", "Nobody here"))
+                case command.Data():
+                    engine.reply(Reply(354, None, "Go on"))
+                case DataChunk(more):
+                    octets += more
+                case DataEnd():
+                    self.messages.append(octets)
+                    octets = b""
+                    engine.reply(Reply(250, "2.0.0", "Taken"))
+                case Closed():
+                    stream.write(engine.outgoing())
+                    return
+                case _:
+                    engine.reply(Reply(250, "2.0.0", "Fine"))
+
+
+@pytest.mark.parametrize("octets", [MESSAGE, b"", b".\r\n", b"no end", b"a\r\n" * 300_000])
+def test_our_own_server_gets_what_was_sent(tmp_path: Path, octets: bytes) -> None:
+    async def main() -> None:
+        own = OwnServer()
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = await serve(own.converse, [listening])
+        rig = Rig(Blobs(tmp_path / "blobs"), Peer(port=server.endpoints[0].port))
+        for _ in range(2):
+            report = await rig.send("bob@there.example", "nobody@there.example", octets=octets, prologue=b"X: y\r\n")
+            assert told(report) == {1: ("relayed", 250, "recipient"), 2: ("failed", 550, "recipient")}
+        await rig.courier.close()
+        await server.stop(1)
+        whole = b"X: y\r\n" + octets
+        # RFC 5321 §4.1.1.4: a last line without an end gets one.
+        assert own.messages == [whole if whole.endswith(b"\r\n") else whole + b"\r\n"] * 2
+        assert own.connections == 1
+
+    run(main())

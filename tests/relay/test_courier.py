@@ -1,0 +1,417 @@
+"""The relay courier against peers that answer, refuse, hang and hang up at every point."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from posthouse.queue.runner import LeaseLost
+from posthouse.store.blobs import Blobs
+from tests.relay.support import DROP, EHLO, FAST, HANG, MESSAGE, Names, Peer, Rig, told
+from tests.support import run
+
+RELAYED = ("relayed", 250, "recipient")
+S = 0.05
+Scene = Callable[[Peer, Rig], Coroutine[Any, Any, None]]
+
+
+def play(tmp_path: Path, peer: Peer, scene: Scene, **rig: Any) -> None:
+    """A scene with this peer at 127.0.0.1 for there.example."""
+
+    async def main() -> None:
+        async with peer:
+            stage = Rig(Blobs(tmp_path / "blobs"), peer, **rig)
+            try:
+                await scene(peer, stage)
+            finally:
+                await stage.courier.close()
+
+    run(main())
+
+
+def test_a_message_is_handed_over_in_one_transaction(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send("bob@there.example", "carol@there.example", prologue=b"X-First: 1\r\n")
+        assert told(report) == {1: RELAYED, 2: RELAYED}
+        assert {one.remote for one in report.outcomes} == {"there.example"}
+        assert report.outcomes[0].reply.text == "taken as 42"
+        size = len(b"X-First: 1\r\n" + MESSAGE)
+        assert peer.said[0] == [
+            "EHLO mx.home.example",
+            "MAIL FROM:<alice@home.example>",
+            "RCPT TO:<bob@there.example>",
+            "RCPT TO:<carol@there.example>",
+            "DATA",
+        ]
+        assert peer.messages == [(b"X-First: 1\r\n" + MESSAGE).replace(b"\r\n.", b"\r\n..")]
+        assert size
+        assert rig.past_dot == [[1, 2]]
+        assert report.site == "there.example"
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_the_journey_holds_route_address_tls_and_the_lines_verbatim(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        kinds = [step.kind for step in report.steps]
+        assert kinds == ["relay.route", "relay.tries", "relay.connected", "relay.said"]
+        lines = report.steps[-1].facts["lines"]
+        assert isinstance(lines, tuple)
+        assert "S: 250 2.0.0 taken as 42" in lines
+        assert "C: RCPT TO:<bob@there.example>" in lines
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_each_recipient_has_the_answer_that_was_given_to_it(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send("a@there.example", "b@there.example", "c@there.example")
+        assert told(report) == {1: RELAYED, 2: ("failed", 550, "recipient"), 3: ("deferred", 450, "recipient")}
+        assert rig.past_dot == [[1]]
+
+    answers = {"RCPT": ("250 ok", "550 5.1.1 nobody", "450 4.2.0 greylisted")}
+    play(tmp_path, Peer(answers), scene)
+
+
+@pytest.mark.parametrize("extensions", [EHLO, "250 there"])
+def test_nobody_accepted_leaves_a_clean_connection(tmp_path: Path, extensions: str) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: ("failed", 550, "recipient")}
+        assert rig.past_dot == []
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 1
+
+    answers = {"EHLO": (extensions,), "RCPT": ("550 5.1.1 nobody", "250 ok"), "DATA": ("503 no", "354 go")}
+    if extensions != EHLO:
+        answers["DATA"] = ("354 go",)
+    play(tmp_path, Peer(answers), scene)
+
+
+def test_a_pipelined_data_that_is_taken_with_nobody_left_gets_an_empty_message(tmp_path: Path) -> None:
+    """RFC 2920 §3.1: the client cannot know that no RCPT was taken before it has said DATA."""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: ("failed", 550, "recipient")}
+        assert rig.past_dot == []
+
+        assert peer.messages == [b""]
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 1
+
+    answers = {"RCPT": ("550 5.1.1 nobody", "250 ok"), ".": ("554 no recipients", "250 taken")}
+    play(tmp_path, Peer(answers), scene)
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "expected"),
+    [
+        ("MAIL", "550 5.7.1 not you", ("failed", 550, "message")),
+        ("MAIL", "451 4.3.0 later", ("deferred", 451, "message")),
+        ("DATA", "554 5.7.1 no", ("failed", 554, "message")),
+        ("DATA", "451 4.3.0 later", ("deferred", 451, "message")),
+        ("DATA", "250 whatever", ("deferred", 250, "message")),
+        (".", "554 5.6.0 spam", ("failed", 554, "message")),
+        (".", "452 4.3.1 full", ("deferred", 452, "message")),
+        (".", "354 what", ("deferred", 354, "message")),
+        ("", "554 5.7.1 go away", ("failed", 554, "destination")),
+        ("", "450 later", ("deferred", 450, "destination")),
+        ("EHLO", "550 no", ("failed", 550, "destination")),
+    ],
+)
+@pytest.mark.parametrize("extensions", [EHLO, "250 there"])
+def test_a_refusal_dooms_what_it_is_about(
+    tmp_path: Path, verb: str, reply: str, expected: tuple[str, int, str], extensions: str
+) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send("a@there.example", "b@there.example")) == {1: expected, 2: expected}
+
+    play(tmp_path, Peer({"EHLO": (extensions,), verb: (reply,)}), scene)
+
+
+@pytest.mark.parametrize("verb", ["", "EHLO", "MAIL", "RCPT", "DATA", "."])
+@pytest.mark.parametrize("end", [DROP, HANG, "421 4.3.2 shutting down", "250-a\r\n251 b", "nonsense", "+OK"])
+def test_a_conversation_that_breaks_anywhere_defers(tmp_path: Path, verb: str, end: str) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        dooms = "message" if verb == "." and not end.startswith("421") else "destination"
+        report = await rig.send()
+        assert told(report) == {1: ("deferred", 421, dooms)}
+        assert rig.past_dot == ([[1]] if verb == "." else [])
+
+    play(
+        tmp_path,
+        Peer({verb: (end,)}),
+        scene,
+        timeouts=replace(FAST, greeting=S, hello=S, mail=S, rcpt=S, data=S, dot=S),
+    )
+
+
+def test_a_host_that_refuses_connections_gives_way_to_the_next(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        # Nothing listens on 127.0.0.2 at this port.
+        assert told(await rig.send()) == {1: RELAYED}
+
+    names = Names(
+        {"there.example": [(10, "a.there.example"), (20, "b.there.example")]},
+        {"a.there.example": ["127.0.0.2"], "b.there.example": ["127.0.0.1"]},
+    )
+    play(tmp_path, Peer(), scene, names=names)
+
+
+def test_who_was_answered_is_not_offered_to_the_next_host(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send("a@there.example", "b@there.example")
+        assert told(report) == {1: ("failed", 550, "recipient"), 2: RELAYED}
+        assert [line for line in peer.said[1] if line.startswith("RCPT")] == ["RCPT TO:<b@there.example>"]
+
+    names = Names(
+        {"there.example": [(10, "a.there.example"), (20, "b.there.example")]},
+        {"a.there.example": ["127.0.0.1"], "b.there.example": ["127.0.0.1"]},
+    )
+    play(tmp_path, Peer({"RCPT": ("550 5.1.1 nobody", "421 4.3.2 bye", "250 ok")}), scene, names=names)
+
+
+def test_a_destination_none_of_whose_hosts_answers_is_down(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        assert told(report) == {1: ("deferred", 421, "destination")}
+        assert report.outcomes[0].remote is None
+        assert report.outcomes[0].reply.enhanced == "4.4.1"
+
+    play(tmp_path, Peer(), scene, names=Names({}, {"there.example": ["127.0.0.2", "127.0.0.3"]}))
+
+
+@pytest.mark.parametrize(
+    ("mx", "hosts", "expected"),
+    [
+        ("nxdomain", (), ("failed", 550, "destination")),
+        ("servfail", (), ("deferred", 451, "destination")),
+        ([(0, "")], (), ("failed", 556, "destination")),
+        ([(10, "mx.home.example")], (), ("failed", 554, "destination")),
+        ((), "servfail", ("deferred", 451, "destination")),
+        ((), (), ("failed", 550, "destination")),
+    ],
+)
+def test_where_no_route_leads(tmp_path: Path, mx: Any, hosts: Any, expected: tuple[str, int, str]) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: expected}
+
+    play(tmp_path, Peer(), scene, names=Names({"there.example": mx}, {"there.example": hosts}))
+
+
+def test_too_many_recipients_go_on_in_the_next_transaction(tmp_path: Path) -> None:
+    """RFC 5321 §4.5.3.1.10"""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send(*[f"u{n}@there.example" for n in range(5)])
+        assert set(told(report).values()) == {RELAYED}
+        assert rig.past_dot == [[1, 2], [3, 4], [5]]
+        assert len(peer.said) == 1
+
+    limited = ("250 ok", "250 ok", "452 too many", "452 too many", "452 too many", "250 ok", "250 ok", "552 too many")
+    play(tmp_path, Peer({"RCPT": (*limited, "250 ok")}), scene)
+
+
+def test_more_than_a_hundred_recipients_go_in_several_transactions(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send(*[f"u{n}@there.example" for n in range(230)])
+        assert len(told(report)) == 230
+        assert [len(some) for some in rig.past_dot] == [100, 100, 30]
+
+    play(tmp_path, Peer(), scene)
+
+
+# --- what the peer cannot carry ---------------------------------------------------------------------------------------
+
+
+def enhanced(report: Any) -> list[str | None]:
+    return [one.reply.enhanced for one in report.outcomes]
+
+
+def test_eight_bit_mail_is_said_to_be_so_and_is_not_sent_where_it_cannot_be(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        eight_bit = MESSAGE + "Grüße\r\n".encode()
+        assert told(await rig.send(octets=eight_bit)) == {1: RELAYED}
+        assert "MAIL FROM:<alice@home.example> BODY=8BITMIME" in peer.said[0]
+        await rig.courier.close()
+        peer.answers = {"EHLO": ("250 there",)}
+        report = await rig.send(octets=eight_bit)
+        assert (told(report), enhanced(report)) == ({1: ("failed", 554, "message")}, ["5.6.3"])
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.messages) == 2
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_mail_that_needs_smtputf8_is_not_sent_where_that_lacks(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send("jürgen@there.example", smtputf8=True)) == {1: RELAYED}
+        assert "MAIL FROM:<alice@home.example> SMTPUTF8" in peer.said[0]
+        await rig.courier.close()
+        peer.answers = {"EHLO": ("250-there\r\n250 8BITMIME",)}
+        report = await rig.send("jürgen@there.example", smtputf8=True)
+        assert (told(report), enhanced(report)) == ({1: ("failed", 553, "message")}, ["5.6.7"])
+        # RFC 6531 §3.4: asked for, but not needed.
+        assert told(await rig.send(smtputf8=True)) == {1: RELAYED}
+        header = "Subject: Grüße\r\n\r\nHello.\r\n".encode()
+        assert enhanced(await rig.send(smtputf8=True, octets=header)) == ["5.6.7"]
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_a_message_longer_than_the_peer_takes_is_not_offered(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        assert (told(report), enhanced(report)) == ({1: ("failed", 552, "message")}, ["5.3.4"])
+        assert not any(line.startswith("MAIL") for line in peer.said[0])
+
+    play(tmp_path, Peer({"EHLO": ("250-there\r\n250 SIZE 10",)}), scene)
+
+
+def test_a_bare_line_feed_never_leaves(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send(octets=MESSAGE + b"one\ntwo\r\n")
+        assert (told(report), enhanced(report)) == ({1: ("failed", 554, "message")}, ["5.6.0"])
+        assert peer.messages == []
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_helo_is_said_where_ehlo_is_not_known(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: RELAYED}
+        assert peer.said[0][:2] == ["EHLO mx.home.example", "HELO mx.home.example"]
+
+    play(tmp_path, Peer({"EHLO": ("502 5.5.1 what?",)}), scene)
+
+
+# --- the dot ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_lease_the_dot_is_not_sent(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        rig.lease_lost = True
+        with pytest.raises(LeaseLost):
+            await rig.send()
+        await asyncio.sleep(0.02)
+        assert peer.messages == []
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_a_cancelled_attempt_ends_its_connection(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        task = asyncio.create_task(rig.send())
+        while not (peer.said and "DATA" in peer.said[0]):
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert rig.past_dot == []
+
+    play(tmp_path, Peer({"DATA": (HANG,)}), scene, timeouts=replace(FAST, data=60, rcpt=60))
+
+
+# --- kept connections -------------------------------------------------------------------------------------------------
+
+
+def test_the_next_message_goes_on_the_same_connection(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        for _ in range(3):
+            assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 1
+        assert len(peer.messages) == 3
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_a_connection_serves_so_many_messages_and_no_more(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        for _ in range(5):
+            await rig.send()
+        assert [sum(line.startswith("MAIL") for line in said) for said in peer.said] == [2, 2, 1]
+        assert peer.said[0][-1] == "QUIT"
+
+    play(tmp_path, Peer(), scene, messages=2)
+
+
+def test_a_kept_connection_that_died_meanwhile_is_replaced_without_a_word(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        await rig.send()
+        peer.writers[0].close()
+        report = await rig.send()
+        assert told(report) == {1: RELAYED}
+        # One that says 421 only when it is asked again.
+        peer.answers = {"MAIL": ("421 4.4.2 you were idle", "250 ok")}
+        peer.used.clear()
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 3
+
+    play(tmp_path, Peer(), scene)
+
+
+def test_an_idle_connection_says_goodbye(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        await rig.send()
+        while peer.said[0][-1] != "QUIT":
+            await asyncio.sleep(0.005)
+
+    play(tmp_path, Peer(), scene, timeouts=replace(FAST, idle=0.02))
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("mx.there.example").configure_cert(context)
+    return context
+
+
+WITH_TLS = "250-there\r\n250-PIPELINING\r\n250 STARTTLS"
+
+
+def test_tls_is_used_where_it_is_offered_whoever_signed(tmp_path: Path, server_context: ssl.SSLContext) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        assert told(report) == {1: RELAYED}
+        connected = next(step for step in report.steps if step.kind == "relay.connected")
+        assert str(connected.facts["tls"]).startswith("TLSv1.3")
+        assert peer.said[0][:3] == ["EHLO mx.home.example", "STARTTLS", "EHLO mx.home.example"]
+
+    play(tmp_path, Peer({"EHLO": (WITH_TLS,)}, tls=server_context), scene)
+
+
+def test_a_broken_handshake_is_followed_by_an_attempt_in_plain(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        assert told(report) == {1: RELAYED}
+        assert "relay.tls_failed" in [step.kind for step in report.steps]
+        assert "STARTTLS" not in peer.said[1]
+
+    # It says 220 and then cannot do it.
+    play(tmp_path, Peer({"EHLO": (WITH_TLS,), "STARTTLS": ("220 go", DROP)}), scene)
+
+
+def test_starttls_refused_goes_on_in_plain(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 1
+
+    play(tmp_path, Peer({"EHLO": (WITH_TLS,), "STARTTLS": ("454 4.7.0 not now",)}), scene)
+
+
+@pytest.mark.parametrize("answers", [{}, {"EHLO": (WITH_TLS,), "STARTTLS": ("454 4.7.0 not now",)}])
+def test_required_tls_is_waited_for(tmp_path: Path, answers: dict[str, tuple[str, ...]]) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        assert [fate for fate, *_ in told(report).values()] == ["deferred"]
+        assert peer.messages == []
+
+    play(tmp_path, Peer(answers), scene, mode="require")

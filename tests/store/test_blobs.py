@@ -1,0 +1,195 @@
+"""Spooling, staging, loading."""
+
+import asyncio
+import errno
+import hashlib
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from posthouse import limits
+from posthouse.store import blobs
+from posthouse.store.blobs import BlobLost, Blobs, Spool, SpoolFull
+from posthouse.store.database import StoreUnavailable
+from tests.store.support import opened
+from tests.support import run
+
+KB = 1024
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path / "blobs", memory_budget=1000 * KB, disk_budget=4000 * KB, inline_limit=100 * KB)
+
+
+def fill(spool: Spool, octets: int, piece: int = 64 * KB) -> bytes:
+    """Write so many octets; what they were."""
+    whole = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(octets // 32 + 1))[:octets]
+    for start in range(0, octets, piece):
+        spool.write(memoryview(whole)[start : start + piece])
+    return whole
+
+
+def unfinished(directory: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(directory / "blobs" / "tmp"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 2 * KB, 100 * KB, 100 * KB + 1, 256 * KB, 256 * KB + 1, 1000 * KB])
+@pytest.mark.parametrize("spooled", [True, False])
+def test_octets_come_back_as_they_went(tmp_path: Path, holder: Blobs, size: int, spooled: bool) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            with holder.spool() as spool:
+                whole = fill(spool, size)
+                assert spool.size == size
+                assert bytes(spool.buffer()) == whole
+                staged = await holder.stage(spool if spooled else whole)
+                assert bytes(spool.buffer()) == whole
+            assert (staged.octets is None) == (size > 100 * KB)
+            blob = await store.write(blobs.insert, staged)
+            ref = await store.read(blobs.find, blob)
+            assert ref is not None
+            assert (ref.size, ref.sha256) == (size, hashlib.sha256(whole).digest())
+            assert bytes(holder.load(ref)) == bytes(holder.load(staged)) == whole
+            assert holder.intact(ref)
+            assert await store.read(blobs.find_many, [blob, 99]) == {blob: ref}
+            assert await store.read(blobs.find, 99) is None
+        assert unfinished(tmp_path) == 0
+
+    run(main())
+
+
+def test_one_piece_is_not_copied_again(holder: Blobs) -> None:
+    octets = bytes(2 * KB)
+    with holder.spool() as spool:
+        spool.write(octets)
+        assert spool.buffer() is octets
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(pieces=st.lists(st.binary(max_size=200 * KB), max_size=6))
+def test_however_it_comes_in_pieces(holder: Blobs, pieces: list[bytes]) -> None:
+    with holder.spool() as spool:
+        for piece in pieces:
+            spool.write(piece)
+        whole = b"".join(pieces)
+        assert bytes(spool.buffer()) == whole
+        assert spool.sha256() == hashlib.sha256(whole).digest()
+
+
+def test_a_large_message_is_on_disk_and_mapped(tmp_path: Path, holder: Blobs) -> None:
+    with holder.spool() as spool:
+        fill(spool, limits.SPOOL_MEMORY)
+        assert unfinished(tmp_path) == 0
+        spool.write(b"x")
+        assert unfinished(tmp_path) == 1
+        assert isinstance(spool.buffer(), mmap.mmap)
+    assert unfinished(tmp_path) == 0
+
+
+def test_where_memory_is_short_small_ones_go_to_disk_and_where_both_are_it_is_said(
+    tmp_path: Path, holder: Blobs
+) -> None:
+    spools = [holder.spool() for _ in range(6)]
+    for spool in spools[:5]:
+        fill(spool, 200 * KB)
+    assert unfinished(tmp_path) == 0
+    whole = fill(spools[5], 200 * KB)
+    assert unfinished(tmp_path) == 1
+    assert bytes(spools[5].buffer()) == whole
+    with pytest.raises(SpoolFull):
+        fill(spools[5], 4000 * KB)
+    # What is left may be used up, then nothing begins any more.
+    with pytest.raises(SpoolFull):
+        while True:
+            fill(spools[5], 1)
+    with pytest.raises(SpoolFull):
+        holder.spool()
+    for spool in spools:
+        spool.discard()
+        spool.discard()
+    assert unfinished(tmp_path) == 0
+    with holder.spool() as spool:
+        fill(spool, 3000 * KB)
+
+
+def test_a_disk_that_is_full_is_said(tmp_path: Path, holder: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with holder.spool() as spool:
+        fill(spool, 300 * KB)
+        monkeypatch.setattr(os, "write", no_room)
+        with pytest.raises(SpoolFull):
+            fill(spool, 300 * KB)
+
+    async def main() -> None:
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            await holder.stage(bytes(200 * KB))
+
+    asyncio.run(main())
+    assert unfinished(tmp_path) == 0
+    monkeypatch.undo()
+
+    monkeypatch.setattr(os, "fsync", no_room)
+
+    async def sync() -> None:
+        with holder.spool() as spool:
+            fill(spool, 300 * KB)
+            with pytest.raises(StoreUnavailable, match="No space left"):
+                await holder.stage(spool)
+
+    asyncio.run(sync())
+    assert unfinished(tmp_path) == 0
+
+
+def test_what_is_abandoned_is_gone(tmp_path: Path, holder: Blobs) -> None:
+    async def main() -> None:
+        staged = await holder.stage(bytes(200 * KB))
+        assert staged.file
+        assert (tmp_path / "blobs" / staged.file).exists()
+        holder.abandon(staged)
+        assert not (tmp_path / "blobs" / staged.file).exists()
+        holder.abandon(staged)
+        holder.abandon(await holder.stage(b"small"))
+
+    run(main())
+
+
+def test_a_file_that_is_lost_or_cut_short_is_said(tmp_path: Path, holder: Blobs) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            staged = await holder.stage(bytes(200 * KB))
+            ref = await store.read(blobs.find, await store.write(blobs.insert, staged))
+        assert ref is not None
+        assert ref.file is not None
+        path = tmp_path / "blobs" / ref.file
+        path.write_bytes(b"x" * 200 * KB)
+        assert not holder.intact(ref)
+        path.write_bytes(b"short")
+        with pytest.raises(BlobLost, match="lost octets"):
+            holder.load(ref)
+        path.unlink()
+        with pytest.raises(BlobLost, match="cannot be opened"):
+            holder.load(ref)
+        assert not holder.intact(ref)
+
+    run(main())
+
+
+def test_what_a_dead_process_left_unfinished_is_cleared_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
+    living, dead = Blobs(tmp_path / "blobs"), Blobs(tmp_path / "blobs")
+    for holder in (living, dead):
+        fill(holder.spool(), 300 * KB)
+    assert unfinished(tmp_path) == 2
+    os.close(dead.files._lock)  # as when its process ends
+    next_one = Blobs(tmp_path / "blobs")
+    assert unfinished(tmp_path) == 1
+    living.close()
+    living.close()
+    next_one.close()
+    assert list((tmp_path / "blobs" / "tmp").iterdir()) == []

@@ -1,0 +1,158 @@
+"""Sweeping, and the backup that it must not disturb."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from posthouse.clock import SetClock
+from posthouse.store import blobs, sweep
+from posthouse.store.backup import backup
+from posthouse.store.blobs import Blobs, Staged
+from posthouse.store.database import Tx
+from posthouse.store.sqlite import SqliteStore
+from tests.store.support import count, open_store, opened, put
+from tests.support import run
+
+DAY = 24 * 3600.0
+LARGE = bytes(20_000)
+
+
+def files(directory: Path) -> set[str]:
+    return {
+        f"{Path(folder).relative_to(directory / 'blobs')}/{name}"
+        for folder, _, names in os.walk(directory / "blobs")
+        for name in names
+        if name != "sweep.lock"
+    }
+
+
+def refer(tx: Tx, staged: Staged) -> int:
+    """A blob that a queued message refers to."""
+    blob = blobs.insert(tx, staged)
+    columns = {"journey": 1, "blob": blob, "size": 1, "body": "7BIT", "smtputf8": 0, "queued_at": 1, "expires_at": 1}
+    marks = ", ".join("?" * len(columns))
+    tx.query(f"INSERT INTO queued_message ({', '.join(columns)}) VALUES ({marks})", [*columns.values()])
+    return blob
+
+
+def unrefer(tx: Tx, blob: int, now: int) -> None:
+    tx.query("DELETE FROM queued_message WHERE blob = ?", [blob])
+    blobs.suspect(tx, [blob], now)
+
+
+def age(directory: Path, clock: SetClock, seconds: float = 0) -> None:
+    """Let every file be as old as the clock says."""
+    for name in files(directory):
+        os.utime(directory / "blobs" / name, times=(clock.now() / 1000 - seconds,) * 2)
+
+
+def test_a_blob_without_reference_goes_and_its_file_a_day_later(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(tmp_path / "blobs", inline_limit=10_000)
+        async with opened(tmp_path) as store:
+            kept = await store.write(refer, await holder.stage(LARGE))
+            suspect = await store.write(refer, await holder.stage(LARGE))
+            gone = await store.write(refer, await holder.stage(LARGE))
+            small = await store.write(refer, await holder.stage(b"small"))
+            age(tmp_path, clock)
+            ref = await store.read(blobs.find, gone)
+            assert ref is not None
+            for blob in (gone, small):
+                await store.write(unrefer, blob, clock.now())
+            await store.write(blobs.suspect, [suspect], clock.now())
+            assert await sweep.sweep(store, holder, clock) == 2
+            assert set(await store.read(blobs.find_many, [kept, suspect, gone, small])) == {kept, suspect}
+            # Whoever found it before may still load it.
+            assert bytes(holder.load(ref)) == LARGE
+            clock.advance(DAY - 1)
+            assert await sweep.sweep(store, holder, clock) == 0
+            assert len(files(tmp_path)) == 3
+            clock.advance(2)
+            assert await sweep.sweep(store, holder, clock) == 1
+            assert len(files(tmp_path)) == 2
+            assert await store.read(lambda tx: tx.query("SELECT * FROM blob_gone", ())) == []
+            assert await store.read(lambda tx: tx.query("SELECT * FROM blob_suspect", ())) == []
+        holder.close()
+
+    run(main())
+
+
+def test_a_file_without_a_row_waits_a_day(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(tmp_path / "blobs", inline_limit=10_000)
+        async with opened(tmp_path) as store:
+            named = await store.write(refer, await holder.stage(LARGE))
+            await holder.stage(LARGE)
+            age(tmp_path, clock, DAY - 1)
+            assert await sweep.sweep(store, holder, clock) == 0
+            age(tmp_path, clock, DAY + 1)
+            assert await sweep.sweep(store, holder, clock) == 1
+            ref = await store.read(blobs.find, named)
+            assert ref is not None
+            assert holder.intact(ref)
+            assert files(tmp_path) == {ref.file}
+        holder.close()
+
+    run(main())
+
+
+def test_more_than_one_batch_is_swept(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(tmp_path / "blobs")
+        async with opened(tmp_path) as store:
+            rows = [await store.write(put, b"x") for _ in range(3)] + [
+                row for row in await store.write(lambda tx: [put(tx, b"y") for _ in range(500)])
+            ]
+            await store.write(blobs.suspect, rows, clock.now())
+            assert await sweep.sweep(store, holder, clock) == 503
+            assert await store.read(count) == 0
+        holder.close()
+
+    run(main())
+
+
+def test_a_backup_opens_and_holds_what_was_there(tmp_path: Path) -> None:
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    live.mkdir()
+
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(live / "blobs", inline_limit=10_000)
+        async with opened(live) as store:
+            large = await store.write(refer, await holder.stage(LARGE))
+            small = await store.write(refer, await holder.stage(b"small"))
+            assert await backup(store, holder, copy) == 1
+            await store.write(put, b"later")
+            with pytest.raises(FileExistsError):
+                await backup(store, holder, copy)
+            secret = store.secret
+        holder.close()
+        restored: SqliteStore = open_store(copy)
+        assert restored.secret == secret
+        assert await restored.read(count) == 2
+        found = await restored.read(blobs.find_many, [large, small])
+        copied = Blobs(copy / "blobs")
+        assert all(copied.intact(ref) for ref in found.values())
+        assert await restored.write(put, b"new") > small
+        assert await restored.read(lambda tx: tx.query("PRAGMA journal_mode", ())) == [("wal",)]
+        assert await sweep.sweep(restored, copied, clock) == 0
+        copied.close()
+        await restored.close()
+
+    run(main())
+
+
+def test_nothing_is_swept_while_a_backup_holds_the_sweep(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(tmp_path / "blobs")
+        async with opened(tmp_path) as store:
+            await store.write(blobs.suspect, [await store.write(put, b"x")], clock.now())
+            with sweep.holding(holder.files.directory, shared=True) as one:
+                with sweep.holding(holder.files.directory, shared=True) as other:
+                    assert one
+                    assert other
+                assert await sweep.sweep(store, holder, clock) == 0
+            assert await sweep.sweep(store, holder, clock) == 1
+        holder.close()
+
+    run(main())

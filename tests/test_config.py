@@ -1,0 +1,259 @@
+"""The configuration: what is read, what is refused and in which words, and that the manual names every setting."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields
+
+from posthouse import config
+from posthouse.config import Config, ConfigError
+from posthouse.written import Dial, Duration, Endpoint, Rate, Size, format_duration, format_size
+
+HOST = 'hostname = "mx.example.org"\n'
+MANUAL = Path(__file__).parent.parent / "docs" / "configuration.md"
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text)
+    return str(caught.value)
+
+
+def test_a_host_name_is_all_that_is_needed() -> None:
+    settings = config.parse(HOST)
+    assert settings.hostname == "mx.example.org"
+    assert settings.data == Path("/var/lib/posthouse")
+    shown = {listener.protocol: (str(listener.address[0]), listener.tls) for listener in settings.listeners}
+    assert shown == {
+        "smtp": ("*:25", "starttls"),
+        "submission": ("*:587", "starttls"),
+        "submissions": ("*:465", "implicit"),
+        "imap": ("*:143", "starttls"),
+        "imaps": ("*:993", "implicit"),
+        "pop3": ("*:110", "starttls"),
+        "pop3s": ("*:995", "implicit"),
+    }
+    assert [caution.key for caution in config.check(settings)] == ["tls.certificate"]
+
+
+def test_everything_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.toml"
+    file.write_text(
+        HOST
+        + """
+        data = "store"
+        user = "posthouse"
+
+        [[listener]]
+        protocol = "smtp"
+        address = ["0.0.0.0:25", "[::]:25"]
+
+        [[listener]]
+        protocol = "imap"
+        address = "127.0.0.1:0"
+        tls = "none"
+        clear_text_login = true
+
+        [tls]
+        certificate = "tls/chain.pem"
+        key = "/etc/key.pem"
+        [[tls.further]]
+        certificate = "other.pem"
+        key = "other.key"
+
+        [dns]
+        resolver = ["127.0.0.1:5353", "[::1]", "192.0.2.53"]
+
+        [relay]
+        dial = ":2525"
+        source = "192.0.2.1"
+        [queue]
+        schedule = ["1s", "2s"]
+        [limits]
+        message_size = "25MB"
+        unfinished_memory = 1000000
+        message_rate = "60/1m"
+        [log]
+        format = "json"
+        """
+    )
+    settings = config.load(file)
+    assert settings.data == tmp_path / "store"
+    assert settings.listeners[0].address == (Endpoint("0.0.0.0", 25), Endpoint("::", 25))
+    assert settings.listeners[1].clear_text_login
+    assert [str(pair.certificate) for pair in settings.tls.pairs] == [
+        str(tmp_path / "tls/chain.pem"),
+        str(tmp_path / "other.pem"),
+    ]
+    assert settings.dns.resolver == (Endpoint("127.0.0.1", 5353), Endpoint("::1", 53), Endpoint("192.0.2.53", 53))
+    assert settings.relay.dial == Dial(None, 2525)
+    assert settings.relay.source == ("192.0.2.1",)
+    assert list(settings.queue.schedule) == [1.0, 2.0]
+    assert settings.limits.message_size == 25 * 1024 * 1024
+    assert settings.limits.unfinished_memory == 1_000_000
+    assert settings.limits.message_rate == Rate(60, 60)
+    assert [caution.key for caution in config.check(settings)] == [
+        "listener[2].clear_text_login",
+        "dns.resolver",
+        "relay.dial",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "posthouse.toml: hostname: found nothing; expected text in quotes"),
+        ('hostname = "localhost"', 'hostname: found "localhost"; expected a full host name'),
+        (HOST + "[limts]", 'limts: found an unknown setting; expected "limits"?'),
+        (HOST + "[queue]\nexpires = '5d'", 'queue.expires: found an unknown setting; expected "expire"?'),
+        (HOST + "zzz = 1", "zzz: found an unknown setting; expected one of data, delivery"),
+        (HOST + "queue.expire = 5", 'queue.expire: found 5; expected a duration such as "90s"'),
+        (HOST + "queue.expire = '0s'", 'queue.expire: found "0s"; expected a duration'),
+        (HOST + "queue.schedule = ['1m', 'soon']", 'queue.schedule[2]: found "soon"; expected a duration'),
+        (HOST + "queue.schedule = []", "queue.schedule: found []; expected at least one duration"),
+        (HOST + "queue.concurrency = true", "queue.concurrency: found true; expected a whole number, 1 or more"),
+        (HOST + "limits = 5", "limits: found 5; expected a table [limits]"),
+        (HOST + "limits.message_size = '25 megs'", 'found "25 megs"; expected a size such as'),
+        (HOST + "relay.tls = 'of'", 'relay.tls: found "of"; expected one of "opportunistic", "require", "off"'),
+        (HOST + "relay.port = 0", "relay.port: found 0; expected a port, 1 to 65535"),
+        (HOST + "relay.source = ['mx']", 'relay.source[1]: found "mx"; expected an IP address'),
+        (HOST + "dns.resolver = '*:53'", 'dns.resolver: found "*:53"; expected an IP address'),
+        (HOST + "dns.trusted = 'yes'", 'dns.trusted: found "yes"; expected true or false'),
+        (HOST + "listener = []", "listener: found []; expected at least one [[listener]]"),
+        (HOST + "[listener]\nprotocol='smtp'", "listener: found"),
+        (HOST + "[[listener]]\nprotocol = 'smtp'", "listener[1].address: found nothing; expected a list"),
+        (HOST + "[[listener]]\nprotocol = 'smtp'\naddress = []", "listener[1].address: found []"),
+        (HOST + "[[listener]]\nprotocol = 'http'\naddress = '*:80'", 'listener[1].protocol: found "http"'),
+        (HOST + "tls.key = 'a'", "tls: found one of certificate and key; expected both or neither"),
+        (HOST + "delivery.separator = '@'", 'delivery.separator: found "@"'),
+        (HOST + "user = \"a\\u0000b\"", "user: found"),
+        (HOST + "data = 5", "data: found 5; expected a path"),
+        ("hostname = ", "expected TOML"),
+    ],
+)  # fmt: skip
+def test_an_error_names_file_key_found_and_expected(text: str, expected: str) -> None:
+    assert expected in refused(text)
+    assert refused(text).startswith("posthouse.toml: ")
+
+
+def listener(protocol: str, address: str, more: str = "") -> str:
+    return f'{HOST}[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\n{more}'
+
+
+def test_nobody_logs_in_in_clear_text_but_on_loopback() -> None:
+    assert "true on 0.0.0.0:143" in refused(listener("imap", "0.0.0.0:143", "clear_text_login = true"))
+    assert "true on *:143" in refused(listener("imap", "*:143", "clear_text_login = true"))
+    assert "without TLS nobody may log in" in refused(listener("imap", "192.0.2.1:143", 'tls = "none"'))
+    assert "clear_text_login = true beside it" in refused(listener("pop3", "127.0.0.1:110", 'tls = "none"'))
+    assert "that is what imaps means" in refused(listener("imaps", "127.0.0.1:993", 'tls = "starttls"'))
+    config.parse(listener("imap", "[::1]:143", 'tls = "none"\nclear_text_login = true'))
+    config.parse(listener("smtp", "*:25", 'tls = "none"'))
+    config.parse(listener("lmtp", "127.0.0.1:24"))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (listener("smtp", "*:25", 'tls = "none"'), "listener[1].tls"),
+        (listener("lmtp", "192.0.2.1:24"), "listener[1].address"),
+        (HOST + "dns.resolver = '192.0.2.1'", "dns.resolver"),
+        (HOST + "dns.resolver = '192.0.2.1'\ndns.trusted = true", "dns.trusted"),
+        (HOST + "relay.tls = 'off'", "relay.tls"),
+        (HOST + "queue.expire = '1h'", "queue.expire"),
+    ],
+)
+def test_what_deserves_a_second_thought(text: str, key: str) -> None:
+    assert key in [caution.key for caution in config.check(config.parse(text))]
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: found no such file or directory; expected a readable file"):
+        config.load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"hostname = '\xff'")
+    with pytest.raises(ConfigError, match=r"an octet that is not UTF-8 at 12; expected UTF-8 text"):
+        config.load(tmp_path / "bad.toml")
+
+
+keys = st.sampled_from(
+    [setting for setting, _ in [*((name, 0) for name in ("hostname", "data", "listener", "tls", "x"))]]
+)
+values: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(st.booleans(), st.integers(-5, 5), st.text("ab01:.[]*@smhd/", max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+def toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+    return str(value)
+
+
+names = [info.encode_name for info in fields(Config)]
+
+
+@given(st.dictionaries(st.sampled_from(names), values, max_size=5))
+def test_any_table_is_read_or_refused(table: dict[str, Any]) -> None:
+    text = "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
+    with contextlib.suppress(ConfigError):
+        assert isinstance(config.check(config.parse(text)), list)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        assert config.parse(text).hostname
+
+
+# --- the manual -------------------------------------------------------------------------------------------------------
+
+
+def settings(kind: type[Struct] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting, with its default as the manual writes it."""
+    for info in fields(kind):
+        key = prefix + info.encode_name
+        inner = get_args(info.type)[0] if get_origin(info.type) is tuple else info.type
+        if isinstance(inner, type) and issubclass(inner, Struct):
+            yield from settings(inner, key + ".")
+        else:
+            yield key, "required" if info.required else shown(key, info.type, info.default)
+
+
+def shown(key: str, kind: Any, value: object) -> str:
+    if value is None or value in ("", ()):
+        return "none"
+    if isinstance(value, tuple) and not isinstance(value, Endpoint | Dial):
+        return ", ".join(shown(key, get_args(kind)[0], one) for one in value)
+    if kind is Duration:
+        assert isinstance(value, int | float)
+        return format_duration(value)
+    if kind is Size:
+        assert isinstance(value, int)
+        return format_size(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_the_manual_has_a_heading_and_the_default_of_every_setting() -> None:
+    manual = MANUAL.read_text()
+    told = dict(re.findall(r"^### `([^`]+)`\n\nDefault: (.+)\.$", manual, re.MULTILINE))
+    assert told == dict(settings())
+
+
+def test_the_example_in_the_manual_is_good() -> None:
+    example = re.search(r"```toml\n(.*?)```", MANUAL.read_text(), re.DOTALL)
+    assert example is not None
+    assert config.parse(example[1]).hostname == "mx.example.org"

@@ -1,0 +1,134 @@
+"""THE TABLE, cell by cell."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from posthouse.wire.imap import command
+from posthouse.wire.imap.command import TABLE, Row, State
+from posthouse.wire.imap.event import Command
+from posthouse.wire.imap.server import ImapServer
+
+# At least one whole line of each command, without its tag.
+EXAMPLES: dict[bytes, list[bytes]] = {
+    b"CAPABILITY": [b"CAPABILITY"],
+    b"NOOP": [b"NOOP"],
+    b"LOGOUT": [b"LOGOUT"],
+    b"ID": [b'ID ("name" "x")', b"ID NIL"],
+    b"STARTTLS": [b"STARTTLS"],
+    b"AUTHENTICATE": [b"AUTHENTICATE PLAIN", b"AUTHENTICATE PLAIN AGEAYg=="],
+    b"LOGIN": [b'LOGIN alice "secret"', b"LOGIN {5+}\r\nalice {3+}\r\nabc"],
+    b"ENABLE": [b"ENABLE IMAP4rev2 CONDSTORE"],
+    b"SELECT": [b"SELECT INBOX"],
+    b"EXAMINE": [b'EXAMINE "a b"'],
+    b"CREATE": [b"CREATE a/b", b"CREATE a (USE (\\Sent))"],
+    b"DELETE": [b"DELETE a"],
+    b"RENAME": [b"RENAME a &ZeVnLIqe-"],
+    b"SUBSCRIBE": [b"SUBSCRIBE a"],
+    b"UNSUBSCRIBE": [b"UNSUBSCRIBE a"],
+    b"LIST": [b'LIST "" *', b'LIST (SUBSCRIBED) "" (a b) RETURN (CHILDREN STATUS (MESSAGES UNSEEN))'],
+    b"LSUB": [b'LSUB "" %'],
+    b"NAMESPACE": [b"NAMESPACE"],
+    b"STATUS": [b"STATUS a (MESSAGES SIZE)"],
+    b"APPEND": [b'APPEND a (\\Seen) " 1-Jan-2020 00:00:00 +0000" {3+}\r\nabc'],
+    b"IDLE": [b"IDLE"],
+    b"CHECK": [b"CHECK"],
+    b"CLOSE": [b"CLOSE"],
+    b"UNSELECT": [b"UNSELECT"],
+    b"EXPUNGE": [b"EXPUNGE"],
+    b"SEARCH": [
+        b"SEARCH RETURN (MIN COUNT) CHARSET UTF-8 OR (SEEN NOT DRAFT) FROM {3+}\r\nbob",
+        b'SEARCH HEADER X-Y "" SENTSINCE 1-Jan-2020 LARGER 5 KEYWORD $Junk 1:5,$ UID *',
+    ],
+    b"FETCH": [
+        b"FETCH 1:* (FLAGS UID ENVELOPE BODY.PEEK[HEADER.FIELDS (From To)]<0.20> BODY[1.2.MIME])",
+        b"FETCH 1:* (BINARY[1] BINARY.PEEK[1.2]<0.5> BINARY.SIZE[2])",
+        b"FETCH 1,2:3 FULL",
+        b"FETCH 1 RFC822",
+    ],
+    b"STORE": [b"STORE 1:3 +FLAGS.SILENT (\\Seen $x)", b"STORE 1 FLAGS \\Seen \\Draft"],
+    b"COPY": [b"COPY 1:3 a"],
+    b"MOVE": [b"MOVE 1:3 a"],
+    b"UID SEARCH": [b"UID SEARCH ALL"],
+    b"UID FETCH": [b"UID FETCH 1:* FLAGS"],
+    b"UID STORE": [b"UID STORE 1 -FLAGS (\\Seen)"],
+    b"UID COPY": [b"UID COPY 5 a"],
+    b"UID MOVE": [b"UID MOVE 5 a"],
+    b"UID EXPUNGE": [b"UID EXPUNGE 5:9"],
+}
+STATES = [state for state in State if state is not State.LOGOUT]
+
+
+def begin(row: Row, state: State) -> tuple[ImapServer, Command | None]:
+    """The engine in `state`, having received the row's first example."""
+    server = ImapServer()
+    server.state = state
+    server.receive(b"a " + EXAMPLES[row.name][0] + b"\r\n")
+    event = server.next_event()
+    assert event is None or isinstance(event, Command)
+    return server, event
+
+
+def test_every_command_has_an_example() -> None:
+    assert list(EXAMPLES) == list(TABLE)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
+@pytest.mark.parametrize("row", TABLE.values(), ids=lambda row: row.name.decode())
+def test_a_command_is_legal_where_the_table_says(row: Row, state: State) -> None:
+    server, event = begin(row, state)
+    if state in row.states:
+        assert event is not None
+        assert event.row is row
+        assert event.tag == b"a"
+    else:
+        assert event is None
+        assert server.outgoing() == [b"a BAD Not while %b\r\n" % state.value.encode()]
+
+
+@pytest.mark.parametrize(
+    ("row", "state"), [(row, state) for row, state in product(TABLE.values(), STATES) if state in row.states]
+)
+def test_an_answer_moves_the_state_as_the_table_says(row: Row, state: State) -> None:
+    for answer, expected in ((ImapServer.ok, row.success), (ImapServer.no, row.failure), (ImapServer.bad, None)):
+        server, event = begin(row, state)
+        assert event is not None
+        answer(server, event, "so be it")
+        assert server.state is (expected or state)
+
+
+@pytest.mark.parametrize(
+    ("row", "state"), [(row, state) for row, state in product(TABLE.values(), STATES) if state in row.states]
+)
+def test_what_matters_for_the_next_command_is_answered_first(row: Row, state: State) -> None:
+    server, _ = begin(row, state)
+    server.receive(b"b NOOP\r\n")
+    assert (server.next_event() is None) is row.first or row.name == b"APPEND"
+
+
+def test_what_moves_the_state_is_answered_first() -> None:
+    for row in TABLE.values():
+        if row.success or row.failure:
+            assert row.first, row.name
+
+
+def test_which_answers_carry_expunge() -> None:
+    """RFC 9051 §7.5.1: not FETCH, STORE, SEARCH; and not what leaves the mailbox."""
+    silent = {name for name, row in TABLE.items() if State.SELECTED in row.states and not row.expunge}
+    assert silent == {b"FETCH", b"STORE", b"SEARCH", b"CLOSE", b"UNSELECT", b"LOGOUT", b"SELECT", b"EXAMINE"}
+
+
+def test_every_example_parses() -> None:
+    for name, lines in EXAMPLES.items():
+        for line in lines:
+            head = command.head(b"a " + line)
+            assert head is not None
+            assert head.row is TABLE[name]
+            if name != b"APPEND":
+                command.parse(head.row, b"a " + line, head.arguments, utf8=False)
+
+
+def test_the_manual_shows_the_table() -> None:
+    assert command.markdown() in (Path(__file__).parents[3] / "docs" / "wire-imap.md").read_text()
+    assert len(command.markdown().splitlines()) == len(TABLE) + 2

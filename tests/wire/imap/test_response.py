@@ -1,0 +1,158 @@
+"""What a server says: strings that nothing breaks out of, and octets as the RFCs show them."""
+
+import email.utils
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.wire.imap import response
+from posthouse.wire.imap.grammar import Parser
+from posthouse.wire.imap.response import Code
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@pytest.mark.parametrize(
+    ("value", "octets"),
+    [
+        (b"", b'""'),
+        (b"a b", b'"a b"'),
+        (b'a"b\\', b'"a\\"b\\\\"'),
+        (b"a\r\nb", b"{4}\r\na\r\nb"),
+        (b"\xff", b"{1}\r\n\xff"),
+        (b"x" * 1000, b"{1000}\r\n" + b"x" * 1000),
+    ],
+)
+def test_string(value: bytes, octets: bytes) -> None:
+    assert response.string(value) == octets
+
+
+def test_nstring_and_astring() -> None:
+    assert response.nstring(None) == b"NIL"
+    assert response.nstring(b"NIL") == b'"NIL"'
+    assert response.astring(b"INBOX") == b"INBOX"
+    assert response.astring(b"nil") == b'"nil"'
+    assert response.astring(b"a b") == b'"a b"'
+    assert response.astring(b"") == b'""'
+
+
+@given(st.binary(max_size=40).filter(lambda octets: b"\0" not in octets))
+def test_a_string_is_read_as_it_was_written(value: bytes) -> None:
+    for written in (response.string(value), response.astring(value), response.nstring(value)):
+        parser = Parser(written)
+        assert parser.astring() == value
+        parser.end()
+
+
+@given(NAMES, st.booleans())
+def test_a_mailbox_is_read_as_it_was_written(name: str, utf8: bool) -> None:
+    parser = Parser(response.mailbox(name, utf8=utf8), utf8=utf8)
+    assert parser.mailbox() == ("INBOX" if len(name) == 5 and name.upper() == "INBOX" else name)
+    parser.end()
+
+
+@given(st.text(), st.sampled_from([b"", b"ALERT"]))
+def test_a_status_line_is_one_line(text: str, code: bytes) -> None:
+    line = response.status_line(b"a1", b"NO", text, code)
+    assert line.endswith(b"\r\n")
+    assert line.count(b"\n") == line.count(b"\r") == 1
+    assert line.isascii()
+
+
+def test_status_lines() -> None:
+    assert response.ok("Searched", Code.CLOSED) == b"* OK [CLOSED] Searched\r\n"
+    assert response.no("careful") == b"* NO careful\r\n"
+    assert response.bye("") == b"* BYE -\r\n"
+    assert response.status_line(b"7", b"OK", "done", response.uidnext(4392)) == b"7 OK [UIDNEXT 4392] done\r\n"
+
+
+def test_codes_with_arguments() -> None:
+    assert response.capability_code([b"IMAP4rev2", b"IDLE"]) == b"CAPABILITY IMAP4rev2 IDLE"
+    assert response.permanent_flags([b"\\Seen", b"\\*"]) == b"PERMANENTFLAGS (\\Seen \\*)"
+    assert response.uidvalidity(3857529045) == b"UIDVALIDITY 3857529045"
+    assert response.unseen(12) == b"UNSEEN 12"
+    assert response.appenduid(38505, [3955]) == b"APPENDUID 38505 3955"
+    # RFC 4315 §4's example.
+    assert response.copyuid(38505, [304, 319, 320], [3956, 3957, 3958]) == b"COPYUID 38505 304,319:320 3956:3958"
+    assert response.badcharset([b"UTF-8"]) == b"BADCHARSET (UTF-8)"
+
+
+def test_untagged_data() -> None:
+    assert response.capability([b"IMAP4rev2"]) == b"* CAPABILITY IMAP4rev2\r\n"
+    assert response.enabled([]) == b"* ENABLED\r\n"
+    assert response.enabled([b"IMAP4rev2"]) == b"* ENABLED IMAP4rev2\r\n"
+    assert response.exists(23) == b"* 23 EXISTS\r\n"
+    assert response.recent(5) == b"* 5 RECENT\r\n"
+    assert response.expunge(44) == b"* 44 EXPUNGE\r\n"
+    assert response.expunges([3, 4, 7]) == b"* 7 EXPUNGE\r\n* 4 EXPUNGE\r\n* 3 EXPUNGE\r\n"
+    assert response.flags([b"\\Answered", b"\\Seen"]) == b"* FLAGS (\\Answered \\Seen)\r\n"
+    assert response.identity({"name": "posthouse", "version": None}) == b'* ID ("name" "posthouse" "version" NIL)\r\n'
+    assert response.identity({}) == b"* ID NIL\r\n"
+    assert response.search([2, 84, 882]) == b"* SEARCH 2 84 882\r\n"
+    assert response.search([]) == b"* SEARCH\r\n"
+
+
+def test_namespace() -> None:
+    assert response.namespace([("", "/")], utf8=False) == b'* NAMESPACE (("" "/")) NIL NIL\r\n'
+    assert response.namespace([], utf8=False) == b"* NAMESPACE NIL NIL NIL\r\n"
+
+
+def test_list() -> None:
+    assert response.listed("Sent", [b"\\Sent", b"\\HasNoChildren"], utf8=False) == (
+        b'* LIST (\\Sent \\HasNoChildren) "/" "Sent"\r\n'
+    )
+    assert response.listed("日本語", [], utf8=False) == b'* LIST () "/" "&ZeVnLIqe-"\r\n'
+    assert response.listed("日本語", [], utf8=True) == '* LIST () "/" "日本語"\r\n'.encode()
+    assert response.listed("", [b"\\Noselect"], utf8=False, delimiter=None, command=b"LSUB") == (
+        b'* LSUB (\\Noselect) NIL ""\r\n'
+    )
+    # RFC 9051 §6.3.9.8's examples.
+    assert response.listed("Fruit", [], utf8=True, childinfo=[b"SUBSCRIBED"]) == (
+        b'* LIST () "/" "Fruit" ("CHILDINFO" ("SUBSCRIBED"))\r\n'
+    )
+    assert response.listed("new", [], utf8=True, oldname="old") == b'* LIST () "/" "new" ("OLDNAME" ("old"))\r\n'
+
+
+def test_status() -> None:
+    assert response.status("blurdybloop", [(b"MESSAGES", 231), (b"UIDNEXT", 44292)], utf8=False) == (
+        b'* STATUS "blurdybloop" (MESSAGES 231 UIDNEXT 44292)\r\n'
+    )
+
+
+def test_esearch() -> None:
+    assert response.esearch(b"A282", uid=False, least=2, count=3) == b'* ESEARCH (TAG "A282") MIN 2 COUNT 3\r\n'
+    assert response.esearch(b"A283", uid=True, found=[2, 10, 11]) == b'* ESEARCH (TAG "A283") UID ALL 2,10:11\r\n'
+    assert response.esearch(b"A284", uid=False, most=9) == b'* ESEARCH (TAG "A284") MAX 9\r\n'
+    assert response.esearch(b"A285", uid=False) == b'* ESEARCH (TAG "A285")\r\n'
+
+
+def test_fetch_lines() -> None:
+    form = response.fetch_form([b"UID", b"FLAGS", b""])
+    rows = [(1, b"7", b"(\\Seen)", b"RFC822.SIZE 5"), (2, b"9", b"()", b"RFC822.SIZE 6")]
+    assert response.fetch_lines(form, rows) == (
+        b"* 1 FETCH (UID 7 FLAGS (\\Seen) RFC822.SIZE 5)\r\n* 2 FETCH (UID 9 FLAGS () RFC822.SIZE 6)\r\n"
+    )
+    assert response.fetch(12, b"FLAGS ()") == b"* 12 FETCH (FLAGS ())\r\n"
+    assert (
+        response.fetch_form([b"BODY[HEADER.FIELDS (%d)]"]) % (1, b"x") == b"* 1 FETCH (BODY[HEADER.FIELDS (%d)] x)\r\n"
+    )
+
+
+def test_a_body_is_not_copied() -> None:
+    octets = memoryview(b"Subject: x\r\n\r\n" * 1000)
+    pieces = [response.fetch_start(3), *response.body(b"BODY[]", octets), response.FETCH_END]
+    assert pieces[2] is octets
+    assert b"".join(pieces) == b"* 3 FETCH (BODY[] {14000}\r\n" + bytes(octets) + b")\r\n"
+    assert response.binary_start(b"BINARY[1]", 3, nul=True) == b"BINARY[1] ~{3}\r\n"
+    assert response.binary_start(b"BINARY[1]", 3, nul=False) == b"BINARY[1] {3}\r\n"
+
+
+@given(st.integers(0, 253402300799))
+def test_date_time(seconds: int) -> None:
+    written = response.date_time(seconds * 1000 + 999)
+    expected = datetime.fromtimestamp(seconds, UTC)
+    assert len(written) == 28
+    assert Parser(written).date_time() == seconds * 1000
+    assert email.utils.parsedate_to_datetime(written.decode().strip('"').replace("-", " ")) == expected

@@ -1,0 +1,27 @@
+"""Values in few words, for the `A: saw ...` lines of transcripts."""
+
+from dataclasses import fields, is_dataclass
+from datetime import date
+from enum import Enum
+from typing import Any
+
+from posthouse.wire.imap.sequence import SequenceSet
+
+
+def shown(value: Any) -> str:
+    """`Fetch(True, 1:*, (FLAGS, UID))` for a request; octets and text in quotes."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, SequenceSet):
+        return value.octets().decode()
+    if isinstance(value, bytes | str):
+        return repr(value).removeprefix("b")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, frozenset):
+        return "{" + ", ".join(sorted(map(shown, value))) + "}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(shown, value)) + ")"
+    if is_dataclass(value):
+        return f"{type(value).__name__}({', '.join(shown(getattr(value, field.name)) for field in fields(value))})"
+    return str(value)

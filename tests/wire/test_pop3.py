@@ -1,0 +1,128 @@
+"""The POP3 engine: transcripts, the table cell by cell, any octets, any split of them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse import limits
+from posthouse.wire import pop3
+from posthouse.wire.pop3 import TABLE, Auth, AuthResponse, Command, Ended, Pass, Pop3Server, State
+from tests import transcript
+from tests.wire.pop3_talk import Talk
+
+EXAMPLES = {
+    b"AUTH": b"AUTH PLAIN",
+    b"USER": b"USER alice",
+    b"PASS": b"PASS secret",
+    b"RETR": b"RETR 1",
+    b"TOP": b"TOP 1 10",
+    b"DELE": b"DELE 1",
+}
+STATES = [state for state in State if state is not State.UPDATE]
+
+
+@pytest.mark.parametrize("pieces", transcript.PIECES)
+@pytest.mark.parametrize("path", transcript.scripts("pop3"), ids=lambda path: path.stem)
+def test_transcript(path: Path, pieces: transcript.Pieces) -> None:
+    script = transcript.read(path)
+    transcript.play(script, Talk(script.settings), pieces=pieces)
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["ok", "err"])
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
+@pytest.mark.parametrize("name", TABLE, ids=bytes.decode)
+def test_every_cell_of_the_table(name: bytes, state: State, good: bool) -> None:
+    row = TABLE[name]
+    server = Pop3Server()
+    server.state = state
+    server.receive(EXAMPLES.get(name, name).lower() + b"\r\n")
+    event = server.next_event()
+    if state not in row.states:
+        assert event is None
+        assert server.outgoing() == [b"-ERR %b is not for now\r\n" % name]
+        assert server.state is state
+        return
+    assert isinstance(event, Command)
+    assert event.row is row
+    if good:
+        server.ok("fine")
+        assert server.outgoing() == [b"+OK fine\r\n"]
+        assert server.state is (row.success or state)
+    else:
+        server.err("not now", "SYS/TEMP")
+        assert server.outgoing() == [b"-ERR [SYS/TEMP] not now\r\n"]
+        assert server.state is (row.failure or state)
+    assert server.ended is (name == b"QUIT")
+
+
+def test_a_failed_pass_names_nobody() -> None:
+    server = Pop3Server()
+    server.receive(b"USER alice\r\nPASS wrong\r\nPASS right\r\n")
+    server.next_event()
+    server.ok("go on")
+    server.next_event()
+    server.err("no", "AUTH")
+    assert server.next_event() is None
+    assert server.outgoing()[-1] == b"-ERR PASS is not for now\r\n"
+
+
+def test_a_line_that_is_too_long_ends_the_connection() -> None:
+    server = Pop3Server()
+    server.receive(b"USER " + b"a" * limits.COMMAND_LINE)
+    assert server.next_event() == Ended("a line was too long")
+    assert server.ended
+
+
+def test_answers_are_one_line_whatever_they_say() -> None:
+    server = Pop3Server()
+    server.greet("hello\r\n+OK forged")
+    server.bye("gone\nfor good")
+    assert server.outgoing() == [b"+OK hello +OK forged\r\n", b"-ERR gone for good\r\n"]
+
+
+def test_a_secret_is_not_shown_by_accident() -> None:
+    for value in (Pass(b"alice", b"hunter2"), Auth("PLAIN", b"\0alice\0hunter2"), AuthResponse(b"hunter2")):
+        assert "hunter2" not in repr(value)
+
+
+def test_lines_that_begin_with_a_dot_are_doubled() -> None:
+    server = Pop3Server()
+    server.state = State.TRANSACTION
+    server.receive(b"UIDL\r\n")
+    server.next_event()
+    server.ok_lines("here", [b"1 a", b".", b"..x"])
+    assert b"".join(server.outgoing()) == b"+OK here\r\n1 a\r\n..\r\n...x\r\n.\r\n"
+
+
+def test_the_manual_shows_the_table() -> None:
+    assert pop3.markdown() in (Path(__file__).parents[2] / "docs" / "wire-pop3.md").read_text()
+    assert len(pop3.markdown().splitlines()) == len(TABLE) + 2
+
+
+SAID = st.lists(
+    st.sampled_from(
+        [b"USER alice", b"PASS secret", b"AUTH PLAIN", b"AUTH PLAIN AGEAYg==", b"AGEAYg==", b"*", b"STAT", b"LIST",
+         b"RETR 1", b"TOP 2 1", b"UIDL 1", b"CAPA", b"nonsense", b"", b"QUIT"]
+    ).map(lambda line: line + b"\r\n")
+    | st.binary(max_size=12)
+)  # fmt: skip
+
+
+@given(said=SAID, data=st.data())
+def test_any_split_gives_the_same(said: list[bytes], data: st.DataObject) -> None:
+    octets = b"".join(said)
+    whole, split = Talk({}), Talk({})
+    whole.receive(octets)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(octets)), max_size=8)))
+    for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
+        split.receive(octets[start:end])
+    assert split.seen == whole.seen
+    assert split.outgoing() == whole.outgoing()
+    assert split.engine.state is whole.engine.state
+
+
+@given(st.binary(max_size=300))
+def test_no_octets_raise(octets: bytes) -> None:
+    Talk({}).receive(octets)
