@@ -1,4 +1,6 @@
-"""posthouse as tests and benchmarks see it from outside: configured by a file, run by its own command, asked at its doors."""
+"""posthouse as tests and benchmarks see it from outside: configured by a file, run by its own command, asked at its
+doors.
+"""
 
 import contextlib
 import json
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import apsw
 
-from bench.peers.waiting import free_port, wait_for_port
+from bench.peers.waiting import free_port, wait_for_greeting
 from posthouse.directory.credentials import verifier_of
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -91,13 +93,12 @@ class PosthouseServer:
         return done.stdout
 
     def start(self) -> None:
-        """Start `posthouse serve` and wait until every port answers."""
+        """Start `posthouse serve` and wait until it greets."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv("serve"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
             )
-        for port in self.ports.values():
-            wait_for_port(self.address, port, self._process)
+        wait_for_greeting(self.address, self.ports["smtp"], self._process)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -126,7 +127,7 @@ class PosthouseServer:
         """Emails that are filed and indexed: what the workers behind the commit still owe is not counted."""
         with self.database() as database:
             (emails,) = next(database.execute("SELECT count(*) FROM email"))
-            (pending,) = next(database.execute("SELECT count(*) FROM search_pending"))
+            (pending,) = next(database.execute("SELECT total(next_email - 1 - search_mark) FROM account_state"))
         return int(emails) - int(pending)
 
     def stop(self) -> None:

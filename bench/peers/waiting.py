@@ -23,6 +23,25 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str, pause: float
         time.sleep(pause)
 
 
+def wait_for_greeting(address: str, port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Wait until the server speaks first there: a bound port accepts connections long before anybody serves them.
+
+    AssertionError if `process` ends before that.
+    """
+    wait_for_port(address, port, process, seconds)
+    with socket.create_connection((address, port), timeout=1) as probe:
+
+        def greets() -> bool:
+            if process.poll() is not None:
+                raise AssertionError(f"the process ended with status {process.returncode} before it greeted on {port}")
+            try:
+                return bool(probe.recv(1000))
+            except TimeoutError:
+                return False
+
+        wait_until(greets, seconds, f"a greeting from {address}:{port}")
+
+
 def wait_for_port(address: str, port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 30) -> None:
     """Wait until something accepts connections there; AssertionError if `process` ends first."""
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, Final, Protocol
 
-from msgspec.structs import replace
-
 from posthouse import journey, observe, pop3d
 from posthouse.clock import Clock
 from posthouse.config import Config, Listener
@@ -34,13 +32,13 @@ from posthouse.policy.limits import Connections, Conversation, HeloRequired, Lim
 from posthouse.policy.pipeline import Pipeline
 from posthouse.policy.recipient import Quota, RecipientExists
 from posthouse.policy.relaying import Relaying
-from posthouse.queue import runner, schedule
+from posthouse.queue import lanes, runner, schedule
 from posthouse.queue.runner import Runner
 from posthouse.reception import Reception
 from posthouse.reception import Settings as ReceptionSettings
 from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
 from posthouse.relay.courier import RelayCourier
-from posthouse.relay.route import Router
+from posthouse.relay.route import Ipv6, Router
 from posthouse.smtpd.msa import Msa
 from posthouse.smtpd.mx import Mx
 from posthouse.smtpd.session import Surroundings
@@ -55,6 +53,8 @@ _GOODBYE_SECONDS: Final = 3.0
 # Nothing of housekeeping is urgent.
 _HOUSEKEEPING_SECONDS: Final = 3600.0
 _PAUSE_SECONDS: Final = 1.0
+# "auto": our IPv4 address is more likely to have a PTR record, without which many servers take no mail.
+_IPV6: Final[dict[str, Ipv6]] = {"on": "first", "auto": "last", "off": "never"}
 
 
 class Door(Protocol):
@@ -118,12 +118,15 @@ class App:
             ),
             own=frozenset({settings.hostname}),
             random=self._random,
+            ipv6=_IPV6[settings.relay.ipv6],
             dial=settings.relay.dial,
             port=settings.relay.port,
         )
         opener = Opener(settings.hostname, timeouts, client_context(verify=False), settings.relay.source)
         pool = Pool(timeouts, settings.queue.messages_per_connection)
-        relay = RelayCourier(self._blobs, router, opener, pool, self._clock, TlsPolicy(settings.relay.tls))
+        relay = self._relay = RelayCourier(
+            self._blobs, router, opener, pool, self._clock, TlsPolicy(settings.relay.tls)
+        )
         delivery = DeliveryCourier(self._store, self._blobs, self._directory.rules, self._store.secret, self._clock)
         return Runner(
             self._store,
@@ -233,6 +236,8 @@ class App:
 
     async def start(self, bound: Sequence[tuple[Listener, Sequence[socket.socket]]]) -> None:
         """Serve these listeners, run the queue and the workers behind the commit."""
+        # Nobody else works on this store: what a killed predecessor held need not run out first.
+        await self._store.write(lanes.abandon_leases)
         for work in (
             self._directory.follow(),
             self._authenticator.follow(),
@@ -267,6 +272,8 @@ class App:
         """
         await asyncio.gather(*(server.stop(_GOODBYE_SECONDS) for server in self._servers))
         await self._runner.stop()
+        await self._relay.close()
+        self._refused.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -284,7 +291,7 @@ class App:
         changed = tuple(name for name in kept if getattr(settings, name) != getattr(self._settings, name))
         if changed:
             observe.tell("reload.needs_restart", level=observe.WARNING, settings=changed)
-        self._settings = replace(self._settings, limits=settings.limits, log=settings.log)
+        self._settings = self._settings.reloaded(settings)
         self._build_doors()
         observe.tell("reload.done")
 

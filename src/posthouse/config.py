@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Literal, NewType, Union, get_args, get_origin
 
 from msgspec import Struct, field
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from posthouse import limits
 from posthouse.terms.address import BadAddress, parse_domain
@@ -223,6 +223,10 @@ class Config(Struct, frozen=True, kw_only=True):
     log: Log = Log()
     store: Store = Store()
     delivery: Delivery = Delivery()
+
+    def reloaded(self, new: "Config") -> "Config":
+        """What a running server goes on with after SIGHUP: limits and log as they are now, the rest as it started."""
+        return replace(self, limits=new.limits, log=new.log)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ MIME_PARTS: Final = 2000
 # How often a message's octets may be gone through while its parts are looked for (nesting goes through them again,
 # and each line that looks like a delimiter and is none counts as so many octets); past it, what is left is one part.
 MIME_WORK: Final = 16
-MIME_WORK_FLOOR: Final = 16 * MB
+MIME_WORK_FLOOR: Final = 64 * MB
 MIME_LOOKALIKE: Final = 1000
 # Text taken from one message for search, in characters; that of longer ones is cut.
 SEARCH_TEXT: Final = 256 * KB

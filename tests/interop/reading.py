@@ -1,20 +1,45 @@
-"""Reading a mailbox with the standard library, to see what a foreign client sent."""
+"""Reading and filling a mailbox with the standard library, to see what a foreign client sent, or will find."""
 
 import imaplib
+import re
+import socket
 import ssl
+from collections.abc import Sequence
 
 from bench.peers.waiting import wait_until
 from bench.posthouse_server import PASSWORD, PosthouseServer
 
 
+def trusting(server: PosthouseServer) -> ssl.SSLContext:
+    """A context that wants a certificate of the server's own CA."""
+    context = ssl.create_default_context(cafile=str(server.certificates))
+    context.check_hostname = False  # we connect to an address of loopback; the certificate names mail.example.test
+    return context
+
+
 def connect(server: PosthouseServer, login: str) -> imaplib.IMAP4_SSL:
     """An IMAP connection over verified TLS, logged in, INBOX selected."""
-    context = ssl.create_default_context(cafile=str(server.certificates))
-    context.check_hostname = False  # the address is loopback's; that the CA is ours is checked
-    client = imaplib.IMAP4_SSL(server.address, server.ports["imaps"], ssl_context=context, timeout=60)
+    client = imaplib.IMAP4_SSL(server.address, server.ports["imaps"], ssl_context=trusting(server), timeout=60)
+    # imaplib sends the end of an APPEND by itself, and the kernel would wait 40 ms for an acknowledgement before that.
+    client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.login(login, PASSWORD)
     client.select("INBOX")
     return client
+
+
+def empty(server: PosthouseServer, login: str) -> None:
+    """Remove everything from somebody's INBOX."""
+    with connect(server, login) as client:
+        client.store("1:*", "+FLAGS", r"(\Deleted)")
+        client.expunge()
+
+
+def fill(server: PosthouseServer, login: str, messages: Sequence[bytes], flags: Sequence[str] = ("",)) -> None:
+    """Append messages to INBOX; the flags are given out in turns."""
+    with connect(server, login) as client:
+        for n, octets in enumerate(messages):
+            answer, words = client.append("INBOX", f"({flags[n % len(flags)]})", "", octets)
+            assert answer == "OK", words
 
 
 def messages(server: PosthouseServer, login: str) -> list[bytes]:
@@ -23,8 +48,24 @@ def messages(server: PosthouseServer, login: str) -> list[bytes]:
         return _all(client)
 
 
+def flags(server: PosthouseServer, login: str) -> dict[bytes, frozenset[bytes]]:
+    """Everything in somebody's INBOX, with its flags but \\Recent."""
+    with connect(server, login) as client:
+        found = client.fetch("1:*", "(FLAGS BODY.PEEK[])")[1]
+    shown = [(part[1], imaplib.ParseFlags(part[0])) for part in found if isinstance(part, tuple)]
+    return {octets: frozenset(names) - {rb"\Recent"} for octets, names in shown}
+
+
+def numbers(server: PosthouseServer, login: str) -> list[tuple[int, int]]:
+    """UID and octets of everything in somebody's INBOX."""
+    with connect(server, login) as client:
+        lines = client.fetch("1:*", "(UID RFC822.SIZE)")[1]
+    found = [re.search(rb"UID (\d+) RFC822\.SIZE (\d+)", line) for line in lines if isinstance(line, bytes)]
+    return [(int(one[1]), int(one[2])) for one in found if one]
+
+
 def clear_text_messages(server: PosthouseServer, login: str) -> list[bytes]:
-    """The same, of a server that lets loopback log in without TLS."""
+    """Everything in somebody's INBOX, of a server that lets loopback log in without TLS."""
     with imaplib.IMAP4(server.address, server.ports["imap"], timeout=60) as client:
         client.login(login, PASSWORD)
         client.select("INBOX", readonly=True)

@@ -1,17 +1,21 @@
-"""swaks, msmtp and curl hand in mail: 587 with STARTTLS and 465 with TLS from the first octet."""
+"""swaks, msmtp, curl and mutt hand in mail: 587 with STARTTLS and 465 with TLS from the first octet."""
 
-import subprocess
+import base64
+import email
+import email.policy
+import random
 from pathlib import Path
 
 import pytest
 
 from bench.posthouse_server import PASSWORD, PosthouseServer
-from tests.interop.conftest import require
+from tests.interop.clients import require, run
 from tests.interop.reading import wait_for_message
 
 pytestmark = pytest.mark.interop
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
+HOST = "mail.example.test"
 
 
 def message(subject: str, body: str = "Hello Bob\r\n") -> bytes:
@@ -22,37 +26,39 @@ def message(subject: str, body: str = "Hello Bob\r\n") -> bytes:
     ).encode()
 
 
+# --- swaks
+
+
+def swaks(server: PosthouseServer, protocol: str, *options: str, password: str = PASSWORD, status: int = 0) -> str:
+    """Send by swaks, which verifies the server's certificate; what it shows of the conversation."""
+    tls = "--tls" if protocol == "submission" else "--tls-on-connect"
+    argv = [
+        *(require("swaks"), "--server", server.address, "--port", str(server.ports[protocol]), tls),
+        *("--tls-verify", "--tls-ca-path", str(server.certificates), "--tls-sni", HOST),
+        *("--auth-user", ALICE, "--auth-password", password, "--from", ALICE, "--to", BOB, *options),
+    ]
+    return run(argv, status=status).decode()
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-@pytest.mark.parametrize(("protocol", "tls"), [("submission", "--tls"), ("submissions", "--tls-on-connect")])
-def test_swaks_submits(server: PosthouseServer, protocol: str, tls: str, mechanism: str) -> None:
+@pytest.mark.parametrize("protocol", ["submission", "submissions"])
+def test_swaks_submits(server: PosthouseServer, protocol: str, mechanism: str) -> None:
     subject = f"swaks {protocol} {mechanism}"
-    done = subprocess.run(
-        [
-            *(require("swaks"), "--server", server.address, "--port", str(server.ports[protocol]), tls),
-            *("--tls-verify", "--tls-ca-path", str(server.certificates), "--tls-sni", "mail.example.test"),
-            *("--auth", mechanism, "--auth-user", ALICE, "--auth-password", PASSWORD),
-            *("--from", ALICE, "--to", BOB, "--header", f"Subject: {subject}", "--body", "Grüße"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    swaks(server, protocol, "--auth", mechanism, "--header", f"Subject: {subject}", "--body", "Grüße")
     assert "Grüße".encode() in wait_for_message(server, BOB, subject)
 
 
 def test_swaks_with_a_wrong_password_is_refused(server: PosthouseServer) -> None:
-    done = subprocess.run(
-        [
-            *(require("swaks"), "--server", server.address, "--port", str(server.ports["submission"]), "--tls"),
-            *("--auth", "PLAIN", "--auth-user", ALICE, "--auth-password", "wrong", "--from", ALICE, "--to", BOB),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 28, done.stdout
-    assert "535" in done.stdout
+    shown = swaks(server, "submission", "--auth", "PLAIN", password="wrong", status=28)
+    assert "535 5.7.8" in shown
+
+
+def test_swaks_pipelines(server: PosthouseServer) -> None:
+    swaks(server, "submissions", "--auth", "PLAIN", "--pipeline", "--header", "Subject: pipelined")
+    wait_for_message(server, BOB, "pipelined")
+
+
+# --- msmtp
 
 
 @pytest.mark.parametrize("mechanism", ["plain", "login", "scram-sha-256"])
@@ -63,64 +69,85 @@ def test_msmtp_submits(server: PosthouseServer, protocol: str, mechanism: str, t
     configuration = tmp_path / "msmtprc"
     configuration.write_text(
         f"defaults\ntls on\ntls_starttls {starttls}\ntls_trust_file {server.certificates}\n"
-        f"tls_host_override mail.example.test\naccount default\nhost {server.address}\nport {server.ports[protocol]}\n"
+        f"tls_host_override {HOST}\naccount default\nhost {server.address}\nport {server.ports[protocol]}\n"
         f'from {ALICE}\nauth {mechanism}\nuser {ALICE}\npassword "{PASSWORD}"\n'
     )
     configuration.chmod(0o600)
-    done = subprocess.run(
-        [require("msmtp"), "-C", str(configuration), BOB],
-        input=message(subject).replace(b"\r\n", b"\n"),
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run([require("msmtp"), "-C", str(configuration), BOB], octets=message(subject).replace(b"\r\n", b"\n"))
     assert b"Hello Bob" in wait_for_message(server, BOB, subject)
 
 
+# --- curl
+
+
+def curl(server: PosthouseServer, url: str, upload: Path, *options: str) -> None:
+    """Hand in a file by curl, which verifies the server's certificate."""
+    port = url.rpartition(":")[2]
+    argv = [
+        *(require("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert", str(server.certificates)),
+        *("--resolve", f"{HOST}:{port}:{server.address}", "--url", url, "--user", f"{ALICE}:{PASSWORD}"),
+        *("--mail-from", ALICE, "--mail-rcpt", BOB, "--upload-file", str(upload), *options),
+    ]
+    run(argv)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 @pytest.mark.parametrize(("protocol", "scheme"), [("submission", "smtp"), ("submissions", "smtps")])
-def test_curl_submits(server: PosthouseServer, protocol: str, scheme: str, tmp_path: Path) -> None:
-    subject = f"curl {protocol}"
+def test_curl_submits(server: PosthouseServer, protocol: str, scheme: str, mechanism: str, tmp_path: Path) -> None:
+    subject = f"curl {protocol} {mechanism}"
     path = tmp_path / "message"
     path.write_bytes(message(subject))
-    curl(server, f"{scheme}://mail.example.test:{server.ports[protocol]}", upload=path)
+    url = f"{scheme}://{HOST}:{server.ports[protocol]}"
+    curl(server, url, path, "--login-options", f"AUTH={mechanism}")
     assert b"Hello Bob" in wait_for_message(server, BOB, subject)
-
-
-def curl(server: PosthouseServer, url: str, upload: Path) -> None:
-    """Hand in a file with curl, verified TLS; fails with curl's own words."""
-    port = url.rpartition(":")[2]
-    done = subprocess.run(
-        [
-            *(require("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert", str(server.certificates)),
-            *("--resolve", f"mail.example.test:{port}:{server.address}", "--url", url),
-            *("--user", f"{ALICE}:{PASSWORD}", "--mail-from", ALICE, "--mail-rcpt", BOB, "--upload-file", str(upload)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_an_attachment_of_20_mb_arrives_whole(server: PosthouseServer, tmp_path: Path) -> None:
-    line = b"QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVoxMjM0NTY3ODkwYWJjZGVmZ2hpamtsbW5vcHFyc3R1dg==\r\n"
-    body = line * (20 * 1024 * 1024 // len(line))
-    subject = "twenty megabytes"
-    octets = (
-        f"From: {ALICE}\r\nTo: {BOB}\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n"
+    attachment = random.Random(20).randbytes(20_000_000)
+    head = (
+        f"From: {ALICE}\r\nTo: {BOB}\r\nSubject: twenty megabytes\r\nMIME-Version: 1.0\r\n"
         "Content-Type: application/octet-stream; name=big.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-    ).encode() + body
+    ).encode()
     path = tmp_path / "message"
-    path.write_bytes(octets)
-    curl(server, f"smtps://mail.example.test:{server.ports['submissions']}", upload=path)
-    assert wait_for_message(server, BOB, subject, seconds=60).endswith(body)
+    path.write_bytes(head + base64.encodebytes(attachment).replace(b"\n", b"\r\n"))
+    curl(server, f"smtps://{HOST}:{server.ports['submissions']}", path)
+    found = wait_for_message(server, BOB, "twenty megabytes", seconds=60)
+    assert email.message_from_bytes(found).get_payload(decode=True) == attachment
 
 
-def test_8_bit_and_utf8_subjects_arrive_as_sent(server: PosthouseServer, tmp_path: Path) -> None:
-    for subject in ("Grüße aus Köln", "邮件 驿站 你好", "=?utf-8?B?w6TDtsO8?="):
-        path = tmp_path / "message"
-        path.write_bytes(message(subject, body="Füße, 中文\r\n"))
-        curl(server, f"smtps://mail.example.test:{server.ports['submissions']}", upload=path)
-        found = wait_for_message(server, BOB, subject)
-        assert f"Subject: {subject}\r\n".encode() in found
-        assert "Füße, 中文\r\n".encode() in found
+@pytest.mark.parametrize("subject", ["Grüße aus Köln", "邮件 驿站 你好", "=?utf-8?B?w6TDtsO8?="])
+def test_8_bit_and_utf8_subjects_arrive_as_sent(server: PosthouseServer, tmp_path: Path, subject: str) -> None:
+    path = tmp_path / "message"
+    path.write_bytes(message(subject, body="Füße, 中文\r\n"))
+    curl(server, f"smtps://{HOST}:{server.ports['submissions']}", path)
+    found = wait_for_message(server, BOB, subject)
+    assert found.endswith("\r\n\r\nFüße, 中文\r\n".encode())
+
+
+def test_curl_writes_to_an_address_in_utf8(server: PosthouseServer, tmp_path: Path) -> None:
+    """RFC 6531: an alias in Chinese, which curl names with SMTPUTF8."""
+    server.command("alias", "add", "驿站@example.test", BOB)
+    path = tmp_path / "message"
+    path.write_bytes(message("to an address in utf8"))
+    curl(server, f"smtp://{HOST}:{server.ports['submission']}", path, "--mail-rcpt", "驿站@example.test")
+    wait_for_message(server, BOB, "to an address in utf8")
+
+
+# --- mutt
+
+
+def test_mutt_submits_an_attachment(server: PosthouseServer, tmp_path: Path) -> None:
+    configuration, attachment = tmp_path / "muttrc", tmp_path / "bild.bin"
+    attachment.write_bytes(bytes(range(256)) * 4)
+    url = f"smtps://{ALICE}@{server.address}:{server.ports['submissions']}/"
+    configuration.write_text(
+        f'set smtp_url="{url}"\nset smtp_pass="{PASSWORD}"\nset smtp_authenticators="scram-sha-256"\n'
+        f'set from="{ALICE}"\nset ssl_verify_host=no\nset certificate_file="{server.certificates}"\n'
+        'set ssl_usesystemcerts=no\nset charset="utf-8"\nset copy=no\n'
+    )
+    mutt = [require("mutt"), "-n", "-F", str(configuration), "-s", "mutt submits", "-a", str(attachment), "--", BOB]
+    run(mutt, octets="Grüße\n".encode(), HOME=str(tmp_path), LC_ALL="C.UTF-8")
+    found = email.message_from_bytes(wait_for_message(server, BOB, "mutt submits"), policy=email.policy.default)
+    text, file = found.iter_parts()
+    assert text.get_content() == "Grüße\r\n"
+    assert (file.get_filename(), file.get_payload(decode=True)) == ("bild.bin", attachment.read_bytes())

@@ -16,7 +16,7 @@ from posthouse.message.header import Header
 from posthouse.message.mime import scan, unpack
 from tests.message.corpus import NAMES, load
 
-Value: TypeAlias = "bytes | int | None | list[Value]"
+Value: TypeAlias = "bytes | int | list[Value] | None"
 
 TOKEN = re.compile(rb'\(|\)| |NIL|(\d+)|"((?:[\x01-\x09\x0b\x0c\x0e-!#-\[\]-\x7f]|\\["\\])*)"|\{(\d+)\}\r\n')
 
@@ -319,7 +319,9 @@ def test_ids_dates_and_subjects() -> None:
 
 
 def test_references_are_bounded_to_the_first_and_the_nearest() -> None:
-    octets = b"References: " + b" ".join(b"<%d@x>" % number for number in range(500)) + b"\r\nIn-Reply-To: <new@x>\r\n\r\n"
+    octets = (
+        b"References: " + b" ".join(b"<%d@x>" % number for number in range(500)) + b"\r\nIn-Reply-To: <new@x>\r\n\r\n"
+    )
     references = render(octets).references
     assert len(references) == REFERENCES
     assert (references[0], references[-2], references[-1]) == ("0@x", "499@x", "new@x")

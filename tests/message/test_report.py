@@ -22,7 +22,8 @@ FAILED = RecipientReport(
     last_attempt_at=AT,
 )
 ORIGINAL = (
-    b"From: alice@example.org\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nMessage-ID: <1@example.org>\r\n\r\nthe body\r\n"
+    b"From: alice@example.org\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
+    b"Message-ID: <1@example.org>\r\n\r\nthe body\r\n"
 )
 
 

@@ -175,6 +175,36 @@ def test_text_is_bounded(encoding: bytes, kind: bytes) -> None:
     assert len(text) <= SEARCH_TEXT
 
 
+def test_a_character_cut_by_the_limit_does_not_change_the_charset() -> None:
+    octets = b"\r\n" + "ä".encode() * SEARCH_TEXT
+    assert set(search_text(octets, scan(octets))[1]) == {"ä"}
+    octets = b"\r\n" + b"x" + "ä".encode() * SEARCH_TEXT
+    assert set(search_text(octets, scan(octets))[1]) == {"x", "ä"}
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("cp1251", "привет, как дела сегодня? завтра будет хорошая погода."),
+        ("koi8_r", "привет, как дела сегодня? завтра будет хорошая погода."),
+        ("cp932", "日本語のテキスト、こんにちは。今日はいい天気です。"),
+        ("cp1252", "größe"),
+        ("cp1253", "καλημέρα κόσμε, τι κάνεις; όλα καλά."),
+    ],
+)
+def test_undeclared_text_is_guessed(charset: str, text: str) -> None:
+    octets = b"\r\n" + text.encode(charset)
+    assert search_text(octets, scan(octets))[1] == text.casefold()
+
+
+def test_the_octets_read_are_bounded_in_all() -> None:
+    part = b"--b\r\nContent-Type: text/html\r\n\r\n" + b"<p class=long>" * 20_000 + b"\r\n"
+    octets = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * 8 + b"--b\r\n\r\nlast\r\n--b--\r\n"
+    root = scan(octets)
+    assert len(root.children) == 9
+    assert "last" not in search_text(octets, root)[1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_all_text_can_be_stored(name: str) -> None:
     octets = load(name)

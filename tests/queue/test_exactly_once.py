@@ -133,8 +133,18 @@ class Queue(RuleBasedStateMachine):
         self.runner.run(control.each(self.store, control.hold, wanted, now))
         self.runner.run(control.each(self.store, control.release, wanted, now))
 
+    @precondition(lambda self: self.work)
+    @rule(which=st.integers(0, 5))
+    def another_takes_over(self, which: int) -> None:
+        self.world.clock.advance(61)
+        before = len(self.held)
+        self.lease(which)
+        if len(self.held) > before:
+            self.claim(before, renewed=False)
+
     @rule()
     def retry(self) -> None:
+        self.world.clock.advance(1)
         self.runner.run(control.each(self.store, control.retry, Selection(), self.world.clock.now()))
 
     @rule(which=st.integers(0, 5))

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from posthouse import observe
 from posthouse.queue import control, lanes
 from posthouse.queue.control import Selection
 from posthouse.queue.outcome import Dooms, Fate, Filed, Outcome, Report
@@ -386,3 +387,24 @@ def test_selections_reach_a_runner(tmp_path: Path) -> None:
         assert await left(world) == EMPTY
 
     run(main())
+
+
+def test_a_turn_leaves_alone_what_is_being_given_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script()
+        for n in range(200):
+            await world.send(f"u@d{n % 20}.example", account=n % 3)
+        runner = world.runner(courier)
+        running = asyncio.create_task(runner.run())
+        while await left(world) != EMPTY:
+            await runner.turn()
+            await asyncio.sleep(0)
+        assert len(courier.seen) == 200
+        await runner.stop()
+        await running
+
+    faults = []
+    forget = observe.subscribe(lambda step: faults.append(step) if step.level == observe.ERROR else None)
+    run(main())
+    forget()
+    assert faults == []

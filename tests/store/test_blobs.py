@@ -105,8 +105,7 @@ def test_where_memory_is_short_small_ones_go_to_disk_and_where_both_are_it_is_sa
         fill(spools[5], 4000 * KB)
     # What is left may be used up, then nothing begins any more.
     with pytest.raises(SpoolFull):
-        while True:
-            fill(spools[5], 1)
+        fill(spools[5], 300 * KB, piece=16)
     with pytest.raises(SpoolFull):
         holder.spool()
     for spool in spools:
@@ -193,3 +192,19 @@ def test_what_a_dead_process_left_unfinished_is_cleared_and_what_a_living_one_ha
     living.close()
     next_one.close()
     assert list((tmp_path / "blobs" / "tmp").iterdir()) == []
+
+
+def test_a_caller_that_is_cancelled_while_its_file_is_kept_leaves_no_harm(tmp_path: Path, holder: Blobs) -> None:
+    async def main() -> None:
+        for _ in range(20):
+            with holder.spool() as spool:
+                fill(spool, 300 * KB)
+                staging = asyncio.ensure_future(holder.stage(spool))
+                await asyncio.sleep(0)
+                staging.cancel()
+        await asyncio.gather(staging, return_exceptions=True)
+
+    asyncio.run(main())
+    assert unfinished(tmp_path) == 0
+    with holder.spool() as spool:
+        fill(spool, 4000 * KB)

@@ -13,10 +13,11 @@ from posthouse.directory.model import Account, BadPassword
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address
+from posthouse.wire.sasl import ScramVerifier
 from posthouse.written import format_size, parse_size
 
 
-class SizeType(click.ParamType):
+class SizeType(click.ParamType[int]):
     """A size such as 500MB."""
 
     name = "size"
@@ -63,7 +64,7 @@ def _ask_password() -> str:
     return asked
 
 
-def _verifier(password: str) -> credentials.ScramVerifier:
+def _verifier(password: str) -> ScramVerifier:
     try:
         return credentials.verifier_of(password)
     except BadPassword as error:

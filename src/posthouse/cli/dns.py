@@ -41,8 +41,8 @@ def print_records(found: list[Record], hostname: str) -> None:
     for record in found:
         click.echo(f"{record.name:{width}}  IN {record.type:4} {record.value:40} ; {record.why}")
     click.echo(
-        f"\nBesides, {hostname} needs an A (and AAAA) record with this machine's public address, and the address a PTR record with"
-        f"\n{hostname}: many servers take no mail from an address without one."
+        f"\nBesides, {hostname} needs an A (and AAAA) record with this machine's public address, and the address a"
+        f"\nPTR record with {hostname}: many servers take no mail from an address without one."
     )
 
 

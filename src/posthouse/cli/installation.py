@@ -128,7 +128,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-class AddressType(click.ParamType):
+class AddressType(click.ParamType[addresses.Address]):
     """A command-line argument that is an address."""
 
     name = "address"

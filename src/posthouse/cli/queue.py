@@ -5,7 +5,7 @@ alone: it is neither dropped nor sent twice.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -32,7 +32,7 @@ def queue() -> None:
     """
 
 
-class WaitingType(click.ParamType):
+class WaitingType(click.ParamType[Selection]):
     """An id as `queue list` shows it, or the one in our 250."""
 
     name = "id"
@@ -52,38 +52,20 @@ class WaitingType(click.ParamType):
 WAITING = WaitingType()
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the options select, besides ids."""
-
-    sender: str | None
-    recipient: str | None
-    destination: str | None
-
-    def selection(self, one: Selection) -> Selection:
-        """The same, narrowed to this id."""
-        return replace(one, sender=self.sender, recipient=self.recipient, destination=self.destination)
-
-    @property
-    def anything(self) -> bool:
-        """No option is given."""
-        return self == Wanted(None, None, None)
-
-
 def selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """The options by which recipients are selected, handed over as `wanted`."""
-
-    def chosen(*args: Any, sender: str | None, recipient: str | None, destination: str | None, **kwargs: Any) -> None:
-        command(*args, wanted=Wanted(_bare(sender), recipient, _destination(destination)), **kwargs)
-
-    chosen.__name__, chosen.__doc__ = command.__name__, command.__doc__
+    """The options by which recipients are selected."""
     for option in (
         click.option("--destination", metavar="DOMAIN", help="Those that wait for this domain."),
         click.option("--recipient", metavar="ADDRESS", help="Those of this recipient."),
         click.option("--sender", metavar="ADDRESS", help="Those of this sender; <> is the sender of bounces."),
     ):
-        chosen = option(chosen)
-    return chosen
+        command = option(command)
+    return command
+
+
+def _selection(sender: str | None, recipient: str | None, destination: str | None) -> Selection:
+    """What the options select."""
+    return Selection(sender=_bare(sender), recipient=recipient, destination=_destination(destination))
 
 
 def _bare(sender: str | None) -> str | None:
@@ -104,13 +86,14 @@ def _destination(text: str | None) -> str | None:
 @click.option("--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="At most so many.")
 @as_json
 @pass_installation
-def list_(installation: Installation, wanted: Wanted, after: int, limit: int, json_output: bool) -> None:
+def list_(installation: Installation, /, after: int, limit: int, json_output: bool, **options: str | None) -> None:
     """List what waits, in the order it was queued: a line for each recipient, with what was said of it last.
 
     As JSON: {"recipients": [...], "after": the id to go on behind, null when that was all}.
     """
     now = installation.clock.now()
-    found = installation.read(control.list_recipients, wanted.selection(Selection()), now, after, limit + 1)
+    wanted = _selection(**options)
+    found = installation.read(control.list_recipients, wanted, now, after, limit + 1)
     more = found[limit - 1].id if len(found) > limit else None
     if json_output:
         print_json({"recipients": [described(one) for one in found[:limit]], "after": more})
@@ -119,7 +102,7 @@ def list_(installation: Installation, wanted: Wanted, after: int, limit: int, js
         if more:
             click.echo(f"More wait: --after {more}, or a higher --limit.")
     else:
-        click.echo("The queue is empty." if wanted.anything and not after else "Nothing in the queue fits.")
+        click.echo("The queue is empty." if wanted == Selection() and not after else "Nothing in the queue fits.")
 
 
 @queue.command("lanes")
@@ -179,10 +162,11 @@ def acting(name: str) -> Callable[[Callable[..., None]], click.Command]:
     """A command of the group that does something to ids, to what options select, or to --all."""
 
     def made(command: Callable[..., None]) -> click.Command:
-        command = pass_installation(as_json(command))
+        # Options stand in the help in the opposite order.
+        command = as_json(pass_installation(command))
         command = click.option("--all", "everything", is_flag=True, help="Everything in the queue.")(command)
-        command = click.argument("ids", metavar="[ID]...", type=WAITING, nargs=-1)(selecting(command))
-        return queue.command(name)(command)
+        command = selecting(command)
+        return queue.command(name)(click.argument("ids", metavar="[ID]...", type=WAITING, nargs=-1)(command))
 
     return made
 
@@ -229,11 +213,12 @@ def drop(installation: Installation, json_output: bool, yes: bool, **chosen: Any
     _act(installation, control.drop, "dropped", json_output, selections)
 
 
-def _selections(*, ids: tuple[Selection, ...], wanted: Wanted, everything: bool) -> list[Selection]:
+def _selections(*, ids: tuple[Selection, ...], everything: bool, **options: str | None) -> list[Selection]:
     """What is meant. Nobody means everything by saying nothing."""
-    if not ids and wanted.anything and not everything:
+    wanted = _selection(**options)
+    if not ids and wanted == Selection() and not everything:
         raise CommandError("which? Give an ID, --sender, --recipient, --destination, or --all")
-    return [wanted.selection(one) for one in ids or (Selection(),)]
+    return [replace(wanted, id=one.id, journey=one.journey) for one in ids] or [wanted]
 
 
 def _act(

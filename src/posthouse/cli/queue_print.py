@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from posthouse import journey
+from posthouse.cli.plain import length, printable, size
 from posthouse.queue.control import Listed, ListedLane
 from posthouse.queue.queue import QueuedMessage
 from posthouse.terms.reply import Reply
@@ -128,23 +129,6 @@ def ahead(at: int, now: int) -> str:
     return f"in {length(at - now)}" if at > now else "now"
 
 
-def length(milliseconds: int) -> str:
-    """A span of time, to two digits or so: "42 s", "7 min", "3 h", "2 d"."""
-    seconds = max(0, milliseconds) // 1000
-    for unit, length_, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
-        if seconds < most:
-            return f"{seconds // length_} {unit}"
-    return f"{seconds // 86400} d"
-
-
-def size(octets: int) -> str:
-    """A size as people say it."""
-    for unit, unit_size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
-        if octets >= unit_size:
-            return f"{octets / unit_size:.1f} {unit}"
-    return f"{octets} B"
-
-
 def timestamp(at: int) -> str:
     """RFC 3339, in UTC."""
     return f"{datetime.fromtimestamp(at // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -155,10 +139,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def printable(text: str) -> str:
-    """What a stranger wrote must not steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape", "replace").decode() for one in text)

@@ -50,8 +50,8 @@ def bind(settings: Config) -> Bound:
     bound: list[tuple[Listener, Sequence[socket.socket]]] = []
     try:
         for listener in settings.listeners:
-            sockets = [one for endpoint in listener.address for one in listen.bind(endpoint, inherited)]
-            bound.append((listener, sockets))
+            found = [one for endpoint in listener.address for one in listen.bind(endpoint, inherited)]
+            bound.append((listener, found))
     except listen.BindError as error:
         for _, sockets in bound:
             for one in sockets:

@@ -22,7 +22,7 @@ JUNK = "junk"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What one account gets: header lines in front, the mailbox by `role` ("inbox", "junk"), keywords from the start."""
+    """What one account gets: header lines in front, the mailbox by `role`, keywords from the start."""
 
     account: int
     prologue: bytes

@@ -1,7 +1,7 @@
 """A login by SASL (RFC 4422), as every door holds it: octets of the client in, challenges or an account out.
 
-Promises: what the exchange asks for (a password judged, a verifier) is answered by the Authenticator, so that throttling,
-memory and the silence about unknown users are the same at every door.
+Promises: what the exchange asks for (a password judged, a verifier) is answered by the Authenticator, so that
+throttling, memory and the silence about unknown users are the same at every door.
 Refuses: to frame anything: each protocol has its own way to carry base64.
 """
 

@@ -36,6 +36,7 @@ __all__ = [
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
+_NEAR: Final = 16 * 1024
 _MAX_LINES: Final = 4 * HEADER_FIELDS
 _SPACE: Final = 0x20  # an octet is found by its number many times faster than by a bytes of one
 _TAB: Final = 0x09
@@ -117,12 +118,14 @@ def _bounds(octets: Octets, start: int, stop: int) -> tuple[int, int]:
     opening = octets[start : min(start + 2, stop)]
     if opening == b"\r\n" or opening[:1] == b"\n":
         return start, start + (1 if opening[:1] == b"\n" else 2)
-    crlf = find(octets, b"\n\r\n", start, stop)
-    lf = find(octets, b"\n\n", start, stop if crlf < 0 else crlf + 1)
-    if lf >= 0:
-        return lf + 1, lf + 2
-    if crlf >= 0:
-        return crlf + 1, crlf + 3
+    # Near first: of the two spellings one is usually missing, and the search for it would go through the whole message.
+    for limit in (min(start + _NEAR, stop), stop):
+        crlf = find(octets, b"\n\r\n", start, limit)
+        lf = find(octets, b"\n\n", start, limit if crlf < 0 else crlf + 1)
+        if lf >= 0:
+            return lf + 1, lf + 2
+        if crlf >= 0:
+            return crlf + 1, crlf + 3
     return stop, stop
 
 
@@ -174,6 +177,7 @@ _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.DOTALL)
 _SEGMENT = re.compile(rb"([^*]+)\*(\d{1,3})(\*?)\Z")
 _MAX_PARAMETERS: Final = 200
+_LONGEST_VALUE: Final = 1024  # octets decoded; file systems stop at 255
 
 
 def parse_parameters(raw: bytes) -> tuple[bytes, Parameters]:
@@ -240,7 +244,8 @@ def parameter(parameters: Parameters, name: bytes) -> str | None:
     them.
     """
     plain: bytes | None = None
-    for written, value in parameters:
+    for written, whole in parameters:
+        value = whole[:_LONGEST_VALUE]
         if written == name:
             plain = value if plain is None else plain
         elif written == name + b"*":

@@ -101,6 +101,10 @@ def unpack(packed: bytes) -> Part:
     return _decode(packed)
 
 
+# What an octet of a header costs, in octets searched: its lines may be as short as two.
+_HEADER_WORK: Final = 32
+
+
 class _Scanner:
     """One pass over one message. `_work` is how many octets may still be gone through."""
 
@@ -116,7 +120,7 @@ class _Scanner:
         header = Header.parse(self._octets, start, stop)
         first, body = header.first, header.end
         self._parts += 1
-        self._work -= MIME_LOOKALIKE * len(header.fields) + 8 * (body - start)
+        self._work -= MIME_LOOKALIKE * len(header.fields) + _HEADER_WORK * (body - start)
         kind = _content_type(first(b"content-type"), default)
         children: tuple[Part, ...] = ()
         message: Part | None = None

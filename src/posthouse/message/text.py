@@ -80,21 +80,17 @@ class Words(NamedTuple):
 
 def words(octets: Buffer, root: Part) -> list[Words]:
     """The texts of a message in order, about SEARCH_TEXT characters of them."""
-    source = searchable(octets)
+    reader = _Reader(searchable(octets))
     if root.type == "text" and root.disposition is None and len(root.parameters) < 2:
-        return [Words(root, _part_text(source, root, SEARCH_TEXT))]
-    left = SEARCH_TEXT
+        return [Words(root, reader.text(root))]
     found: list[Words] = []
     for part in mime.walk(root):
         if name := part.filename:
-            found.append(Words(None, name))
+            found.append(Words(None, name[:_LONGEST_NAME]))
         if part.message is not None:
-            header = Header.parse(source, part.message.header_start, part.message.body_start)
-            found.append(Words(None, decode_words(header.first(b"subject") or b"")))
-        elif part.type == "text" and left > 0:
-            text = _part_text(source, part, left)
-            found.append(Words(part, text))
-            left -= len(text)
+            found.append(Words(None, reader.subject(part.message)))
+        elif part.type == "text":
+            found.append(Words(part, reader.text(part)))
     return found
 
 
@@ -159,26 +155,16 @@ def _unquoted(text: str) -> str:
 # White space, and the invisible letters that newsletters put behind their first words to push the rest out of the
 # preview.
 _FILLER = re.compile(r"[\s\u00ad\u034f\u200b-\u200f\u2060\u2800\u3164\ufeff]{2,}")
+_PRINTABLE_FILLER: Final = ("\u034f", "\u2800", "\u3164")  # all others are not printable
 # Control characters, and those that turn the direction of the text around them.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def _shortened(text: str) -> str:
     text = " ".join(text[: 8 * PREVIEW].split())[: 4 * PREVIEW]
-    if not (text.isascii() and text.isprintable()):
+    if not text.isprintable() or any(letter in text for letter in _PRINTABLE_FILLER):
         text = _FILLER.sub(" ", _CONTROL.sub("", text)).strip()
     return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
-
-
-def _part_text(source: Octets, part: Part, limit: int) -> str:
-    """The decoded text of a text part; about `limit` octets of it."""
-    octets = _prefix(source, part, limit)
-    if octets.isascii() and part.subtype != "html":
-        name = codec(part.charset or "ascii") or "ascii"
-        if not name.startswith(_NOT_ASCII):
-            return octets.decode("ascii")
-    text = _decoded(octets, part.charset)
-    return from_html(text) if part.subtype == "html" else text
 
 
 # Charsets in which octets below 128 may mean something else.
@@ -188,39 +174,94 @@ _NOT_ASCII: Final = (
     "utf_32",
     "iso2022",
     "hz",
+    "johab",
     "cp037",
     "cp500",
     "cp875",
     "cp1026",
     "cp1140",
-    "johab",
 )
-
-
-def _prefix(source: Octets, part: Part, limit: int) -> bytes:
-    if part.encoding in (b"base64", b"quoted-printable"):
-        pieces: list[bytes] = []
-        for piece in mime.decode_pieces(source, part):
-            pieces.append(piece)
-            limit -= len(piece)
-            if limit <= 0:
-                break
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    return source[part.body_start : min(part.end, part.body_start + limit)]
-
-
+_LONGEST_NAME: Final = 1000
+_ASCII: Final = bytes(range(128))
 _GUESSED_FROM: Final = 2048
+_GUESSED_LEAST: Final = 10  # octets that are not ASCII; fewer tell nothing
+# What undeclared text is taken for; the guesser knows more, and takes short texts for EBCDIC.
+_GUESSED: Final = [
+    "cp1250",
+    "cp1251",
+    "cp1252",
+    "cp1253",
+    "cp1254",
+    "cp1255",
+    "cp1256",
+    "cp874",
+    "koi8_r",
+    "cp932",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "cp949",
+]
 
 
-def _decoded(octets: bytes, charset: str | None) -> str:
-    """Declared charsets are believed. Undeclared octets that are no UTF-8 are guessed from their beginning."""
-    if charset is None or codec(charset) in (None, "ascii"):
+class _Reader:
+    """Takes the texts out of one message.
+
+    Octets are read as far as all of them together stay within bounds; a charset is guessed once, because that costs
+    milliseconds and a message has one sender.
+    """
+
+    __slots__ = ("_guess", "_left", "_source")
+
+    def __init__(self, source: Octets) -> None:
+        self._source = source
+        self._left = 4 * SEARCH_TEXT  # HTML and base64 have more octets than text
+        self._guess: str | None = None
+
+    def subject(self, message: Part) -> str:
+        header = Header.parse(self._source, message.header_start, message.body_start)
+        return decode_words(header.first(b"subject") or b"")
+
+    def text(self, part: Part) -> str:
+        """The text of a text part, HTML without its tags."""
+        octets = self._prefix(part, min(SEARCH_TEXT, self._left))
+        self._left -= len(octets)
+        charset = part.charset
+        known = codec(charset) if charset else "ascii"
+        if known is None or known == "ascii":
+            text = octets.decode() if octets.isascii() else self._undeclared(octets)
+        elif octets.isascii() and not known.startswith(_NOT_ASCII):
+            text = octets.decode()
+        else:
+            text = decode(octets, charset)
+        return from_html(text) if part.subtype == "html" else text
+
+    def _prefix(self, part: Part, limit: int) -> bytes:
+        if part.encoding not in (b"base64", b"quoted-printable"):
+            return self._source[part.body_start : min(part.end, part.body_start + limit)]
+        held = b""
+        for piece in mime.decode_pieces(self._source, part):
+            held = held + piece if held else piece
+            if len(held) >= limit:
+                return held[:limit]
+        return held
+
+    def _undeclared(self, octets: bytes) -> str:
         try:
             return octets.decode()
-        except UnicodeDecodeError:
-            guess = charset_normalizer.from_bytes(octets[:_GUESSED_FROM]).best()
-            charset = guess.encoding if guess is not None else None
-    return decode(octets, charset)
+        except UnicodeDecodeError as error:
+            if error.end == len(octets) >= SEARCH_TEXT:  # a character that our limit has cut
+                return octets[: error.start].decode()
+        if self._guess is None:
+            self._guess = _guessed(octets[:_GUESSED_FROM])
+        return decode(octets, self._guess)
+
+
+def _guessed(octets: bytes) -> str:
+    if len(octets.translate(None, _ASCII)) < _GUESSED_LEAST:
+        return "cp1252"
+    best = charset_normalizer.from_bytes(octets, cp_isolation=list(_GUESSED)).best()
+    return best.encoding if best is not None else "cp1252"
 
 
 # What is between these is not shown. One that is not closed hides the rest, as it does in a browser.

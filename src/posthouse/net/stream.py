@@ -20,7 +20,8 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from posthouse import observe
-from posthouse.net.tls import PeerTls, TlsFailed, reason
+from posthouse.net.tls import PeerTls, reason
+from posthouse.net.tls import TlsFailed as TlsFailed
 from posthouse.written import Endpoint
 
 T = TypeVar("T")

@@ -291,14 +291,15 @@ def _sign(
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    subject = _subject(hostname)
     private = ec.generate_private_key(ec.SECP256R1())
     leaf = (
         _dated(x509.CertificateBuilder(), now, _LEAF_DAYS)
-        # RFC 5280 §4.1.2.6 allows an empty subject where the alternative name is critical; names may be long.
-        .subject_name(x509.Name([]))
+        .subject_name(subject)
         .issuer_name(ca.subject)
         .public_key(private.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname.lower())]), critical=True)
+        # RFC 5280 §4.2.1.6: critical where, and only where, the subject is empty.
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname.lower())]), critical=not subject.rdns)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -309,6 +310,18 @@ def _sign(
     pem = serialization.Encoding.PEM
     _write(key, _key_octets(private))
     _write(chain, leaf.public_bytes(pem) + ca.public_bytes(pem), mode=0o644)
+
+
+def _subject(hostname: str) -> "x509.Name":
+    """The host's common name: RFC 9525 §2 has no use for it, but fetchmail 6 refuses certificates that lack one.
+
+    Empty where the name is too long for it (RFC 5280 appendix A.1, ub-common-name-length).
+    """
+    from cryptography import x509
+
+    if len(hostname) > 64:
+        return x509.Name([])
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostname.lower())])
 
 
 def _dated(builder: "x509.CertificateBuilder", now: int, days: int) -> "x509.CertificateBuilder":

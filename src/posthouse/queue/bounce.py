@@ -1,6 +1,6 @@
 """What becomes of a recipient that has failed: who is told, in which words, and in the same commit that ends it.
 
-Promises: the sender of a message hears of each recipient that fails, once, in a report that programs and people can read
+Promises: the sender of a message hears of each recipient that fails, once, in a report for programs and people
 (RFC 3464), unless NOTIFY says otherwise (RFC 3461 §4.1). A report about a report is never written (RFC 5321 §6.1): the
 journey then says that nobody was told. Refuses: to decide that something has failed, except that time is up.
 """

@@ -175,7 +175,8 @@ class Runner:
         for lane in expired:
             if self._avoided.get(lane, 0) <= now:
                 self._spawn(self._give_up(lane))
-        states = [run.state() for run in self._runs.values()]
+        # A run without workers is being given back: neither at work nor to be started.
+        states = [run.state() for run in self._runs.values() if run.workers]
         states += [lane for lane in waiting if lane.id not in self._runs]
         decisions = schedule(states, self._settings.limits, now)
         fresh: list[int] = []

@@ -133,5 +133,4 @@ class Router:
             raise NoRoute(451, "4.4.3", f"DNS cannot say now where {host} is: {error}") from error
         v4 = [address for address in answer.records if ":" not in address]
         v6 = [address for address in answer.records if ":" in address]
-        usable = v6 + v4 if self._ipv6 == "first" else v4 + v6
-        return usable
+        return v6 + v4 if self._ipv6 == "first" else v4 + v6

@@ -75,6 +75,9 @@ def _prepare(path: Path, connection: apsw.Connection, steps: dict[int, str]) -> 
         _begin_file(path, connection)
     elif connection.pragma("application_id") != APPLICATION_ID:
         raise StoreError(f"{path}: this database belongs to another program")
+    # A backup comes back without it.
+    if connection.pragma("journal_mode", "wal") != "wal":
+        raise StoreError(f"{path}: this file system cannot share memory between processes, which the store needs")
     if version < known:
         _migrate(connection, steps)
 
@@ -85,8 +88,6 @@ def _begin_file(path: Path, connection: apsw.Connection) -> None:
         raise StoreError(f"{path}: this database belongs to another program")
     connection.pragma("page_size", PAGE_SIZE)
     connection.pragma("auto_vacuum", 2)  # INCREMENTAL
-    if connection.pragma("journal_mode", "wal") != "wal":
-        raise StoreError(f"{path}: this file system cannot share memory between processes, which the store needs")
 
 
 def _migrate(connection: apsw.Connection, steps: dict[int, str]) -> None:

@@ -42,6 +42,9 @@ def connect(path: Path, *, writer: bool, cache_kb: int, vfs: str | None = None) 
     connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE, vfs, STATEMENT_CACHE)
     connection.set_busy_timeout(BUSY_MS)
     connection.wal_autocheckpoint(0)
+    # A plan does not depend on the values bound: SQLite would else prepare some statements again at each new binding,
+    # which cost half of the time of filing.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("synchronous", "FULL")
     connection.pragma("foreign_keys", True)
     connection.pragma("temp_store", "MEMORY")

@@ -1,8 +1,9 @@
-"""An address: `local-part@domain` (RFC 5321 §2.3.11 calls it Mailbox), parsed strictly, printed so that it parses again.
+"""An address: `local-part@domain` (RFC 5321 §2.3.11 calls it Mailbox), parsed strictly, printed so that it parses
+again.
 
 Promises: a domain is held in lower-case A-labels (RFC 5890), so equal domains compare equal; a local part is held
-unquoted and exactly as written (RFC 5321 §2.4: only its own host may interpret it). Address literals (RFC 5321 §4.1.3) are
-held as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
+unquoted and exactly as written (RFC 5321 §2.4: only its own host may interpret it). Address literals (RFC 5321
+§4.1.3) are held as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
 Refuses: source routes, comments, white space, control octets, and non-ASCII unless the caller allows it (RFC 6531).
 """
 

@@ -1,0 +1,79 @@
+"""Binding, and taking what systemd bound."""
+
+import os
+import socket
+
+import pytest
+
+from posthouse.net.listen import BindError, bind, inherited, tune_allocator
+from posthouse.written import Endpoint
+
+
+def close(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
+
+
+def test_a_port_in_use_is_one_clear_line() -> None:
+    first = bind(Endpoint("127.0.0.1", 0))
+    port = first[0].getsockname()[1]
+    with pytest.raises(BindError) as caught:
+        bind(Endpoint("127.0.0.1", port))
+    assert str(caught.value) == f"cannot listen on 127.0.0.1:{port}: port {port} is in use by another program"
+    with pytest.raises(BindError, match=f"cannot listen on .*: port {port} is in use"):
+        bind(Endpoint("*", port))
+    close(first)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(BindError, match=r"cannot listen on 192\.0\.2\.1:2525: this machine has no such address"):
+        bind(Endpoint("192.0.2.1", 2525))
+
+
+def test_a_star_is_every_address_on_one_port() -> None:
+    sockets = bind(Endpoint("*", 0))
+    assert sockets[0].family == socket.AF_INET
+    assert len({one.getsockname()[1] for one in sockets}) == 1
+    assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
+    close(sockets)
+
+
+def test_an_inherited_socket_is_taken_where_it_fits() -> None:
+    (given,) = bind(Endpoint("127.0.0.1", 0))
+    port = given.getsockname()[1]
+    assert bind(Endpoint("127.0.0.1", port), [given]) == [given]
+    given.close()
+
+
+def test_systemd_hands_over_sockets_to_this_very_process() -> None:
+    wrong = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "smtp"}
+    assert inherited(wrong) == []
+    assert wrong == {}
+    assert inherited({}) == []
+    assert inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"}) == []
+
+
+def test_sockets_are_inherited_by_number() -> None:
+    """In a process of its own: the numbers from 3 on are taken in this one."""
+    (given,) = bind(Endpoint("127.0.0.1", 0))
+    name = given.getsockname()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(given.fileno(), 3)
+            (taken,) = inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+            os.write(writing, repr(taken.getsockname()).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(reading, 100) == repr(name).encode()
+    os.close(reading)
+    given.close()
+
+
+def test_the_allocator_can_be_tuned_twice() -> None:
+    assert tune_allocator() == tune_allocator()
