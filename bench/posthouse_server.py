@@ -36,10 +36,15 @@ ENCRYPTED: Mapping[str, str] = {
 }
 
 
+# As observe.py writes it.
+_ERROR = '"level":"error"'
+
+
 class PosthouseServer:
     """A posthouse for `domain` with an account for each of `users` (password PASSWORD), in a directory of its own.
 
-    `ports` tells the port of each protocol. `settings` is TOML that stands before the listeners.
+    `ports` tells the port of each protocol. `settings` is TOML that stands before the listeners. RuntimeError with the
+    command's words where it cannot be set up.
     """
 
     def __init__(
@@ -59,8 +64,12 @@ class PosthouseServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.configuration = self.directory / "posthouse.toml"
         self.configuration.write_text(self._toml(listeners, settings))
-        self.command("domain", "add", domain)
-        self._import(users)
+        try:
+            self.command("domain", "add", domain)
+            self._import(users)
+        except RuntimeError:
+            self.stop()
+            raise
 
     def _toml(self, listeners: Mapping[str, str], settings: str) -> str:
         return f'hostname = "mail.{self.domain}"\ndata = "{self.directory}/data"\n{settings}\n' + "".join(
@@ -93,12 +102,15 @@ class PosthouseServer:
         return done.stdout
 
     def start(self) -> None:
-        """Start `posthouse serve` and wait until it greets."""
+        """Start `posthouse serve` and wait until it greets. AssertionError, with the end of its log."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv("serve"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment()
             )
-        wait_for_greeting(self.address, self.ports["smtp"], self._process)
+        try:
+            wait_for_greeting(self.address, self.ports["smtp"], self._process)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.log.read_text()[-2000:]}") from error
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -129,6 +141,10 @@ class PosthouseServer:
             (emails,) = next(database.execute("SELECT count(*) FROM email"))
             (pending,) = next(database.execute("SELECT total(next_email - 1 - search_mark) FROM account_state"))
         return int(emails) - int(pending)
+
+    def errors(self) -> list[str]:
+        """The lines of its log that tell of errors; what is no JSON is one, too."""
+        return [line for line in self.log.read_text().splitlines() if not line.startswith('{"time"') or _ERROR in line]
 
     def stop(self) -> None:
         """End it and remove its directory."""

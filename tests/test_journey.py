@@ -1,5 +1,7 @@
 """Journeys: written with what they tell of, found again, told in plain words."""
 
+import asyncio
+import re
 from pathlib import Path
 
 from hypothesis import given
@@ -155,8 +157,6 @@ def test_old_journeys_expire_with_all_that_is_theirs(tmp_path: Path) -> None:
 
 def test_refused_mail_is_recorded_behind_the_reply(tmp_path: Path) -> None:
     async def main() -> None:
-        import asyncio
-
         store = store_at(tmp_path)
         recorder = Recorder(store, SECRET, SetClock(NOW))
         writing = asyncio.create_task(recorder.run())
@@ -274,3 +274,8 @@ def test_plain_facts_come_back_as_they_were(steps: list[Step]) -> None:
 def test_a_damaged_row_is_told_of(octets: bytes) -> None:
     for step in journey.unpack(octets, 5):
         assert journey.describe(step)
+
+
+def test_the_manual_lists_every_kind_that_has_a_sentence() -> None:
+    manual = (Path(__file__).parent.parent / "docs" / "journey.md").read_text()
+    assert re.findall(r"^\| `([a-z_.]+)` \|", manual, re.MULTILINE) == list(journey._SENTENCES)

@@ -58,7 +58,7 @@ LOCATIONS = {
 
 
 class Dovecot:
-    """A Dovecot for `users` (password: "secret"), LMTP and IMAP at `address`."""
+    """A Dovecot for `users` (password: "secret"), LMTP and IMAP at `address`. Raises Unavailable (private_root)."""
 
     def __init__(self, *, users: list[str], address: str, lmtp: int, imap: int, store: str) -> None:
         self.root = PrivateRoot("dovecot", PACKAGES)

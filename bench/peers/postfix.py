@@ -6,8 +6,7 @@ off, because all of it lives in a private root.
 
 import shutil
 import smtplib
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.peers.private_root import Daemon, PrivateRoot
@@ -45,11 +44,12 @@ postlog   unix-dgram n - n - 1 postlogd
 class Postfix:
     """A Postfix for `domain` with a Maildir for each of `users`, listening at `address`:`port`.
 
-    `settings` are lines of main.cf that are added to ours.
+    `settings` are lines of main.cf that are added to ours. An interface must have the address: of loopback's, Postfix
+    takes 127.0.0.1 only. Raises Unavailable (private_root).
     """
 
     def __init__(
-        self, *, domain: str, users: list[str], address: str, port: int, settings: Mapping[str, str] | None = None
+        self, *, domain: str, users: Sequence[str], address: str, port: int, settings: Mapping[str, str] | None = None
     ) -> None:
         self.root = PrivateRoot("postfix", PACKAGES)
         self.domain, self.address, self.port = domain, address, port
@@ -58,7 +58,7 @@ class Postfix:
         self._daemon: Daemon | None = None
         self._configure(users, settings or {})
 
-    def _configure(self, users: list[str], settings: Mapping[str, str]) -> None:
+    def _configure(self, users: Sequence[str], settings: Mapping[str, str]) -> None:
         etc = self.root.peer / "etc"
         etc.mkdir()
         self.mail.mkdir()
@@ -119,24 +119,10 @@ class Postfix:
         assert self._daemon is not None, "not started"
         return self._daemon
 
-    def submit(self, sender: str, recipient: str, message: bytes) -> None:
-        """Hand a message to Postfix by SMTP on its own port."""
+    def submit(self, sender: str, recipients: Sequence[str], message: bytes, options: Sequence[str] = ()) -> None:
+        """Hand a message to Postfix by SMTP on its own port; `options` are parameters of MAIL."""
         with smtplib.SMTP(self.address, self.port, timeout=30) as client:
-            client.sendmail(sender, [recipient], message)
-
-    def flush(self) -> None:
-        """Try everything in its queue now."""
-        self._enter("/usr/sbin/postqueue", "-c", "/peer/etc", "-f")
-
-    def _enter(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Run a command among the daemon's own processes, in its root."""
-        first = self.daemon.pids()[0]
-        return subprocess.run(
-            ["nsenter", f"--target={first}", "--mount", "--pid", "--root", "--wd=/", *argv],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+            client.sendmail(sender, recipients, message, options)
 
     def mailbox(self, user: str) -> list[bytes]:
         """The messages in a user's Maildir, oldest first."""
@@ -147,8 +133,13 @@ class Postfix:
         """How many messages lie in all Maildirs."""
         return sum(1 for path in self.mail.glob("*/new/*"))
 
-    def stop(self) -> None:
-        """End it and remove its root."""
+    def halt(self) -> None:
+        """End its processes, as loss of power would; what it holds is kept."""
         if self._daemon is not None:
             self._daemon.stop()
+            self._daemon = None
+
+    def stop(self) -> None:
+        """End it and remove its root."""
+        self.halt()
         self.root.remove()

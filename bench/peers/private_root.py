@@ -2,7 +2,7 @@
 
 Promises: packages go into an overlay above `/` that only processes started here see (a mount namespace), the daemon
 lives in a PID namespace that ends with it, and nothing of the host is changed. The network is the host's loopback.
-Refuses: to run without root, or where overlays cannot be mounted; `unavailable()` says why.
+Refuses: to run without root, or where overlays cannot be mounted or nothing can be installed: Unavailable says why.
 """
 
 import functools
@@ -10,16 +10,18 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-CACHE = Path(
-    os.environ.get("POSTHOUSE_PEERS", "/var/tmp/posthouse-peers")
-)  # a cache between runs; the content is Debian's own
+# Kept between runs; the content is Debian's own.
+CACHE = Path(os.environ.get("POSTHOUSE_PEERS", "/var/tmp/posthouse-peers"))
 
 # `$1` is the root's directory; what follows is run in it. /proc is mounted anew because the PID namespace is new.
+# The shell stays as the namespace's first process: when it ends, the kernel ends all others. It ends with unshare,
+# which a daemon that changes its user, as Postfix does, would survive (prctl(2), PR_SET_PDEATHSIG).
 _ENTER = """
 set -e
 root=$1; shift
@@ -28,21 +30,26 @@ mount -t proc proc "$root/merged/proc"
 mount --rbind /dev "$root/merged/dev"
 mkdir -p "$root/merged/peer"
 mount --bind "$root/peer" "$root/merged/peer"
-exec chroot "$root/merged" "$@"
+chroot "$root/merged" "$@" || exit $?
 """
 
 
+class Unavailable(Exception):
+    """There can be no private roots here; the message says why."""
+
+
 @functools.cache
-def unavailable() -> str | None:
-    """Why private roots cannot be used here; None where they can."""
+def _check() -> None:
+    """Try one. Raises Unavailable."""
     if os.geteuid() != 0:
-        return "private roots need root"
+        raise Unavailable("private roots need root")
     if not shutil.which("apt-get") or not shutil.which("unshare"):
-        return "private roots need Debian's apt-get and unshare"
+        raise Unavailable("private roots need Debian's apt-get and unshare")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
         _make_parts(Path(scratch))
         trial = subprocess.run(_inside(Path(scratch), ["/bin/true"]), capture_output=True, text=True, check=False)
-    return None if trial.returncode == 0 else f"overlays cannot be mounted here: {trial.stderr.strip()[-200:]}"
+    if trial.returncode:
+        raise Unavailable(f"overlays cannot be mounted here: {trial.stderr.strip()[-200:]}")
 
 
 def _make_parts(root: Path) -> None:
@@ -61,6 +68,8 @@ class PrivateRoot:
     """A root with `packages` installed. `peer` is a directory of the host that the root sees as /peer."""
 
     def __init__(self, name: str, packages: Sequence[str]) -> None:
+        """Raises Unavailable."""
+        _check()
         installed = self._installed(packages)
         self._root = Path(tempfile.mkdtemp(prefix=f"posthouse-{name}-", dir="/var/tmp"))
         _make_parts(self._root)
@@ -71,7 +80,7 @@ class PrivateRoot:
 
     @staticmethod
     def _installed(packages: Sequence[str]) -> Path:
-        """The overlay with the packages in it, made once and kept under CACHE."""
+        """The overlay with the packages in it, made once and kept under CACHE. Raises Unavailable."""
         CACHE.mkdir(parents=True, exist_ok=True)
         base = CACHE / hashlib.sha256(" ".join(packages).encode()).hexdigest()[:16]
         if (base / "complete").exists():
@@ -86,7 +95,7 @@ class PrivateRoot:
         )
         done = subprocess.run(_inside(base, ["sh", "-c", script]), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"cannot install {packages}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+            raise Unavailable(f"cannot install {packages}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
         (base / "complete").touch()
         return base
 
@@ -98,7 +107,8 @@ class PrivateRoot:
         """Start a daemon that stays in the foreground; its output goes to `log`."""
         with log.open("ab") as out:
             process = subprocess.Popen(
-                _inside(self._root, argv),
+                # unshare ends with us, should we be killed.
+                ["setpriv", "--pdeathsig", "KILL", *_inside(self._root, argv)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -118,7 +128,10 @@ class Daemon:
         self.process = process
 
     def pids(self) -> list[int]:
-        """The processes of the daemon as the host numbers them, unshare itself left out."""
+        """The processes in the daemon's namespace as the host numbers them, with the shell that reaps its orphans."""
+        return self._tree()[1:]
+
+    def _tree(self) -> list[int]:
         found, seen = [self.process.pid], []
         while found:
             pid = found.pop()
@@ -126,10 +139,11 @@ class Daemon:
             if children.exists():
                 found += [int(child) for child in children.read_text().split()]
             seen.append(pid)
-        return seen[1:]
+        return seen
 
     def stop(self) -> None:
-        """End it; the kernel ends the whole PID namespace with its first process."""
+        """End the namespace's first process: unshare ends when all the others have."""
         if self.process.poll() is None:
-            self.process.kill()
+            unshare_or_shell = self._tree()[:2][-1]
+            os.kill(unshare_or_shell, signal.SIGKILL)
         self.process.wait(timeout=30)

@@ -4,14 +4,31 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(*addresses: str) -> int:
+    """A port that was free a moment ago, at all these addresses; where none is named, at 127.0.0.1."""
+    first, *others = addresses or ("127.0.0.1",)
+    while True:
+        with ExitStack() as stack:
+            port: int = stack.enter_context(_bound(first, 0)).getsockname()[1]
+            try:
+                for other in others:
+                    stack.enter_context(_bound(other, port))
+            except OSError:
+                continue
+            return port
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    probe = socket.socket()
+    try:
+        probe.bind((address, port))
+    except OSError:
+        probe.close()
+        raise
+    return probe
 
 
 def wait_until(true: Callable[[], bool], seconds: float, what: str, pause: float = 0.02) -> None:
@@ -28,18 +45,17 @@ def wait_for_greeting(address: str, port: int, process: subprocess.Popen[bytes],
 
     AssertionError if `process` ends before that.
     """
-    wait_for_port(address, port, process, seconds)
-    with socket.create_connection((address, port), timeout=1) as probe:
 
-        def greets() -> bool:
-            if process.poll() is not None:
-                raise AssertionError(f"the process ended with status {process.returncode} before it greeted on {port}")
-            try:
+    def greets() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(f"the process ended with status {process.returncode} before it greeted on {port}")
+        try:
+            with socket.create_connection((address, port), timeout=1) as probe:
                 return bool(probe.recv(1000))
-            except TimeoutError:
-                return False
+        except OSError:
+            return False
 
-        wait_until(greets, seconds, f"a greeting from {address}:{port}")
+    wait_until(greets, seconds, f"a greeting from {address}:{port}")
 
 
 def wait_for_port(address: str, port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 30) -> None:

@@ -8,6 +8,7 @@ Refuses: to bind, to become somebody else, to read configuration files: the comm
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,7 @@ from posthouse.directory import accounts
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.directory.credentials import Authenticator
+from posthouse.directory.presence import Presence
 from posthouse.directory.throttle import GuessThrottle
 from posthouse.imapd import session as imap
 from posthouse.imapd.server import ImapDoor
@@ -26,7 +28,7 @@ from posthouse.mailbox import retention, search
 from posthouse.mailbox.snapshot import Snapshots
 from posthouse.net.dns import StubResolver, system_servers
 from posthouse.net.stream import Server, Stream
-from posthouse.net.tls import Certificates, client_context, private_pair
+from posthouse.net.tls import CertificateError, Certificates, client_context, private_pair
 from posthouse.policy.check import Check
 from posthouse.policy.limits import Connections, Conversation, HeloRequired, Limits, Loops, SubmissionRate
 from posthouse.policy.pipeline import Pipeline
@@ -34,8 +36,9 @@ from posthouse.policy.recipient import Quota, RecipientExists
 from posthouse.policy.relaying import Relaying
 from posthouse.queue import lanes, runner, schedule
 from posthouse.queue.runner import Runner
-from posthouse.reception import Reception
-from posthouse.reception import Settings as ReceptionSettings
+from posthouse.reception.answer import Reception
+from posthouse.reception.answer import Settings as ReceptionSettings
+from posthouse.reception.refusals import Refusals
 from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
 from posthouse.relay.courier import RelayCourier
 from posthouse.relay.route import Ipv6, Router
@@ -53,6 +56,9 @@ _GOODBYE_SECONDS: Final = 3.0
 # Nothing of housekeeping is urgent.
 _HOUSEKEEPING_SECONDS: Final = 3600.0
 _PAUSE_SECONDS: Final = 1.0
+# Settings that are read once, at start; of the others new connections notice a reload.
+_FIXED: Final = ("hostname", "data", "user", "group", "listeners", "tls", "dns", "relay", "queue", "store", "delivery")
+_FIXED_LIMITS: Final = ("unfinished_memory", "unfinished_disk", "login_failures")
 # "auto": our IPv4 address is more likely to have a PTR record, without which many servers take no mail.
 _IPV6: Final[dict[str, Ipv6]] = {"on": "first", "auto": "last", "off": "never"}
 
@@ -81,9 +87,8 @@ class App:
         self._store = store
         self._clock = clock
         self._random = random
-        self._certificates = certificates or Certificates(
-            [private_pair(settings.data / "tls", settings.hostname, clock)]
-        )
+        self._own_certificate = certificates is None
+        self._certificates = certificates or Certificates([self._private_pair()])
         self._blobs = Blobs(
             settings.data / "blobs",
             memory_budget=settings.limits.unfinished_memory,
@@ -92,15 +97,17 @@ class App:
         )
         rules = Rules(settings.delivery.separator, hosts=frozenset({"", settings.hostname}))
         self._directory = Directory(store, clock, rules)
-        self._refused = journey.Recorder(store, store.secret, clock)
+        self._recorder = journey.Recorder(store, store.secret, clock)
         self._throttle = GuessThrottle(clock, settings.limits.login_failures)
         self._authenticator = Authenticator(store, clock, self._throttle, secret=store.secret)
+        self._presence = Presence(store)
         self._connections = Connections(clock, _policy_limits(settings))
         self._snapshots = Snapshots(store)
         self._runner = self._build_runner()
         self._doors: dict[Listener, Door] = {}
         self._servers: list[Server] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._recording: asyncio.Task[None] | None = None
         self._build_doors()
 
     # --- building
@@ -147,6 +154,22 @@ class App:
         settings = self._settings
         conversation = Conversation(self._clock, _policy_limits(settings))
         pipeline = Pipeline(self._checks(conversation))
+        refusals = Refusals(self._recorder, self._clock, self._random)
+        reception = Reception(
+            self._store,
+            self._blobs,
+            self._directory,
+            pipeline,
+            refusals,
+            ReceptionSettings(
+                settings.hostname,
+                settings.limits.message_size,
+                settings.limits.judgement_timeout,
+                settings.queue.expire,
+                self._store.secret,
+            ),
+            self._clock,
+        )
         smtp = Surroundings(
             settings.hostname,
             self._clock,
@@ -156,23 +179,10 @@ class App:
             pipeline,
             self._connections,
             conversation,
+            reception,
+            refusals,
         )
-        reception = Reception(
-            self._store,
-            self._blobs,
-            self._directory,
-            pipeline,
-            ReceptionSettings(
-                settings.hostname,
-                settings.limits.message_size,
-                settings.limits.judgement_timeout,
-                settings.queue.expire,
-                self._store.secret,
-            ),
-            self._clock,
-            self._random,
-        )
-        self._doors = {listener: self._door(listener, smtp, reception) for listener in settings.listeners}
+        self._doors = {listener: self._door(listener, smtp) for listener in settings.listeners}
 
     def _checks(self, conversation: Conversation) -> list[Check]:
         """The configured list, in its order. A new check is a file in policy/ and a line here."""
@@ -188,16 +198,16 @@ class App:
             Loops(),
         ]
 
-    def _door(self, listener: Listener, smtp: Surroundings, reception: Reception) -> Door:
+    def _door(self, listener: Listener, smtp: Surroundings) -> Door:
         starttls, clear = listener.tls == "starttls", listener.clear_text_login
         match listener.protocol:
             case "smtp":
-                return Mx(smtp, reception, kind="mx", starttls=starttls)
+                return Mx(smtp, kind="mx", starttls=starttls)
             case "lmtp":
-                return Mx(smtp, reception, kind="lmtp", starttls=starttls)
+                return Mx(smtp, kind="lmtp", starttls=starttls)
             case "submission" | "submissions":
                 submission = Submission(self._directory, self._clock, self._random, self._settings.hostname)
-                return Msa(smtp, reception, self._authenticator, submission, starttls=starttls, clear_text_login=clear)
+                return Msa(smtp, self._authenticator, submission, starttls=starttls, clear_text_login=clear)
             case "imap" | "imaps":
                 return ImapDoor(self._imap(), starttls=starttls, clear_text_login=clear)
             case "pop3" | "pop3s":
@@ -213,6 +223,8 @@ class App:
             self._blobs,
             self._snapshots,
             self._authenticator,
+            self._presence,
+            self._connections,
             self._certificates,
             settings.limits.message_size,
             settings.limits.login_timeout,
@@ -227,6 +239,8 @@ class App:
             self._store,
             self._blobs,
             self._authenticator,
+            self._presence,
+            self._connections,
             self._certificates,
             settings.limits.login_timeout,
             settings.limits.pop3_timeout,
@@ -239,14 +253,15 @@ class App:
         # Nobody else works on this store: what a killed predecessor held need not run out first.
         await self._store.write(lanes.abandon_leases)
         for work in (
-            self._directory.follow(),
-            self._authenticator.follow(),
-            self._runner.run(),
-            self._refused.run(),
-            _keep_trying(lambda: search.keep_indexed(self._store)),
-            self._keep_house(),
+            self._directory.follow,
+            self._authenticator.follow,
+            self._presence.follow,
+            self._runner.run,
+            lambda: search.keep_indexed(self._store),
+            self._keep_house,
         ):
-            self._begin(work)
+            self._tasks.append(asyncio.create_task(_keep_running(work)))
+        self._recording = asyncio.create_task(_keep_running(self._recorder.run))
         for listener, sockets in bound:
             tls = self._certificates.context if listener.tls == "implicit" else None
             server = Server(self._serve(listener), tls)
@@ -261,11 +276,6 @@ class App:
 
         return serve
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        task.add_done_callback(_tell_death)
-        self._tasks.append(task)
-
     async def stop(self) -> None:
         """Finish what was promised. A courier past the dot may take a minute (DESIGN: until then nobody knows whose
         it is).
@@ -273,34 +283,54 @@ class App:
         await asyncio.gather(*(server.stop(_GOODBYE_SECONDS) for server in self._servers))
         await self._runner.stop()
         await self._relay.close()
-        self._refused.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._finish_recording()
         self._authenticator.close()
         self._blobs.close()
+
+    async def _finish_recording(self) -> None:
+        """The journeys of what was refused in the last moments are written, where the store can."""
+        if self._recording is None:
+            return
+        self._recorder.close()
+        await asyncio.wait({self._recording}, timeout=_GOODBYE_SECONDS)
+        self._recording.cancel()
 
     def reload(self, settings: Config) -> None:
         """Certificates, log and limits as they are configured now; what needs a restart is told of.
 
         Raises CertificateError, and then nothing has changed.
         """
-        self._certificates.reload()
+        self._renew_certificates()
         observe.configure(format=settings.log.format, level=settings.log.level)
-        kept = ("hostname", "data", "user", "group", "listeners", "tls", "dns", "relay", "queue", "store", "delivery")
-        changed = tuple(name for name in kept if getattr(settings, name) != getattr(self._settings, name))
+        changed = _changed(_FIXED, self._settings, settings)
+        changed += [f"limits.{name}" for name in _changed(_FIXED_LIMITS, self._settings.limits, settings.limits)]
         if changed:
-            observe.tell("reload.needs_restart", level=observe.WARNING, settings=changed)
+            observe.tell("reload.needs_restart", level=observe.WARNING, settings=tuple(changed))
         self._settings = self._settings.reloaded(settings)
+        self._connections.limit(_policy_limits(self._settings))
         self._build_doors()
         observe.tell("reload.done")
+
+    def _renew_certificates(self) -> None:
+        """Read the files again; our own certificate is made anew where it soon expires. Raises CertificateError."""
+        if self._own_certificate:
+            self._private_pair()
+        self._certificates.reload()
+
+    def _private_pair(self) -> tuple[Path, Path]:
+        return private_pair(self._settings.data / "tls", self._settings.hostname, self._clock)
 
     async def _keep_house(self) -> None:
         """What is old goes: journeys, expunged mail, tombstones, octets that nothing refers to."""
         while True:
             try:
                 await self._clean()
-            except StoreUnavailable as error:
+                if self._own_certificate:
+                    self._renew_certificates()
+            except (StoreUnavailable, CertificateError) as error:
                 observe.tell("housekeeping.waits", level=observe.WARNING, error=str(error))
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
@@ -318,6 +348,7 @@ class App:
                 await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000))
             after = batch[-1]
         await sweep.sweep(store, self._blobs, self._clock)
+        await store.shrink()
 
 
 def _policy_limits(settings: Config) -> Limits:
@@ -332,17 +363,17 @@ def _policy_limits(settings: Config) -> Limits:
     )
 
 
-async def _keep_trying(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Begin again where the store was away: what the work is behind with, it finds by itself."""
+def _changed(names: Sequence[str], before: object, now: object) -> list[str]:
+    return [name for name in names if getattr(before, name) != getattr(now, name)]
+
+
+async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it to its end, and begin again where it fails: what a worker is behind with, it finds by itself."""
     while True:
         try:
-            await work()
+            return await work()
         except StoreUnavailable as error:
             observe.tell("worker.waits", level=observe.WARNING, error=str(error))
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def _tell_death(task: asyncio.Task[None]) -> None:
-    """A worker that ends by an error of ours is told of at once, not when the server stops."""
-    if not task.cancelled() and (error := task.exception()):
-        observe.fault("worker.died", error)
+        except Exception as error:
+            observe.fault("worker.failed", error)
+        await asyncio.sleep(_PAUSE_SECONDS)

@@ -391,7 +391,13 @@ def _received(f: _Facts) -> str:
 
 def _refused(f: _Facts) -> str:
     peer = f"{f.helo} [{f.peer}]" if f.helo else f.peer
-    return f"refused to {peer}" + f.said(" for {}", "recipients") + f": {f.reply}" + f.said(" ({})", "reasons")
+    return (
+        "refused"
+        + (f" to {peer}" if peer else "")
+        + f.said(" for {}", "recipients")
+        + f": {f.reply}"
+        + f.said(" ({})", "reasons")
+    )
 
 
 def _deferred(f: _Facts) -> str:
@@ -408,6 +414,7 @@ _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     "mail.received": _received,
     "mail.refused": _refused,
     "mail.queued": lambda f: "queued for " + (f.recipients or f"{f.count} recipients"),
+    "alias.broken": lambda f: f"{f.member} did not get it as a member of {f.alias}: {f.why}",
     "delivery.filed": lambda f: f"filed in {f.mailbox.capitalize()} of {f.recipient}",
     "relay.route": lambda f: (
         f"looked up MX of {f.domain}: " + (f"none, so the domain's own address: {f.hosts}" if f.implicit else f.hosts)

@@ -17,6 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Final, Literal
 
@@ -56,6 +57,7 @@ class Step:
     level: Level = INFO
 
 
+@lru_cache(maxsize=1024)
 def code(journey: int) -> str:
     """A journey's id as people see it: in our 250, in the log, on the command line."""
     return "".join([_CODE_DIGITS[journey >> shift & 31] for shift in range(5 * (_CODE_LENGTH - 1), -1, -5)])

@@ -7,6 +7,8 @@ where the configuration allows it on loopback.
 Refuses: to show what is marked \\Deleted elsewhere, and to mark anything as seen.
 """
 
+import asyncio
+from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, cast
@@ -16,14 +18,16 @@ from posthouse.clock import Clock
 from posthouse.directory.credentials import Authenticator, LoginFailure, LoginRefused
 from posthouse.directory.login import MECHANISMS, Answer, Ask, Login, Malformed
 from posthouse.directory.model import Account
+from posthouse.directory.presence import Presence
 from posthouse.mailbox import emails, mailboxes
-from posthouse.mailbox.model import MailboxError
+from posthouse.mailbox.model import MailboxError, NoSuchEmail
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
-from posthouse.net.tls import Certificates
-from posthouse.store.blobs import Blobs
+from posthouse.net.tls import Certificates, TlsFailed
+from posthouse.policy.limits import Connections
+from posthouse.store.blobs import BlobLost, Blobs
 from posthouse.store.database import Store, StoreUnavailable, Tx
 from posthouse.wire import multiline, pop3
-from posthouse.wire.pop3 import Broken, Command, Ended, Event, Pop3Server
+from posthouse.wire.pop3 import Command, Ended, Event, Pop3Server
 
 # RFC 2449 §8, RFC 3206 §4.
 _REFUSED: Final = {
@@ -33,6 +37,9 @@ _REFUSED: Final = {
     LoginFailure.BUSY: ("Too many logins at once; try again later", "SYS/TEMP"),
 }
 _NOT_THERE: Final = "There is no such message"
+_STOPPING: Final = ("This server is stopping; try again soon", "SYS/TEMP")
+# Events of one client in a row before the others have a turn: a few milliseconds.
+_TURN: Final = 50
 
 
 @dataclass(slots=True)
@@ -42,9 +49,9 @@ class Drop:
     account: int
     mailbox: int
     uidvalidity: int
-    uids: list[int]
-    emails: list[int]
-    sizes: list[int]
+    uids: "array[int]"
+    emails: "array[int]"
+    sizes: "array[int]"
     removed: set[int]
 
     def number(self, number: int) -> int | None:
@@ -63,16 +70,19 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every POP3 session works with. `timeout` before login, `idle` after it, in seconds."""
+    """What every POP3 session works with. Timeouts in seconds: until a client has logged in, and of its silence
+    afterwards."""
 
     hostname: str
     clock: Clock
     store: Store
     blobs: Blobs
     authenticator: Authenticator
+    presence: Presence
+    connections: Connections
     certificates: Certificates
-    timeout: float
-    idle: float
+    login_timeout: float
+    idle_timeout: float
 
 
 class Pop3Door:
@@ -85,9 +95,17 @@ class Pop3Door:
 
     async def serve(self, stream: Stream) -> None:
         """Hold one conversation."""
-        stream.timeout = self._around.timeout
+        connections, peer = self._around.connections, stream.peer.host
         session = _Session(stream, self._around, starttls=self._starttls, clear_text_login=self._clear_text_login)
-        await session.converse()
+        crowded = connections.arrive(peer)
+        try:
+            if crowded is None:
+                await session.hold()
+            else:
+                observe.tell("connection.refused", peer=peer, door="pop3", why=", ".join(crowded.reasons))
+                stream.write(b"-ERR [SYS/TEMP] Too many connections; try again later\r\n")
+        finally:
+            connections.depart(peer)
 
 
 class _Session:
@@ -101,38 +119,66 @@ class _Session:
         self._engine = Pop3Server()
         self._login: Login | None = None
         self._drop: Drop | None = None
+        # Why the connection ends, once it is to.
+        self._parting: tuple[str, str] | None = None
 
     # --- the conversation
 
-    async def converse(self) -> None:
-        """Answer until the client leaves."""
-        self._engine.greet(f"{self._around.hostname} POP3 posthouse")
+    async def hold(self) -> None:
+        """Answer until the client leaves, or has to."""
+        engine = self._engine
+        engine.greet(f"{self._around.hostname} POP3 posthouse")
         try:
             await self._converse()
         except StreamTimeout:
             # RFC 1939 §3: without entering UPDATE.
-            self._engine.bye("You said nothing for too long")
+            engine.bye("You took too long")
         except Stopping:
-            self._engine.bye("This server is stopping; try again soon", "SYS/TEMP")
+            engine.bye(*(self._parting or _STOPPING))
+        except (ConnectionError, TlsFailed):
+            raise
+        except Exception:
+            engine.bye("Something is wrong here; the people who run this server can read what", "SYS/PERM")
+            raise
         finally:
-            self._stream.write(self._engine.outgoing())
+            if self._drop is not None:
+                self._around.presence.leave(self._drop.account, self._show_out)
+            self._stream.write(engine.outgoing())
 
     async def _converse(self) -> None:
         engine, stream = self._engine, self._stream
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + self._around.login_timeout
+        turn = 0
         while True:
             event = engine.next_event()
-            if event is None:
-                stream.write(engine.outgoing())
-                if stream.blocked:
-                    await stream.drain()
-                octets = await stream.read()
-                if not octets:
-                    return
-                engine.receive(octets)
-            elif isinstance(event, Ended):
+            if isinstance(event, Ended):
                 return
-            elif not isinstance(event, Broken):
+            if event is not None:
                 await self._handle(event)
+                await self._flush()
+                if self._parting is not None:
+                    raise Stopping
+                turn += 1
+                if turn % _TURN == 0:
+                    await asyncio.sleep(0)
+                continue
+            await self._flush()
+            if self._drop is None:
+                # A word now and then does not buy time to those who do not log in.
+                stream.timeout = max(patience - loop.time(), 0.001)
+            octets = await stream.read()
+            if not octets:
+                return
+            engine.receive(octets)
+
+    async def _flush(self) -> None:
+        """Send what is outgoing, at the client's speed."""
+        outgoing = self._engine.outgoing()
+        if outgoing:
+            self._stream.write(outgoing)
+        if self._stream.blocked:
+            await self._stream.drain()
 
     async def _handle(self, event: Event) -> None:
         try:
@@ -146,6 +192,13 @@ class _Session:
         except StoreUnavailable as error:
             observe.tell("pop3.unavailable", level=observe.ERROR, error=str(error))
             self._engine.err("The mail store cannot be reached; try again later", "SYS/TEMP")
+        except MailboxError as error:
+            observe.tell("pop3.refused", level=observe.WARNING, error=str(error))
+            self._engine.err("The mailbox is not there", "SYS/PERM")
+
+    def _show_out(self) -> None:
+        self._parting = "This account is closed", "SYS/PERM"
+        self._stream.stop()
 
     # --- before login
 
@@ -211,8 +264,13 @@ class _Session:
                 self._engine.err(*_REFUSED[why])
 
     async def _open(self, account: Account) -> None:
-        drop = self._drop = await self._around.store.read(_open, account.id)
-        self._stream.timeout = self._around.idle
+        self._login = None
+        drop = await self._around.store.read(_open, account.id)
+        if not await self._around.presence.enter(account.id, self._show_out):
+            self._engine.err(*_REFUSED[LoginFailure.DISABLED])
+            return
+        self._drop = drop
+        self._stream.timeout = self._around.idle_timeout
         observe.tell("login", level=observe.DEBUG, account=account.name, peer=self._stream.peer.host, door="pop3")
         self._engine.ok(f"{len(drop.uids)} messages")
 
@@ -260,16 +318,18 @@ class _Session:
             return
         try:
             content = await self._around.store.read(emails.content, drop.account, drop.emails[index])
-        except MailboxError:
+            buffers = (content.prologue, self._around.blobs.load(content.blob))
+        except NoSuchEmail:
             self._engine.err("This message is gone", "SYS/PERM")
             return
-        buffers = (content.prologue, self._around.blobs.load(content.blob))
+        except BlobLost as error:
+            observe.fault("pop3.content_lost", error, account=drop.account, email=drop.emails[index])
+            self._engine.err("The store has lost this message", "SYS/PERM")
+            return
         self._engine.ok(f"{drop.sizes[index]} octets")
         for octets in multiline.whole(buffers) if lines is None else multiline.top(buffers, lines):
             self._engine.send(octets)
-            self._stream.write(self._engine.outgoing())
-            if self._stream.blocked:
-                await self._stream.drain()
+            await self._flush()
 
     def _dele(self, request: pop3.Dele) -> None:
         drop = self._open_drop
@@ -300,8 +360,9 @@ def _open(tx: Tx, account: int) -> Drop:
     """The Inbox as it is now."""
     inbox = mailboxes.by_role(tx, account, "inbox")
     rows = tx.all("pop3_maildrop", account=account, mailbox=inbox)
-    uids, ids, sizes = ([row[column] for row in rows] for column in range(3))
-    return Drop(account, inbox, mailboxes.get(tx, account, inbox).uidvalidity, uids, ids, sizes, set())
+    uids, ids, sizes = zip(*rows, strict=True) if rows else ((), (), ())
+    uidvalidity = mailboxes.get(tx, account, inbox).uidvalidity
+    return Drop(account, inbox, uidvalidity, array("I", uids), array("I", ids), array("q", sizes), set())
 
 
 _Handler = Callable[[_Session, pop3.Request], Awaitable[None] | None]

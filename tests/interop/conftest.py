@@ -28,5 +28,6 @@ def server() -> Iterator[PosthouseServer]:
     try:
         running.start()
         yield running
+        assert running.errors() == []
     finally:
         running.stop()

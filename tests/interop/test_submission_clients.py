@@ -143,7 +143,7 @@ def test_mutt_submits_an_attachment(server: PosthouseServer, tmp_path: Path) -> 
     configuration.write_text(
         f'set smtp_url="{url}"\nset smtp_pass="{PASSWORD}"\nset smtp_authenticators="scram-sha-256"\n'
         f'set from="{ALICE}"\nset ssl_verify_host=no\nset certificate_file="{server.certificates}"\n'
-        'set ssl_usesystemcerts=no\nset charset="utf-8"\nset copy=no\n'
+        'set ssl_usesystemcerts=no\nset charset="utf-8"\nset copy=no\nset hostname="example.test"\n'
     )
     mutt = [require("mutt"), "-n", "-F", str(configuration), "-s", "mutt submits", "-a", str(attachment), "--", BOB]
     run(mutt, octets="Grüße\n".encode(), HOME=str(tmp_path), LC_ALL="C.UTF-8")

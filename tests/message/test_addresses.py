@@ -65,6 +65,21 @@ def test_the_route_is_kept_apart() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"a@b.example," + b" " * 65_536 + b"x",
+        b"a@" + b"()" * 32_768 + b"x",
+        b"<" + b"a " * 16_384 + b"@" + b"," * 32_768,
+        b"a " * 16_384 + b"@" + b":" * 32_768,
+    ],
+    ids=["white space", "comments", "commas", "colons"],
+)
+def test_made_fields_take_linear_time(raw: bytes) -> None:
+    # 64 KB each; where a token costs what came before it, one of them takes a minute.
+    assert split_addresses(raw)
+
+
 def test_the_number_is_bounded() -> None:
     assert len(split_addresses(b"a@b," * (HEADER_ADDRESSES + 10))) == HEADER_ADDRESSES
     assert len(split_addresses(b"a@b(x)," * (HEADER_ADDRESSES + 10))) == HEADER_ADDRESSES

@@ -45,7 +45,7 @@ def answered(name: str, kind: int, *records: tuple[str, str, str], ttl: int = 30
         (MX, "0 .", Mx(0, "")),
         (TXT, '"v=spf1 " "-all"', b"v=spf1 -all"),
         (PTR, "mail.example.org.", "mail.example.org"),
-        (TLSA, "3 1 1 00ff", Tlsa(3, 1, 1, b"\x00\xff")),
+        (TLSA, "3 1 0 00ff", Tlsa(3, 1, 0, b"\x00\xff")),
     ],
 )
 def test_each_type_is_read(kind: int, data: str, record: object) -> None:
@@ -125,9 +125,7 @@ hosts = st.lists(labels, min_size=1, max_size=4).map(lambda parts: dns.name.Name
 @given(st.lists(st.tuples(st.integers(0, 65535), hosts), min_size=1, max_size=5), st.integers(0, 2**31 - 1))
 def test_mx_records_read_as_dnspython_writes_them(records: list[tuple[int, dns.name.Name]], ttl: int) -> None:
     response = dns.message.make_response(dns.message.from_wire(question("example.org", MX)))
-    rdatas = [
-        dns.rdata.from_wire("IN", "MX", struct.pack("!H", p) + h.to_wire(), 0, 2 + len(h.to_wire())) for p, h in records
-    ]
+    rdatas = [dns.rdata.from_text("IN", "MX", f"{preference} {host.to_text()}") for preference, host in records]
     response.answer.append(dns.rrset.from_rdata_list("example.org.", ttl, rdatas))
     message = read(response.to_wire(), 7, encoded("example.org"), MX)
     _, found, seconds = message.follow(MX)

@@ -37,9 +37,25 @@ www.example.org            CNAME mx1.example.org.
 one.example.org            CNAME two.example.org.
 two.example.org            CNAME one.example.org.
 nomail.example             MX    0 .
-_25._tcp.mx1.example.org   TLSA  3 1 1 00ff
+_25._tcp.mx1.example.org   TLSA  3 1 0 00ff
 1.2.0.192.in-addr.arpa     PTR   mx1.example.org.
 """
+
+
+_started: list[Nameserver] = []
+
+
+def play(main: Coroutine[Any, Any, None]) -> None:
+    """Run it, and stop every nameserver that `world` started."""
+
+    async def and_stop() -> None:
+        try:
+            await main
+        finally:
+            while _started:
+                await _started.pop().stop()
+
+    run(and_stop())
 
 
 class World:
@@ -60,6 +76,7 @@ class World:
 async def world(*, authentic: bool = False, trusted: bool | None = None, extra: tuple[Endpoint, ...] = ()) -> World:
     server, clock = Nameserver(Zone.parse(ZONE), authentic=authentic), SetClock()
     endpoint = await server.start()
+    _started.append(server)
     resolver = StubResolver((*extra, endpoint), clock, trusted=trusted, timeout=0.2, attempts=2)
     return World(server, resolver, clock)
 
@@ -77,11 +94,10 @@ def test_each_kind_of_record() -> None:
         assert (await resolver.addresses("www.example.org")).name == "mx1.example.org"
         assert (await resolver.txt("example.org")).records == (b"v=spf1 a -all",)
         assert (await resolver.ptr("192.0.2.1")).records == ("mx1.example.org",)
-        assert (await resolver.tlsa("_25._tcp.mx1.example.org")).records == (Tlsa(3, 1, 1, b"\x00\xff"),)
+        assert (await resolver.tlsa("_25._tcp.mx1.example.org")).records == (Tlsa(3, 1, 0, b"\x00\xff"),)
         assert (await resolver.mx("nomail.example")).records == (Mx(0, ""),)
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_no_name_and_no_records_are_told_apart() -> None:
@@ -97,9 +113,8 @@ def test_no_name_and_no_records_are_told_apart() -> None:
         await one.fails(one.resolver.addresses("one.example.org"), NoRecords)
         for impossible in ("a" * 64 + ".example", "a..example", "ä.example", ".".join(["a" * 60] * 5)):
             await one.fails(one.resolver.mx(impossible), NoSuchDomain)
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_answers_are_cached_for_as_long_as_they_hold() -> None:
@@ -113,9 +128,8 @@ def test_answers_are_cached_for_as_long_as_they_hold() -> None:
         await one.resolver.mx("example.org")
         await one.fails(one.resolver.mx("none.example"), NoSuchDomain)
         assert len(one.server.queries) == 4
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_the_cache_is_bounded() -> None:
@@ -134,7 +148,7 @@ def test_the_cache_is_bounded() -> None:
         await resolver.txt("h0.example")
         await server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_equal_questions_under_way_share_one() -> None:
@@ -148,9 +162,8 @@ def test_equal_questions_under_way_share_one() -> None:
         answers = await asyncio.gather(*asking[1:])
         assert all(answer == answers[0] for answer in answers)
         assert len(one.server.queries) == 1
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 @pytest.mark.parametrize("fault", ["servfail", "silence", "refused", "garbage"])
@@ -166,9 +179,8 @@ def test_a_resolver_that_fails_is_a_temporary_failure(fault: Any) -> None:
         one.server.recover("example.org")
         one.clock.advance(6)
         await one.resolver.mx("example.org")
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_the_next_resolver_is_asked_when_one_fails() -> None:
@@ -180,9 +192,8 @@ def test_the_next_resolver_is_asked_when_one_fails() -> None:
         await one.resolver.mx("example.org")
         assert len(broken.queries) == 1
         await broken.stop()
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 @pytest.mark.parametrize("fault", ["bogus", "bogus without a word"])
@@ -191,9 +202,8 @@ def test_forged_answers_are_bogus(fault: Any) -> None:
         one = await world()
         one.server.fail("example.org", fault)
         await one.fails(one.resolver.mx("example.org"), Bogus)
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_a_failure_of_one_family_counts_only_without_the_other() -> None:
@@ -201,9 +211,8 @@ def test_a_failure_of_one_family_counts_only_without_the_other() -> None:
         one = await world()
         one.server.fail("six.example.org", "silence")
         await one.fails(one.resolver.addresses("six.example.org"), TemporaryFailure)
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_what_does_not_fit_a_datagram_comes_by_tcp() -> None:
@@ -214,9 +223,8 @@ def test_what_does_not_fit_a_datagram_comes_by_tcp() -> None:
         assert len((await one.resolver.mx("big.example")).records) == 200
         one.server.fail("example.org", "truncated")
         assert len((await one.resolver.mx("example.org")).records) == 2
-        await one.server.stop()
 
-    run(main())
+    play(main())
 
 
 def test_the_verdict_of_dnssec_is_believed_from_whom_we_trust() -> None:
@@ -229,12 +237,11 @@ def test_the_verdict_of_dnssec_is_believed_from_whom_we_trust() -> None:
         ):
             one = await world(authentic=authentic, trusted=trusted)
             assert (await one.resolver.mx("example.org")).authentic is believed
-            await one.server.stop()
-        assert not StubResolver([Endpoint("192.0.2.53", 53)], SetClock()).authenticates
+            assert not StubResolver([Endpoint("192.0.2.53", 53)], SetClock()).authenticates
         assert StubResolver([Endpoint("192.0.2.53", 53)], SetClock(), trusted=True).authenticates
         assert StubResolver([Endpoint("::1", 53)], SetClock()).authenticates
 
-    run(main())
+    play(main())
 
 
 def test_each_question_has_a_port_and_an_id_of_its_own() -> None:
@@ -255,7 +262,7 @@ def test_each_question_has_a_port_and_an_id_of_its_own() -> None:
         assert len({id for _, id in seen}) > 30
         transport.close()
 
-    run(main())
+    play(main())
 
 
 def test_the_resolvers_of_this_machine(tmp_path: Path) -> None:
@@ -289,4 +296,4 @@ def test_a_zone_from_a_table() -> None:
             await resolver.mx("example.org")
         await server.stop()
 
-    run(main())
+    play(main())

@@ -39,6 +39,11 @@ asyncio.run(main())
 """
 
 
+def put_and_ring(tx: Tx, topic: Topic, id: int) -> None:
+    put(tx, b"news")
+    tx.ring(topic, id)
+
+
 def other_process(directory: Path) -> subprocess.Popen[bytes]:
     program = OTHER.format(path=sys.path)
     return subprocess.Popen([sys.executable, "-c", program, str(directory)], stdout=subprocess.PIPE)
@@ -135,6 +140,24 @@ def test_a_long_directory_is_no_obstacle(tmp_path: Path) -> None:
 
 async def open_store_and_close(directory: Path) -> None:
     await open_store(directory).close()
+
+
+def test_a_ring_that_was_lost_among_others_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "LOOK_SECONDS", 0.02)
+
+    async def main() -> None:
+        async with opened(tmp_path) as store, opened(tmp_path) as other:
+            lost, heard = store.listen(Topic.ACCOUNT, 7), store.listen(Topic.QUEUE)
+            wire, other._bell.wire = other._bell.wire, Wire(tmp_path / "nobody")
+            await other.write(put_and_ring, Topic.ACCOUNT, 7)
+            await other.write(count)  # the writer has rung what came before
+            other._bell.wire.close()
+            other._bell.wire = wire
+            await other.write(put_and_ring, Topic.QUEUE, 0)
+            assert await heard.wait() == {0}
+            assert await lost.wait() == {0}
+
+    run(main())
 
 
 def test_who_writes_without_ringing_here_is_found_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,21 @@ def test_scram_server_as_in_rfc_7677() -> None:
     assert server.respond(b"") == Success("user")
 
 
+def test_any_of_several_passwords_that_share_a_salt_will_do() -> None:
+    shared = [make_verifier(password, SALT, 4096) for password in ("pencil", "of the phone", "of the tablet")]
+    for password, right in (("pencil", True), ("of the tablet", True), ("none of them", False)):
+        client, server = ScramClient("user", password, "c" * 24), ScramServer("s" * 24)
+        assert isinstance(server.start(client.initial()), NeedVerifier)
+        first = server.verifier(*shared)
+        assert isinstance(first, Challenge)
+        last = server.respond(client.respond(first.octets))
+        assert isinstance(last, Challenge) is right
+        if isinstance(last, Challenge):
+            # The proof of the server is made with the same one.
+            assert client.respond(last.octets) == b""
+            assert server.respond(b"") == Success("user")
+
+
 def test_a_server_without_the_verifier_is_found_out() -> None:
     client = ScramClient("user", "pencil", "rOprNGfwEbeRWgbNEkqO")
     client.initial()

@@ -75,7 +75,7 @@ def _verifier(password: str) -> ScramVerifier:
 @as_json
 @pass_installation
 def list_(installation: Installation, json_output: bool) -> None:
-    """All accounts, with what they hold."""
+    """List the accounts, and how much they hold."""
     found = installation.read(_list)
     if json_output:
         print_json([_described(*row) for row in found])
@@ -209,23 +209,26 @@ def import_(installation: Installation, file: BinaryIO, add_domains: bool, json_
     {"address": "alice@example.org", "password": "...", "name": "Alice", "quota": 2000000000}
 
     In place of "password", "scram" brings a verifier made elsewhere: {"iterations", "salt", "stored_key",
-    "server_key"}, the last three in base64 (RFC 5803). Lines that are no account are told of, and the others created;
-    run it again after an error, for what exists already is left as it is. Status 1 when a line was refused.
+    "server_key"}, the last three in base64 (RFC 5803). Lines that are no account are told of, and the others created.
+    It may be run again: what exists already is told of too, and left as it is. Status 1 when a line was refused.
     """
     refused: list[Outcome] = []
+    lines: list[int] = []
 
     def told(outcome: Outcome) -> None:
         if outcome.error is not None:
-            refused.append(outcome)
-            click.echo(f"line {outcome.number}: {outcome.address}: {outcome.error}", err=True)
+            number = lines[outcome.number - 1]
+            refused.append(Outcome(number, outcome.address, outcome.error))
+            click.echo(f"line {number}: {outcome.address}: {outcome.error}", err=True)
 
     async def run(store: SqliteStore) -> int:
         return await bulk.import_accounts(
-            store, installation.clock, _records(file, refused), told=told, add_domains=add_domains
+            store, installation.clock, _records(file, lines, refused), told=told, add_domains=add_domains
         )
 
     created = installation.with_store(run)
     if json_output:
+        refused.sort(key=lambda one: one.number)
         print_json({"created": created, "refused": [{"line": one.number, "error": one.error} for one in refused]})
     else:
         click.echo(f"created {created} accounts" + (f", refused {len(refused)} lines" if refused else ""))
@@ -233,13 +236,16 @@ def import_(installation: Installation, file: BinaryIO, add_domains: bool, json_
         sys.exit(1)
 
 
-def _records(file: BinaryIO, refused: list[Outcome]) -> Iterator[Record]:
-    """The records of the file. A line that is none is told of at once."""
+def _records(file: BinaryIO, lines: list[int], refused: list[Outcome]) -> Iterator[Record]:
+    """The records of the file; in which `lines` they are. A line that is none is told of at once."""
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
-            yield bulk.parse_record(line)
+            record = bulk.parse_record(line)
         except BadRecord as error:
             refused.append(Outcome(number, "", str(error)))
             click.echo(f"line {number}: {error}", err=True)
+            continue
+        lines.append(number)
+        yield record

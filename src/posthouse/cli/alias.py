@@ -4,7 +4,9 @@ import click
 
 from posthouse.cli.installation import ADDRESS, Installation, as_json, pass_installation, print_json
 from posthouse.directory import addresses
-from posthouse.terms.address import Address
+from posthouse.directory.model import Alias
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address, parse
 
 
 @click.group("alias")
@@ -36,13 +38,20 @@ def set_(installation: Installation, address: Address, targets: tuple[Address, .
 @as_json
 @pass_installation
 def list_(installation: Installation, json_output: bool) -> None:
-    """All aliases."""
-    found = installation.read(addresses.list_aliases, limit=100_000)
+    """List the aliases, and whom they stand for."""
+    found = installation.read(_every_alias)
     if json_output:
         print_json([{"address": one.address, "targets": one.targets} for one in found])
         return
     for one in found:
         click.echo(f"{one.address} → {', '.join(one.targets)}")
+
+
+def _every_alias(tx: Tx) -> list[Alias]:
+    found: list[Alias] = []
+    while batch := addresses.list_aliases(tx, parse(found[-1].address).key if found else ""):
+        found += batch
+    return found
 
 
 @alias.command("remove")

@@ -23,7 +23,7 @@ from posthouse.cli.demo_arrival import read, read_bounce
 from posthouse.cli.demo_print import Teller, shown
 from posthouse.cli.demo_servers import Names, Person, Place, Server, claim, zone_text
 from posthouse.cli.demo_talk import User
-from posthouse.cli.demo_trip import Trip, file, send
+from posthouse.cli.demo_trip import Trip, conversation, file, send
 from posthouse.cli.installation import CommandError
 from posthouse.cli.plain import length, size
 from posthouse.limits import MESSAGE_SIZE
@@ -112,7 +112,8 @@ def _directory(keep: bool, teller: Teller) -> Iterator[Path]:
         yield path
     finally:
         if keep:
-            teller.say(f"Everything is kept in {path}")
+            teller.say("Everything is kept:")
+            teller.fact(str(path))
         else:
             shutil.rmtree(path)
 
@@ -223,5 +224,5 @@ def _watch(trip: Trip) -> NoReturn:
         for _, server, step in sorted(new, key=lambda one: one[0]):
             if step.journey is not None:
                 trip.teller.did(server.place.hostname, f"{journey.code(step.journey)} {journey.describe(step)}")
-                trip.teller.verbatim(journey.verbatim(step))
+                trip.teller.verbatim(conversation(step))
         time.sleep(_LOOK_SECONDS)

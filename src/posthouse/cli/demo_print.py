@@ -50,7 +50,8 @@ class Teller:
             return
         self._said.add(text)
         self.gap()
-        for line in textwrap.wrap(" ".join(text.split()), self._width - len(_INDENT), break_long_words=False):
+        width = self._width - len(_INDENT)
+        for line in textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False):
             self._echo(_INDENT + line)
         self.gap()
 

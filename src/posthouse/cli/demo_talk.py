@@ -57,11 +57,11 @@ class Wire:
 
     def start_tls(self) -> None:
         """Go on inside TLS, the certificate verified."""
-        context = ssl.create_default_context(cafile=self._door.authority)
-        began = time.monotonic()
         if self._received:
             raise CommandError("the server said something behind its answer to STARTTLS")
+        began = time.monotonic()
         try:
+            context = ssl.create_default_context(cafile=self._door.authority)
             inside = context.wrap_socket(self._socket, server_hostname=self._door.hostname)
         except OSError as error:
             raise CommandError(f"no TLS with {self._door.hostname}: {error}") from error

@@ -5,7 +5,7 @@ printed as it passes, what a server does by itself is read from its own log.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from posthouse import journey
@@ -67,7 +67,6 @@ class Trip:
     attachment: Attachment | None = None
     message: bytes = b""
     message_id: str = ""
-    _explained: set[str] = field(default_factory=set)
     _last_at: int = 0
 
     def write(self, unknown: str | None, attachment: Attachment | None) -> None:
@@ -86,20 +85,23 @@ class Trip:
 
     def tell(self, server: Server, step: Step) -> None:
         """A step of a server, explained where it comes for the first time."""
-        if step.kind in _EXPLAINED and step.kind not in self._explained:
-            self._explained.add(step.kind)
-            self.teller.say(_EXPLAINED[step.kind])
+        if explanation := _EXPLAINED.get(step.kind):
+            self.teller.say(explanation)
         took = max(0, step.at - self._last_at) if self._last_at else None
         self._last_at = max(step.at, self._last_at)
         self.teller.did(server.place.hostname, journey.describe(step), took)
-        lines = step.facts.get("lines")
-        if isinstance(lines, tuple):
-            self.teller.verbatim(lines)
+        self.teller.verbatim(conversation(step))
 
     @property
     def recipients(self) -> list[str]:
         """Who shall get it."""
         return [self.bob.person.address, *([self.unknown] if self.unknown else [])]
+
+
+def conversation(step: Step) -> tuple[str, ...]:
+    """The lines that passed, where the step is a conversation."""
+    lines = step.facts.get("lines")
+    return lines if isinstance(lines, tuple) else ()
 
 
 def _mailbox(server: Server) -> Mailbox:

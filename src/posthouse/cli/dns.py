@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import click
 
+from posthouse.cli.domain import every_domain
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
-from posthouse.directory import domains
 from posthouse.terms.address import BadAddress, parse_domain
 
 
@@ -53,7 +53,7 @@ def print_records(found: list[Record], hostname: str) -> None:
 def dns(installation: Installation, domain: str | None, json_output: bool) -> None:
     """Print the DNS records to publish for DOMAIN, or for every domain that is served."""
     hostname = installation.config.hostname
-    names = [_parsed(domain)] if domain else [one.name for one in installation.read(domains.list_domains)]
+    names = [_parsed(domain)] if domain else [one.name for one in installation.read(every_domain)]
     found = [record for name in names for record in records(name, hostname)]
     if json_output:
         print_json([{"name": one.name, "type": one.type, "value": one.value, "why": one.why} for one in found])

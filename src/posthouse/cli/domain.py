@@ -4,6 +4,8 @@ import click
 
 from posthouse.cli.installation import ADDRESS, Installation, as_json, pass_installation, print_json
 from posthouse.directory import domains
+from posthouse.directory.model import Domain
+from posthouse.store.database import Tx
 from posthouse.terms.address import Address
 
 
@@ -25,13 +27,21 @@ def add(installation: Installation, name: str) -> None:
 @as_json
 @pass_installation
 def list_(installation: Installation, json_output: bool) -> None:
-    """All domains."""
-    found = installation.read(domains.list_domains)
+    """List the domains, and who takes mail for their unknown addresses."""
+    found = installation.read(every_domain)
     if json_output:
         print_json([{"name": one.name, "catch_all": one.catch_all, "created_at": one.created_at} for one in found])
         return
     for one in found:
         click.echo(one.name + (f"  (unknown addresses go to {one.catch_all})" if one.catch_all else ""))
+
+
+def every_domain(tx: Tx) -> list[Domain]:
+    """All that are served, in the order of their names."""
+    found: list[Domain] = []
+    while batch := domains.list_domains(tx, found[-1].name if found else ""):
+        found += batch
+    return found
 
 
 @domain.command("rename")

@@ -10,6 +10,7 @@ from posthouse import config
 from posthouse.cli.dns import print_records, records
 from posthouse.cli.installation import CommandError, Installation, pass_installation
 from posthouse.directory import domains
+from posthouse.directory.model import NoSuchDomain
 from posthouse.store.database import Tx
 from posthouse.terms.address import BadAddress, parse_domain
 
@@ -73,7 +74,9 @@ def init(
 
 
 def _serve(tx: Tx, name: str, now: int) -> None:
-    if name not in {one.name for one in domains.list_domains(tx)}:
+    try:
+        domains.find(tx, name)
+    except NoSuchDomain:
         domains.add(tx, name, now)
 
 

@@ -117,6 +117,16 @@ def become_owner(settings: Config) -> None:
         os.setgroups([])
         os.setgid(group)
         os.setuid(uid)
+        _require_readable(Path(os.__file__).parent, Path(__file__).parent)
+
+
+def _require_readable(*libraries: Path) -> None:
+    """What is imported later must be readable for whom we have become."""
+    for library in libraries:
+        if not os.access(library, os.R_OK | os.X_OK):
+            raise CommandError(
+                f"{library} cannot be read by user {os.getuid()}; install it where everybody can read it"
+            )
 
 
 pass_installation = click.make_pass_decorator(Installation)

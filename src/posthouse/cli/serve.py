@@ -1,6 +1,7 @@
 """`posthouse serve`: bind, give up root, open the store, and serve until told to stop."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ import click
 
 from posthouse import config, observe
 from posthouse.app import App
-from posthouse.cli.installation import CommandError, Installation, become_owner, pass_installation
+from posthouse.cli.installation import CommandError, Installation, pass_installation
 from posthouse.config import Config, ConfigError, Listener
 from posthouse.net import listen, stream
 from posthouse.net.tls import CertificateError, Certificates
+from posthouse.store.sqlite import SqliteStore
 
 Bound = Sequence[tuple[Listener, Sequence[socket.socket]]]
 
@@ -31,17 +33,26 @@ def serve(installation: Installation) -> None:
     settings = installation.config
     observe.configure(format=settings.log.format, level=settings.log.level)
     listen.tune_allocator()
+    # What only root may read is read before root is given up, and what cannot be used is said before anything is bound.
+    given = _certificates(settings)
     bound = bind(settings)
-    try:
-        # What only root may read is read before root is given up.
-        given = (
-            Certificates([(pair.certificate, pair.key) for pair in settings.tls.pairs]) if settings.tls.pairs else None
-        )
-    except CertificateError as error:
-        raise CommandError(str(error)) from error
+    store = installation.open_store()
     for caution in config.check(settings):
         observe.tell("caution", level=observe.WARNING, setting=caution.key, text=caution.text)
-    stream.run(_serve(installation, settings, bound, given))
+    if os.geteuid() == 0:
+        text = "this server runs as root; name a user, or give the data directory to one"
+        observe.tell("caution", level=observe.WARNING, setting="user", text=text)
+    stream.run(_serve(installation, store, bound, given))
+
+
+def _certificates(settings: Config) -> Certificates | None:
+    """Those that are configured. Raises CommandError."""
+    if not settings.tls.pairs:
+        return None
+    try:
+        return Certificates([(pair.certificate, pair.key) for pair in settings.tls.pairs])
+    except CertificateError as error:
+        raise CommandError(str(error)) from error
 
 
 def bind(settings: Config) -> Bound:
@@ -60,14 +71,10 @@ def bind(settings: Config) -> Bound:
     return bound
 
 
-async def _serve(installation: Installation, settings: Config, bound: Bound, given: Certificates | None) -> None:
+async def _serve(installation: Installation, store: SqliteStore, bound: Bound, given: Certificates | None) -> None:
     loop = asyncio.get_running_loop()
-    observe.adopt_loop(loop)
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    become_owner(settings)
-    store = installation.open_store()
     try:
-        app = App(settings, store, installation.clock, SystemRandom(), certificates=given)
+        app = App(installation.config, store, installation.clock, SystemRandom(), certificates=given)
     except (OSError, CertificateError) as error:
         await store.close()
         raise CommandError(str(error)) from error

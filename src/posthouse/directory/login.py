@@ -72,7 +72,7 @@ class Login:
                     if isinstance(found, LoginRefused):
                         return found
                     self._challenge = found
-                    step = self._exchange.verifier(found.verifiers[0])
+                    step = self._exchange.verifier(*found.verifiers)
                 case sasl.Success():
                     return self._settled(True)
                 case sasl.Failure(why, malformed):

@@ -4,13 +4,13 @@ Promises: totals come from the mailbox' row and are never counted. Names are pat
 is INBOX.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from posthouse.imapd.session import Session
+from posthouse.imapd.pattern import matcher
+from posthouse.imapd.session import LINES, Refused, Session
 from posthouse.mailbox import mailboxes
-from posthouse.mailbox.mailboxes import INBOX, SEPARATOR
+from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import Mailbox, MailboxExists, NoSuchMailbox
 from posthouse.store.database import Tx
 from posthouse.wire.imap import request, response
@@ -48,34 +48,42 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
         await session.ok(command, "That is the delimiter")
         return
     found = await session.read(mailboxes.list_mailboxes)
-    matches = _matcher(asked.reference, asked.patterns)
+    matches = matcher(asked.reference, asked.patterns)
     parents = {mailbox.parent for mailbox in found}
-    below = _subscribed_below(found) if ListSelect.RECURSIVEMATCH in asked.select else set()
-    for mailbox in found:
-        children = [b"SUBSCRIBED"] if mailbox.path in below else []
-        if not matches(mailbox.path) or not (_selected(mailbox, asked.select) or children):
-            continue
-        attributes = list(_attributes(mailbox, asked, mailbox.id in parents))
-        session.engine.send(response.listed(mailbox.path, attributes, utf8=session.engine.utf8, childinfo=children))
-        if asked.status:
-            session.engine.send(_status(session, mailbox, asked.status))
+    below = _above_subscribed(found) if ListSelect.RECURSIVEMATCH in asked.select else set()
+    for number, mailbox in enumerate(found, 1):
+        if matches(mailbox.path) and (_is_selected(mailbox, asked.select) or mailbox.path in below):
+            attributes = _attributes(mailbox, asked, mailbox.id in parents)
+            childinfo = [b"SUBSCRIBED"] if mailbox.path in below else []
+            session.engine.send(
+                response.listed(mailbox.path, attributes, utf8=session.engine.utf8, childinfo=childinfo)
+            )
+            if asked.status:
+                session.engine.send(_status(session, mailbox, asked.status))
+        if number % LINES == 0:
+            await session.pause()
     await session.ok(command, "Those are the mailboxes")
 
 
-def _selected(mailbox: Mailbox, select: frozenset[ListSelect]) -> bool:
+def _is_selected(mailbox: Mailbox, select: frozenset[ListSelect]) -> bool:
     if ListSelect.SUBSCRIBED in select and not mailbox.subscribed:
         return False
     return not (ListSelect.SPECIAL_USE in select and mailbox.role not in _ATTRIBUTES)
 
 
-def _subscribed_below(found: Sequence[Mailbox]) -> set[str]:
-    """Paths that have a subscribed mailbox somewhere below them."""
+def _above_subscribed(found: Sequence[Mailbox]) -> set[str]:
+    """Paths that have a subscribed mailbox somewhere below them (RFC 9051 §6.3.9.6)."""
     above: set[str] = set()
     for mailbox in found:
-        names = mailbox.path.split(SEPARATOR)
         if mailbox.subscribed:
-            above.update(SEPARATOR.join(names[:depth]) for depth in range(1, len(names)))
+            above.update(_parents(mailbox.path))
     return above
+
+
+def _parents(path: str) -> list[str]:
+    """The paths above one, the nearest first."""
+    names = path.split(SEPARATOR)
+    return [SEPARATOR.join(names[:depth]) for depth in range(len(names) - 1, 0, -1)]
 
 
 def _attributes(mailbox: Mailbox, asked: request.List, parent: bool) -> Iterator[bytes]:
@@ -91,50 +99,28 @@ def _attributes(mailbox: Mailbox, asked: request.List, parent: bool) -> Iterator
 async def lsub(session: Session, command: Command, asked: request.Lsub) -> None:
     """LSUB: RFC 3501 §6.3.9."""
     found = await session.read(mailboxes.list_mailboxes)
-    matches = _matcher(asked.reference, (asked.pattern,))
+    matches = matcher(asked.reference, (asked.pattern,))
     told: set[str] = set()
-    for mailbox in found:
-        if not mailbox.subscribed:
-            continue
-        if matches(mailbox.path):
-            told.add(mailbox.path)
-            session.engine.send(response.listed(mailbox.path, (), utf8=session.engine.utf8, command=b"LSUB"))
-            continue
-        # "%" stops at a level: the parent of a subscribed mailbox is told in its stead, with \Noselect.
-        names = mailbox.path.split(SEPARATOR)
-        parents = (SEPARATOR.join(names[:depth]) for depth in range(len(names) - 1, 0, -1))
-        parent = next((path for path in parents if matches(path)), None)
-        if parent is not None and parent not in told:
-            told.add(parent)
-            line = response.listed(parent, [b"\\Noselect"], utf8=session.engine.utf8, command=b"LSUB")
-            session.engine.send(line)
+    for number, mailbox in enumerate(found, 1):
+        if mailbox.subscribed:
+            path = mailbox.path if matches(mailbox.path) else _parent_instead(mailbox.path, matches)
+            if path is not None and path not in told:
+                told.add(path)
+                attributes = [] if path == mailbox.path else [b"\\Noselect"]
+                session.engine.send(response.listed(path, attributes, utf8=session.engine.utf8, command=b"LSUB"))
+        if number % LINES == 0:
+            await session.pause()
     await session.ok(command, "Those are the subscribed mailboxes")
 
 
-def _matcher(reference: str, patterns: Sequence[str]) -> Callable[[str], bool]:
-    """RFC 9051 §6.3.9: `*` is anything, `%` anything but the delimiter; INBOX matches in any case."""
-    compiled = [re.compile(_expression(reference + pattern), re.DOTALL) for pattern in patterns]
-    inbox = any(re.fullmatch(_expression((reference + pattern).upper()), INBOX) for pattern in patterns)
-    return lambda path: (path == INBOX and inbox) or any(one.fullmatch(path) for one in compiled)
-
-
-def _expression(pattern: str) -> str:
-    # Runs of wildcards are one: a pattern of many would else take exponential time.
-    pattern = re.sub(r"[*%]*\*[*%]*", "*", pattern)
-    pattern = re.sub(r"%+", "%", pattern)
-    parts = {"*": ".*", "%": f"[^{SEPARATOR}]*"}
-    return "".join(parts.get(part) or re.escape(part) for part in re.split(r"([*%])", pattern))
-
-
-async def namespace(session: Session, command: Command, asked: request.Namespace) -> None:
-    """NAMESPACE: RFC 9051 §6.3.10. Everything is one's own."""
-    session.engine.send(response.namespace([("", SEPARATOR)], utf8=session.engine.utf8))
-    await session.ok(command, "That is the namespace")
+def _parent_instead(path: str, matches: Callable[[str], bool]) -> str | None:
+    """RFC 3501 §6.3.9: "%" stops at a level; what is above a subscribed mailbox is told in its stead."""
+    return next((parent for parent in _parents(path) if matches(parent)), None)
 
 
 async def status(session: Session, command: Command, asked: request.Status) -> None:
     """STATUS: RFC 9051 §6.3.11."""
-    mailbox = await session.read(_by_path, asked.mailbox)
+    mailbox = await session.read(by_path, asked.mailbox)
     session.engine.send(_status(session, mailbox, asked.items))
     await session.ok(command, "Those are its totals")
 
@@ -144,58 +130,60 @@ def _status(session: Session, mailbox: Mailbox, items: Sequence[StatusItem]) -> 
     return response.status(mailbox.path, totals, utf8=session.engine.utf8)
 
 
-def _by_path(tx: Tx, account: int, path: str) -> Mailbox:
+def by_path(tx: Tx, account: int, path: str) -> Mailbox:
+    """The mailbox of that name with its totals. Raises NoSuchMailbox."""
     return mailboxes.get(tx, account, mailboxes.find(tx, account, path))
 
 
 async def create(session: Session, command: Command, asked: request.Create) -> None:
     """CREATE: RFC 9051 §6.3.4, RFC 6154 §3."""
-    roles = [_ROLES.get(use.lower(), "") for use in asked.use]
-    if len(roles) > 1 or "" in roles:
-        session.engine.no(command, "A mailbox can be one of \\Archive \\Drafts \\Junk \\Sent \\Trash", Code.USEATTR)
-        return
+    role = _role(asked.use)
     # RFC 9051 §6.3.4: a delimiter at the end says that others will come below; it names the same mailbox.
     path = asked.mailbox.removesuffix(SEPARATOR)
-    role = roles[0] if roles else None
     try:
         await session.write(mailboxes.create, path, session.around.clock.now(), role=role)
     except MailboxExists as error:
-        if role is not None and await session.read(_is_free, path):
-            session.engine.no(command, "Another mailbox has that use", Code.USEATTR)
-        else:
-            session.fail(command, error)
-        return
+        if role is None or await session.read(_exists, path):
+            raise
+        raise Refused("Another mailbox has that use", Code.USEATTR) from error
     await session.ok(command, "Made")
 
 
-def _is_free(tx: Tx, account: int, path: str) -> bool:
+def _role(use: Sequence[str]) -> str | None:
+    """The role that a client asks for. Raises Refused."""
+    roles = [_ROLES.get(attribute.lower()) for attribute in use]
+    if len(roles) > 1 or None in roles:
+        raise Refused("A mailbox can be one of \\Archive \\Drafts \\Junk \\Sent \\Trash", Code.USEATTR)
+    return roles[0] if roles else None
+
+
+def _exists(tx: Tx, account: int, path: str) -> bool:
     try:
         mailboxes.find(tx, account, path)
     except NoSuchMailbox:
-        return True
-    return False
+        return False
+    return True
 
 
 async def delete(session: Session, command: Command, asked: request.Delete) -> None:
     """DELETE: RFC 9051 §6.3.5."""
-    await session.write(_delete, asked.mailbox, session.around.clock.now())
-    if session.selected is not None and session.selected.path == asked.mailbox:
-        # Its numbers mean nothing any more.
+    deleted = await session.write(_delete, asked.mailbox, session.around.clock.now())
+    if session.selected is not None and session.selected.mailbox == deleted:
+        # Whoever deletes what it has open is told so, and needs no BYE.
         session.selected = None
-        session.engine.ok(command, "Deleted; it was open")
-        session.engine.bye("The open mailbox was deleted")
-        return
+        session.engine.unselect("The mailbox that was open has been deleted")
     await session.ok(command, "Deleted")
 
 
-def _delete(tx: Tx, account: int, path: str, now: int) -> None:
-    mailboxes.delete(tx, account, mailboxes.find(tx, account, path), now)
+def _delete(tx: Tx, account: int, path: str, now: int) -> int:
+    mailbox = mailboxes.find(tx, account, path)
+    mailboxes.delete(tx, account, mailbox, now)
+    return mailbox
 
 
 async def rename(session: Session, command: Command, asked: request.Rename) -> None:
     """RENAME: RFC 9051 §6.3.6."""
     await session.write(_rename, asked.mailbox, asked.to.removesuffix(SEPARATOR), session.around.clock.now())
-    await session.refresh()
     await session.ok(command, "Renamed")
 
 
@@ -205,7 +193,12 @@ def _rename(tx: Tx, account: int, path: str, to: str, now: int) -> None:
 
 async def subscribe(session: Session, command: Command, asked: request.Subscribe) -> None:
     """SUBSCRIBE and UNSUBSCRIBE: RFC 9051 §6.3.7, §6.3.8."""
-    await session.write(_subscribe, asked.mailbox, asked.subscribed, session.around.clock.now())
+    try:
+        await session.write(_subscribe, asked.mailbox, asked.subscribed, session.around.clock.now())
+    except NoSuchMailbox:
+        # What is not there is not subscribed either: clients tidy up after a DELETE.
+        if asked.subscribed:
+            raise
     await session.ok(command, "Subscribed" if asked.subscribed else "Unsubscribed")
 
 

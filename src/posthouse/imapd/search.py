@@ -2,13 +2,13 @@
 §6.4.4).
 """
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Final
 
 from posthouse.imapd.session import DELETED_FLAG, Session
-from posthouse.mailbox import emails, query
+from posthouse.mailbox import query
 from posthouse.mailbox.query import Condition
-from posthouse.store.database import Tx
 from posthouse.terms.keywords import FROM_IMAP
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap import search as keys
@@ -17,39 +17,39 @@ from posthouse.wire.imap.search import Return, Side
 from posthouse.wire.imap.sequence import ranges_of
 
 _DAY: Final = 86_400_000
-_NOTHING: Final = query.Or(())
-_ANYTHING: Final = query.And(())
 
 
 async def search(session: Session, command: Command, asked: request.Search) -> None:
     """SEARCH and UID SEARCH."""
-    known = await session.read(_keyword_bits)
-    condition = _condition(session, asked.key, known)
-    opened = session.open
-    # What others have expunged meanwhile is not found; its numbers stay what they are.
-    uids = [entry.uid for entry in opened.view.everything()]
-    around = session.around
+    opened, around = session.open, session.around
+    returns = asked.returns or (Return.ALL,)
+    if not session.bits().keys() >= set(_keywords(asked.key)):
+        await session.learn_names()
+    condition = _condition(session, asked.key, session.bits())
+    if Return.SAVE in returns:
+        # RFC 5182 §2.1: empty, should the search fail.
+        opened.saved = ()
+    # What others have expunged meanwhile is not found; the numbers stay what they are.
+    uids = opened.view.live_uids()
     found = await query.search(around.store, around.blobs, session.owner, opened.mailbox, condition, uids)
-    numbers = found if asked.uid else [seq for uid in found if (seq := opened.view.seq(uid)) is not None]
+    if Return.SAVE in returns:
+        opened.saved = ranges_of(_to_save(found, returns))
+    numbers = found if asked.uid else opened.view.seqs(found)
     if asked.returns is None and not session.rev2:
         session.engine.send(response.search(numbers))
-    else:
-        returns = asked.returns or (Return.ALL,)
-        if Return.SAVE in returns:
-            opened.saved = _saved(found, returns)
+    elif set(returns) != {Return.SAVE}:
         # RFC 5182 §2.1: SAVE alone answers nothing.
-        if set(returns) != {Return.SAVE}:
-            session.engine.send(_esearch(command.tag, asked.uid, returns, numbers))
+        session.engine.send(_esearch(command.tag, asked.uid, returns, numbers))
     await session.ok(command, "That is what was found")
 
 
-def _saved(found: list[int], returns: tuple[Return, ...]) -> tuple[int, ...]:
+def _to_save(found: list[int], returns: tuple[Return, ...]) -> list[int]:
     """RFC 5182 §2.1: with MIN and MAX only those are saved, unless ALL or COUNT stand beside them."""
     if not found or Return.ALL in returns or Return.COUNT in returns:
-        return tuple(found)
+        return found
     ends = {found[0]} if Return.MIN in returns else set()
     ends |= {found[-1]} if Return.MAX in returns else set()
-    return tuple(sorted(ends)) if ends else tuple(found)
+    return sorted(ends) or found
 
 
 def _esearch(tag: bytes, uid: bool, returns: tuple[Return, ...], numbers: list[int]) -> bytes:
@@ -63,27 +63,46 @@ def _esearch(tag: bytes, uid: bool, returns: tuple[Return, ...], numbers: list[i
     )
 
 
-def _keyword_bits(tx: Tx, account: int) -> dict[str, int]:
-    return {name: bit for bit, name in emails.keyword_names(tx, account).items()}
+# --- keys -------------------------------------------------------------------------------------------------------------
 
 
-def _condition(session: Session, key: keys.Key, known: dict[str, int]) -> Condition:
+def _keywords(key: keys.Key) -> Iterator[str]:
+    """The names of all keywords that are asked for."""
     match key:
         case keys.And(parts):
-            return query.And(tuple(_condition(session, part, known) for part in parts))
+            for part in parts:
+                yield from _keywords(part)
         case keys.Or(left, right):
-            return query.Or((_condition(session, left, known), _condition(session, right, known)))
+            yield from _keywords(left)
+            yield from _keywords(right)
         case keys.Not(part):
-            return query.Not(_condition(session, part, known))
+            yield from _keywords(part)
+        case keys.Flagged(name) if name.lower() != DELETED_FLAG:
+            yield _keyword(name)
+
+
+def _keyword(name: str) -> str:
+    lowered = name.lower()
+    return FROM_IMAP.get(lowered, lowered)
+
+
+def _condition(session: Session, key: keys.Key, bits: dict[str, int]) -> Condition:
+    match key:
+        case keys.And(parts):
+            return query.And(tuple(_condition(session, part, bits) for part in parts))
+        case keys.Or(left, right):
+            return query.Or((_condition(session, left, bits), _condition(session, right, bits)))
+        case keys.Not(part):
+            return query.Not(_condition(session, part, bits))
         case keys.Everything():
-            return _ANYTHING
+            return query.EVERYTHING
         case keys.Recent():
             # RFC 9051 Appendix E: nothing is recent here.
-            return _NOTHING
+            return query.NOTHING
         case keys.Flagged(name, present):
-            return _flag(name, present, known)
+            return _flagged(name, present, bits)
         case keys.Numbers(numbers, uid):
-            return query.Uids(tuple(ranges_of([entry.uid for entry in session.entries(numbers, uid=uid)])))
+            return query.Uids(session.uid_ranges(numbers, uid=uid))
         case keys.Received(side, day):
             return query.Received(*_days(side, day))
         case keys.Sent(side, day):
@@ -98,14 +117,13 @@ def _condition(session: Session, key: keys.Key, known: dict[str, int]) -> Condit
             return _text(where, value)
 
 
-def _flag(name: str, present: bool, known: dict[str, int]) -> Condition:
-    lowered = name.lower()
+def _flagged(name: str, present: bool, bits: dict[str, int]) -> Condition:
     found: Condition
-    if lowered == DELETED_FLAG:
+    if name.lower() == DELETED_FLAG:
         found = query.Deleted()
     else:
-        bit = known.get(FROM_IMAP.get(lowered, lowered))
-        found = query.Keywords(bit) if bit is not None else _NOTHING
+        bit = bits.get(_keyword(name))
+        found = query.NOTHING if bit is None else query.Keywords(bit)
     return found if present else query.Not(found)
 
 

@@ -26,6 +26,8 @@ CACHE: Final = 64 * MB
 _OCTETS_EACH: Final = 24
 # A view that has more changed uids than this to announce keeps none of them, and looks through the modseqs instead.
 _MANY: Final = 64
+# Up to one in so many are looked up one by one; for more, all are gone through once.
+_FEW: Final = 10
 
 
 class Entry(NamedTuple):
@@ -232,6 +234,27 @@ class View:
         """All placements that the client knows."""
         return self.by_seq(1, len(self))
 
+    def span(self, low: int, high: int) -> tuple[int, int]:
+        """The sequence numbers of the placements that the client knows at these uids, both ends included: the first and
+        the last; where there are none the last comes before the first."""
+        high = min(high, self.known - 1)
+        first = bisect_left(self.snapshot.uids, low) + bisect_left(self._ghosts, (low,)) + 1
+        return first, bisect_right(self.snapshot.uids, high) + bisect_left(self._ghosts, (high + 1,))
+
+    def live_uids(self) -> "array[int]":
+        """The uids that the client knows and that are still there, in order."""
+        return self.snapshot.uids[: self._told]
+
+    def seqs(self, uids: Sequence[int]) -> list[int]:
+        """The sequence numbers of these uids, which are in order; what the client does not know is passed over."""
+        if len(uids) * _FEW < len(self):
+            return [seq for uid in uids if (seq := self.seq(uid)) is not None]
+        known = self.live_uids().tolist()
+        if self._ghosts:
+            known = sorted([*known, *[place.uid for place in self._ghosts]])
+        places = dict(zip(known, range(1, len(known) + 1), strict=True))
+        return [places[uid] for uid in uids if uid in places]
+
     def _entries(self, start: int, stop: int, seq: int) -> list[Entry]:
         s = self.snapshot
         columns = (s.uids[start:stop], s.emails[start:stop], s.flags[start:stop], s.modseqs[start:stop])
@@ -273,8 +296,16 @@ class View:
         if self._changed is not None:
             found = [self.by_uid(uid, uid) for uid in sorted(self._changed)]
             return [entry for entries in found for entry in entries]
-        ghosts = {place.uid for place in self._ghosts}
-        return [entry for entry in self.everything() if entry.modseq > self._heard and entry.uid not in ghosts]
+        s, heard = self.snapshot, self._heard
+        places = [index for index, modseq in enumerate(s.modseqs[: self._told]) if modseq > heard]
+        return [
+            Entry(self._seq_at(index), s.uids[index], s.emails[index], s.flags[index], s.modseqs[index])
+            for index in places
+        ]
+
+    def _seq_at(self, index: int) -> int:
+        """The sequence number of what stands there in the snapshot."""
+        return index + 1 + (bisect_left(self._ghosts, (self.snapshot.uids[index],)) if self._ghosts else 0)
 
     def announce_changed(self) -> list[Entry]:
         """`changed`, which then count as announced. No sequence number moves."""

@@ -25,9 +25,10 @@ class BindError(Exception):
 
 
 def bind(endpoint: Endpoint, inherited: Iterable[socket.socket] = ()) -> list[socket.socket]:
-    """Sockets bound to the endpoint, not yet listening: one, or for "*" one for IPv4 and one for IPv6.
+    """Sockets that listen at the endpoint: one, or for "*" one for IPv4 and one for IPv6.
 
-    One of `inherited` that is bound there already is taken. Port 0 lets the system choose. Raises BindError.
+    Who connects waits in the kernel until `stream.serve` accepts; we may become somebody else in between. One of
+    `inherited` that is bound there already is taken. Port 0 lets the system choose. Raises BindError.
     """
     for one in inherited:
         if _is_bound_to(one, endpoint):

@@ -170,7 +170,8 @@ class Nameserver:
     def _fail(self, fault: Fault, query: dns.message.Message, response: dns.message.Message, by_tcp: bool) -> bool:
         """Make the response a failure; False where this question is to be answered all the same."""
         if fault == "truncated":
-            response.flags |= dns.flags.TC
+            if not by_tcp:
+                response.flags |= dns.flags.TC
             return not by_tcp
         if fault in ("bogus", "bogus without a word") and query.flags & dns.flags.CD:
             return False

@@ -100,31 +100,44 @@ class Connections(Check):
     exemptible: ClassVar[bool] = False
 
     def __init__(self, clock: Clock, limits: Limits, unlimited: Iterable[str] = LOOPBACK) -> None:
-        self._limits = limits
+        self._clock = clock
         self._near = _Near(unlimited)
-        self._rate = Buckets(clock, limits.connection_rate)
+        self.limit(limits)
         self._open: dict[str, int] = {}
         self._total = 0
         self._busy = defer(self.name, 421, "4.3.2", "Too many connections; try again later", close=True)
         self._many = defer(self.name, 421, "4.7.0", "Too many connections from your network", close=True)
         self._often = defer(self.name, 421, "4.7.0", "Connections from your network come too often", close=True)
 
+    def limit(self, limits: Limits) -> None:
+        """From now on these hold; the connections there are stay counted."""
+        self._limits = limits
+        self._rate = Buckets(self._clock, limits.connection_rate)
+
     def connect(self, facts: Facts) -> Verdict | None:
         """Count the connection, whatever the verdict."""
-        network = network_of(facts.peer)
+        return self.arrive(facts.peer)
+
+    def leave(self, facts: Facts) -> None:
+        """The connection has ended."""
+        self.depart(facts.peer)
+
+    def arrive(self, peer: str) -> Verdict | None:
+        """`connect`, for the doors that have no pipeline."""
+        network = network_of(peer)
         self._total += 1
         self._open[network] = here = self._open.get(network, 0) + 1
         if self._total > self._limits.connections:
             return self._busy
-        if self._near.holds(facts.peer):
+        if self._near.holds(peer):
             return None
         if here > self._limits.connections_per_network:
             return self._many
         return self._often if self._rate.take(network) else None
 
-    def leave(self, facts: Facts) -> None:
-        """The connection has ended."""
-        network = network_of(facts.peer)
+    def depart(self, peer: str) -> None:
+        """`leave`, likewise."""
+        network = network_of(peer)
         self._total -= 1
         left = self._open[network] - 1
         if left:

@@ -112,11 +112,11 @@ class Intake:
         """Hold the header as it came until all of it is here; most come in one piece."""
         joined = self._tail + octets
         before = self.spool.size - len(self._tail)
-        end = 0 if before == 0 and joined.startswith(b"\r\n") else joined.find(b"\r\n\r\n") + 2
-        ended = end != 1
-        if (before + end if ended else self.spool.size + len(octets)) > limits.HEADER_SIZE:
+        end = _end_of_fields(joined, whole=before == 0)
+        known = self.spool.size + len(octets) if end is None else before + end
+        if known > limits.HEADER_SIZE:
             raise Refusal(552, "5.3.4", f"A header may have {limits.HEADER_SIZE} octets here")
-        if not ended:
+        if end is None:
             self.spool.write(octets)
             self._tail = joined[-3:]
             return
@@ -160,3 +160,11 @@ class Intake:
     def _refuse(self, reply: Reply) -> None:
         self.refusal = reply
         self.spool.discard()
+
+
+def _end_of_fields(octets: bytes, *, whole: bool) -> int | None:
+    """Where the empty line begins that ends a header; `whole`: these octets are its first."""
+    if whole and octets.startswith(b"\r\n"):
+        return 0
+    found = octets.find(b"\r\n\r\n")
+    return found + 2 if found >= 0 else None

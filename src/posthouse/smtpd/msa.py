@@ -12,8 +12,8 @@ from posthouse.directory.login import MECHANISMS, Answer, Ask, Login, Malformed
 from posthouse.directory.model import Account
 from posthouse.net.stream import Stream
 from posthouse.policy.check import Door
-from posthouse.reception import Intake, Reception
-from posthouse.smtpd.mx import announced, with_protocol
+from posthouse.reception.intake import HeaderEdit
+from posthouse.smtpd.mx import announced
 from posthouse.smtpd.server import converse
 from posthouse.smtpd.session import MailSession, Surroundings
 from posthouse.submission import Submission
@@ -39,7 +39,6 @@ class Msa:
     def __init__(
         self,
         around: Surroundings,
-        reception: Reception,
         authenticator: Authenticator,
         submission: Submission,
         *,
@@ -48,7 +47,6 @@ class Msa:
     ) -> None:
         self.greeting = f"{around.hostname} ESMTP posthouse submission"
         self._around = around
-        self._reception = reception
         self._authenticator = authenticator
         self._submission = submission
         self._starttls = starttls
@@ -73,31 +71,32 @@ class Msa:
 
     async def mail(self, session: MailSession, mail: Mail) -> None:
         """May this session send as that? Raises Refusal."""
-        if session.facts.account is None:
+        account = session.facts.account
+        if account is None:
             if "AUTH" not in self.extensions(session.facts.tls is not None):
                 # RFC 3207 §4: must issue STARTTLS first.
                 raise Refusal(530, "5.7.0", "Say STARTTLS first, then log in")
             raise Refusal(530, "5.7.0", "Log in first")  # RFC 4954 §6
-        await self._submission.check_sender(session.facts.account, mail.envelope.sender)
+        now = await self._around.directory.account(account.id)
+        if now is None or not now.enabled:
+            raise Refusal(550, "5.2.1", "Your account has been disabled")
+        await self._submission.check_sender(now, mail.envelope.sender)
 
-    def begin(self, session: MailSession) -> Intake:
-        """Take a message of the account's; its header is completed and checked."""
+    def header_edit(self, session: MailSession) -> HeaderEdit:
+        """What completes and checks the header of the account's message."""
         account, envelope = session.facts.account, session.envelope
         assert account is not None, "MAIL was refused without a login"
         assert envelope is not None, "the table lets no DATA come before MAIL"
-        edit = self._submission.header_edit(account, envelope)
-        return self._reception.begin(session.facts, envelope, with_protocol(session), edit)
+        return self._submission.header_edit(account, envelope)
 
     # --- AUTH
 
-    async def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> None:
-        """One step of the exchange."""
+    async def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> Reply:
+        """The answer to one step of the exchange. Raises StoreUnavailable."""
         if isinstance(event, Auth):
             login = self._logins[session] = Login(self._authenticator, session.facts.peer, event.mechanism)
-            answer = await login.start(event.initial)
-        else:
-            answer = await self._logins[session].respond(event.octets)
-        session.engine.reply(self._reply(session, answer))
+            return self._reply(session, await login.start(event.initial))
+        return self._reply(session, await self._logins[session].respond(event.octets))
 
     def _reply(self, session: MailSession, answer: Answer) -> Reply:
         match answer:

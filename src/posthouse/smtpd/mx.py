@@ -10,9 +10,10 @@ from typing import Final, Literal
 from posthouse.config import Limits
 from posthouse.net.stream import Stream
 from posthouse.policy.check import Door
-from posthouse.reception import Intake, Reception
+from posthouse.reception.intake import HeaderEdit
 from posthouse.smtpd.server import converse
 from posthouse.smtpd.session import MailSession, Surroundings
+from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.command import Auth, AuthResponse, Mail
 from posthouse.wire.smtp.table import Kind
 
@@ -31,14 +32,11 @@ def announced(limits: Limits, *, starttls: bool) -> dict[str, str]:
 class Mx:
     """One listener of SMTP or LMTP for strangers."""
 
-    def __init__(
-        self, around: Surroundings, reception: Reception, *, kind: Literal["mx", "lmtp"], starttls: bool
-    ) -> None:
+    def __init__(self, around: Surroundings, *, kind: Literal["mx", "lmtp"], starttls: bool) -> None:
         self.kind: Kind = kind
         self.door: Door = kind
         self.greeting = f"{around.hostname} {'LMTP' if kind == 'lmtp' else 'ESMTP'} posthouse"
         self._around = around
-        self._reception = reception
         self._starttls = starttls
 
     async def serve(self, stream: Stream) -> None:
@@ -55,27 +53,10 @@ class Mx:
         """Anybody may come; the pipeline judges."""
         return None
 
-    def begin(self, session: MailSession) -> Intake:
-        """Take a message of a stranger's."""
-        assert session.envelope is not None, "the table lets no DATA come before MAIL"
-        return self._reception.begin(session.facts, session.envelope, self._protocol(session), lambda header: header)
+    def header_edit(self, session: MailSession) -> HeaderEdit | None:
+        """A stranger's header stays as it is."""
+        return None
 
-    def _protocol(self, session: MailSession) -> str:
-        # RFC 3848, and RFC 6531 §4.3 for UTF8.
-        if self.kind == "lmtp":
-            return "LMTPS" if session.facts.tls else "LMTP"
-        if not session.facts.esmtp:
-            return "SMTP"
-        return with_protocol(session)
-
-    def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> Awaitable[None]:
+    def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> Awaitable[Reply]:
         """AUTH is not announced here, so the engine never hands it out."""
         raise AssertionError("AUTH at a door that does not announce it")
-
-
-def with_protocol(session: MailSession) -> str:
-    """The `with` of a Received field for ESMTP: S for TLS, A for a login (RFC 3848), UTF8 before (RFC 6531 §4.3)."""
-    utf8 = "UTF8" if session.envelope and session.envelope.smtputf8 else "E"
-    secured = "S" if session.facts.tls else ""
-    login = "A" if session.facts.account else ""
-    return f"{utf8}SMTP{secured}{login}"

@@ -1,16 +1,22 @@
 """One SMTP connection: octets from the stream to the engine, events to the session, replies back.
 
 Promises: replies that may wait leave together in one write; a client that is silent for too long, or speaks when the
-server stops, hears 421 before the connection ends (RFC 5321 §3.8).
+server stops, or meets an error of ours, hears 421 before the connection ends (RFC 5321 §3.8). However it ends, the
+session is told.
 Refuses: to know what any command means.
 """
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Final, Protocol
 
-from posthouse.net.stream import Stopping, Stream, StreamTimeout
+from posthouse import observe
+from posthouse.net.stream import Stopping, Stream, StreamTimeout, TlsFailed
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.server import Closed, Event, SmtpServer
+
+_SILENT: Final = Reply(421, "4.4.2", "You said nothing for too long; goodbye")
+_STOPPING: Final = Reply(421, "4.3.2", "This server is stopping; try again soon")
+_OUR_FAULT: Final = Reply(421, "4.3.0", "An error of this server's; try again later")
 
 
 class Session(Protocol):
@@ -26,14 +32,19 @@ class Session(Protocol):
 
 
 async def converse(stream: Stream, engine: SmtpServer, session: Session) -> None:
-    """Hold the conversation until it ends."""
+    """Hold the conversation until it ends. Lets ConnectionError and TlsFailed pass: nobody is left to talk to."""
     closed = Closed("gone")
     try:
         closed = await _converse(stream, engine, session)
     except StreamTimeout:
-        engine.end(Reply(421, "4.4.2", "You said nothing for too long; goodbye"))
+        engine.end(_SILENT)
     except Stopping:
-        engine.end(Reply(421, "4.3.2", "This server is stopping; try again soon"))
+        engine.end(_STOPPING)
+    except (ConnectionError, TlsFailed):
+        raise
+    except Exception as error:
+        observe.fault("session.failed", error, peer=str(stream.peer))
+        engine.end(_OUR_FAULT)
     finally:
         stream.write(engine.outgoing())
         session.closed(closed)

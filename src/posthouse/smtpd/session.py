@@ -2,11 +2,11 @@
 
 Promises: the stages connect, helo, mail and rcpt of the pipeline are run here, data in reception; what they answer is
 said with their own words. A refused command leaves the conversation as it was. After the dot the reply says who is
-responsible.
+responsible. What was refused of an envelope has a journey. However a session ends, nothing unfinished is left of it.
 Refuses: to decide anything about a message.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -19,8 +19,11 @@ from posthouse.net.tls import Certificates
 from posthouse.policy.check import Action, Door, Facts, RecipientFacts, Verdict
 from posthouse.policy.limits import Connections, Conversation
 from posthouse.policy.pipeline import Pipeline
-from posthouse.reception import Intake
+from posthouse.reception.answer import STORE_DOWN, Reception
+from posthouse.reception.intake import HeaderEdit, Intake
+from posthouse.reception.refusals import Refusals, Trail
 from posthouse.store.database import StoreUnavailable
+from posthouse.terms.address import Address
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal, Reply
 from posthouse.wire.smtp.command import (
@@ -39,13 +42,10 @@ from posthouse.wire.smtp.command import (
     Vrfy,
 )
 from posthouse.wire.smtp.server import Closed, Connected, DataChunk, DataEnd, DataRefused, Event, Rejected, SmtpServer
-from posthouse.wire.smtp.table import Kind, State
+from posthouse.wire.smtp.table import VERBS, Kind, State
 
-_UNAVAILABLE: Final = Reply(451, "4.3.0", "The mail store cannot be reached; try again later")
 _GO_AHEAD: Final = Reply(354, None, "Send the message; a dot on a line of its own ends it")
-_HELP: Final = (
-    "Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY EXPN HELP QUIT STARTTLS AUTH\nRFC 5321 tells what they do"
-)
+_LOGIN_FIRST: Final = 530
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class Surroundings:
     pipeline: Pipeline
     connections: Connections
     conversation: Conversation
+    reception: Reception
+    refusals: Refusals
 
 
 class Role(Protocol):
@@ -74,15 +76,15 @@ class Role(Protocol):
         ...
 
     def mail(self, session: "MailSession", mail: Mail) -> Awaitable[None] | None:
-        """May this session send as that? Raises Refusal."""
+        """May this session send as that? Raises Refusal, StoreUnavailable."""
         ...
 
-    def begin(self, session: "MailSession") -> Intake:
-        """Take a message for the session's envelope. Raises Refusal."""
+    def header_edit(self, session: "MailSession") -> HeaderEdit | None:
+        """What makes the header of the session's next message right. Raises Refusal."""
         ...
 
-    def authenticate(self, session: "MailSession", event: Auth | AuthResponse) -> Awaitable[None]:
-        """A step of AUTH, which the session's engine is told the answer of."""
+    def authenticate(self, session: "MailSession", event: Auth | AuthResponse) -> Awaitable[Reply]:
+        """The answer to a step of AUTH."""
         ...
 
 
@@ -97,13 +99,19 @@ class MailSession:
         self.engine = SmtpServer(role.kind, role.extensions(tls is not None), home=around.hostname)
         self.facts = Facts(role.door, stream.peer.host, tls=str(tls) if tls else None)
         self.envelope: Envelope | None = None
-        self.helo = ""
+        self._trail: Trail | None = None
         self._intake: Intake | None = None
         self._counted = False
 
     def handle(self, event: Event) -> Awaitable[None] | None:
         """Answer one event."""
-        return _HANDLERS[type(event)](self, event)
+        kind = type(event)
+        if kind not in _NO_COMMANDS:
+            verdict = self.around.conversation.command(self.facts)
+            if verdict is not None:
+                self._hang_up(verdict)
+                return None
+        return _HANDLERS[kind](self, event)
 
     def closed(self, event: Closed) -> None:
         """Nothing unfinished is kept: before the 250 the client is responsible for it."""
@@ -134,44 +142,46 @@ class MailSession:
             return
         self.stream.write(self.engine.outgoing())
         await self.stream.start_tls(self.around.certificates.context, server_side=True)
+        # RFC 3207 §4.2: what the client said in the clear is forgotten, a login too.
         self._drop()
         self.facts.tls = str(self.stream.tls)
-        self.facts.helo = None
+        self.facts.helo, self.facts.esmtp, self.facts.account = None, False, None
         self.engine.secured(self.role.extensions(True))
 
     # The envelope
 
     async def _mail(self, event: Mail) -> None:
+        envelope = event.envelope
+        self._trail = self.around.refusals.begin(envelope.sender)
+        self.facts.begin(envelope.sender, envelope.size or 0)
         try:
-            self._check_size(event.envelope.size)
+            self.around.reception.check_room(self.facts.size)
             waiting = self.role.mail(self, event)
             if waiting is not None:
                 await waiting
         except Refusal as refusal:
-            self.engine.reply(refusal.reply)
+            if refusal.reply.code == _LOGIN_FIRST:
+                # Nobody has a message yet: those who guess passwords leave no journeys.
+                self._trail = None
+            self._refuse(refusal.reply)
             return
         except StoreUnavailable:
-            self.engine.reply(_UNAVAILABLE)
+            self._refuse(STORE_DOWN)
             return
-        self.facts.begin(event.envelope.sender, event.envelope.size or 0)
         if not self._refused(await self.around.pipeline.mail(self.facts)):
-            self.envelope = event.envelope
+            self.envelope = envelope
             self.engine.reply(Reply(250, "2.1.0", "Sender ok"))
-
-    def _check_size(self, size: int | None) -> None:
-        # RFC 1870 §6.1
-        if size is not None and size > self.around.limits.message_size:
-            raise Refusal(552, "5.3.4", f"A message may have {self.around.limits.message_size} octets here")
 
     async def _rcpt(self, event: Rcpt) -> None:
         assert self.envelope is not None, "the table lets no RCPT come before MAIL"
+        address = event.recipient.address
         try:
-            expansion = await self.around.directory.recipient(event.recipient.address)
+            expansion = await self.around.directory.recipient(address)
         except StoreUnavailable:
-            self.engine.reply(_UNAVAILABLE)
+            self._refuse(STORE_DOWN, recipient=address)
             return
         recipient = RecipientFacts(event.recipient, expansion)
-        if self._refused(await self.around.pipeline.rcpt(self.facts, recipient)):
+        if self._refused(await self.around.pipeline.rcpt(self.facts, recipient), address):
             return
         self.facts.recipients.append(recipient)
         self.envelope = self.envelope.with_recipient(event.recipient)
@@ -180,10 +190,13 @@ class MailSession:
     # The message
 
     def _data(self, event: Data) -> None:
+        assert self.envelope is not None, "the table lets no DATA come before MAIL"
+        assert self._trail is not None, "MAIL began it"
         try:
-            self._intake = self.role.begin(self)
+            edit = self.role.header_edit(self)
+            self._intake = self.around.reception.begin(self.facts, self.envelope, self._trail, self.protocol(), edit)
         except Refusal as refusal:
-            self.engine.reply(refusal.reply)
+            self._refuse(refusal.reply)
             return
         self.engine.reply(_GO_AHEAD)
 
@@ -193,23 +206,45 @@ class MailSession:
 
     async def _end_of_data(self, event: DataEnd) -> None:
         assert self._intake is not None, "the table lets no data come before DATA"
-        intake, self._intake = self._intake, None
-        with intake:
-            replies = await intake.finish(lambda: not self.stream.gone, each=self.role.kind == "lmtp")
+        replies = await self.around.reception.finish(self._intake, self._still_there, each=self.role.kind == "lmtp")
         for reply in replies:
-            self.engine.reply(reply)
+            if self.engine.state is not State.CLOSED:  # by a 421
+                self.engine.reply(reply)
         self._drop()
+        if replies[0].permanent:
+            self._erred()
+
+    def _still_there(self) -> bool:
+        """Does somebody wait for the answer? Whoever sends nothing more, not even QUIT, has hung up."""
+        stream = self.stream
+        return not stream.gone and (not stream.ended or stream.waiting or self.engine.waiting)
 
     def _data_refused(self, event: DataRefused) -> None:
-        observe.tell("mail.refused", peer=self.facts.peer, reply=str(event.reply))
+        assert self._trail is not None, "MAIL began it"
+        self.around.refusals.refuse(self._trail, self.facts, event.reply)
         self._drop()
+        self._erred()
+
+    def protocol(self) -> str:
+        """What a Received field says the message came with: RFC 3848, and RFC 6531 §4.3 for UTF8."""
+        if not self.facts.esmtp:
+            return "SMTP"
+        utf8 = self.envelope is not None and self.envelope.smtputf8
+        secured = "S" if self.facts.tls else ""
+        login = "A" if self.facts.account else ""
+        if self.role.kind == "lmtp":
+            return f"{'UTF8' if utf8 else ''}LMTP{secured}{login}"
+        return f"{'UTF8' if utf8 else 'E'}SMTP{secured}{login}"
 
     def _drop(self) -> None:
-        """Forget the envelope and what came of its message."""
+        """Forget the envelope and what came of its message; what was refused of it is written down."""
         self.envelope = None
         if self._intake is not None:
             self._intake.discard()
             self._intake = None
+        if self._trail is not None:
+            self.around.refusals.end(self._trail, self.facts)
+            self._trail = None
 
     # The others
 
@@ -221,44 +256,75 @@ class MailSession:
         self.engine.reply(Reply(250, "2.0.0", "Still here"))
 
     def _vrfy(self, event: Vrfy) -> None:
-        # RFC 5321 §7.3: whether an address exists is not told to those who only ask.
-        self.engine.reply(Reply(252, "2.5.2", "Send mail to it, and you will see"))
+        # RFC 5321 §7.3: whether an address exists is not told to those who only ask; 252 says neither yes nor no.
+        self.engine.reply(Reply(252, "2.0.0", "Send mail to it, and you will see"))
 
     def _expn(self, event: Expn) -> None:
-        self.engine.reply(Reply(252, "2.5.2", "Members of lists are not told"))
+        self.engine.reply(Reply(252, "2.0.0", "Members of lists are not told"))
 
     def _help(self, event: Help) -> None:
-        self.engine.reply(Reply(214, "2.0.0", _HELP))
+        verbs = " ".join(VERBS[self.role.kind])
+        self.engine.reply(Reply(214, "2.0.0", f"Commands: {verbs}\nRFC 5321 tells what they do"))
 
     def _quit(self, event: Quit) -> None:
         self.engine.reply(Reply(221, "2.0.0", f"{self.around.hostname} says goodbye"))
 
-    def _auth(self, event: Auth | AuthResponse) -> Awaitable[None]:
-        return self.role.authenticate(self, event)
+    async def _auth(self, event: Auth | AuthResponse) -> None:
+        try:
+            reply = await self.role.authenticate(self, event)
+        except StoreUnavailable:
+            # RFC 4954 §4.
+            reply = Reply(454, "4.7.0", "Logins cannot be checked now; try again later")
+        self.engine.reply(reply)
+        if reply.permanent:
+            self._erred()
 
     def _rejected(self, event: Rejected) -> None:
         self._erred()
 
-    def _refused(self, verdict: Verdict) -> bool:
+    # Saying no
+
+    def _refused(self, verdict: Verdict, recipient: Address | None = None) -> bool:
         """Say what a stage has refused or deferred; True where it has."""
         if verdict.action < Action.DEFER or verdict.reply is None:
             return False
-        observe.tell("mail.refused", peer=self.facts.peer, reply=str(verdict.reply), why=verdict.reasons)
         if verdict.close:
-            self.engine.end(verdict.reply)
+            self._note(verdict.reply, verdict.reasons, recipient)
+            self._hang_up(verdict)
         else:
-            self.engine.reply(verdict.reply)
-            self._erred()
+            self._refuse(verdict.reply, verdict.reasons, recipient)
         return True
 
+    def _refuse(self, reply: Reply, reasons: Sequence[str] = (), recipient: Address | None = None) -> None:
+        """Answer so. A 4xx is no error of the client's: it may have more to say (RFC 5321 §4.5.3.1.10)."""
+        self._note(reply, reasons, recipient)
+        self.engine.reply(reply)
+        if self.envelope is None and self._trail is not None:
+            self.around.refusals.end(self._trail, self.facts)
+            self._trail = None
+        if reply.permanent:
+            self._erred()
+
+    def _note(self, reply: Reply, reasons: Sequence[str], recipient: Address | None) -> None:
+        if self._trail is not None:
+            self.around.refusals.refuse(self._trail, self.facts, reply, reasons, recipient)
+        else:
+            observe.tell("session.refused", peer=self.facts.peer, reply=str(reply), reasons=tuple(reasons))
+
     def _erred(self) -> None:
-        """A command was answered by 4xx or 5xx: end the conversation where that is one too many."""
+        """A command was answered by 5xx: end the conversation where that is one too many."""
         verdict = self.around.conversation.error(self.facts)
-        if verdict is not None and verdict.reply is not None:
-            self.engine.end(verdict.reply)
+        if verdict is not None:
+            self._hang_up(verdict)
+
+    def _hang_up(self, verdict: Verdict) -> None:
+        assert verdict.reply is not None, "whoever closes says why"
+        self.engine.end(verdict.reply)
 
 
 _Handler = Callable[[MailSession, Event], Awaitable[None] | None]
+# Events that are no line of the client's.
+_NO_COMMANDS: Final = frozenset({Connected, DataChunk, DataEnd, DataRefused})
 _HANDLERS: Final = cast(
     "dict[type, _Handler]",
     {

@@ -2,7 +2,8 @@
 
 Promises: a ring reaches every listener of its topic in this process when the commit it belongs to has returned, and
 those in other processes on the same store a moment later, by a datagram to the socket that each has in `bell/` beside
-the database. A process that dies between commit and ring is made good by the store's slow look (`Quiet`).
+the database. What is lost on that way, and the ring of a process that died behind its commit, is made good by the
+store's slow look at whether another process wrote.
 Refuses: to say what changed; that is a row, written in the transaction that rang.
 """
 
@@ -50,6 +51,11 @@ class Ear:
                 self._waiters.discard(waiter)
         heard, self._heard = self._heard, set()
         return heard
+
+    @property
+    def rung(self) -> bool:
+        """True where it rang since the last wait, which would return at once."""
+        return bool(self._heard)
 
     def close(self) -> None:
         """Hear no more."""
@@ -124,6 +130,7 @@ class Wire:
         self._socket.setblocking(False)
         self._socket.bind(self._path(self._name))
         self._others: tuple[str, ...] = ()
+        self._changed_ns = 0
         self.look_around()
         self._send(_HELLO)
 
@@ -133,10 +140,17 @@ class Wire:
 
     def look_around(self) -> None:
         """See which processes there are."""
+        self._changed_ns = os.fstat(self._directory).st_mtime_ns
         self._others = tuple(name for name in os.listdir(self._directory) if name != self._name)
 
     def send(self, rings: Iterable[Ring]) -> None:
         """Ring in the other processes."""
+        try:
+            # Who came since we last looked has said hello; but that may lie unheard behind a busy loop.
+            if os.fstat(self._directory).st_mtime_ns != self._changed_ns:
+                self.look_around()
+        except OSError as error:
+            log.warning("other processes cannot be told of changes: %s", error)
         if not self._others:
             return
         packed = [_RING.pack(_TOPICS.index(topic), id) for topic, id in rings]

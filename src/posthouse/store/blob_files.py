@@ -67,13 +67,14 @@ class BlobFiles:
     def older_than(self, seconds_since_1970: float) -> Iterator[str]:
         """The names of finished files last written before that."""
         for upper in _directories(self.directory):
-            if upper.name == WORKSHOP:
-                continue
-            for lower in _directories(Path(upper.path)):
-                with os.scandir(lower.path) as files:
-                    for file in files:
-                        if file.stat(follow_symlinks=False).st_mtime < seconds_since_1970:
-                            yield f"{upper.name}/{lower.name}/{file.name}"
+            for lower in _directories(Path(upper.path)) if upper.name != WORKSHOP else ():
+                for name in _older_in(Path(lower.path), seconds_since_1970):
+                    yield f"{upper.name}/{lower.name}/{name}"
+
+
+def _older_in(directory: Path, seconds_since_1970: float) -> list[str]:
+    with os.scandir(directory) as files:
+        return [file.name for file in files if file.stat(follow_symlinks=False).st_mtime < seconds_since_1970]
 
 
 def _directories(directory: Path) -> list["os.DirEntry[str]"]:

@@ -205,6 +205,11 @@ class Blobs:
         self._disk = Budget(disk_budget)
         self._inline_limit = inline_limit
 
+    def has_room(self, size: int) -> bool:
+        """Is there room now for a message of this size (0: nobody knows)? Its spool has the last word."""
+        in_memory = size <= limits.SPOOL_MEMORY and self._memory.left >= max(size, 1)
+        return in_memory or self._disk.left >= max(size, 1)
+
     def spool(self) -> Spool:
         """A place for a message that begins to arrive. Raises SpoolFull where nothing is left to begin with."""
         if self._memory.left <= 0 and self._disk.left <= 0:

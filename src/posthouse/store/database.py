@@ -95,6 +95,11 @@ class Listener(Protocol):
         """Wait until it rings; the ids that rang since the last wait. A set holding 0 means: look at all of them."""
         ...
 
+    @property
+    def rung(self) -> bool:
+        """True where it rang since the last wait, which would return at once."""
+        ...
+
     def close(self) -> None:
         """Hear no more."""
         ...

@@ -93,7 +93,7 @@ class Readers:
                     except apsw.Error as error:
                         job.error = as_unavailable(error)
                     else:
-                        _run_one(tx, job)
+                        tx = tx if _run_one(tx, job) else None
             self._wake(jobs)
         if tx:
             tx.close()
@@ -111,8 +111,8 @@ class Readers:
             yield job
 
 
-def _run_one(tx: SqliteTx, job: Job) -> None:
-    """Run one function on a snapshot of its own."""
+def _run_one(tx: SqliteTx, job: Job) -> bool:
+    """Run one function on a snapshot of its own. False: the connection is of no use any more, and is closed."""
     tx.begin_function()
     try:
         tx.control("BEGIN")
@@ -120,6 +120,10 @@ def _run_one(tx: SqliteTx, job: Job) -> None:
         tx.end_function()
     except BaseException as error:
         job.error = as_unavailable(error) if isinstance(error, UNAVAILABLE) else error
-    if tx.connection.in_transaction:
-        # Nothing was written: ending a read this way cannot fail.
-        tx.control("ROLLBACK")
+    try:
+        if tx.connection.in_transaction:
+            tx.control("ROLLBACK")
+    except apsw.Error:
+        tx.close()
+        return False
+    return True

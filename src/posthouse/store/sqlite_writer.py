@@ -129,9 +129,16 @@ class Writer:
                 log.exception("the store's writer met an error of its own")
         # The instant of responsibility: until here what these functions wrote was their callers' to keep; from here on
         # it is the database's, and only now is anybody told.
-        self._wake([*jobs[:ran], *failed])
-        self._after_commit()
+        self._tell([*jobs[:ran], *failed])
         return jobs[ran:]
+
+    def _tell(self, jobs: list[Job]) -> None:
+        """Wake the callers and look after the log. Whatever happens here, the thread goes on: mail waits for it."""
+        try:
+            self._wake(jobs)
+            self._after_commit()
+        except Exception:
+            log.exception("the store's writer met an error behind a commit")
 
     def _attempt(self, jobs: list[Job]) -> tuple[int, Job | None]:
         """Begin and run functions in order: how many ran, and the one that cost us the transaction, if one did."""

@@ -104,6 +104,7 @@ def _parse_literal(text: str) -> str:
         raise BadAddress("address literal is malformed") from error
 
 
+@lru_cache(maxsize=8192)
 def quoted_local(local: str) -> str:
     """The local part as it is written in a path: quoted only where it must be (RFC 5321 §4.1.2)."""
     if _DOT_STRING.match(local):

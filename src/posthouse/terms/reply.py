@@ -4,6 +4,7 @@ A Refusal contains the whole answer for the peer, in plain words; what only we m
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,19 @@ class Reply:
         The enhanced code stands on every line (RFC 2034 §4). Text outside UTF-8's printable set never gets in here:
         whoever builds a Reply from a stranger's words cleans them first.
         """
-        head = f"{self.code}"
-        between = f"{self.enhanced} " if self.enhanced else ""
-        lines = self.text.split("\n")
-        last = lines.pop()
-        return "".join([f"{head}-{between}{line}\r\n" for line in lines] + [f"{head} {between}{last}\r\n"]).encode()
+        return _octets(self.code, self.enhanced, self.text)
 
     def __str__(self) -> str:
         return " ".join(part for part in (str(self.code), self.enhanced, self.text.replace("\n", " / ")) if part)
+
+
+@lru_cache(maxsize=512)
+def _octets(code: int, enhanced: str | None, text: str) -> bytes:
+    """Kept, because nearly all replies are the same few dozen."""
+    between = f"{enhanced} " if enhanced else ""
+    *lines, last = text.split("\n")
+    whole = [f"{code}-{between}{line}\r\n" for line in lines]
+    return "".join([*whole, f"{code} {between}{last}\r\n"]).encode()
 
 
 class Refusal(Exception):

@@ -142,7 +142,7 @@ class NeedPassword:
 
 @dataclass(frozen=True, slots=True)
 class NeedVerifier:
-    """Give the user's verifier to `verifier`; for a user who does not exist a made-up one with the usual iterations
+    """Give the user's verifiers to `verifier`; for a user who does not exist a made-up one with the usual iterations
     and a salt that stays the same for the name, so that nobody can tell."""
 
     username: str
@@ -181,8 +181,11 @@ class ServerExchange(Protocol):
         """The answer to NeedPassword."""
         ...
 
-    def verifier(self, verifier: ScramVerifier) -> Step:
-        """The answer to NeedVerifier."""
+    def verifier(self, verifier: ScramVerifier, *others: ScramVerifier) -> Step:
+        """The answer to NeedVerifier: of one password, or of several, any of which will do.
+
+        All have the salt and the iterations of the first, for the client is shown only one.
+        """
         ...
 
 
@@ -214,7 +217,7 @@ class _PasswordServer:
         """The caller's answer to NeedPassword."""
         return Success(self._username) if good else Failure("the password is wrong")
 
-    def verifier(self, verifier: ScramVerifier) -> Step:
+    def verifier(self, verifier: ScramVerifier, *others: ScramVerifier) -> Step:
         """Never asked for."""
         raise RuntimeError("no verifier was asked for")
 
@@ -301,7 +304,7 @@ class ScramServer:
         self._gs2 = ""
         self._bare = ""
         self._first = ""
-        self._verifier: ScramVerifier | None = None
+        self._verifiers: tuple[ScramVerifier, ...] = ()
         self._proved = False
 
     def start(self, initial: bytes | None) -> Step:
@@ -314,7 +317,7 @@ class ScramServer:
             return Success(self._username) if not octets else Failure("something behind the end", malformed=True)
         try:
             text = _text(octets)
-            return self._client_first(text) if self._verifier is None else self._client_final(text, self._verifier)
+            return self._client_final(text) if self._verifiers else self._client_first(text)
         except SaslError as error:
             return Failure(str(error), malformed=True)
 
@@ -342,31 +345,39 @@ class ScramServer:
         if (self._binding is None) is (flag[0] == "p") or (self._binding and self._binding.type != type):
             raise SaslError("the channel binding does not fit the mechanism")
 
-    def verifier(self, verifier: ScramVerifier) -> Step:
+    def verifier(self, verifier: ScramVerifier, *others: ScramVerifier) -> Step:
         """The server's first message: the nonce, the salt, the iterations."""
-        self._verifier = verifier
+        self._verifiers = (verifier, *others)
         self._first = f"r={self._nonce},s={_to_base64(verifier.salt)},i={verifier.iterations}"
         return Challenge(self._first.encode())
 
-    def _client_final(self, text: str, verifier: ScramVerifier) -> Step:
+    def _client_final(self, text: str) -> Step:
         final = _CLIENT_FINAL.match(text)
         if final is None:
             raise SaslError("the client's final message is malformed")
         bound = self._gs2.encode() + (self._binding.octets if self._binding else b"")
         signed = f"{self._bare},{self._first},{final[1]}".encode()
-        proof = _base64(final[4])
-        # RFC 5802 §3: ClientKey = ClientProof XOR ClientSignature, and StoredKey = H(ClientKey).
-        signature = _hmac(verifier.stored_key, signed)
-        if len(proof) != len(signature):
-            raise SaslError("the proof has the wrong length")
-        key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
-        good = hmac.compare_digest(hashlib.sha256(key).digest(), verifier.stored_key)
+        proven = self._proven(_base64(final[4]), signed)
+        good = proven is not None
         good &= hmac.compare_digest(_base64(final[2]), bound)
         good &= hmac.compare_digest(final[3].encode(), self._nonce.encode())
-        if not good:
+        if not good or proven is None:
             return Failure("the password is wrong")
         self._proved = True
-        return Challenge(b"v=" + _to_base64(_hmac(verifier.server_key, signed)).encode())
+        return Challenge(b"v=" + _to_base64(_hmac(proven.server_key, signed)).encode())
+
+    def _proven(self, proof: bytes, signed: bytes) -> ScramVerifier | None:
+        """The verifier that the proof belongs to. All are tried, whichever it is."""
+        proven: ScramVerifier | None = None
+        for verifier in self._verifiers:
+            # RFC 5802 §3: ClientKey = ClientProof XOR ClientSignature, and StoredKey = H(ClientKey).
+            signature = _hmac(verifier.stored_key, signed)
+            if len(proof) != len(signature):
+                raise SaslError("the proof has the wrong length")
+            key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
+            if hmac.compare_digest(hashlib.sha256(key).digest(), verifier.stored_key):
+                proven = verifier
+        return proven
 
     def decide(self, good: bool) -> Step:
         """Never asked for."""

@@ -181,3 +181,8 @@ DELETE FROM credential WHERE account = :account AND label = :label
 
 -- name: credential_delete_all
 DELETE FROM credential WHERE account = :account
+
+-- name: accounts_enabled
+-- Those of these accounts that may log in. `accounts`: JSON ranges (mailbox/ranges.py).
+SELECT a.id FROM json_each(:accounts) AS r
+CROSS JOIN account AS a ON a.id BETWEEN r.value ->> 0 AND r.value ->> 1 WHERE a.enabled = 1

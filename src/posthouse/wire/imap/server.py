@@ -171,6 +171,12 @@ class ImapServer:
         """End the connection for a reason of ours (RFC 9051 §7.1.5): idle too long, shutting down."""
         self._end(text, text, code)
 
+    def unselect(self, text: str) -> None:
+        """The open mailbox is there no more (RFC 9051 §3, figure 1: an unsolicited CLOSED ends the selected state)."""
+        self._out.append(response.ok(text, Code.CLOSED))
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
     def _answer(self, command: Command, status: bytes, text: str, code: bytes) -> None:
         self._pending.remove(command)
         if self.ended:

@@ -156,6 +156,11 @@ class SmtpServer:
         """
         return self._flush
 
+    @property
+    def waiting(self) -> bool:
+        """True where octets have arrived that no event was made of yet."""
+        return len(self._lines) > 0
+
     # Events
 
     def next_event(self) -> Event | None:

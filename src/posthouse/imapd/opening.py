@@ -1,0 +1,58 @@
+"""Opening and leaving a mailbox: SELECT, EXAMINE, CLOSE, UNSELECT (RFC 9051 §6.3.2, §6.3.3, §6.4.1, §6.4.2).
+
+Promises: what is told on opening is one state of the mailbox; what changes later comes as news. CLOSE tells nothing of
+what it expunges.
+"""
+
+from posthouse.imapd import messages
+from posthouse.imapd.mailboxes import by_path
+from posthouse.imapd.session import Selected, Session
+from posthouse.mailbox.model import Mailbox
+from posthouse.mailbox.snapshot import View
+from posthouse.terms.keywords import SEEN
+from posthouse.wire.imap import request, response
+from posthouse.wire.imap.event import Command
+from posthouse.wire.imap.response import Code
+
+
+async def select(session: Session, command: Command, asked: request.Select) -> None:
+    """SELECT and EXAMINE."""
+    engine = session.engine
+    if session.selected is not None:
+        # RFC 9051 §6.3.2: it is closed whatever comes of the other; the engine's table says the same.
+        session.selected = None
+        engine.send(response.ok("The mailbox that was open is closed", Code.CLOSED))
+    mailbox = await session.read(by_path, asked.mailbox)
+    view = await session.around.snapshots.open(session.owner, mailbox.id)
+    await session.learn_flags(())
+    flags, permanent = session.describe_flags(asked.read_only)
+    engine.send(flags, response.exists(len(view)))
+    if session.rev2:
+        # RFC 9051 §6.3.2: the name as the server has it.
+        engine.send(response.listed(mailbox.path, (), utf8=engine.utf8))
+    else:
+        # RFC 9051 Appendix E took these out. Nothing is recent here.
+        engine.send(response.recent(0), *_first_unseen(mailbox, view))
+    engine.send(
+        permanent,
+        response.ok("UIDs are good as long as this", response.uidvalidity(view.snapshot.uidvalidity)),
+        response.ok("The next UID", response.uidnext(view.snapshot.uidnext)),
+    )
+    session.selected = Selected(mailbox.id, view, asked.read_only)
+    engine.ok(command, "It is open", Code.READ_ONLY if asked.read_only else Code.READ_WRITE)
+
+
+def _first_unseen(mailbox: Mailbox, view: View) -> list[bytes]:
+    """RFC 3501 §6.3.1. Where nothing is unseen nothing is looked through."""
+    if not mailbox.unseen:
+        return []
+    unseen = next((number for number, bits in enumerate(view.snapshot.flags, 1) if not bits & SEEN), None)
+    return [] if unseen is None else [response.ok("The first unseen one", response.unseen(unseen))]
+
+
+async def close(session: Session, command: Command, asked: request.Close) -> None:
+    """CLOSE and UNSELECT."""
+    if asked.expunge and not session.open.read_only:
+        await messages.remove_deleted(session)
+    session.selected = None
+    session.engine.ok(command, "Closed")

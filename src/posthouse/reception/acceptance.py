@@ -1,0 +1,265 @@
+"""The one transaction behind the final dot: file each local recipient's email, queue every other, record the journey.
+
+Promises: all of it stands when the transaction has committed, and nothing where it has not. What may have changed since
+it was decided is checked again: who the addresses lead to, whether the accounts are there, whether they have room.
+Refuses: to work anything out that needs more than rows; the plan holds what was decided before.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from posthouse import journey, limits, observe
+from posthouse.delivery.courier import filed_step
+from posthouse.delivery.filing import INBOX, JUNK, Copy, Fate, file_local, prologue
+from posthouse.directory import accounts, addresses
+from posthouse.directory.addresses import Expansion, Resolution, Rules
+from posthouse.mailbox.append import Filed
+from posthouse.mailbox.model import OverQuota
+from posthouse.mailbox.summary import Rendered
+from posthouse.observe import Step
+from posthouse.policy.check import RecipientFacts
+from posthouse.queue import queue
+from posthouse.queue.queue import NewRecipient, QueuedMail
+from posthouse.queue.schedule import LOCAL
+from posthouse.reception.refusals import MOST_TOLD
+from posthouse.store import blobs
+from posthouse.store.blobs import Staged
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address, parse
+from posthouse.terms.envelope import Envelope
+from posthouse.terms.reply import Reply
+
+# Seconds until a recipient who was deferred after the dot is tried: as a peer would come back after greylisting.
+_DEFERRED_SECONDS: Final = 300
+FULL: Final = Reply(452, "4.2.2", "The mailbox is full; try again later")
+CHANGED: Final = Reply(451, "4.3.0", "The address has changed meanwhile; try again")
+
+
+class Nobody(Exception):
+    """Nobody can take the message any more: nothing is written. `reply` holds for all; `answers` as in Accepted."""
+
+    def __init__(self, reply: Reply, answers: dict[Address, Reply]) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.answers = answers
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the transaction is to do. `taken` recipients get the message now, `later` ones are queued as they are.
+
+    `refused` are addresses that were told no, to find the journey by; `before` are its steps so far, `received` the
+    one that tells of the message. `each`: every recipient is answered for himself (LMTP).
+    """
+
+    id: int
+    envelope: Envelope
+    account: int | None
+    rules: Rules
+    taken: Sequence[RecipientFacts]
+    later: Sequence[RecipientFacts]
+    junked: frozenset[Address]
+    refused: Sequence[str]
+    resolution: Resolution
+    rendered: Rendered
+    staged: Staged
+    now: int
+    expires_at: int
+    secret: bytes
+    before: Sequence[Step]
+    received: Step
+    each: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of it: the steps, and with `each` the answers of those who did not get the message."""
+
+    steps: Sequence[Step]
+    answers: dict[Address, Reply] = field(default_factory=dict)
+
+
+def accept(tx: Tx, plan: Plan) -> Accepted:
+    """Do it all. Raises Nobody."""
+    resolution = addresses.current(tx, plan.resolution, [one.recipient.address for one in plan.taken], plan.rules)
+    queued = _to_queue(tx, plan, resolution)
+    copies = [] if _is_crowd(resolution) else _copies(plan, resolution)
+    # Octets that are both filed and queued, or perhaps filed in two goes, are one blob.
+    content = blobs.insert(tx, plan.staged) if queued or len(copies) > 1 else plan.staged
+    fates, answers = _file(tx, plan, content, copies, resolution, queued)
+    steps = [
+        plan.received,
+        *_broken_steps(plan, resolution),
+        *_filed_steps(plan, copies, fates),
+        *_refused_steps(plan, answers),
+    ]
+    if queued:
+        assert isinstance(content, int), "what is queued has been inserted"
+        queue.accept(tx, _queued_mail(plan, content), queued)
+        steps.append(_queued_step(plan, queued))
+    _record(tx, plan, [*plan.before, *steps])
+    return Accepted(steps, answers)
+
+
+# --- who gets it how --------------------------------------------------------------------------------------------------
+
+
+def _is_crowd(resolution: Resolution) -> bool:
+    """Too many to be filed here, for the writer is one: the delivery courier does it, in batches."""
+    return len(resolution.local) > limits.LOCAL_RECIPIENTS
+
+
+def _copies(plan: Plan, resolution: Resolution) -> list[tuple[Address, Copy]]:
+    """Who gets a copy in this transaction, and by which address."""
+    sender = plan.envelope.sender
+    return [
+        (one.original, Copy(one.account, prologue(sender, one.original), _role(plan, one.original)))
+        for one in resolution.local
+    ]
+
+
+def _role(plan: Plan, original: Address) -> str:
+    return JUNK if original in plan.junked else INBOX
+
+
+def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
+    """Recipients elsewhere; crowds, a row an account; those that wait; those whose address led to nobody meanwhile."""
+    wishes = {one.recipient.address: one.recipient for one in (*plan.taken, *plan.later)}
+
+    def row(address: Address, original: Address, destination: str | None, due_at: int | None = None) -> NewRecipient:
+        wish = wishes[original]
+        return NewRecipient(address, destination, str(original), wish.notify, wish.orcpt, due_at=due_at)
+
+    queued = [row(one.address, one.original, None) for one in resolution.remote]
+    if _is_crowd(resolution):
+        for one in resolution.local:
+            name = parse(accounts.find(tx, one.account).name)
+            queued.append(row(name, one.original, LOCAL + (JUNK if one.original in plan.junked else "")))
+    if not plan.each and (resolution.local or resolution.remote):
+        # SMTP cannot say no for one of several: the courier looks again, and the queue tells the sender.
+        queued += [row(address, address, LOCAL) for address, _ in resolution.failed]
+    due_at = plan.now + _DEFERRED_SECONDS * 1000
+    return queued + [row(one.recipient.address, one.recipient.address, LOCAL, due_at) for one in plan.later]
+
+
+# --- filing -----------------------------------------------------------------------------------------------------------
+
+
+def _file(
+    tx: Tx,
+    plan: Plan,
+    content: Staged | int,
+    copies: Sequence[tuple[Address, Copy]],
+    resolution: Resolution,
+    queued: Sequence[NewRecipient],
+) -> tuple[dict[int, Fate], dict[Address, Reply]]:
+    """File the copies: by account, what came of each; and, with `plan.each`, who is to be told no.
+
+    Whoever could have been told that his mailbox is full is not over quota. Where that can no longer be said, because
+    somebody else gets the message by the same reply, it overshoots by this one. Raises Nobody.
+    """
+
+    def file(some: Sequence[Copy], *, overshoot: bool) -> dict[int, Fate]:
+        return file_local(
+            tx,
+            content,
+            plan.rendered,
+            some,
+            received_at=plan.now,
+            thread_secret=plan.secret,
+            overshoot=overshoot,
+        )
+
+    fates = file([copy for _, copy in copies], overshoot=bool(queued) and not plan.each)
+    full = {account for account, fate in fates.items() if isinstance(fate, OverQuota)}
+    answers = _answers(tx, plan, resolution, fates) if plan.each else {}
+    if not queued and not any(isinstance(fate, Filed) for fate in fates.values()):
+        raise Nobody(FULL if full else CHANGED, answers)
+    refused = [copy for address, copy in copies if copy.account in full and address not in answers]
+    if refused:
+        fates |= file(refused, overshoot=True)
+        answers = _answers(tx, plan, resolution, fates) if plan.each else {}
+    return fates, answers
+
+
+def _answers(tx: Tx, plan: Plan, resolution: Resolution, fates: dict[int, Fate]) -> dict[Address, Reply]:
+    """By recipient, why nobody that he leads to got the message."""
+    if _is_crowd(resolution):
+        return {}
+    answers: dict[Address, Reply] = {}
+    for one in plan.taken:
+        address = one.recipient.address
+        # What was found at RCPT holds while the directory stands as it did then.
+        known = one.expansion.version == resolution.version
+        expansion = one.expansion if known else addresses.expand(tx, address, plan.rules)
+        if (answer := _answer(expansion, fates)) is not None:
+            answers[address] = answer
+    return answers
+
+
+def _answer(expansion: Expansion, fates: dict[int, Fate]) -> Reply | None:
+    """None where somebody is reached."""
+    reached = [fates.get(one.account) for one in expansion.local]
+    if expansion.remote or any(isinstance(fate, Filed) for fate in reached):
+        return None
+    return FULL if any(isinstance(fate, OverQuota) for fate in reached) else CHANGED
+
+
+# --- the rows of queue and journey ------------------------------------------------------------------------------------
+
+
+def _queued_mail(plan: Plan, blob: int) -> QueuedMail:
+    envelope = plan.envelope
+    return QueuedMail(
+        journey=plan.id,
+        blob=blob,
+        size=plan.staged.size,
+        sender=envelope.sender,
+        queued_at=plan.now,
+        expires_at=plan.expires_at,
+        account=plan.account,
+        body=envelope.body,
+        smtputf8=envelope.smtputf8,
+        envid=envelope.envid,
+        ret=envelope.ret,
+    )
+
+
+def _filed_steps(plan: Plan, copies: Sequence[tuple[Address, Copy]], fates: dict[int, Fate]) -> Iterator[Step]:
+    for original, copy in copies:
+        fate = fates[copy.account]
+        if isinstance(fate, Filed):
+            yield filed_step(plan.id, plan.now, original, copy.role, fate)
+
+
+def _broken_steps(plan: Plan, resolution: Resolution) -> Iterator[Step]:
+    """Members of an alias that lead nowhere: others of it get the message, and somebody should mend it."""
+    for original, member, standing in resolution.broken:
+        facts = {"alias": str(original), "member": member, "why": standing.value}
+        yield Step("alias.broken", plan.now, plan.id, facts, observe.WARNING)
+
+
+def _refused_steps(plan: Plan, answers: dict[Address, Reply]) -> Iterator[Step]:
+    for address, reply in answers.items():
+        yield Step("mail.refused", plan.now, plan.id, {"recipients": (str(address),), "reply": str(reply)})
+
+
+def _queued_step(plan: Plan, queued: Sequence[NewRecipient]) -> Step:
+    told = tuple(str(one.address) for one in queued[:MOST_TOLD])
+    return Step("mail.queued", plan.now, plan.id, {"recipients": told, "count": len(queued)})
+
+
+def _record(tx: Tx, plan: Plan, steps: Sequence[Step]) -> None:
+    """The journey, in the commit that it tells of."""
+    rendered = plan.rendered
+    journey.open(
+        tx,
+        plan.id,
+        message_id=rendered.message_id,
+        sender=str(plan.envelope.sender) if plan.envelope.sender else None,
+        recipients=[*(str(one.recipient.address) for one in (*plan.taken, *plan.later)), *plan.refused],
+        subject=rendered.subject,
+        secret=plan.secret,
+    )
+    journey.record(tx, plan.id, steps)

@@ -1,0 +1,226 @@
+"""What is answered behind the final dot, and at MAIL before there is a message: Reception takes messages or does not.
+
+Promises: `250` is given after the commit that files each local recipient's email, queues each other recipient and
+records the journey, and never before; where that commit fails, nothing of the message stands and the peer hears 4xx.
+Everything is decided before the transaction: judging, resolving, rendering. That has a time limit, and a message whose
+peer has gone meanwhile is not committed.
+Refuses: to bounce. What is judged here is answered to the peer who is still there, or filed in Junk.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from posthouse import limits, observe
+from posthouse.clock import Clock
+from posthouse.directory.cache import Directory
+from posthouse.mailbox.summary import Rendered, render
+from posthouse.observe import Step
+from posthouse.policy.check import Facts, Verdict
+from posthouse.policy.pipeline import Pipeline
+from posthouse.reception.acceptance import Accepted, Nobody, Plan, accept
+from posthouse.reception.decision import Decision, decide
+from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake
+from posthouse.reception.refusals import Refusals, Trail, recipients_of
+from posthouse.store.blobs import Blobs, SpoolFull
+from posthouse.store.database import Store, StoreUnavailable
+from posthouse.terms.envelope import Envelope
+from posthouse.terms.reply import Refusal, Reply
+
+# Rendering more than this takes longer than the loop should stand still.
+_IN_THREAD: Final = 128 * limits.KB
+# In public what the peer needs.
+STORE_DOWN: Final = Reply(451, "4.3.0", "The mail store cannot be reached; try again later")
+_TOO_SLOW: Final = Reply(451, "4.3.0", "The message could not be judged in time; try again later")
+_GONE: Final = Reply(451, "4.4.2", "You hung up before the answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What reception is told of the configuration. `expire`: seconds until queued mail is given up."""
+
+    hostname: str
+    message_size: int
+    judgement_timeout: float
+    expire: float
+    secret: bytes
+
+
+class Reception:
+    """Takes messages from both doors. One a process."""
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        directory: Directory,
+        pipeline: Pipeline,
+        refusals: Refusals,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._directory = directory
+        self._pipeline = pipeline
+        self._refusals = refusals
+        self._settings = settings
+        self._clock = clock
+
+    def check_room(self, size: int) -> None:
+        """At MAIL: is there room for a message of this size (0: not known)? Raises Refusal, 452 (RFC 1870 §6.1)."""
+        if not self._blobs.has_room(size):
+            raise Refusal(NO_ROOM.code, NO_ROOM.enhanced, NO_ROOM.text)
+
+    def begin(
+        self, facts: Facts, envelope: Envelope, trail: Trail, protocol: str, edit: HeaderEdit | None = None
+    ) -> Intake:
+        """Take a message for this envelope. `protocol` is what the Received field says it came by (RFC 3848).
+
+        Raises Refusal: 452 where unfinished mail fills what it may.
+        """
+        try:
+            return Intake(
+                self._blobs,
+                facts,
+                envelope,
+                trail,
+                hostname=self._settings.hostname,
+                protocol=protocol,
+                edit=edit,
+                at=self._clock.now(),
+                most=self._settings.message_size,
+            )
+        except SpoolFull as error:
+            raise Refusal(NO_ROOM.code, NO_ROOM.enhanced, NO_ROOM.text) from error
+
+    async def finish(self, intake: Intake, still_there: Callable[[], bool], *, each: bool = False) -> list[Reply]:
+        """The message is complete: judge it and take responsibility, or not.
+
+        Returns one reply; with `each` (LMTP) one for each recipient, in their order. `still_there` tells whether the
+        peer waits for the answer: whoever has gone will send again, so nothing is committed for him (RFC 1047).
+        """
+        intake.end()
+        if intake.refusal is not None:
+            return self._refuse(intake, intake.refusal, each=each)
+        try:
+            # DESIGN §7: 60 s in all, then 451; RFC 5321 §4.5.3.2.6 lets the peer wait for ten minutes.
+            async with asyncio.timeout(self._settings.judgement_timeout):
+                verdicts = await self._judge(intake)
+                decision = decide(verdicts, each=each)
+                if decision.nobody:
+                    return self._refuse_all(intake, verdicts, decision, each=each)
+                plan = await self._plan(intake, verdicts, decision, each=each)
+        except TimeoutError:
+            return self._refuse(intake, _TOO_SLOW, each=each)
+        except StoreUnavailable as error:
+            return self._unavailable(intake, error, each=each)
+        if not still_there():
+            self._blobs.abandon(plan.staged)
+            return self._refuse(intake, _GONE, each=each)
+        return await self._commit(intake, plan, decision)
+
+    async def _judge(self, intake: Intake) -> list[Verdict]:
+        facts, header = intake.facts, intake.header
+        assert header is not None, "the header ends with the message at the latest"
+        facts.header = header
+        facts.received = header.count(b"received")
+        facts.size = intake.size
+        return await self._pipeline.data(facts)
+
+    async def _plan(self, intake: Intake, verdicts: Sequence[Verdict], decision: Decision, *, each: bool) -> Plan:
+        """Everything the transaction needs, worked out before it."""
+        facts, trail = intake.facts, intake.trail
+        for index, reply in enumerate(decision.refused):
+            if reply is not None:
+                self._refusals.refuse(
+                    trail, facts, reply, verdicts[index].reasons, facts.recipients[index].recipient.address
+                )
+        taken = [facts.recipients[index] for index in decision.taken]
+        resolution = await self._directory.resolve([one.recipient.address for one in taken])
+        octets = intake.spool.buffer()
+        rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
+        return Plan(
+            id=trail.id,
+            envelope=intake.envelope,
+            account=facts.account.id if facts.account else None,
+            rules=self._directory.rules,
+            taken=taken,
+            later=[facts.recipients[index] for index in decision.deferred],
+            junked=frozenset(facts.recipients[index].recipient.address for index in decision.junked),
+            refused=trail.recipients,
+            resolution=resolution,
+            rendered=rendered,
+            staged=await self._blobs.stage(intake.spool),
+            now=self._clock.now(),
+            expires_at=intake.at + int(self._settings.expire * 1000),
+            secret=self._settings.secret,
+            before=tuple(trail.steps),
+            received=_received_step(intake, rendered, verdicts),
+            each=each,
+        )
+
+    async def _commit(self, intake: Intake, plan: Plan, decision: Decision) -> list[Reply]:
+        try:
+            # The instant of responsibility. Until this returns the message is the peer's; from then on it is ours.
+            accepted = await self._store.write(accept, plan)
+        except Nobody as nobody:
+            self._blobs.abandon(plan.staged)
+            told = self._refuse(intake, nobody.reply, each=False)
+            return _each(intake, decision, nobody, nobody.reply) if plan.each else told
+        except StoreUnavailable as error:
+            self._blobs.abandon(plan.staged)
+            return self._unavailable(intake, error, each=plan.each)
+        intake.trail.steps = []
+        for step in accepted.steps:
+            observe.emit(step)
+        reply = Reply(250, "2.0.0", f"Taken as {observe.code(plan.id)}")
+        return _each(intake, decision, accepted, reply) if plan.each else [reply]
+
+    # --- saying no
+
+    def _refuse(self, intake: Intake, reply: Reply, reasons: Sequence[str] = (), *, each: bool) -> list[Reply]:
+        self._refusals.refuse(intake.trail, intake.facts, reply, reasons)
+        return [reply] * (len(intake.facts.recipients) if each else 1)
+
+    def _refuse_all(
+        self, intake: Intake, verdicts: Sequence[Verdict], decision: Decision, *, each: bool
+    ) -> list[Reply]:
+        replies = [reply for reply in decision.refused if reply is not None]
+        reasons = [reason for verdict in verdicts for reason in verdict.reasons]
+        told = self._refuse(intake, replies[0], reasons, each=False)
+        return replies if each else told
+
+    def _unavailable(self, intake: Intake, error: StoreUnavailable, *, each: bool) -> list[Reply]:
+        observe.tell("mail.store_down", level=observe.ERROR, error=str(error))
+        return self._refuse(intake, STORE_DOWN, each=each)
+
+
+def _each(intake: Intake, decision: Decision, found: Accepted | Nobody, otherwise: Reply) -> list[Reply]:
+    """RFC 2033 §4.2: one answer for each recipient, in their order."""
+    return [
+        refused or found.answers.get(one.recipient.address, otherwise)
+        for refused, one in zip(decision.refused, intake.facts.recipients, strict=True)
+    ]
+
+
+def _received_step(intake: Intake, rendered: Rendered, verdicts: Sequence[Verdict]) -> Step:
+    facts = intake.facts
+    return Step(
+        "mail.received",
+        intake.at,
+        intake.trail.id,
+        {
+            "door": facts.door,
+            "peer": facts.peer,
+            "helo": facts.helo or "",
+            "tls": facts.tls or "",
+            "login": facts.account.name if facts.account else "",
+            "sender": str(facts.sender or ""),
+            "recipients": recipients_of(facts),
+            "size": rendered.size,
+            "message_id": rendered.message_id or "",
+            "reasons": tuple({reason: None for verdict in verdicts for reason in verdict.reasons}),
+        },
+    )

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+from tests.cli.support import Command
+
+PASSWORD = "long enough for us"
+
+
+def add(command: Command, address: str, *options: str) -> None:
+    command("account", "add", address, "--password", PASSWORD, *options)
+
+
+def test_add_and_list(command: Command) -> None:
+    add(command, "alice@example.org", "--name", "Alice", "--quota", "2GB")
+    command("account", "add", "Bob@example.org", stdin=f"{PASSWORD}\n")
+    alice, bob = command.json("account", "list")
+    assert (alice["name"], alice["full_name"], alice["quota_octets"]) == ("alice@example.org", "Alice", 2 << 30)
+    assert (bob["name"], bob["addresses"], bob["emails"]) == ("bob@example.org", ["Bob@example.org"], 0)
+    assert "alice@example.org  0 emails, 0B of 2GB" in command("account", "list")
+
+
+def test_a_bad_password_is_told(command: Command) -> None:
+    assert "password" in command.error("account", "add", "a@example.org", "--password", "").lower()
+
+
+def test_what_cannot_be_an_account_is_told(command: Command) -> None:
+    add(command, "alice@example.org")
+    assert "alice@example.org" in command.error("account", "add", "alice@example.org", "--password", PASSWORD)
+    error = command.error("account", "add", "a@other.example", "--password", PASSWORD)
+    assert error == "domain other.example is not served here"
+    assert command.result("account", "add", "nobody", "--password", PASSWORD).exit_code == 2
+    assert command.result("account", "add", "a@example.org", "--quota", "much").exit_code == 2
+
+
+def test_passwords(command: Command) -> None:
+    add(command, "alice@example.org")
+    assert command("account", "password", "alice@example.org", "--password", "another long one").startswith("alice@")
+    command("account", "password", "alice@example.org", "--label", "phone", stdin="for the telephone\n")
+    again = command.error("account", "password", "alice@example.org", "--label", "phone", "--password", PASSWORD)
+    assert "phone" in again
+    assert command("account", "revoke", "alice@example.org", "phone") == "the password for phone is no more\n"
+    assert "phone" in command.error("account", "revoke", "alice@example.org", "phone")
+
+
+def test_addresses(command: Command) -> None:
+    add(command, "alice@example.org")
+    command("account", "address", "alice@example.org", "al@example.org")
+    assert "also al@example.org" in command("account", "list")
+    assert command("account", "address", "al@example.org", "al@example.org", "--remove").startswith(
+        "al@example.org is no"
+    )
+    assert command.json("account", "list")[0]["addresses"] == ["alice@example.org"]
+
+
+def test_quota(command: Command) -> None:
+    add(command, "alice@example.org")
+    assert command("account", "quota", "alice@example.org", "500MB") == "alice@example.org may hold 500MB\n"
+    assert command.json("account", "list")[0]["quota_octets"] == 500 << 20
+    assert command("account", "quota", "alice@example.org") == "alice@example.org may hold any amount\n"
+
+
+def test_disable_and_enable(command: Command) -> None:
+    add(command, "alice@example.org")
+    command("account", "disable", "alice@example.org")
+    assert "disabled" in command("account", "list")
+    command("account", "enable", "alice@example.org")
+    assert command.json("account", "list")[0]["enabled"] is True
+    assert command.error("account", "disable", "x@example.org") == "there is no account x@example.org"
+
+
+def test_remove_asks_first(command: Command) -> None:
+    add(command, "alice@example.org")
+    result = command.result("account", "remove", "alice@example.org", stdin="n\n")
+    assert result.exit_code == 1
+    assert len(command.json("account", "list")) == 1
+    assert command("account", "remove", "alice@example.org", "--yes") == "removed alice@example.org\n"
+    assert command.json("account", "list") == []
+
+
+def test_import(command: Command, tmp_path: Path) -> None:
+    good = [{"address": f"user{n}@example.org", "password": PASSWORD, "quota": 1000} for n in range(3)]
+    lines = [json.dumps(good[0]), "", "no json", json.dumps(good[1]), json.dumps({"address": "x@new.example"})]
+    file = tmp_path / "accounts.jsonl"
+    file.write_text("\n".join([*lines, json.dumps(good[2])]))
+    result = command.result("account", "import", str(file))
+    assert result.exit_code == 1
+    assert result.stdout == "created 3 accounts, refused 2 lines\n"
+    assert result.stderr == "line 3: this is no JSON\nline 5: x@new.example: domain new.example is not served here\n"
+    again = command.result("account", "import", str(file), "--add-domains", "--json")
+    told = json.loads(again.stdout)
+    assert told["created"] == 1
+    assert [one["line"] for one in told["refused"]] == [1, 3, 4, 6]
+    assert [one["name"] for one in command.json("account", "list")][-1] == "x@new.example"
+
+
+def test_import_from_standard_input(command: Command) -> None:
+    line = json.dumps({"address": "alice@example.org", "password": PASSWORD})
+    assert command("account", "import", "-", stdin=line) == "created 1 accounts\n"

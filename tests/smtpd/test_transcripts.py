@@ -1,0 +1,129 @@
+"""Conversations with the doors as they are written down, over real connections, whole and one octet at a time.
+
+The world of each: at home.example live alice and bob (who log in with PASSWORD); full takes 400 octets in all and packed
+takes nothing; gone is disabled; team is alice and bob; mixed is bob and full; away leads to ann@far.example.
+"""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from posthouse.directory import accounts
+from posthouse.terms.address import parse
+from tests.harness import Client, House, client_tls, house
+from tests.support import run
+from tests.transcript import Line, Script, read, scripts
+
+LISTENERS = {"smtp": "starttls", "lmtp": "none", "submission": "starttls", "submissions": "implicit"}
+
+
+async def settle_in(home: House) -> None:
+    """The people above."""
+    await home.people("alice@home.example", "bob@home.example")
+    await home.people("full@home.example", octets=400)
+    await home.people("packed@home.example", emails=0)
+    (gone,) = await home.people("gone@home.example")
+    await home.changed(lambda tx: accounts.set_enabled(tx, gone, False))
+    await home.alias("team@home.example", "alice@home.example", "bob@home.example")
+    await home.alias("mixed@home.example", "bob@home.example", "full@home.example")
+    await home.alias("away@home.example", "ann@far.example")
+
+
+class Player:
+    """Plays one script against one door."""
+
+    def __init__(self, home: House, script: Script, client: Client, *, whole: bool) -> None:
+        self.home = home
+        self.script = script
+        self.client = client
+        self.whole = whole
+
+    async def play(self) -> None:
+        """All of it; then nothing more may come."""
+        waiting: list[bytes] = []
+        for line in self.script.lines:
+            if line.who == "C" and not line.ends:
+                waiting.append(line.what)
+                continue
+            await self.say(b"".join(waiting))
+            waiting.clear()
+            if line.who == "A":
+                await self.act(line.what.decode())
+            elif line.who == "C":
+                await self.client.close()
+            elif line.ends:
+                assert await self.read_rest() == b"", self.where(line)
+            else:
+                await self.expect(line)
+        await self.say(b"".join(waiting))
+
+    async def say(self, octets: bytes) -> None:
+        if self.whole:
+            self.client.write(octets)
+            return
+        for octet in octets:
+            self.client.write(bytes([octet]))
+            # Each travels alone: uvloop gathers what is written in one turn.
+            await asyncio.sleep(0)
+
+    async def expect(self, line: Line) -> None:
+        pattern = rb"[^\r\n]*".join(map(re.escape, line.what.split("…".encode())))
+        async with asyncio.timeout(10):
+            got = await self.client.reader.readline()
+        assert re.fullmatch(pattern, got), f"{self.where(line)}: expected {line.what!r}, got {got!r}"
+
+    async def read_rest(self) -> bytes:
+        async with asyncio.timeout(10):
+            return await self.client.reader.read()
+
+    def where(self, line: Line) -> str:
+        return f"{self.script.path.name}:{line.number} ({self.script.about})"
+
+    async def act(self, what: str) -> None:
+        verb, *rest = what.split()
+        match verb:
+            case "tls":
+                await self.client.writer.start_tls(client_tls())
+            case "filed" | "junk":
+                count = len(await self.home.mail(rest[0], "inbox" if verb == "filed" else "junk"))
+                assert count == int(rest[1]), f"{rest[0]} has {count}"
+            case "queued":
+                assert [address for address, _ in await self.home.queued()] == rest
+            case "refused":
+                assert (await self.home.journeys(rest[0]))[0].steps[0].kind == "mail.refused"
+            case "header":
+                (octets,) = await self.home.mail(rest[0])
+                assert re.search(" ".join(rest[1:]).encode(), octets.partition(b"\r\n\r\n")[0], re.MULTILINE), octets
+            case "lacks":
+                (octets,) = await self.home.mail(rest[0])
+                assert rest[1].encode() not in octets
+            case _:
+                raise AssertionError(f"nobody knows how to {what}")
+
+
+@pytest.mark.parametrize("path", scripts("smtpd"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "octets"])
+def test_conversation_goes_as_written(path: Path, whole: bool, tmp_path: Path) -> None:
+    script = read(path)
+    door = script.settings.get("door", "smtp")
+    if not whole and script.settings.get("pieces") == "whole":
+        pytest.skip("this is about octets that arrive together")
+
+    async def main() -> None:
+        async with house(tmp_path, listeners=LISTENERS, settings=script.settings.get("settings", "")) as home:
+            await settle_in(home)
+            client = await home.call(door, tls=door == "submissions")
+            await Player(home, script, client, whole=whole).play()
+            await client.close()
+            assert home.unfinished() == []
+
+    run(main())
+
+
+def test_every_reply_of_a_door_is_written_down() -> None:
+    said = "\n".join(path.read_text() for path in scripts("smtpd"))
+    for code in ("220", "221", "214", "235", "250", "252", "334", "354", "421", "452", "454", "500", "501",
+                 "502", "503", "504", "530", "535", "538", "550", "552", "553", "554", "555"):  # fmt: skip
+        assert re.search(rf"^S: {code}[ -]", said, re.MULTILINE), f"no transcript shows {code}"
