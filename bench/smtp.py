@@ -7,6 +7,7 @@ time. Afterwards 100 random messages of each server are read back.
 posthouse walks its full road (parse, thread, summary, search index, journey; an fsync before each 250).
 """
 
+import contextlib
 import imaplib
 import random
 import time
@@ -249,8 +250,11 @@ def measure(quick: bool) -> Report:
 
 def _compare(starter: Callable[[], Target], source: PrivateRoot, quick: bool) -> Iterator[Row]:
     """The rows of one peer beside posthouse."""
-    ours, peer = PosthouseTarget(), starter()
-    try:
+    with contextlib.ExitStack() as running:
+        ours: Target = PosthouseTarget()
+        running.callback(ours.stop)
+        peer = starter()
+        running.callback(peer.stop)
         for load in loads(quick):
             mine: list[Run] = []
             theirs: list[Run] = []
@@ -260,9 +264,6 @@ def _compare(starter: Callable[[], Target], source: PrivateRoot, quick: bool) ->
             yield from _rows(load, peer.name, mine, theirs)
         for target in (ours, peer):
             verify(target, {load.size for load in loads(quick)})
-    finally:
-        peer.stop()
-        ours.stop()
 
 
 def _rows(load: Load, peer: str, mine: list[Run], theirs: list[Run]) -> Iterator[Row]:

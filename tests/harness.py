@@ -98,7 +98,8 @@ class House:
 
         def read(tx: Tx) -> list[bytes]:
             rows = tx.query(
-                "SELECT p.account, p.email FROM placement p JOIN mailbox m ON m.account = p.account AND m.id = p.mailbox"
+                "SELECT p.account, p.email FROM placement p"
+                " JOIN mailbox m ON m.account = p.account AND m.id = p.mailbox"
                 " JOIN address a ON a.account = p.account WHERE a.key = ? AND m.role = ? ORDER BY p.uid",
                 (parse(name).key, role),
             )
@@ -153,7 +154,7 @@ class House:
 
     def kept_files(self) -> list[Path]:
         """Files of messages that are stored, or were to be."""
-        return [path for path in self._blobs.rglob("*") if path.is_file() and self._blobs / "tmp" not in path.parents]
+        return list(self._blobs.glob("??/?/*"))
 
 
 class Client:
@@ -312,7 +313,7 @@ def running(directory: Path, *, listeners: Mapping[str, str] = LISTENERS, settin
     try:
         if failed:
             raise failed[0]
-        home, loop, over = made[0]
+        home, loop, _ = made[0]
         yield Running(home, loop)
     finally:
         if made and not made[0][1].is_closed():

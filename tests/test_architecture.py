@@ -39,7 +39,7 @@ ENTRANCES: dict[str, set[str]] = {
     "cryptography": {"net/tls"},
     "msgspec": {"config", "journey", "message/mime"},
     "idna": {"terms/address"},
-    "charset_normalizer": {"message/charset"},
+    "charset_normalizer": {"message/text"},
     "click": {"cli"},
 }
 

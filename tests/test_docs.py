@@ -111,6 +111,23 @@ def test_files_that_a_page_names_are_there(page: Path) -> None:
         assert any(path.endswith(f"/{named}") for path in known), f"{name_of(page)}: there is no {named}"
 
 
+def test_where_a_change_goes_is_still_there() -> None:
+    """In the last table of road.md each name in a row is found in one of the files of that row."""
+    _, _, table = (DOCS / "road.md").read_text().partition("## Where does a change go?")
+    rows = re.findall(r"^\| (?!you want|---)(.*) \|$", table, re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        spans = re.findall(r"`([^`]+)`", row)
+        files = [
+            path for span in spans for path in (SOURCE / span, *SOURCE.glob(f"store/sql/{span}")) if path.is_file()
+        ]
+        text = "\n".join(path.read_text() for path in files)
+        names = [span for span in spans if re.fullmatch(r"\w+", span)]
+        assert not names or files, f"no file stands beside {names}"
+        for name in names:
+            assert re.search(rf"\b{name}\b", text), f"{name} is not in {[name_of(path) for path in files]}"
+
+
 def test_the_manuals_of_settings_and_command_are_there() -> None:
     assert (DOCS / "configuration.md").is_file()
     assert (DOCS / "cli.md").is_file()

@@ -11,7 +11,7 @@ from posthouse.directory import accounts, addresses
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.directory.model import Account
-from posthouse.limits import HEADER_FIELDS, HEADER_SIZE
+from posthouse.limits import HEADER_ADDRESSES, HEADER_FIELDS, HEADER_SIZE
 from posthouse.message.header import Header, parse_date
 from posthouse.store.sqlite import SqliteStore
 from posthouse.submission import Submission
@@ -121,6 +121,8 @@ def test_hidden_recipients_stay_hidden(edit: Edit) -> None:
         b"From: =?utf-8?q?Al=C3=AFce?= <alice+news@example.org>",
         b'From: "bob@example.org" <alice@example.org>',
         b"From:\r\n alice@example.org",
+        b"From: alice@example.org <alice@example.org>",
+        b'From: "Liddell, \\"A\\" (home)" (at ((home), (5) "<>")) <alice@example.org>, a.liddell@example.org',
     ],
 )
 def test_own_authors(edit: Edit, line: bytes) -> None:
@@ -147,6 +149,17 @@ def test_own_authors(edit: Edit, line: bytes) -> None:
         (b"Subject: a\0b\r\n" + COMPLETE, "5.6.0"),
         (COMPLETE + b"X: y\r\n" * HEADER_FIELDS + b"From: bob@example.org\r\n", "5.6.0"),
         (COMPLETE + b"X: " + b"y" * HEADER_SIZE + b"\r\nFrom: bob@example.org\r\n", "5.6.0"),
+        (b"X: y\r\n" + b" z\r\n" * 4 * HEADER_FIELDS + b"From: bob@example.org\r\n", "5.6.0"),
+        (b"From: " + b"alice@example.org,\r\n " * HEADER_ADDRESSES + b"bob@example.org\r\n", "5.6.0"),
+        ("From\u00a0: bob@example.org\r\n".encode() + COMPLETE, "5.6.0"),
+        # Programs differ on whom these name.
+        (b"From: <bob@example.org> <alice@example.org>\r\n", "5.6.0"),
+        (b"From: <bob@example.org>alice <alice@example.org>\r\n", "5.6.0"),
+        (b"From: bob@example.org alice@example.org\r\n", "5.6.0"),
+        (b"From: bob@example.org <alice@example.org>\r\n", "5.6.0"),
+        (b'From: "bob@example.org" bob@example.org (Bob) <alice@example.org>\r\n', "5.6.0"),
+        (b"From: alice@example.org (bob@example.org\r\n", "5.6.0"),
+        (b"From: alice@example.org, <bob@example.org alice@example.org\r\n", "5.6.0"),
     ],
 )
 def test_what_is_refused(edit: Edit, head: bytes, enhanced: str) -> None:

@@ -58,4 +58,5 @@ IMAP_APPENDS: Final = 500
 # Commands in a row that are none, to a door where mail is read, before the connection ends. Dovecot allows 20.
 READING_MISTAKES: Final = 20
 SEARCH_DEPTH: Final = 50
-SEARCH_KEYS: Final = 2000
+# SQLite's expressions nest 1000 deep, and a chain of AND is one level a key.
+SEARCH_KEYS: Final = 500

@@ -17,7 +17,7 @@ from posthouse.directory.addresses import Identities
 from posthouse.directory.cache import Directory
 from posthouse.directory.kept import Kept
 from posthouse.directory.model import Account
-from posthouse.limits import HEADER_FIELDS, HEADER_SIZE
+from posthouse.limits import HEADER_ADDRESSES, HEADER_FIELDS, HEADER_SIZE
 from posthouse.message import build
 from posthouse.message.header import Group, Header, Mailbox, parse_addresses
 from posthouse.terms.address import Address, BadAddress, parse_domain
@@ -30,6 +30,9 @@ _HIDDEN: Final = (b"bcc", b"resent-bcc")
 _NO_START: Final = re.compile(rb"\n[\x00-\x08\n-\x1f\x7f]")
 _NO_FIRST: Final = frozenset(bytes([octet]) for octet in (*range(33), 127))
 _SENDING: Final = 20_000
+# What says nothing of where an address ends: quoted strings and comments (RFC 5322 §3.2.2, §3.2.4).
+_ASIDE: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|\((?:[^()\\"]|\\.)*+\)', re.DOTALL)
+_DEEPEST_COMMENT: Final = 10
 
 
 class Submission:
@@ -96,12 +99,16 @@ class Submission:
 
 def _check_fields(head: bytes, header: Header) -> None:
     """What no later eye may read otherwise than we do."""
-    if len(head) > HEADER_SIZE or len(header.fields) >= HEADER_FIELDS:
+    if len(head) > HEADER_SIZE or not header.complete:
         # The fields past the limits are not known: one of them may be another From.
         raise Refusal(550, "5.6.0", f"The header has more than {HEADER_FIELDS} fields or {HEADER_SIZE} octets")
     if b"\0" in head:
         raise Refusal(550, "5.6.0", "The header holds a NUL")  # RFC 5322 §3.5
-    if head[:1] in _NO_FIRST or _NO_START.search(head) or any(not field.name for field in header.fields):
+    if (
+        head[:1] in _NO_FIRST
+        or _NO_START.search(head)
+        or not all(field.name and field.name.isascii() for field in header.fields)
+    ):
         raise Refusal(550, "5.6.0", "A line of the header is no field")
 
 
@@ -115,9 +122,32 @@ def _count_authors(header: Header, identities: Identities) -> int:
     authors = list(_people(parse_addresses(fields[0])))
     if not authors:
         raise Refusal(550, "5.6.0", "The From field names no address")
+    if len(authors) >= HEADER_ADDRESSES or not _reads_one_way(fields[0]):
+        raise Refusal(550, "5.6.0", "The From field cannot be read")
     if not all(_is_own(author, identities) for author in authors):
         raise Refusal(550, "5.7.1", "The From field names an address that is none of yours")
     return len(authors)
+
+
+def _reads_one_way(value: bytes) -> bool:
+    """Whether every program finds the same addresses: each stands by itself between commas.
+
+    Of `<a@b.example> <c@d.example>` and `a@b.example c@d.example` some take the first and some the last.
+    """
+    for _ in range(_DEEPEST_COMMENT):
+        value, found = _ASIDE.subn(b" ", value)
+        if not found:
+            break
+    if any(mark in value for mark in (b'"', b"(", b")")):
+        return False
+    for piece in re.split(rb"[,;]", value):
+        phrase, bracket, rest = piece.partition(b"<")
+        address, closing, behind = rest.partition(b">")
+        if not bracket and phrase.count(b"@") > 1:
+            return False
+        if bracket and (not closing or behind.strip() or (b"@" in phrase and phrase.split() != address.split())):
+            return False
+    return True
 
 
 def _people(found: Iterable[Mailbox | Group]) -> Iterable[Mailbox]:

@@ -5,7 +5,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class House:
     imaps_port: int = 0
     pop3_port: int = 0
     pop3s_port: int = 0
+    servers: list[Server] = field(default_factory=list)
+    clients: list["_Client"] = field(default_factory=list)
 
     async def file(
         self,
@@ -84,6 +86,7 @@ class House:
     async def imap(self, login: str | None = ALICE, mailbox: str | None = "INBOX") -> "ImapClient":
         """A client, logged in (unless `login` is None), with a mailbox open (unless it is None)."""
         client = await ImapClient.connect(self.imap_port)
+        self.clients.append(client)
         if login is not None:
             await client.ok(f'LOGIN {login} "{PASSWORD}"')
             if mailbox is not None:
@@ -93,6 +96,7 @@ class House:
     async def pop3(self, login: str | None = ALICE) -> "Pop3Client":
         """A client, logged in unless `login` is None."""
         client = await Pop3Client.connect(self.pop3_port)
+        self.clients.append(client)
         if login is not None:
             assert (await client.say(f"USER {login}")).startswith(b"+OK")
             assert (await client.say(f"PASS {PASSWORD}")).startswith(b"+OK")
@@ -135,20 +139,21 @@ async def opened(
     login_timeout: float = 60.0,
     idle_timeout: float = 60.0,
     failures: Rate | None = None,
+    blobs: Blobs | None = None,
 ) -> AsyncIterator[House]:
     """A house in `directory`, opened again where it stood before."""
     clock = clock or SystemClock()
     store = SqliteStore.open(directory / "posthouse.db", clock=clock)
     alice, bob = await store.write(_people, clock.now())
     certificates = Certificates([private_pair(directory / "tls", "mail.example.org", clock)])
-    house = House(store, Blobs(directory / "blobs"), Snapshots(store), certificates, alice, bob)
+    house = House(store, blobs or Blobs(directory / "blobs"), Snapshots(store), certificates, alice, bob)
     throttle = GuessThrottle(clock, failures or Rate(20, 600))
     authenticator = Authenticator(store, clock, throttle, secret=store.secret, iterations=_ITERATIONS)
     presence = Presence(store)
     connections = Connections(clock, limits or Limits())
     imap_around = imap.Surroundings(
-        "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, authenticator, presence, connections,
-        certificates, append_limit, login_timeout, idle_timeout,
+        "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, authenticator, presence,
+        connections, certificates, append_limit, login_timeout, idle_timeout,
     )  # fmt: skip
     pop3_around = Pop3Surroundings(
         "mail.example.org", clock, store, house.blobs, authenticator, presence, connections, certificates,
@@ -157,7 +162,6 @@ async def opened(
     tasks = [asyncio.create_task(presence.follow()), asyncio.create_task(authenticator.follow())]
     imap_door = ImapDoor(imap_around, starttls=True, clear_text_login=clear_text_login)
     pop3_door = Pop3Door(pop3_around, starttls=True, clear_text_login=clear_text_login)
-    servers = []
     for name, handler, tls in (
         ("imap_port", imap_door.serve, False),
         ("imaps_port", imap_door.serve, True),
@@ -165,12 +169,14 @@ async def opened(
         ("pop3s_port", pop3_door.serve, True),
     ):
         server, port = await _listen(handler, certificates if tls else None)
-        servers.append(server)
+        house.servers.append(server)
         setattr(house, name, port)
     try:
         yield house
     finally:
-        await asyncio.gather(*(server.stop(0.2) for server in servers))
+        for client in house.clients:
+            await client.close()
+        await asyncio.gather(*(server.stop(0.2) for server in house.servers))
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -219,9 +225,12 @@ class _Client:
         return await self.reader.read() == b""
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up. Safe to call twice."""
         self.writer.close()
-        await self.writer.wait_closed()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            return
 
 
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")
@@ -247,7 +256,7 @@ class ImapClient(_Client):
 
     async def until(self, start: bytes) -> list[bytes]:
         """Responses up to the one that begins so, itself included."""
-        found = []
+        found: list[bytes] = []
         while True:
             response = await self.response()
             assert response, f"hung up; before that: {found}"
@@ -315,7 +324,7 @@ class Pop3Client(_Client):
         """A command with many lines in answer: those behind the first, dots undone."""
         first = await self.say(text)
         assert first.startswith(b"+OK"), first
-        found = []
+        found: list[bytes] = []
         while (line := await self.line()) != b".":
             found.append(line.removeprefix(b".") if line.startswith(b".") else line)
         return found

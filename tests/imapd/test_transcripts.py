@@ -39,7 +39,7 @@ async def _play(house: House, script: Script) -> None:
             (CORPUS / f"{settings['eml']}.eml").read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         )
     client = await _client(house, settings)
-    other = await house.imap()
+    other: ImapClient | None = None
     for line in script.lines:
         where = f"{script.path.name}:{line.number} ({script.about})"
         if line.who == "C":
@@ -59,6 +59,7 @@ async def _play(house: House, script: Script) -> None:
             if verb == "file":
                 await house.file(message(int(rest)))
             else:
+                other = other or await house.imap()
                 await other.ok(rest)
 
 

@@ -2,7 +2,6 @@
 
 import imaplib
 import re
-import socket
 import ssl
 from collections.abc import Sequence
 
@@ -20,8 +19,6 @@ def trusting(server: PosthouseServer) -> ssl.SSLContext:
 def connect(server: PosthouseServer, login: str) -> imaplib.IMAP4_SSL:
     """An IMAP connection over verified TLS, logged in, INBOX selected."""
     client = imaplib.IMAP4_SSL(server.address, server.ports["imaps"], ssl_context=trusting(server), timeout=60)
-    # imaplib sends the end of an APPEND by itself, and the kernel would wait 40 ms for an acknowledgement before that.
-    client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.login(login, PASSWORD)
     client.select("INBOX")
     return client

@@ -22,7 +22,8 @@ from tests.interop.conftest import SETTINGS
 from tests.interop.names import nameserver
 from tests.interop.reading import messages, trusting, wait_for_message
 
-pytestmark = pytest.mark.interop
+# The first run on a machine installs the packages.
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 OURS, THEIRS = "ours.test", "theirs.test"
 # Postfix listens only at addresses that an interface has; posthouse at any of loopback.

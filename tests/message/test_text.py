@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_TEXT
 from posthouse.message.mime import scan
-from posthouse.message.text import PREVIEW, fold, from_html, preview, search_text
+from posthouse.message.text import CUT, PREVIEW, fold, from_html, preview, search_text
 from tests.message.corpus import NAMES, load
 
 
@@ -31,6 +31,13 @@ def shown(octets: bytes) -> str:
 )
 def test_folding(text: str, folded: str) -> None:
     assert fold(text) == folded
+
+
+def test_marks_without_end_take_linear_time() -> None:
+    """Nothing is timed: normalising so many of them at once would take hours."""
+    for marks in ("\u0315\u0300", "\u0f73\u0345", "a\u0315\u0300\u0344"):
+        assert len(fold(f"e{marks * 500_000}x")) > 2
+    assert fold("e" + "\u0301" * 10) == "\u00e9" + "\u0301" * 9
 
 
 @given(st.text())
@@ -173,13 +180,23 @@ def test_text_is_bounded(encoding: bytes, kind: bytes) -> None:
     head, text = search_text(octets, scan(octets))
     assert head == ""
     assert len(text) <= SEARCH_TEXT
+    assert text.endswith(CUT)
+
+
+@pytest.mark.parametrize("line", [b"a  b\r\n", b"word\r\n\r\n", b"<p>\r\n", b"\xc3\xa4\r\n"])
+@pytest.mark.parametrize("kind", [b"plain", b"html"])
+def test_text_that_was_cut_says_so_however_short_it_became(line: bytes, kind: bytes) -> None:
+    part = b"Content-Type: text/%b; charset=utf-8\r\n\r\n" % kind
+    for lines in (SEARCH_TEXT // len(line) + 1, SEARCH_TEXT // len(line) - 1):
+        octets = part + line * lines
+        assert search_text(octets, scan(octets))[1].endswith(CUT) is (lines * len(line) > SEARCH_TEXT)
 
 
 def test_a_character_cut_by_the_limit_does_not_change_the_charset() -> None:
     octets = b"\r\n" + "ä".encode() * SEARCH_TEXT
-    assert set(search_text(octets, scan(octets))[1]) == {"ä"}
+    assert set(search_text(octets, scan(octets))[1]) == {"ä", CUT}
     octets = b"\r\n" + b"x" + "ä".encode() * SEARCH_TEXT
-    assert set(search_text(octets, scan(octets))[1]) == {"x", "ä"}
+    assert set(search_text(octets, scan(octets))[1]) == {"x", "ä", CUT}
 
 
 @pytest.mark.parametrize(

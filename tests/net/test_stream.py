@@ -88,6 +88,28 @@ def test_octets_go_there_and_back_and_the_end_is_told() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_octets_are_acknowledged_before_the_rest_is_there(certificates: Certificates, encrypted: bool) -> None:
+    """That it is faster is seen with a client that waits for it (docs/interop.md); here it must work in each state."""
+
+    async def patient(one: Stream) -> None:
+        while octets := await one.read():
+            one.acknowledge()
+            one.write(octets)
+
+    async def main() -> None:
+        async with serving(patient, certificates if encrypted else None) as server:
+            one = await dial(server)
+            if encrypted:
+                await one.start_tls(tls.client_context(verify=False))
+            one.write(b"all but the rest")
+            assert await read_exactly(one, 16) == b"all but the rest"
+            await one.close()
+            one.acknowledge()
+
+    run(main())
+
+
 def test_a_peer_that_sends_no_more_may_still_read() -> None:
     async def late(one: Stream) -> None:
         received = b""

@@ -1,7 +1,7 @@
 """Conversations with the doors as they are written down, over real connections, whole and one octet at a time.
 
-The world of each: at home.example live alice and bob (who log in with PASSWORD); full takes 400 octets in all and packed
-takes nothing; gone is disabled; team is alice and bob; mixed is bob and full; away leads to ann@far.example.
+The world of each: at home.example live alice and bob (who log in with PASSWORD); full takes 400 octets in all and
+packed takes nothing; gone is disabled; team is alice and bob; mixed is bob and full; away leads to ann@far.example.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.directory import accounts
-from posthouse.terms.address import parse
+from posthouse.directory import accounts, addresses
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address, parse
 from tests.harness import Client, House, client_tls, house
 from tests.support import run
 from tests.transcript import Line, Script, read, scripts
@@ -21,14 +22,22 @@ LISTENERS = {"smtp": "starttls", "lmtp": "none", "submission": "starttls", "subm
 
 async def settle_in(home: House) -> None:
     """The people above."""
-    await home.people("alice@home.example", "bob@home.example")
+
+    def disable(tx: Tx) -> None:
+        accounts.set_enabled(tx, gone, False)
+        for alias, *targets in (("team", "alice", "bob"), ("mixed", "bob", "full")):
+            addresses.add_alias(tx, at_home(alias), [at_home(one) for one in targets])
+        addresses.add_alias(tx, at_home("away"), [parse("ann@far.example")])
+
+    *_, gone = await home.people("alice@home.example", "bob@home.example", "gone@home.example")
     await home.people("full@home.example", octets=400)
     await home.people("packed@home.example", emails=0)
-    (gone,) = await home.people("gone@home.example")
-    await home.changed(lambda tx: accounts.set_enabled(tx, gone, False))
-    await home.alias("team@home.example", "alice@home.example", "bob@home.example")
-    await home.alias("mixed@home.example", "bob@home.example", "full@home.example")
-    await home.alias("away@home.example", "ann@far.example")
+    await home.changed(disable)
+
+
+def at_home(name: str) -> Address:
+    """An address at home.example."""
+    return parse(f"{name}@home.example")
 
 
 class Player:
@@ -47,8 +56,9 @@ class Player:
             if line.who == "C" and not line.ends:
                 waiting.append(line.what)
                 continue
-            await self.say(b"".join(waiting))
-            waiting.clear()
+            if waiting:
+                await self.say(b"".join(waiting))
+                waiting.clear()
             if line.who == "A":
                 await self.act(line.what.decode())
             elif line.who == "C":

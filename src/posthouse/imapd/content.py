@@ -76,7 +76,7 @@ def _octets(item: Section, message: Message) -> list[Buffer] | None:
             return [message.prologue, message.blob]
         case Text.HEADER if not item.part:
             return [message.header]
-    bounds = mime.section(message.root, item.part, item.text.value)
+    bounds = mime.section(message.root, item.part, item.text.value.decode())
     return None if bounds is None else [memoryview(message.blob)[slice(*bounds)]]
 
 

@@ -92,6 +92,9 @@ async def _converse(session: Session) -> None:
         if session.account is None:
             # A word now and then does not buy time to those who do not log in.
             stream.timeout = max(patience - loop.time(), 0.001)
+        if engine.midway:
+            # Python's imaplib and others send what follows a literal by itself.
+            stream.acknowledge()
         octets = await stream.read()
         if not octets:
             return

@@ -191,6 +191,9 @@ def split(path: str) -> list[str]:
 
 def check_name(name: str) -> str:
     """One name in its normal form (RFC 5198 §3: NFC). Raises BadName."""
+    if len(name) > 4 * MAX_NAME:
+        # Normalising takes time by the square of a run of marks; NFC makes no name so much shorter.
+        raise BadName(f"a mailbox name has {MAX_NAME} octets at most")
     normal = unicodedata.normalize("NFC", name)
     if not normal.strip():
         raise BadName("a mailbox name cannot be empty")

@@ -17,9 +17,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from posthouse.limits import SEARCH_TEXT
 from posthouse.mailbox import emails, ranges, verify
-from posthouse.message.text import fold
+from posthouse.message.text import CUT, fold
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Store, Tx, Value
 
@@ -27,8 +26,8 @@ from posthouse.store.database import Store, Tx, Value
 _NARROW: Final = 20_000
 _TEXT: Final = 1000
 _OCTETS: Final = 50
-# More ranges than this are not said in SQL.
-_SQL_RANGES: Final = 20
+# More ranges than this are not said in SQL: limits.SEARCH_KEYS of them, each twice, are SQLite's 32,766 parameters.
+_SQL_RANGES: Final = 8
 # A Date field's day may be this far from the day in UTC.
 _ZONE: Final = 26 * 3600 * 1000
 
@@ -399,8 +398,8 @@ def _text_sql(leaf: Leaf) -> Sql | None:
             return None
 
 
-# A text as long as the most that is kept was cut, and says nothing of what came behind.
-_CUT: Final = f"length(t.body) >= {SEARCH_TEXT}"
+# A text that was cut says nothing of what came behind.
+_CUT: Final = f"substr(t.body, -1) = char({ord(CUT)})"
 
 
 def _narrow_truth(leaf: Leaf, row: Row) -> bool | None:

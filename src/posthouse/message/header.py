@@ -88,6 +88,12 @@ class Header:
         fields_end, end = _bounds(source, start, stop)
         return cls(source[start : min(fields_end, start + HEADER_SIZE)], start, end)
 
+    @property
+    def complete(self) -> bool:
+        """False where a limit was met: there are fields of which nothing is known here."""
+        unread = self.end - self.start - len(self._block) > 2  # more than the empty line
+        return not unread and len(self.fields) < HEADER_FIELDS and self._block.count(b"\n") < _MAX_LINES
+
     def first(self, name: bytes) -> bytes | None:
         """The unfolded value of the first field of this name (lower case), or None."""
         field = self._first.get(name)

@@ -173,29 +173,36 @@ def _file(
 
     fates = file([copy for _, copy in copies], overshoot=bool(queued) and not plan.each)
     full = {account for account, fate in fates.items() if isinstance(fate, OverQuota)}
-    answers = _answers(tx, plan, resolution, fates) if plan.each else {}
+    reached = _expansions(tx, plan, resolution) if plan.each else {}
+    answers = _answers(reached, fates)
     if not queued and not any(isinstance(fate, Filed) for fate in fates.values()):
         raise Nobody(FULL if full else CHANGED, answers)
-    refused = [copy for address, copy in copies if copy.account in full and address not in answers]
-    if refused:
-        fates |= file(refused, overshoot=True)
-        answers = _answers(tx, plan, resolution, fates) if plan.each else {}
+    if plan.each:
+        # A member of an alias whose other members got the message.
+        full &= {one.account for name, found in reached.items() if name not in answers for one in found.local}
+    if full:
+        fates |= file([copy for _, copy in copies if copy.account in full], overshoot=True)
+        answers = _answers(reached, fates)
     return fates, answers
 
 
-def _answers(tx: Tx, plan: Plan, resolution: Resolution, fates: dict[int, Fate]) -> dict[Address, Reply]:
-    """By recipient, why nobody that he leads to got the message."""
+def _expansions(tx: Tx, plan: Plan, resolution: Resolution) -> dict[Address, Expansion]:
+    """What each recipient leads to; nothing for a crowd, of whom nobody is told no."""
     if _is_crowd(resolution):
         return {}
-    answers: dict[Address, Reply] = {}
-    for one in plan.taken:
-        address = one.recipient.address
+    return {
         # What was found at RCPT holds while the directory stands as it did then.
-        known = one.expansion.version == resolution.version
-        expansion = one.expansion if known else addresses.expand(tx, address, plan.rules)
-        if (answer := _answer(expansion, fates)) is not None:
-            answers[address] = answer
-    return answers
+        one.recipient.address: one.expansion
+        if one.expansion.version == resolution.version
+        else addresses.expand(tx, one.recipient.address, plan.rules)
+        for one in plan.taken
+    }
+
+
+def _answers(reached: dict[Address, Expansion], fates: dict[int, Fate]) -> dict[Address, Reply]:
+    """By recipient, why nobody that he leads to got the message."""
+    found = {address: _answer(expansion, fates) for address, expansion in reached.items()}
+    return {address: answer for address, answer in found.items() if answer is not None}
 
 
 def _answer(expansion: Expansion, fates: dict[int, Fate]) -> Reply | None:

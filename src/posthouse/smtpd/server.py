@@ -13,6 +13,7 @@ from posthouse import observe
 from posthouse.net.stream import Stopping, Stream, StreamTimeout, TlsFailed
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.server import Closed, Event, SmtpServer
+from posthouse.wire.smtp.table import State
 
 _SILENT: Final = Reply(421, "4.4.2", "You said nothing for too long; goodbye")
 _STOPPING: Final = Reply(421, "4.3.2", "This server is stopping; try again soon")
@@ -57,6 +58,8 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
             stream.write(engine.outgoing())
             if stream.blocked:
                 await stream.drain()
+            if engine.state is State.DATA:
+                stream.acknowledge()
             engine.receive(await stream.read())
         elif isinstance(event, Closed):
             return event

@@ -18,6 +18,8 @@ import idna
 MAX_LOCAL = 64
 MAX_DOMAIN = 255
 MAX_PATH = 254
+# Characters: each one of the local part quoted. What is printed must parse again, or a row of the queue cannot be read.
+_LONGEST = 2 * MAX_LOCAL + 2 + 1 + MAX_DOMAIN
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 _DOT_STRING = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*\Z")
@@ -56,7 +58,7 @@ def parse(text: str, *, utf8: bool = True) -> Address:
 
     Raises BadAddress. `utf8` False refuses non-ASCII in the local part (RFC 6531 §3.3).
     """
-    if len(text) > MAX_LOCAL + 1 + MAX_DOMAIN + 2:
+    if len(text) > _LONGEST:
         raise BadAddress("address is too long")
     local, at, domain = text.rpartition("@")
     if not at:

@@ -37,6 +37,7 @@ def read(octets: bytes, production: str) -> object:
         ("flag", b"\\Seen", "\\Seen"),
         ("flag", b"$MDNSent", "$MDNSent"),
         ("flag_list", b"()", ()),
+        ("flag_list", b"( $Junk)", ("$Junk",)),
         ("date_time", b'"01-Jan-1970 00:00:00 +0000"', 0),
         ("date_time", b'" 1-jan-1970 01:30:00 +0130"', 0),
         ("date_time", b'"17-Jul-1996 02:44:25 -0700"', 837596665000),

@@ -40,6 +40,22 @@ def test_what_is_sent_keeps_its_order_and_its_buffers() -> None:
     assert b"".join(out) == b"* 1 FETCH (BODY[] {100}\r\n" + b"x" * 100 + b")\r\n1 OK done\r\n"
 
 
+@pytest.mark.parametrize(
+    ("line", "literal", "rest"),
+    [(b"1 APPEND INBOX {3}", b"abc", b""), (b"1 STATUS {5}", b"INBOX", b" (MESSAGES)"), (b"1 NOOP", b"", b"")],
+)
+def test_midway_lasts_from_a_literal_to_the_end_of_its_command(line: bytes, literal: bytes, rest: bytes) -> None:
+    server = engine()
+    seen = []
+    for octets in (line, b"\r\n", literal, rest, b"\r\n" if literal else b""):
+        server.receive(octets)
+        while (event := server.next_event()) is not None:
+            if isinstance(event, AppendMessage):
+                server.accept()
+        seen.append(server.midway)
+    assert seen == [False, bool(literal), bool(literal), bool(literal), False]
+
+
 def test_a_line_that_is_too_long_ends_the_connection() -> None:
     server = engine()
     server.receive(b"1 UID FETCH " + b"1," * limits.IMAP_LINE)

@@ -199,9 +199,11 @@ class Parser:
 
     # lists ----------------------------------------------------------------------------------------------------------
 
-    def listed(self, one: "Callable[[Parser], T]", *, empty: bool = False) -> tuple[T, ...]:
-        """ "(" one *(SP one) ")"; `empty` allows "()"."""
+    def listed(self, one: "Callable[[Parser], T]", *, empty: bool = False, padded: bool = False) -> tuple[T, ...]:
+        """ "(" one *(SP one) ")"; `empty` allows "()", `padded` a space behind the first parenthesis."""
         self.expect(b"(", "a parenthesis")
+        if padded:
+            self.accept(b" ")
         if empty and self.accept(b")"):
             return ()
         found = [one(self)]
@@ -258,8 +260,11 @@ class Parser:
         return self.match(_FLAG, "a flag").group().decode("ascii")
 
     def flag_list(self) -> tuple[str, ...]:
-        """ "(" [flag *(SP flag)] ")"."""
-        return self.listed(Parser.flag, empty=True)
+        """ "(" [flag *(SP flag)] ")".
+
+        Dovecot's IMAP client (imapc, 2.3) writes `( keyword)` where it appends a message with keywords and no flags.
+        """
+        return self.listed(Parser.flag, empty=True, padded=True)
 
     def date(self) -> date:
         """A day, quoted or not: `1-Feb-1994`."""

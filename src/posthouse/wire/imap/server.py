@@ -105,6 +105,11 @@ class ImapServer:
         """Octets received and not read yet. A door that sees many of them stops reading from its socket."""
         return len(self._lines)
 
+    @property
+    def midway(self) -> bool:
+        """A command has come in part, up to one of its literals or beyond."""
+        return self._unread or self._literals > 0
+
     # answers ----------------------------------------------------------------------------------------------------------
 
     def greet(self, text: str, capabilities: Iterable[bytes]) -> None:

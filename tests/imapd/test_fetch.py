@@ -1,0 +1,137 @@
+"""FETCH of what is large, broken, or gone; what a message shows is in the transcripts."""
+
+import base64
+from pathlib import Path
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posthouse.imapd.content import Message, answer
+from posthouse.mailbox.emails import Content
+from posthouse.mailbox.summary import render
+from posthouse.store.blobs import BlobRef
+from posthouse.wire.imap.fetch import Section, Text
+from tests.doors.house import House, having, in_house
+
+
+def part(octets: bytes, encoding: str, kind: str = "application/octet-stream") -> bytes:
+    """A message of one part."""
+    head = f"Subject: one part\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    return head.encode() + octets
+
+
+def literal(response: bytes) -> bytes:
+    """The first literal in a response."""
+    head, _, rest = response.partition(b"}\r\n")
+    return rest[: int(head.rpartition(b"{")[2])]
+
+
+def test_the_prologue_counts_everywhere(tmp_path: Path) -> None:
+    """DESIGN: size, BODY[] and the header are those of prologue and blob; parts are counted from the blob."""
+
+    async def test(house: House) -> None:
+        octets, prologue = part(b"text\r\n", "7bit", "text/plain"), b"Delivered-To: alice@example.org\r\n"
+        await house.file(octets, prologue=prologue)
+        client = await house.imap()
+        whole = await client.ok("FETCH 1 (RFC822.SIZE BODY.PEEK[])")
+        assert b"RFC822.SIZE %d " % len(prologue + octets) in whole[0]
+        assert literal(whole[0]) == prologue + octets
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[HEADER]"))[0]).startswith(prologue + b"Subject")
+        found = await client.ok("FETCH 1 BODY.PEEK[HEADER.FIELDS (Delivered-To)]")
+        assert literal(found[0]) == prologue + b"\r\n"
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[]<10.30>"))[0]) == (prologue + octets)[10:40]
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[1]"))[0]) == b"text\r\n"
+        assert literal((await client.ok("FETCH 1 BINARY.PEEK[]"))[0]) == prologue + octets
+        assert b"BINARY.SIZE[] %d" % len(prologue + octets) in (await client.ok("FETCH 1 BINARY.SIZE[]"))[0]
+
+    in_house(tmp_path, test)
+
+
+def test_an_encoding_that_nobody_knows(tmp_path: Path) -> None:
+    """RFC 9051 §6.4.5: NO with UNKNOWN-CTE."""
+
+    async def test(house: House) -> None:
+        await house.file(part(b"begin 644 x\r\n", "x-uuencode"))
+        client = await house.imap()
+        for item in ("BINARY.PEEK[1]", "BINARY[1]", "BINARY.SIZE[1]"):
+            assert (await client.say(f"FETCH 1 (UID {item})"))[-1].startswith(b"NO [UNKNOWN-CTE] ")
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[1]"))[0]) == b"begin 644 x\r\n"
+
+    in_house(tmp_path, test)
+
+
+def test_no_nul_leaves_but_in_a_literal8(tmp_path: Path) -> None:
+    """RFC 9051 §4.3.1"""
+
+    async def test(house: House) -> None:
+        await house.file(part(b"a\0b\r\n", "8bit"))
+        client = await house.imap()
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[1]"))[0]) == b"a\x80b\r\n"
+        found = await client.ok("FETCH 1 BINARY.PEEK[1]")
+        assert b"BINARY[1] ~{5}\r\n" in found[0]
+        assert literal(found[0]) == b"a\0b\r\n"
+
+    in_house(tmp_path, test)
+
+
+def test_a_large_message_in_a_file(tmp_path: Path) -> None:
+    """It comes through a file, in and out, whole and in parts; decoded, too."""
+
+    async def test(house: House) -> None:
+        inside = Random(1).randbytes(1_500_000)
+        octets = part(base64.encodebytes(inside).replace(b"\n", b"\r\n"), "base64")
+        client = await house.imap()
+        assert (await client.append(octets)).startswith(b"OK")
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[]"))[0]) == octets
+        assert literal((await client.ok("FETCH 1 BODY.PEEK[]<1000000.700000>"))[0]) == octets[1_000_000:1_700_000]
+        assert literal((await client.ok("FETCH 1 BINARY.PEEK[1]"))[0]) == inside
+        assert literal((await client.ok("FETCH 1 BINARY.PEEK[1]<1000.500000>"))[0]) == inside[1000:501_000]
+        assert b"BINARY.SIZE[1] 1500000" in (await client.ok("FETCH 1 BINARY.SIZE[1]"))[0]
+
+    in_house(tmp_path, test)
+
+
+def test_content_that_the_store_has_lost(tmp_path: Path) -> None:
+    """RFC 5530 §3: CORRUPTION; the other messages come all the same."""
+
+    async def test(house: House) -> None:
+        client = await house.imap()
+        large = part(b"x" * 400_000, "7bit")
+        for octets in (part(b"small\r\n", "7bit"), large, part(b"behind\r\n", "7bit")):
+            assert (await client.append(octets)).startswith(b"OK")
+        for file in (tmp_path / "blobs").rglob("*"):
+            if file.is_file():
+                file.unlink()
+        *told, tagged = await client.say("FETCH 1:3 BODY.PEEK[]")
+        assert tagged == b"NO [CORRUPTION] The store has lost the content of 1 messages"
+        assert [line[:9] for line in told] == [b"* 1 FETCH", b"* 3 FETCH"]
+
+    in_house(tmp_path, test)
+
+
+def test_reading_sets_seen_once_and_only_where_it_reads(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file()
+        reader, other = await house.imap(), await house.imap()
+        assert having(await reader.ok("FETCH 1 BINARY.PEEK[1]"), b"FLAGS") == []
+        assert having(await reader.ok("FETCH 1 (FLAGS BODY[1])"), rb"FLAGS (\Seen)")
+        assert having(await reader.ok("FETCH 1 (BODY[1])"), b"FLAGS") == []
+        assert await other.ok("NOOP") == [rb"* 1 FETCH (UID 1 FLAGS (\Seen))"]
+        assert await reader.ok("NOOP") == []
+
+    in_house(tmp_path, test)
+
+
+OCTETS = part(b"0123456789" * 5, "7bit", "text/plain")
+PROLOGUE = b"Return-Path: <bob@example.org>\r\n"
+
+
+@settings(deadline=None)
+@given(st.integers(0, 300), st.integers(1, 300))
+def test_a_partial_is_a_slice_of_the_whole(origin: int, count: int) -> None:
+    """Across the seam between prologue and blob, too."""
+    reference = BlobRef(1, len(OCTETS), b"", OCTETS, None)
+    message = Message(Content(1, PROLOGUE, reference, render(OCTETS).parts), OCTETS)
+    pieces = list(answer(Section(b"BODY[]", (), Text.WHOLE, partial=(origin, count)), message))
+    assert b"".join(pieces[1:]) == (PROLOGUE + OCTETS)[origin : origin + count]

@@ -1,0 +1,210 @@
+"""The transaction: who gets a copy where, also where things have changed since RCPT."""
+
+from pathlib import Path
+
+from posthouse.directory import accounts, addresses
+from posthouse.limits import LOCAL_RECIPIENTS
+from posthouse.policy.check import Facts, defer, junk
+from posthouse.store.database import Tx
+from tests.reception.support import MESSAGE, NOW, Desk, desk, home
+from tests.support import run
+
+
+async def inboxes(there: Desk, *names: str) -> list[int]:
+    """How many emails each has in the Inbox."""
+    return [len(await there.mail(name)) for name in names]
+
+
+def test_one_email_an_account_however_it_is_reached(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            await there.alias("team", "ann", "bob")
+            assert await there.take("team", "bob", "bob+tag") == [250]
+            assert await inboxes(there, "ann", "bob") == [1, 1]
+            (octets,) = await there.mail("bob")
+            # The first address that led to it counts.
+            assert b"Delivered-To: team@home.example\r\n" in octets
+
+    run(main())
+
+
+def test_an_alias_leads_home_and_away(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("bob")
+            await there.alias("both", "bob", "ann@far.example", "joe@other.example")
+            intake = await there.begin("both", sender=None)
+            intake.write(MESSAGE)
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            assert await inboxes(there, "bob") == [1]
+            assert await there.queued() == [
+                ("ann@far.example", "domain:far.example"),
+                ("joe@other.example", "domain:other.example"),
+            ]
+            ((sender, original),) = await there.query(
+                "SELECT DISTINCT m.sender, r.original FROM queued_message m JOIN queued_recipient r ON r.message = m.id"
+            )
+            # Sent on with the null reverse-path, so that no report of a report is ever written.
+            assert (sender, original) == (None, "both@home.example")
+            assert (await there.count("blob"), await there.count("message")) == (1, 1)
+
+    run(main())
+
+
+def test_some_are_full_and_overshoot_by_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann")
+            await there.people("full", "packed", emails=1)
+            assert await there.take("full", "packed") == [250]
+            assert await there.take("full", "packed") == [452]
+            assert await there.take("ann", "full", "packed") == [250]
+            assert await inboxes(there, "ann", "full", "packed") == [1, 2, 2]
+            # One message for the three of them, and one for the two before.
+            assert (await there.count("message"), await there.count("blob")) == (2, 2)
+
+    run(main())
+
+
+def test_a_full_mailbox_overshoots_beside_one_that_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("bob")
+            await there.people("full", emails=0)
+            there.judge.verdicts = {"bob": defer("greylist", 451, "4.7.1", "Later")}
+            assert await there.take("full", "bob") == [250]
+            assert await inboxes(there, "full", "bob") == [1, 0]
+
+    run(main())
+
+
+def test_lmtp_tells_who_is_full(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann")
+            await there.people("full", emails=0)
+            await there.alias("mixed", "ann", "full")
+            assert await there.take("full", each=True) == [452]
+            assert await there.take("full", "ann", "full", each=True) == [452, 250, 452]
+            assert await inboxes(there, "ann", "full") == [1, 0]
+            # Where the alias was taken, its member got the message: he is told so whichever way he was named.
+            assert await there.take("full", "mixed", each=True) == [250, 250]
+            assert await inboxes(there, "ann", "full") == [2, 1]
+            steps = await there.query("SELECT count(*) FROM journey")
+            assert steps == [(2,)]
+
+    run(main())
+
+
+def test_an_account_that_went_since_rcpt(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            ann, _ = await there.people("ann", "bob")
+
+            async def remove(facts: Facts) -> None:
+                # Nobody tells our directory's memory: the transaction must find out.
+                await there.store.write(accounts.remove, ann, NOW)
+
+            intake = await there.begin("ann", "bob")
+            intake.write(MESSAGE)
+            there.judge.before = remove  # type: ignore[method-assign]  # what this test is about
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            assert await inboxes(there, "bob") == [1]
+            # SMTP could not say no for her alone: the queue will tell the sender.
+            assert await there.queued() == [("ann@home.example", "local:")]
+
+    run(main())
+
+
+def test_nobody_is_left_since_rcpt(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            (ann,) = await there.people("ann")
+            intake = await there.begin("ann")
+            intake.write(MESSAGE)
+            await there.store.write(accounts.remove, ann, NOW)
+            (reply,) = await there.finish(intake)
+            assert (reply.code, reply.enhanced) == (451, "4.3.0")
+            assert await there.count("blob") == 0
+            assert len(there.written.journeys) == 1
+
+    run(main())
+
+
+def test_lmtp_answers_for_an_account_that_went(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            ann, _ = await there.people("ann", "bob")
+            intake = await there.begin("ann", "bob")
+            intake.write(MESSAGE)
+            await there.store.write(accounts.remove, ann, NOW)
+            assert [reply.code for reply in await there.finish(intake, each=True)] == [451, 250]
+            assert await there.queued() == []
+            assert await inboxes(there, "bob") == [1]
+
+    run(main())
+
+
+def test_an_address_that_leads_elsewhere_since_rcpt(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            await there.alias("team", "ann")
+            intake = await there.begin("team")
+            intake.write(MESSAGE)
+            await there.store.write(addresses.set_targets, home("team"), [home("bob")])
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            assert await inboxes(there, "ann", "bob") == [0, 1]
+
+    run(main())
+
+
+def test_members_that_lead_nowhere_are_told_of(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            ann, _ = await there.people("ann", "bob")
+            await there.alias("team", "ann", "bob")
+
+            def disable(tx: Tx) -> None:
+                accounts.set_enabled(tx, ann, False)
+
+            await there.changed(disable)
+            assert await there.take("team") == [250]
+            assert await inboxes(there, "ann", "bob") == [0, 1]
+            assert await there.queued() == []
+
+    run(main())
+
+
+def test_a_crowd_waits_for_the_courier(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            names = [f"user{n}" for n in range(LOCAL_RECIPIENTS + 1)]
+            await there.people(*names)
+            assert await there.take(*names[:-1]) == [250]
+            assert sum(await inboxes(there, *names)) == LOCAL_RECIPIENTS
+            assert await there.queued() == []
+            there.judge.verdicts = {"user0": junk("spam", "looks like it")}
+            for each in (False, True):
+                assert await there.take(*names, each=each) == [250] * (len(names) if each else 1)
+            assert sum(await inboxes(there, *names)) == LOCAL_RECIPIENTS
+            queued = await there.queued()
+            assert len(queued) == 2 * len(names)
+            assert [address for address, destination in queued if destination == "local:junk"] == [
+                "user0@home.example"
+            ] * 2
+
+    run(main())
+
+
+def test_junk_of_an_account_without_a_junk_mailbox_is_filed_in_its_inbox(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("bob")
+            await there.store.write(lambda tx: tx.query("DELETE FROM mailbox WHERE role = 'junk'", ()))
+            there.judge.verdicts = {"bob": junk("spam", "looks like it")}
+            assert await there.take("bob") == [250]
+            assert await inboxes(there, "bob") == [1]
+
+    run(main())
