@@ -1,4 +1,4 @@
-"""What the server needs of memory, and how soon it is ready: each against a limit of ours, for no peer has the same work.
+"""What the server needs of memory, and how soon it is ready, against limits of ours: no peer has the same work.
 
 Anonymous memory is what counts (RssAnon of /proc/PID/status): pages of files go when others need the room. It is looked
 at every two milliseconds, so a peak that lasts is seen.
@@ -198,7 +198,7 @@ def _message(number: int, size: int) -> bytes:
 def _large(server: PosthouseServer) -> float:
     """The rise while one message of 25 MB is taken, a file of random octets in base64."""
     boundary = b"--=_b\r\n"
-    octets = encodebytes(random.Random(1).randbytes(18 * MB)).replace(b"\n", b"\r\n")
+    octets = encodebytes(random.Random(1).randbytes(19 * MB)).replace(b"\n", b"\r\n")
     head = HEADER % (1, 0) + b'Content-Type: multipart/mixed; boundary="=_b"\r\n\r\n'
     file = b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n"
     whole = b"".join([head, boundary, b"\r\nSee the file.\r\n", boundary, file, octets, b"--=_b--\r\n"])

@@ -277,7 +277,7 @@ class App:
         return serve
 
     async def stop(self) -> None:
-        """Finish what was promised. A courier past the dot may take a minute (DESIGN: until then nobody knows whose
+        """Finish what was promised. A courier past the dot may take a minute (until then nobody knows whose
         it is).
         """
         await asyncio.gather(*(server.stop(_GOODBYE_SECONDS) for server in self._servers))

@@ -140,7 +140,6 @@ class Queue(Struct, frozen=True, kw_only=True):
     # greylisting and restarts, which Postfix and Exim also allow for (5 and 15 minutes). The last one repeats.
     schedule: tuple[Duration, ...] = tuple(Duration(60.0 * m) for m in (1, 5, 15, 30, 60, 120, 240))
     expire: Duration = Duration(5 * 86400)
-    delay_notice: Duration = Duration(4 * 3600)
     concurrency: Count = Count(50)
     concurrency_per_destination: Count = Count(5)
     messages_per_connection: Count = Count(100)
@@ -168,7 +167,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     pop3_timeout: Duration = Duration(600)
     # Before login nobody needs to think for long.
     login_timeout: Duration = Duration(120)
-    # DESIGN: judgement after the dot has 60 s in all, then 451.
+    # Judgement after the dot has 60 s in all, then 451.
     judgement_timeout: Duration = Duration(60)
 
 

@@ -7,9 +7,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthouse.imapd.content import Message, answer
+from posthouse.imapd.content import Message, answer, named_fields
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.summary import render
+from posthouse.message.header import Header
 from posthouse.store.blobs import BlobRef
 from posthouse.wire.imap.fetch import Section, Text
 from tests.doors.house import House, having, in_house
@@ -28,7 +29,7 @@ def literal(response: bytes) -> bytes:
 
 
 def test_the_prologue_counts_everywhere(tmp_path: Path) -> None:
-    """DESIGN: size, BODY[] and the header are those of prologue and blob; parts are counted from the blob."""
+    """docs/mailbox.md: size, BODY[] and the header are those of prologue and blob; parts are counted from the blob."""
 
     async def test(house: House) -> None:
         octets, prologue = part(b"text\r\n", "7bit", "text/plain"), b"Delivered-To: alice@example.org\r\n"
@@ -135,3 +136,29 @@ def test_a_partial_is_a_slice_of_the_whole(origin: int, count: int) -> None:
     message = Message(Content(1, PROLOGUE, reference, render(OCTETS).parts), OCTETS)
     pieces = list(answer(Section(b"BODY[]", (), Text.WHOLE, partial=(origin, count)), message))
     assert b"".join(pieces[1:]) == (PROLOGUE + OCTETS)[origin : origin + count]
+
+
+_LINES = st.lists(
+    st.sampled_from(
+        [
+            b"Subject: a",
+            b"SUBJECT : b",
+            b"subject\t:",
+            b"Subjects: c",
+            b" folded",
+            b"\tfolded: too",
+            b"From: d",
+            b"no field",
+            b":",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@given(_LINES, st.sampled_from([b"\r\n", b"\n"]), st.sets(st.sampled_from([b"subject", b"from", b"x"]), min_size=1))
+def test_looking_for_fields_finds_what_parsing_finds(lines: list[bytes], ending: bytes, names: set[bytes]) -> None:
+    header = b"".join(line + ending for line in lines) + ending
+    parsed = Header.parse(header)
+    expected = [header[field.start : field.end] for field in parsed.fields if field.name in names]
+    assert named_fields(header, names) == expected

@@ -1,11 +1,12 @@
 """Binding, and taking what systemd bound."""
 
 import os
+import resource
 import socket
 
 import pytest
 
-from posthouse.net.listen import BindError, bind, inherited, tune_allocator
+from posthouse.net.listen import BindError, bind, inherited, raise_descriptor_limit, tune_allocator
 from posthouse.written import Endpoint
 
 
@@ -77,3 +78,14 @@ def test_sockets_are_inherited_by_number() -> None:
 
 def test_the_allocator_can_be_tuned_twice() -> None:
     assert tune_allocator() == tune_allocator()
+
+
+def test_descriptors_up_to_what_is_allowed() -> None:
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+        found = raise_descriptor_limit()
+        assert found == resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= min(soft, 1000)
+        assert raise_descriptor_limit() == found
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

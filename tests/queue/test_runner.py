@@ -137,6 +137,29 @@ def test_a_courier_that_raises_defers(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_row_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script()
+        for name in ("a", "bad", "c"):
+            await world.send(f"u@{name}.example")
+
+        def write(tx: Tx, address: str) -> None:
+            tx.query("UPDATE queued_recipient SET address = ? WHERE address LIKE '%bad%'", (address,))
+
+        await world.store.write(write, "bad")
+        runner = world.runner(courier)
+        await world.settle(runner)
+        assert sorted(courier.seen) == [(1, ["u@a.example"]), (3, ["u@c.example"])]
+        await world.send("d@a.example")
+        await world.settle(runner)
+        assert len(courier.seen) == 3
+        await world.store.write(write, "mended@bad.example")
+        await world.live(runner, 70)
+        assert await left(world) == EMPTY
+
+    run(main())
+
+
 def test_weeks_of_an_outage_end_in_bounces(tmp_path: Path) -> None:
     async def main() -> None:
         world, mailbox = World(tmp_path), Script()

@@ -17,6 +17,7 @@ from posthouse.relay.connections import Encryption, Opener, Pool, Timeouts, TlsP
 from posthouse.relay.courier import RelayCourier
 from posthouse.relay.route import Router
 from posthouse.store.blobs import BlobRef, Blobs
+from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import parse
 from posthouse.written import Dial
 
@@ -166,6 +167,7 @@ class Rig:
     mode: Encryption = "opportunistic"
     past_dot: list[list[int]] = field(default_factory=list)
     lease_lost: bool = False
+    store_away_after: int = 1000
 
     def __post_init__(self) -> None:
         router = Router(
@@ -181,6 +183,8 @@ class Rig:
     async def before_dot(self, recipients: Sequence[int]) -> None:
         if self.lease_lost:
             raise LeaseLost
+        if len(self.past_dot) >= self.store_away_after:
+            raise StoreUnavailable("no room on the disk")
         self.past_dot.append(list(recipients))
 
     async def send(

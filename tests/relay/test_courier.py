@@ -12,6 +12,7 @@ import trustme
 
 from posthouse.queue.runner import LeaseLost
 from posthouse.store.blobs import Blobs
+from posthouse.store.database import StoreUnavailable
 from tests.relay.support import DROP, EHLO, FAST, HANG, MESSAGE, Names, Peer, Rig, told
 from tests.support import run
 
@@ -204,6 +205,21 @@ def test_where_no_route_leads(tmp_path: Path, mx: Any, hosts: Any, expected: tup
     play(tmp_path, Peer(), scene, names=Names({"there.example": mx}, {"there.example": hosts}))
 
 
+def test_not_all_of_a_thousand_hosts_are_asked_for(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        rig.names.mx_records["there.example"] = [(n, f"mx{n}.there.example") for n in range(1000)]
+        report = await rig.send()
+        assert told(report) == {1: ("failed", 550, "destination")}
+        assert len(rig.names.asked) == 1 + 20
+        rig.names.hosts |= {f"mx{n}.there.example": ["127.0.0.1"] for n in range(1000)}
+        rig.names.asked.clear()
+        report = await rig.send()
+        assert told(report) == {1: ("deferred", 421, "destination")}
+        assert len(rig.names.asked) == 1 + 5
+
+    play(tmp_path, Peer({"": ("421 not now",)}), scene)
+
+
 def test_too_many_recipients_go_on_in_the_next_transaction(tmp_path: Path) -> None:
     """RFC 5321 §4.5.3.1.10"""
 
@@ -215,6 +231,23 @@ def test_too_many_recipients_go_on_in_the_next_transaction(tmp_path: Path) -> No
 
     limited = ("250 ok", "250 ok", "452 too many", "452 too many", "452 too many", "250 ok", "250 ok", "552 too many")
     play(tmp_path, Peer({"RCPT": (*limited, "250 ok")}), scene)
+
+
+def test_what_was_relayed_stays_so_though_the_rest_breaks_off(tmp_path: Path) -> None:
+    """Forgotten with the error, it would be sent a second time."""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        rig.store_away_after = 1
+        report = await rig.send(*[f"u{n}@there.example" for n in range(4)])
+        later = ("deferred", 451, "recipient")
+        assert told(report) == {1: RELAYED, 2: RELAYED, 3: later, 4: later}
+        assert len(peer.messages) == 1
+        rig.store_away_after = 0
+        with pytest.raises(StoreUnavailable):
+            await rig.send()
+
+    limited = ("250 ok", "250 ok", "452 too many", "452 too many", "250 ok")
+    play(tmp_path, Peer({"RCPT": limited}), scene)
 
 
 def test_more_than_a_hundred_recipients_go_in_several_transactions(tmp_path: Path) -> None:

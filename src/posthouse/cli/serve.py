@@ -33,6 +33,7 @@ def serve(installation: Installation) -> None:
     settings = installation.config
     observe.configure(format=settings.log.format, level=settings.log.level)
     listen.tune_allocator()
+    listen.raise_descriptor_limit()
     # What only root may read is read before root is given up, and what cannot be used is said before anything is bound.
     given = _certificates(settings)
     bound = bind(settings)

@@ -8,6 +8,7 @@ Refuses: to know sessions.
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Final
 
@@ -25,6 +26,8 @@ Partial = tuple[int, int]
 
 # RFC 2045 §6.1; mime.decode_body knows these.
 _ENCODINGS: Final = frozenset((b"7bit", b"8bit", b"binary", b"quoted-printable", b"base64"))
+# Up to so many fields are looked for one by one; for more, all are parsed.
+_FEW_NAMES: Final = 30
 _NUL: Final = re.compile(rb"\0")
 
 
@@ -34,7 +37,12 @@ class Message:
     def __init__(self, content: Content, blob: Buffer) -> None:
         self.prologue = content.prologue
         self.blob = blob
-        self.root = mime.unpack(content.parts)
+        self._parts = content.parts
+
+    @cached_property
+    def root(self) -> Part:
+        """The tree of its parts."""
+        return mime.unpack(self._parts)
 
     @property
     def header(self) -> bytes:
@@ -90,10 +98,29 @@ def _fields(item: Section, message: Message) -> list[Buffer] | None:
         octets = bytes(message.blob[slice(*bounds)])
     names = {name.lower() for name in item.fields}
     wanted = item.text is Text.FIELDS
-    found = [
-        octets[field.start : field.end] for field in Header.parse(octets).fields if (field.name in names) is wanted
-    ]
+    found = named_fields(octets, names) if wanted and len(names) <= _FEW_NAMES else None
+    if found is None:
+        fields = Header.parse(octets).fields
+        found = [octets[field.start : field.end] for field in fields if (field.name in names) is wanted]
     return [b"".join([*found, b"\r\n"])]
+
+
+def named_fields(header: bytes, names: Iterable[bytes]) -> list[bytes]:
+    """The fields of these names (lower case), in their order, without parsing the others: what `Header.parse` finds."""
+    found: list[bytes] = _expression(tuple(sorted(names))).findall(b"\n" + header)
+    if found and not header.endswith(b"\n") and header.endswith(found[-1]):
+        return [*(field + b"\n" for field in found[:-1]), found[-1]]
+    return [field + b"\n" for field in found]
+
+
+@lru_cache(maxsize=100)
+def _expression(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Fields of these names, each without its last LF, which the next one begins behind. A line that begins with white
+    space, or a control character, goes on with the field above (RFC 5322 §2.2.3)."""
+    alternatives = b"|".join(map(re.escape, names))
+    return re.compile(
+        rb"\n((?:" + alternatives + rb")[ \t]*:[^\n]*(?:\n[\x00-\x09\x0b\x0c\x0e-\x20][^\n]*)*)", re.IGNORECASE
+    )
 
 
 def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
@@ -114,7 +141,12 @@ def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
 
 def _without_nul(octets: Buffer) -> Buffer:
     """RFC 9051 §4.3.1 lets no NUL leave but in a literal8. What replaces it keeps the size, as in Dovecot."""
-    return bytes(octets).replace(b"\0", b"\x80") if _NUL.search(octets) else octets
+    return bytes(octets).replace(b"\0", b"\x80") if _has_nul(octets) else octets
+
+
+def _has_nul(octets: Buffer) -> bool:
+    # bytes search ten times as fast as anything else does.
+    return b"\0" in octets if isinstance(octets, bytes) else _NUL.search(octets) is not None
 
 
 # --- BINARY[...] ------------------------------------------------------------------------------------------------------
@@ -122,7 +154,7 @@ def _without_nul(octets: Buffer) -> Buffer:
 
 def _whole(item: Binary, message: Message) -> Iterable[Buffer]:
     pieces = _partial([message.prologue, message.blob], item.partial)
-    nul = any(_NUL.search(piece) for piece in pieces)
+    nul = any(map(_has_nul, pieces))
     return [response.binary_start(item.label, sum(map(len, pieces)), nul=nul), *pieces]
 
 

@@ -57,7 +57,7 @@ DELETED_FLAG: Final = "\\deleted"
 SYSTEM_FLAGS: Final = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
 
 # Responses that are built before they are sent.
-LINES: Final = 500
+LINES: Final = 200
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
 _PIECE: Final = 256 * 1024
 _CHANGED: Final = b"* %d FETCH (UID %d FLAGS %b)\r\n"

@@ -121,17 +121,17 @@ class _Standing:
 
 def rows(tx: Tx, account: int, emails: Collection[int]) -> dict[int, EmailRow]:
     """The rows of these emails, the expunged ones that are still kept among them. Missing ones are left out."""
-    found = {row[0]: EmailRow(*row) for row in tx.all("emails_rows", account=account, emails=ranges.pack(emails))}
+    found = {row[0]: EmailRow._make(row) for row in tx.all("emails_rows", account=account, emails=ranges.pack(emails))}
     if len(found) < len(emails):
         missing = ranges.pack(set(emails) - found.keys())
-        found.update((row[0], EmailRow(*row)) for row in tx.all("expunged_rows", account=account, emails=missing))
+        found.update((row[0], EmailRow._make(row)) for row in tx.all("expunged_rows", account=account, emails=missing))
     return found
 
 
 def renderings(tx: Tx, messages: Iterable[int]) -> dict[int, Rendering]:
     """Summary and structure of these messages: the second step after `rows`."""
     packed = ranges.pack(set(messages))
-    return {row[0]: Rendering(*row) for row in tx.all("messages_summaries", messages=packed)}
+    return {row[0]: Rendering._make(row) for row in tx.all("messages_summaries", messages=packed)}
 
 
 def previews(tx: Tx, messages: Iterable[int]) -> dict[int, Preview]:

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import ipaddress
 import os
+import resource
 import socket
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Final
@@ -16,6 +17,7 @@ from posthouse.written import Endpoint
 
 # sd_listen_fds(3): the first descriptor that is handed over.
 _FIRST_INHERITED: Final = 3
+_DESCRIPTORS: Final = 65_536
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 
@@ -116,6 +118,19 @@ def _inherited_count(environment: Mapping[str, str]) -> int:
     if not (pid.isdecimal() and count.isdecimal()) or int(pid) != os.getpid():
         return 0
     return int(count)
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many descriptors as it may, within reason; how many that are.
+
+    Systems begin with 1024 and allow many times that: a thousand connections would leave none for the files of mail.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def tune_allocator() -> bool:

@@ -324,5 +324,5 @@ def outcome_step(job: Job, recipient: QueuedRecipient, outcome: Outcome, now: in
 
 
 def _possible_duplicate(of: int, address: str, now: int) -> Step:
-    """DESIGN §3: at least once wherever SMTP is between; the journey says when it may have been twice."""
+    """At least once wherever SMTP is between; the journey says when it may have been twice."""
     return Step("recipient.possible_duplicate", now, of, {"recipient": address}, WARNING)

@@ -177,7 +177,7 @@ class Runner:
                 self._spawn(self._give_up(lane))
         # A run without workers is being given back: neither at work nor to be started.
         states = [run.state() for run in self._runs.values() if run.workers]
-        states += [lane for lane in waiting if lane.id not in self._runs]
+        states += [lane for lane in waiting if lane.id not in self._runs and self._avoided.get(lane.id, 0) <= now]
         decisions = schedule(states, self._settings.limits, now)
         fresh: list[int] = []
         for begin in decisions.start:
@@ -187,10 +187,26 @@ class Runner:
             else:
                 self._add_worker(run)
         if fresh:
-            until = now + int(self._settings.lease_seconds * 1000)
-            for held, claim in await self._store.write(lanes.start, fresh, now, until):
+            for held, claim in await self._start(fresh, now):
                 self._begin(held, claim)
         return wake_at
+
+    async def _start(self, fresh: Sequence[int], now: int) -> list[tuple[Lease, Claim]]:
+        """Take these lanes; one whose rows cannot be read is left alone, and holds up no other."""
+        until = now + int(self._settings.lease_seconds * 1000)
+        try:
+            started = await self._store.write(lanes.start, fresh, now, until)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(fresh) > 1:
+                return [one for lane in fresh for one in await self._start([lane], now)]
+            observe.fault("queue.lane_unreadable", error, lane=fresh[0])
+            self._avoided[fresh[0]] = now + _AVOIDED_MS
+            return []
+        for lane in fresh:
+            self._avoided.pop(lane, None)
+        return started
 
     @property
     def busy(self) -> bool:
@@ -392,6 +408,7 @@ class Runner:
         self._avoided[lane] = now + _AVOIDED_MS
         held = await self._store.write(lanes.lease, lane, now, now + int(self._settings.lease_seconds * 1000))
         if held is None:
+            self._avoided.pop(lane, None)
             return
         try:
             for _ in range(_EXPIRY_ROUNDS):

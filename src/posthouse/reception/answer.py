@@ -105,7 +105,7 @@ class Reception:
         if intake.refusal is not None:
             return self._refuse(intake, intake.refusal, each=each)
         try:
-            # DESIGN §7: 60 s in all, then 451; RFC 5321 §4.5.3.2.6 lets the peer wait for ten minutes.
+            # 60 s in all, then 451: RFC 5321 §4.5.3.2.6 lets the peer wait for ten minutes.
             async with asyncio.timeout(self._settings.judgement_timeout):
                 verdicts = await self._judge(intake)
                 decision = decide(verdicts, each=each)

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.observe import Fact, Step
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Stage, Trouble, after_all_hosts, classify
 from posthouse.queue.queue import Job, QueuedRecipient
-from posthouse.queue.runner import BeforeDot
+from posthouse.queue.runner import BeforeDot, LeaseLost
 from posthouse.relay.connections import Connection, Hop, HopFailed, Opener, Pool, Timeouts, TlsPolicy, lost
 from posthouse.relay.route import NoRoute, Router
 from posthouse.store.blobs import Blobs, Buffer
@@ -28,11 +29,14 @@ from posthouse.written import Endpoint
 
 # Addresses tried for one message in one attempt (Postfix: 5 MX addresses).
 _MOST_ADDRESSES: Final = 5
+# Hosts looked up for it: a domain may name thousands, each of which takes DNS its time.
+_MOST_HOSTS: Final = 20
 # RFC 5321 §4.5.3.1.8: a peer takes at least so many recipients in one transaction.
 _RECIPIENTS: Final = 100
 # What a journey keeps of one conversation.
 _MOST_LINES: Final = 200
 
+_OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
 _STAGES: Final = {"MAIL": Stage.MAIL, "RCPT": Stage.RCPT, "DATA": Stage.DATA, ".": Stage.DOT}
 
 
@@ -58,8 +62,18 @@ class RelayCourier:
             trip.tell("relay.no_route", domain=job.domain, reply=str(error.reply))
             trip.settle(trip.left, classify(Stage.ROUTE, error.reply), error.reply, None)
             return trip.report(None)
-        trip.tell("relay.route", domain=job.domain, hosts=tuple(map(str, route.hosts)), implicit=route.implicit)
-        await self._travel(trip, [host.name for host in route.hosts])
+        hosts = route.hosts[:_MOST_HOSTS]
+        trip.tell("relay.route", domain=job.domain, hosts=tuple(map(str, hosts)), implicit=route.implicit)
+        try:
+            await self._travel(trip, [host.name for host in hosts])
+        except LeaseLost:
+            raise
+        except Exception as error:
+            if not trip.outcomes:
+                raise
+            # What peers have answered stands: forgotten, it would be sent again.
+            observe.fault("relay.broke_off", error, journey=job.mail.journey, destination=job.destination)
+            trip.settle(trip.left, Trouble(Fate.DEFERRED, Dooms.RECIPIENT), _OUR_FAULT, None)
         return trip.report(route.site)
 
     async def close(self) -> None:
@@ -70,6 +84,8 @@ class RelayCourier:
         """Host by host, address by address, until every recipient has its outcome."""
         tried = 0
         for host in hosts:
+            if tried == _MOST_ADDRESSES:
+                break
             hop = Hop(host, self._router.port, self._policy)
             if connection := self._pool.take(hop):
                 await self._offer_on(trip, connection)

@@ -28,6 +28,8 @@ IN_FILE: Final = 1
 # Measured (docs/store.md): in the row 64 KB cost a quarter of the CPU that a file costs, 512 KB half, and 1 MB nearly
 # as much. Past SPOOL_MEMORY a message is in a file anyway, and the only writer is better spared.
 INLINE_LIMIT: Final = limits.SPOOL_MEMORY
+# What comes in small pieces is held in pieces of this size.
+_BLOCK: Final = 8 * limits.KB
 
 
 class SpoolFull(Exception):
@@ -78,14 +80,13 @@ class Budget:
 class Spool:
     """A message that is still arriving: in memory, and beyond SPOOL_MEMORY (or where memory is short) in a file."""
 
-    __slots__ = ("_chunk", "_disk", "_files", "_gathered", "_hash", "_map", "_memory", "_path", "descriptor", "size")
+    __slots__ = ("_disk", "_files", "_hash", "_held", "_map", "_memory", "_path", "descriptor", "size")
 
     def __init__(self, files: BlobFiles, memory: Budget, disk: Budget) -> None:
         self._files = files
         self._memory = memory
         self._disk = disk
-        self._chunk = b""  # all of it, while it came in one piece
-        self._gathered: bytearray | None = None  # all of it, once it did not
+        self._held: list[bytes | bytearray] = []  # while in memory
         self._hash = hashlib.sha256()
         self._map: mmap.mmap | None = None
         self._path: Path | None = None
@@ -109,9 +110,9 @@ class Spool:
             if self._map is None or len(self._map) != self.size:
                 self._map = mmap.mmap(self.descriptor, self.size, prot=mmap.PROT_READ)
             return self._map
-        if self._gathered is not None:
-            self._chunk, self._gathered = bytes(self._gathered), None
-        return self._chunk
+        if len(self._held) != 1 or not isinstance(self._held[0], bytes):
+            self._held = [b"".join(self._held)]
+        return self._held[0]
 
     def sha256(self) -> bytes:
         """The hash of the whole message."""
@@ -138,7 +139,7 @@ class Spool:
                 self._path = None
         else:
             self._memory.left += self.size
-        self._chunk, self._gathered, self._map = b"", None, None
+        self._held, self._map = [], None
         self.size = 0
 
     def __enter__(self) -> "Spool":
@@ -150,14 +151,16 @@ class Spool:
         self.discard()
 
     def _gather(self, octets: bytes | bytearray | memoryview) -> None:
-        if self._gathered is not None:
-            self._gathered += octets
-        elif self._chunk:
-            self._gathered = bytearray(self._chunk)
-            self._gathered += octets
-            self._chunk = b""
+        """Small pieces grow together, and no further: 500 messages that grew as one piece each, side by side, left holes
+        as large as themselves in the heap.
+        """
+        last = self._held[-1] if self._held else b""
+        if not self._held or len(last) + len(octets) > _BLOCK:
+            self._held.append(bytes(octets))
+        elif isinstance(last, bytearray):
+            last += octets
         else:
-            self._chunk = bytes(octets)
+            self._held[-1] = bytearray(last) + octets
 
     def _spill(self) -> None:
         """Move to a file."""
@@ -171,7 +174,7 @@ class Spool:
             raise SpoolFull from error
         self._memory.left += self.size
         self.descriptor = descriptor
-        self._chunk, self._gathered = b"", None
+        self._held = []
         self._put(held)
 
     def _append(self, octets: bytes | bytearray | memoryview) -> None:
@@ -325,7 +328,7 @@ def find(tx: Tx, blob: int) -> BlobRef | None:
 
 def find_many(tx: Tx, blobs: Sequence[int]) -> dict[int, BlobRef]:
     """Those of these blobs that exist. Whoever asks bounds their number, and minds that small ones come with octets."""
-    return {blob: ref for blob in blobs if (ref := find(tx, blob))}
+    return {row[0]: BlobRef(*row) for row in tx.all("blobs_find", ids=f"[{','.join(map(str, blobs))}]")}
 
 
 def suspect(tx: Tx, blobs: Iterable[int], now: int) -> None:

@@ -6,6 +6,10 @@ INSERT INTO blob (place, size, sha256, octets, file) VALUES (:place, :size, :sha
 -- name: blob_find
 SELECT id, size, sha256, octets, file FROM blob WHERE id = :id;
 
+-- name: blobs_find
+-- `ids`: a JSON list.
+SELECT b.id, b.size, b.sha256, b.octets, b.file FROM json_each(:ids) AS r CROSS JOIN blob AS b ON b.id = r.value;
+
 -- name: blob_suspect_insert
 INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT DO NOTHING;
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from posthouse.wire.imap import names, sequence
@@ -338,9 +339,15 @@ _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 def date_time(at: int) -> bytes:
     """UTC milliseconds as INTERNALDATE has it, quotes included: `"17-Jul-1996 09:44:25 +0000"`."""
-    days, seconds = divmod(at // 1000, 86_400)
+    return _hour(at // 3_600_000) % _MINUTES[at // 1000 % 3600]
+
+
+# A mailbox is read in the order of arrival: an hour is written once and serves many.
+@lru_cache(maxsize=1024)
+def _hour(hours: int) -> bytes:
+    days, hour = divmod(hours, 24)
     day = date.fromordinal(_EPOCH + days)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    month = _MONTHS[day.month - 1]
-    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (day.day, month, day.year, hour, minute, second)
+    return b'"%2d-%b-%04d %02d:%%b +0000"' % (day.day, _MONTHS[day.month - 1], day.year, hour)
+
+
+_MINUTES: Final = tuple(b"%02d:%02d" % divmod(second, 60) for second in range(3600))
