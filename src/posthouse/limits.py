@@ -60,3 +60,5 @@ READING_MISTAKES: Final = 20
 SEARCH_DEPTH: Final = 50
 # SQLite's expressions nest 1000 deep, and a chain of AND is one level a key.
 SEARCH_KEYS: Final = 500
+# Each is tried on each mailbox. Clients send one or two.
+LIST_PATTERNS: Final = 100

@@ -208,3 +208,22 @@ def test_junk_of_an_account_without_a_junk_mailbox_is_filed_in_its_inbox(tmp_pat
             assert await inboxes(there, "bob") == [1]
 
     run(main())
+
+
+def test_an_account_that_went_beside_a_recipient_who_waits(tmp_path: Path) -> None:
+    """250 is one answer for both: the address that leads nowhere by now gets a row too, and its sender a bounce."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            ann, _ = await there.people("ann", "bob")
+            there.judge.verdicts = {"bob": defer("judge", 451, "4.7.1", "later")}
+
+            async def remove(facts: Facts) -> None:
+                await there.changed(lambda tx: accounts.remove(tx, ann, NOW))
+
+            there.judge.before = remove
+            assert await there.take("ann", "bob") == [250]
+            rows = await there.store.read(lambda tx: tx.query("SELECT address FROM queued_recipient ORDER BY 1", ()))
+            assert rows == [("ann@home.example",), ("bob@home.example",)]
+
+    run(main())

@@ -70,6 +70,17 @@ def test_the_journey_holds_route_address_tls_and_the_lines_verbatim(tmp_path: Pa
     play(tmp_path, Peer(), scene)
 
 
+def test_a_peer_that_says_much_does_not_fill_the_journey(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send()
+        assert told(report) == {1: RELAYED}
+        lines = report.steps[-1].facts["lines"]
+        assert isinstance(lines, tuple)
+        assert max(map(len, map(str, lines))) < 1100
+
+    play(tmp_path, Peer({"MAIL": ("250 " + "x" * 12_000,)}), scene)
+
+
 def test_each_recipient_has_the_answer_that_was_given_to_it(tmp_path: Path) -> None:
     async def scene(peer: Peer, rig: Rig) -> None:
         report = await rig.send("a@there.example", "b@there.example", "c@there.example")

@@ -9,7 +9,7 @@ A new item is a row in _COLUMNS; one with octets of its own a case in content.py
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from posthouse import observe
@@ -28,8 +28,8 @@ from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.fetch import Attribute, Binary, BinarySize, Item, Section
 from posthouse.wire.imap.response import Code
 
-# Bodies a chunk reads at once: small ones come with their octets.
-_BODIES: Final = 50
+# Octets of messages that are read at once: small ones come with their rows.
+_PORTION: Final = 512 * KB
 # Undoing the encoding of more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 512 * KB
 # A piece as large as this is sent before the next one is made.
@@ -70,22 +70,46 @@ async def fetch(session: Session, command: Command, asked: request.Fetch) -> Non
     if asked.uid and Attribute.UID not in items:
         # RFC 9051 §6.4.9: UID FETCH tells the UID, asked or not.
         items = (Attribute.UID, *items)
-    # BODY is BODYSTRUCTURE without its extensions; few ask for it, so it is made when they do.
-    whole = any(item not in _COLUMNS for item in items)
-    marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
     lost = 0
-    for chunk in session.chunks(numbers, _BODIES if whole else emails.CHUNK):
-        entries, told = await _mark_seen(session, chunk, items) if marks else (chunk, items)
-        await session.learn_flags(entries)
-        known = await _read_known(session, entries, told)
-        if whole:
-            lost += await _send_bodies(session, known, told)
+    for chunk in session.chunks(numbers, emails.CHUNK):
+        # BODY is BODYSTRUCTURE without its extensions; few ask for it, so it is made when they do.
+        if any(item not in _COLUMNS for item in items):
+            lost += await _fetch_bodies(session, chunk, items)
         else:
-            await _send_values(session, known, told)
-        await session.pause()
+            await session.learn_flags(chunk)
+            await _send_values(session, await _read_known(session, chunk, items), items)
+            await session.pause()
     if lost:
         raise Refused(f"The store has lost the content of {lost} messages", Code.CORRUPTION)
     await session.ok(command, "Those are the messages")
+
+
+async def _fetch_bodies(session: Session, chunk: Sequence[Entry], items: tuple[Item, ...]) -> int:
+    """Messages with their octets, some at a time; how many the store has lost."""
+    marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
+    rows = await session.read(emails.rows, [entry.email for entry in chunk])
+    lost = 0
+    for some in _portions(chunk, rows):
+        entries, told = await _mark_seen(session, some, items) if marks else (some, items)
+        await session.learn_flags(entries)
+        lost += await _send_bodies(session, await _read_known(session, entries, told), told)
+        await session.pause()
+    return lost
+
+
+def _portions(chunk: Sequence[Entry], rows: Mapping[int, EmailRow]) -> Iterator[list[Entry]]:
+    """As many at a time as may be in memory for one client, who may be slow."""
+    some: list[Entry] = []
+    octets = 0
+    for entry in chunk:
+        row = rows.get(entry.email)
+        size = 0 if row is None else row.size
+        if some and octets + size > _PORTION:
+            yield some
+            some, octets = [], 0
+        some.append(entry)
+        octets += size
+    yield some
 
 
 async def _mark_seen(
@@ -141,7 +165,7 @@ async def _send_bodies(session: Session, known: Known, items: Sequence[Item]) ->
     columns = {
         item: _COLUMNS[item](session, known) for item in items if isinstance(item, Attribute) and item in _COLUMNS
     }
-    lost = 0
+    lost = unsent = 0
     for index, entry in enumerate(known.entries):
         values = {item: column[index] for item, column in columns.items()}
         found = known.contents[entry.email]
@@ -150,29 +174,35 @@ async def _send_bodies(session: Session, known: Known, items: Sequence[Item]) ->
         except BlobLost as error:
             observe.fault("imap.content_lost", error, account=session.owner, email=entry.email)
             lost += 1
-        else:
-            await _send_message(session, entry, message, values, items)
+            continue
+        unsent += await _send_message(session, entry, message, values, items)
+        if unsent > _SOON:
+            await session.flush()
+            unsent = 0
     return lost
 
 
 async def _send_message(
     session: Session, entry: Entry, message: Message, values: dict[Attribute, bytes], items: Sequence[Item]
-) -> None:
+) -> int:
+    """Queue one message, and send what is large of it; its octets, about."""
     engine = session.engine
     if len(message.blob) > _IN_THREAD and any(isinstance(item, Binary | BinarySize) for item in items):
         answers = await asyncio.to_thread(_answers, items, message, values)
     else:
         answers = _answers(items, message, values)
     engine.send(response.fetch_start(entry.seq))
+    size = 0
     for number, pieces in enumerate(answers):
         if number:
             engine.send(b" ")
         for piece in pieces:
             engine.send(piece)
+            size += len(piece)
             if len(piece) > _SOON:
                 await session.flush()
     engine.send(response.FETCH_END)
-    await session.flush()
+    return size
 
 
 def _answers(items: Sequence[Item], message: Message, values: dict[Attribute, bytes]) -> list[Iterable[Buffer]]:

@@ -4,9 +4,13 @@ Promises: matching costs the length of the name, whatever the pattern: a client 
 Refuses: to know which mailboxes there are.
 """
 
+import re
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from posthouse.mailbox.mailboxes import INBOX, SEPARATOR
+
+_RUN: Final = re.compile(r"[*%]+")
 
 
 def matcher(reference: str, patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -32,6 +36,8 @@ class Pattern:
     __slots__ = ("_anything", "_end", "_level", "_places")
 
     def __init__(self, text: str) -> None:
+        # A run of wildcards means no more than its widest: with none beside another, one step skips them all.
+        text = _RUN.sub(lambda run: "*" if "*" in run[0] else "%", text)
         places: dict[str, int] = {}
         anything = level = 0
         for place, character in enumerate(text):
@@ -58,7 +64,4 @@ class Pattern:
 
     def _skipped(self, states: int) -> int:
         """With those that are reached because a wildcard may stand for nothing."""
-        wild = self._anything | self._level
-        while more := (states & wild) << 1 & ~states:
-            states |= more
-        return states
+        return states | (states & (self._anything | self._level)) << 1

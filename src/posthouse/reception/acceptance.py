@@ -136,7 +136,7 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
         for one in resolution.local:
             name = parse(accounts.find(tx, one.account).name)
             queued.append(row(name, one.original, LOCAL + (JUNK if one.original in plan.junked else "")))
-    if not plan.each and (resolution.local or resolution.remote):
+    if not plan.each and (resolution.local or resolution.remote or plan.later):
         # SMTP cannot say no for one of several: the courier looks again, and the queue tells the sender.
         queued += [row(address, address, LOCAL) for address, _ in resolution.failed]
     due_at = plan.now + _DEFERRED_SECONDS * 1000

@@ -35,6 +35,7 @@ _MOST_HOSTS: Final = 20
 _RECIPIENTS: Final = 100
 # What a journey keeps of one conversation.
 _MOST_LINES: Final = 200
+_LONGEST_LINE: Final = 1000
 
 _OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
 _STAGES: Final = {"MAIL": Stage.MAIL, "RCPT": Stage.RCPT, "DATA": Stage.DATA, ".": Stage.DOT}
@@ -194,8 +195,8 @@ class _Trip:
         self.steps.append(Step(kind, self.clock.now(), self.job.mail.journey, facts))
 
     def tell_conversation(self, connection: Connection) -> None:
-        """The lines that passed, verbatim."""
-        lines = [f"{who}: {line}" for who, line in connection.client.take_transcript()]
+        """The lines that passed, verbatim but for their length: a peer may say megabytes in one conversation."""
+        lines = [f"{who}: {line[:_LONGEST_LINE]}" for who, line in connection.client.take_transcript()]
         if len(lines) > _MOST_LINES:
             half = _MOST_LINES // 2
             lines = [*lines[:half], f"({len(lines) - _MOST_LINES} lines)", *lines[-half:]]

@@ -110,9 +110,11 @@ class Spool:
             if self._map is None or len(self._map) != self.size:
                 self._map = mmap.mmap(self.descriptor, self.size, prot=mmap.PROT_READ)
             return self._map
-        if len(self._held) != 1 or not isinstance(self._held[0], bytes):
-            self._held = [b"".join(self._held)]
-        return self._held[0]
+        whole = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        if not isinstance(whole, bytes):
+            whole = bytes(whole)
+        self._held = [whole]
+        return whole
 
     def sha256(self) -> bytes:
         """The hash of the whole message."""

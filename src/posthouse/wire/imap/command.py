@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from posthouse import limits
 from posthouse.wire.imap import fetch, request, search
 from posthouse.wire.imap.grammar import ParseError, Parser
 from posthouse.wire.imap.request import AppendMessage, ListReturn, ListSelect, Request, StatusItem, StoreHow
@@ -152,6 +153,8 @@ def _list(parser: Parser) -> Request:
     parser.space()
     many = parser.sees(b"(")
     patterns = parser.listed(Parser.list_mailbox) if many else (parser.list_mailbox(),)
+    if len(patterns) > limits.LIST_PATTERNS:
+        raise ParseError("There are too many patterns", b"LIMIT", no=True)
     if not parser.accept(b" "):
         return request.List(reference, patterns, extended or many, select)
     if parser.keyword() != b"RETURN":
