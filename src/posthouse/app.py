@@ -248,8 +248,8 @@ class App:
 
     # --- running
 
-    async def start(self, bound: Sequence[tuple[Listener, Sequence[socket.socket]]]) -> None:
-        """Serve these listeners, run the queue and the workers behind the commit."""
+    async def start(self, bound: Sequence[tuple[Listener, Sequence[socket.socket]]]) -> tuple[str, ...]:
+        """Serve these listeners, run the queue and the workers behind the commit; what is spoken where, in words."""
         # Nobody else works on this store: what a killed predecessor held need not run out first.
         await self._store.write(lanes.abandon_leases)
         for work in (
@@ -262,11 +262,14 @@ class App:
         ):
             self._tasks.append(asyncio.create_task(_keep_running(work)))
         self._recording = asyncio.create_task(_keep_running(self._recorder.run))
+        served: list[str] = []
         for listener, sockets in bound:
             tls = self._certificates.context if listener.tls == "implicit" else None
             server = Server(self._serve(listener), tls)
             await server.start(sockets)
             self._servers.append(server)
+            served.append(f"{listener.protocol} {', '.join(map(str, server.endpoints))}")
+        return tuple(served)
 
     def _serve(self, listener: Listener) -> Any:
         """The door that is the listener's when a connection comes: `reload` builds new ones."""

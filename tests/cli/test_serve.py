@@ -102,6 +102,13 @@ def test_a_port_in_use_is_one_clear_line(serving: Serving) -> None:
     assert not (serving.command.configuration.parent / "data").exists(), "nothing was opened"
 
 
+def test_a_store_that_is_served_already_is_one_clear_line(serving: Serving) -> None:
+    with serving.running():
+        serving.port = free_port()
+        serving.configure("")
+        assert serving.error().endswith("data is served by another posthouse already")
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -221,7 +221,7 @@ def test_an_account_that_went_beside_a_recipient_who_waits(tmp_path: Path) -> No
             async def remove(facts: Facts) -> None:
                 await there.changed(lambda tx: accounts.remove(tx, ann, NOW))
 
-            there.judge.before = remove
+            there.judge.before = remove  # type: ignore[method-assign]  # what this test is about
             assert await there.take("ann", "bob") == [250]
             rows = await there.store.read(lambda tx: tx.query("SELECT address FROM queued_recipient ORDER BY 1", ()))
             assert rows == [("ann@home.example",), ("bob@home.example",)]

@@ -1,10 +1,12 @@
 """`posthouse serve`: bind, give up root, open the store, and serve until told to stop."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from random import SystemRandom
 
 import click
@@ -38,12 +40,25 @@ def serve(installation: Installation) -> None:
     given = _certificates(settings)
     bound = bind(settings)
     store = installation.open_store()
+    _serve_alone(settings.data)
     for caution in config.check(settings):
         observe.tell("caution", level=observe.WARNING, setting=caution.key, text=caution.text)
     if os.geteuid() == 0:
         text = "this server runs as root; name a user, or give the data directory to one"
         observe.tell("caution", level=observe.WARNING, setting="user", text=text)
     stream.run(_serve(installation, store, bound, given))
+
+
+def _serve_alone(data: Path) -> None:
+    """Refuse to be a second server of one store: each would take the other's couriers for dead and send again.
+
+    The lock lasts as long as the process, however it ends. Raises CommandError.
+    """
+    descriptor = os.open(data / "serving", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CommandError(f"{data} is served by another posthouse already") from error
 
 
 def _certificates(settings: Config) -> Certificates | None:
@@ -84,10 +99,8 @@ async def _serve(installation: Installation, store: SqliteStore, bound: Bound, g
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: _reload(installation, app))
     try:
-        await app.start(bound)
-        observe.tell(
-            "server.ready", listeners=tuple(f"{one.protocol} {', '.join(map(str, one.address))}" for one, _ in bound)
-        )
+        endpoints = await app.start(bound)
+        observe.tell("server.ready", listeners=endpoints)
         await stopping.wait()
         observe.tell("server.stopping")
     finally:

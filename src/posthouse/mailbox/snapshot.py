@@ -320,6 +320,8 @@ class View:
         silent = set(uids)
         rest = {entry.uid for entry in self.changed()} - silent
         self._changed = None if len(rest) > _MANY else rest
+        if not rest:
+            self._heard = self.snapshot.modseq
         self._settle_modseq()
 
     def announce_expunged(self) -> list[Entry]:

@@ -153,8 +153,8 @@ class Spool:
         self.discard()
 
     def _gather(self, octets: bytes | bytearray | memoryview) -> None:
-        """Small pieces grow together, and no further: 500 messages that grew as one piece each, side by side, left holes
-        as large as themselves in the heap.
+        """Small pieces grow together, and no further: 500 messages that grew as one piece each, side by side, left
+        holes as large as themselves in the heap.
         """
         last = self._held[-1] if self._held else b""
         if not self._held or len(last) + len(octets) > _BLOCK:
