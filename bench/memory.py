@@ -162,12 +162,13 @@ def _send(server: PosthouseServer, first: int, count: int, size: int, clients: i
 
     def run(share: range) -> None:
         try:
-            client = _Client(server)
-            for number in share:
-                client.begin(USERS[number % len(USERS)])
-                client.write(_message(number, size))
-                client.end()
-            client.close()
+            for start in range(0, len(share), 500):  # a connection carries no more than 1000
+                client = _Client(server)
+                for number in share[start : start + 500]:
+                    client.begin(USERS[number % len(USERS)])
+                    client.write(_message(number, size))
+                    client.end()
+                client.close()
         except BaseException as error:
             failed.append(error)
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,13 +74,18 @@ def test_it_is_found_by_message_id_code_and_address(tmp_path: Path) -> None:
         one, two = journey.new_id(NOW, 1), journey.new_id(NOW + 5, 2)
         await store.write(write, one)
         await store.write(write, two, "2@example.org")
-        for text in ("<1@example.org>", "1@example.org", journey.code(one), journey.code(one).upper()):
-            assert [found.id for found in await store.read(journey.find, text, SECRET)] == [one]
-        # The newest first; addresses without regard to case.
-        for text in ("alice@example.org", "BOB@someschool.example"):
-            assert [found.id for found in await store.read(journey.find, text, SECRET)] == [two, one]
-        assert await store.read(journey.find, "alice@example.org", b"x" * 32) == []
-        assert await store.read(journey.find, journey.code(7), SECRET) == []
+        # At once, with some keys in order and some not, and with all of them in order.
+        for ordered in (None, 1, 1):
+            assert ordered is None or await store.write(journey.order_new, 1) == ordered
+            for text in ("<1@example.org>", "1@example.org", journey.code(one), journey.code(one).upper()):
+                assert [found.id for found in await store.read(journey.find, text, SECRET)] == [one]
+            # The newest first; addresses without regard to case.
+            for text in ("alice@example.org", "BOB@someschool.example"):
+                assert [found.id for found in await store.read(journey.find, text, SECRET)] == [two, one]
+            assert [found.id for found in await store.read(journey.find, "alice@example.org", SECRET, 1)] == [two]
+            assert await store.read(journey.find, "alice@example.org", b"x" * 32) == []
+            assert await store.read(journey.find, journey.code(7), SECRET) == []
+        assert await store.write(journey.order_new) == 0
         await store.close()
 
     run(main())
@@ -138,6 +144,36 @@ def test_what_a_stranger_wrote_never_breaks_the_commit(tmp_path: Path) -> None:
         await store.close()
 
     run(main())
+
+
+def test_the_worker_brings_keys_into_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journey, "ORDER_PAUSE_SECONDS", 0.001)
+
+    async def main() -> None:
+        store = store_at(tmp_path)
+        worker = asyncio.create_task(journey.keep_ordered(store))
+        hour = 3_600_000
+        for n in range(3):
+            await store.write(write, journey.new_id(NOW + n * hour, n), f"{n}@example.org")
+            async with asyncio.timeout(10):
+                while len(await store.read(rows, "SELECT DISTINCT hour FROM journey_key")) != n + 1:
+                    await asyncio.sleep(0.001)
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        assert await store.read(rows, "SELECT * FROM journey_new") == []
+        assert len(await store.read(journey.find, "alice@example.org", SECRET)) == 3
+        # Keys go with the hour they belong to.
+        while await store.write(journey.expire, NOW + 2 * hour, 2):
+            pass
+        assert await store.read(rows, "SELECT DISTINCT hour FROM journey_key") == [((NOW + 2 * hour) // hour,)]
+        assert len(await store.read(journey.find, "alice@example.org", SECRET)) == 1
+        await store.close()
+
+    run(main())
+
+
+def rows(tx: Tx, sql: str) -> list[tuple[object, ...]]:
+    return tx.query(sql, ())
 
 
 def test_old_journeys_expire_with_all_that_is_theirs(tmp_path: Path) -> None:

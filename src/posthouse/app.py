@@ -258,6 +258,7 @@ class App:
             self._presence.follow,
             self._runner.run,
             lambda: search.keep_indexed(self._store),
+            lambda: journey.keep_ordered(self._store),
             self._keep_house,
         ):
             self._tasks.append(asyncio.create_task(_keep_running(work)))

@@ -1,14 +1,17 @@
 """The journey of a message: its steps through posthouse, kept with it and told to people.
 
-Promises: steps are written in the same transaction as what they tell of, one packed row a commit, so the journey is
-never ahead of the truth or behind it. A journey is found by Message-ID, by the code in our 250, or by an address; the
-keys are hashed with a secret of the store, so that the index alone tells nobody who wrote to whom.
+Promises: steps are written in the same transaction as what they tell of, packed, so the journey is never ahead of the
+truth or behind it. A journey is found by Message-ID, by the code in our 250, or by an address, from its commit on; the
+keys are hashed with a secret of the store, so that the index alone tells nobody who wrote to whom. They are written
+beside each other, and brought into order behind the commit (`keep_ordered`): three rows at random places cost the
+writer more than the journey itself.
 Mail that was refused has a journey too: a Recorder writes it behind the reply, in batches, within a daily allowance.
 Refuses: to be the log (observe.py makes that of the same steps), and to raise for what a stranger put into a fact.
 """
 
 import asyncio
 import hashlib
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +25,7 @@ from posthouse.clock import Clock
 from posthouse.observe import Fact, Level, Step
 from posthouse.observe import code as code
 from posthouse.observe import parse_code as parse_code
-from posthouse.store.database import Row, Store, StoreUnavailable, Tx
+from posthouse.store.database import Row, Store, StoreUnavailable, Topic, Tx
 
 RANDOM_BITS: Final = 21
 _MOST_RECIPIENTS_SHOWN: Final = 20
@@ -30,6 +33,12 @@ _MOST_KEYS: Final = 100
 _LONGEST_TEXT: Final = 300
 _MOST_STEPS_ROWS: Final = 2000
 _HASH_OCTETS: Final = 8
+_HOUR_MS: Final = 3_600_000
+
+# Journeys whose keys are brought into order in one transaction: some 5 ms of the writer. Between two rounds more come
+# together.
+ORDER_BATCH: Final = 1000
+ORDER_PAUSE_SECONDS: Final = 0.2
 
 _REFUSED_WAITING: Final = 2000
 _REFUSED_BATCH: Final = 200
@@ -85,66 +94,99 @@ def open(
     recipients: Sequence[str],
     subject: str | None,
     secret: bytes,
+    steps: Sequence[Step] = (),
 ) -> None:
-    """Write down what the message is and by what its journey is found. `sender` None is the null reverse-path."""
-    hashes = _hashes(secret, message_id, sender, recipients)
-    tx.run(
+    """Write down what the message is, by what its journey is found, and its first steps. `sender` None is the null
+    reverse-path.
+
+    Once for a journey: where the id is taken (one chance in two million for two messages of one millisecond) it keeps
+    what it has.
+    """
+    tx.put(
         "journey_insert",
         id=id,
         message_id=_storable(message_id.strip("<>")) if message_id else None,
         sender=_storable(sender) if sender else None,
-        recipients="\n".join(_storable(one) for one in recipients[:_MOST_RECIPIENTS_SHOWN]),
+        recipients="\n".join([_storable(one) for one in recipients[:_MOST_RECIPIENTS_SHOWN]]),
         subject=_storable(subject) if subject else None,
-        hashes=b"".join([one.to_bytes(_HASH_OCTETS, signed=True) for one in hashes]),
+        steps=pack(steps),
     )
-    tx.many("journey_key_insert", [{"hash": one, "journey": id} for one in hashes])
+    tx.put("journey_new_insert", journey=id, hashes=b"".join(_hashes(secret, message_id, sender, recipients)))
+    tx.ring(Topic.JOURNEY)
 
 
 def record(tx: Tx, id: int, steps: Sequence[Step]) -> None:
-    """Write the steps, which are in the order of time; those that no journey was opened for are found by code."""
+    """Write steps, which are in the order of time; those that no journey was opened for are found by code."""
     if steps:
-        tx.run("journey_steps_insert", journey=id, steps=pack(steps))
+        tx.put("journey_steps_insert", journey=id, steps=pack(steps))
 
 
 def expire(tx: Tx, before: int, limit: int = 500) -> int:
-    """Remove journeys that began before this time, the oldest `limit` of them; how many those were."""
+    """Remove journeys that began before this time, about `limit` of the oldest. 0: none are left."""
     oldest_kept = before << RANDOM_BITS
-    rows = tx.all("journey_before", before=oldest_kept, limit=limit)
-    keys = [
-        {"hash": int.from_bytes(hashes[at : at + _HASH_OCTETS], signed=True), "journey": id}
-        for id, hashes in rows
-        for at in range(0, len(hashes), _HASH_OCTETS)
+    gone = [
+        tx.run(statement, before=oldest_kept, limit=limit) for statement in ("journey_delete", "journey_steps_delete")
     ]
-    tx.many("journey_key_delete", keys)
-    tx.many("journey_delete", [{"id": id} for id, _ in rows])
-    steps = tx.run("journey_steps_delete", before=oldest_kept, limit=limit)
-    return max(len(rows), min(steps, limit))
+    gone.append(tx.run("journey_keys_delete", before=before // _HOUR_MS, limit=limit))
+    return max(gone)
 
 
-def _hashes(secret: bytes, message_id: str | None, sender: str | None, recipients: Iterable[str]) -> list[int]:
+def _hashes(secret: bytes, message_id: str | None, sender: str | None, recipients: Sequence[str]) -> Iterable[bytes]:
     """By what the journey is found, each once."""
-    hashes: dict[int, None] = {}
+    hashes: dict[bytes, None] = {}
     if message_id:
         hashes[_hash(secret, b"m", message_id.strip("<>"))] = None
     if sender:
         hashes[_hash(secret, b"a", sender.casefold())] = None
-    for one in recipients:
-        if len(hashes) >= _MOST_KEYS:
-            break
+    for one in recipients[:_MOST_KEYS]:
         hashes[_hash(secret, b"a", one.casefold())] = None
-    return list(hashes)
+    return hashes
 
 
-def _hash(secret: bytes, kind: bytes, text: str) -> int:
+def _hash(secret: bytes, kind: bytes, text: str) -> bytes:
     octets = text.encode("utf-8", "backslashreplace")
-    return int.from_bytes(
-        hashlib.blake2b(octets, digest_size=_HASH_OCTETS, key=secret, person=kind).digest(), signed=True
-    )
+    return hashlib.blake2b(octets, digest_size=_HASH_OCTETS, key=secret, person=kind).digest()
 
 
 def _storable(text: str) -> str:
     """Text that every database takes, cut where it is long."""
+    if len(text) <= _LONGEST_TEXT and text.isascii() and text.isprintable():
+        return text
     return text[:_LONGEST_TEXT].encode("utf-8", "backslashreplace").decode().replace("\n", " ").replace("\0", " ")
+
+
+# --- bringing keys into order -----------------------------------------------------------------------------------------
+
+
+def order_new(tx: Tx, limit: int = ORDER_BATCH) -> int:
+    """Bring the keys of new journeys into order; how many journeys. 0: all are."""
+    rows = tx.all("journey_new_list", limit=limit)
+    if rows:
+        keys = sorted(
+            [((id >> RANDOM_BITS) // _HOUR_MS, hash, id) for _, id, hashes in rows for hash in _unpacked(hashes)]
+        )
+        packed = ",".join([f"[{hour},{hash},{id}]" for hour, hash, id in keys])
+        tx.run("journey_keys_insert", keys=f"[{packed}]")
+        tx.run("journey_new_delete", upto=rows[-1][0])
+    return len(rows)
+
+
+def _unpacked(hashes: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(hashes) // _HASH_OCTETS}q", hashes)
+
+
+async def keep_ordered(store: Store) -> None:
+    """Do so with whatever is opened, for ever. One process of a store need do it; more do no harm. Raises
+    StoreUnavailable."""
+    ear = store.listen(Topic.JOURNEY)
+    try:
+        while True:
+            while await store.write(order_new) == ORDER_BATCH:
+                pass
+            await ear.wait()
+            await asyncio.sleep(ORDER_PAUSE_SECONDS)
+    finally:
+        ear.close()
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
@@ -201,13 +243,15 @@ def find(tx: Tx, text: str, secret: bytes, limit: int = 20) -> list[Journey]:
     id = parse_code(text)
     if id is not None and (found := get(tx, id)):
         return [found]
-    ids = tx.all(
-        "journey_find",
-        as_message_id=_hash(secret, b"m", text.strip("<>")),
-        as_address=_hash(secret, b"a", text.strip("<>").casefold()),
-        limit=limit,
-    )
-    return [found for row in ids if (found := get(tx, row[0]))]
+    bare = text.strip("<>")
+    wanted = _hash(secret, b"m", bare), _hash(secret, b"a", bare.casefold())
+    (as_message_id,), (as_address,) = map(_unpacked, wanted)
+    rows = tx.all("journey_find", as_message_id=as_message_id, as_address=as_address, limit=limit)
+    ids = {row[0] for row in rows}
+    for id, hashes in tx.all("journey_find_new", as_message_id=wanted[0], as_address=wanted[1]):
+        if not {as_message_id, as_address}.isdisjoint(_unpacked(hashes)):
+            ids.add(id)
+    return [found for id in sorted(ids, reverse=True)[:limit] if (found := get(tx, id))]
 
 
 def get(tx: Tx, id: int) -> Journey | None:
@@ -216,7 +260,8 @@ def get(tx: Tx, id: int) -> Journey | None:
     rows = tx.all("journey_steps", journey=id, limit=_MOST_STEPS_ROWS)
     if head is None and not rows:
         return None
-    return _journey(id, head, tuple(step for row in rows for step in unpack(row[0], id)))
+    packed = [row[0] for row in rows] if head is None else [head[5], *(row[0] for row in rows)]
+    return _journey(id, head, tuple([step for octets in packed for step in unpack(octets, id)]))
 
 
 def _journey(id: int, head: Row | None, steps: tuple[Step, ...]) -> Journey:
@@ -290,8 +335,8 @@ def _write_refused(tx: Tx, batch: Sequence[Refused], secret: bytes) -> None:
             recipients=one.recipients,
             subject=one.subject,
             secret=secret,
+            steps=one.steps,
         )
-        record(tx, one.id, one.steps)
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

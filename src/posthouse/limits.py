@@ -35,6 +35,10 @@ MIME_LOOKALIKE: Final = 1000
 # Text taken from one message for search, in characters; that of longer ones is cut.
 SEARCH_TEXT: Final = 256 * KB
 
+# Text of a message up to this size is not stored a second time for search, where it stands in the message as it is. Its
+# octets lie in the database then, whatever the limit of blobs is.
+TEXT_IN_PLACE: Final = 64 * KB
+
 # A message up to this size is gathered in memory; a larger one goes to a file as it comes.
 SPOOL_MEMORY: Final = 256 * KB
 # What all unfinished mail of a process may hold in memory and on disk; past it: 452 4.3.1 at MAIL.

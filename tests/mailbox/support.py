@@ -62,9 +62,9 @@ def make_account(tx: Tx, name: str = "alice@example.org", octets: int | None = N
     )
     account: int = rows[0][0]
     tx.query(
-        "INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, next_thread, used_octets,"
+        "INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, used_octets,"
         " used_emails, tombstone_floor, mailbox_modseq, email_modseq, thread_modseq)"
-        " VALUES (?, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0)",
+        " VALUES (?, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0)",
         (account,),
     )
     mailboxes.create_account_mailboxes(tx, account, NOW)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from posthouse.mailbox import append, changes, emails, mailboxes, threads
-from posthouse.mailbox.append import Filed, Filing
 from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota
 from posthouse.mailbox.summary import render
+from posthouse.store import blobs
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import DRAFT, SEEN
 from tests.mailbox.support import DRAFTS, INBOX, JUNK, NOW, Db, file, make_account, message, staged
@@ -72,40 +72,19 @@ def test_what_is_not_there(db: Db) -> None:
     assert db.read(mailboxes.get, 1, INBOX).uidnext == 1
 
 
-def test_one_message_for_many_accounts(db: Db) -> None:
-    octets = message()
-    full = db.write(make_account, "full@example.org", 10)
-    carol = db.write(make_account, "carol@example.org")
+def test_a_blob_that_is_there_already_is_one_message(db: Db) -> None:
+    """The queue keeps a message in a blob; filing it, at once and again later, stores no octets again."""
 
-    def deliver(tx: Tx) -> dict[int, Filed | OverQuota]:
-        rendered = render(octets)
-        stored = append.store_message(tx, staged(octets), rendered)
-        filings = [Filing(carol, [JUNK]), Filing(full, [INBOX]), Filing(1, [INBOX], b"X: 1\r\n", SEEN)]
-        return append.file_many(tx, stored, rendered, filings, received_at=NOW, thread_secret=SECRET)
-
-    fates = db.write(deliver)
-    assert list(fates) == [1, full, carol]
-    assert isinstance(fates[full], OverQuota)
-    assert db.rows("SELECT account, message, size FROM email ORDER BY account") == [
-        (1, 1, len(octets) + 6),
-        (carol, 1, len(octets)),
-    ]
-    assert db.read(changes.states, full).modseq == 1  # the account's beginning: nothing was written
-
-
-def test_a_blob_that_is_there_already_can_be_filed(db: Db) -> None:
-    """The queue keeps a message in a blob; filing it stores no octets again."""
-
-    def deliver(tx: Tx) -> int:
+    def deliver(tx: Tx, content: int) -> None:
         rendered = render(message())
-        first = append.store_message(tx, staged(message()), rendered)
-        blob: int = tx.query("SELECT blob FROM message WHERE id = ?", (first,))[0][0]
-        second = append.store_message(tx, blob, rendered)
-        append.file_email(tx, 1, second, rendered, mailboxes=[INBOX], received_at=NOW, thread_secret=SECRET)
-        return blob
+        stored = append.store_message(tx, content, rendered)
+        append.file_email(tx, 1, stored, rendered, mailboxes=[INBOX], received_at=NOW, thread_secret=SECRET)
 
-    db.write(deliver)
+    blob = db.write(blobs.insert, staged(message()))
+    db.write(deliver, blob)
+    db.write(deliver, blob)
     assert db.rows("SELECT count(*) FROM blob") == [(1,)]
+    assert db.rows("SELECT id, emails FROM message") == [(blob, 2)]
 
 
 def test_links_are_keyed_and_count_the_subject() -> None:

@@ -217,6 +217,9 @@ class Model(RuleBasedStateMachine):
             self.check_totals(listed[id], box)
         used = self.db.rows("SELECT used_octets, used_emails FROM account_state WHERE account = ?", self.account)
         assert used == [(sum(email.size for email in self.mail.values()), len(self.mail))]
+        miscounted = """SELECT id FROM message AS m WHERE emails <>
+            (SELECT count(*) FROM email WHERE message = m.id) + (SELECT count(*) FROM expunged WHERE message = m.id)"""
+        assert self.db.rows(miscounted) == []
 
     def check_totals(self, mailbox: Mailbox, box: Box) -> None:
         placed = [(self.mail[email], deleted) for email, deleted in box.uids.values()]

@@ -39,7 +39,7 @@ DAY = 86_400_000
 LONG = "filler  \r\n" * (SEARCH_TEXT // 10 + 10) + "needle in the tail"
 ENCODED = "=?utf-8?B?5pel5pys6Kqe44Gu5Lu25ZCN?="
 MAIL = [
-    message("Stagecoach at nine", "Bring the grey Horse.", message_id="one@example.org"),
+    message("Stagecoach at nine", "Bring the grey\r\n\tHorse.", message_id="one@example.org"),
     message("Re: Stagecoach at nine", "100% of it_all", references=["one@example.org"], fields="X-TUID: abc123\r\n"),
     message(ENCODED, "駅馬車は九時に出ます。", fields="Cc: =?utf-8?Q?J=C3=BCrgen?= <j@example.net>\r\n"),
     message("Long", LONG),
@@ -111,6 +111,9 @@ EXAMPLES: list[tuple[Condition, list[int]]] = [
     (Header("references", "one@"), [2]),
     (Header("Return-Path", "envelope"), [1, 2, 3, 4, 5, 6]),
     (Body("grey horse"), [1]),
+    (Body("horse bring"), []),
+    (Body("ng THE gr"), [1]),
+    (Body("hors"), [1]),
     (Body("100% of it_"), [2]),
     (Body("九時"), [3]),
     (Body("needle in the tail"), [4]),

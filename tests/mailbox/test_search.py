@@ -67,6 +67,19 @@ def test_scripts_without_spaces_are_found_by_two_characters(db: Db) -> None:
     assert found(db, search.words("馬出")) == []
 
 
+def test_texts_in_place_and_others_are_indexed_alike(db: Db) -> None:
+    db.write(file, 1, message("Stagecoach", "grey\r\nhorse"))
+    db.write(file, 1, message("Grüße", "grey horse"))
+    db.write(file, 1, message("Stagecoach", "grey\r\nstallion, größer"))
+    index_all(db)
+    stored = db.rows("SELECT message, body FROM message_text")
+    assert stored == [(3, "grey stallion, grösser")]
+    assert (found(db, '"grey horse"'), found(db, '"grey stallion"'), found(db, "grusse")) == ([1, 2], [3], [2])
+    db.write(search.reset, 1)
+    index_all(db)
+    assert found(db, "grey") == [1, 2, 3]
+
+
 def test_what_is_dropped_is_forgotten(db: Db) -> None:
     db.write(file, 1, message("Stagecoach"))
     index_all(db)

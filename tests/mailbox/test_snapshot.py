@@ -1,8 +1,10 @@
 """Snapshots and views. That they follow every change, test_model.py shows."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,3 +115,53 @@ def test_a_session_costs_little_whatever_the_mailbox(db: Db) -> None:
         sys.getsizeof(getattr(views[0], name)) for name in View.__slots__ if name not in ("snapshot", "__weakref__")
     )
     assert sys.getsizeof(views[0]) + own < 2000
+
+
+def test_many_who_ask_at_once_are_answered_by_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Db(tmp_path) as db:
+        account = db.write(make_account)
+        looks: list[int] = []
+
+        async def main() -> list[int]:
+            snapshots = Snapshots(db.store)
+            view = await snapshots.open(account, INBOX)
+            read = db.store.read
+
+            async def count(*args: Any, **kwargs: Any) -> Any:
+                looks.append(1)
+                return await read(*args, **kwargs)
+
+            monkeypatch.setattr(db.store, "read", count)
+            first = asyncio.create_task(snapshots.refresh(view))
+            await asyncio.sleep(0)
+            await db.store.write(file, account, message())
+            # The look under way may have begun before that write: it is not believed.
+            await asyncio.gather(first, *(snapshots.refresh(view) for _ in range(50)))
+            return view.live_uids().tolist() + [entry.uid for entry in view.announce_added()]
+
+        assert db.runner.run(main()) == [1]
+        assert len(looks) <= 3
+
+
+def test_spans_and_numbers_of_uids(tmp_path: Path) -> None:
+    """Also where some that the client knows are gone."""
+    with Db(tmp_path) as db:
+        account = db.write(make_account)
+        for number in range(1, 41):
+            db.write(file, account, message(f"{number}"))
+        snapshots = Snapshots(db.store)
+        view = db.runner.run(snapshots.open(account, INBOX))
+        db.write(emails.expunge, account, INBOX, [3, 10], NOW)
+        db.write(file, account, message("new"))
+        db.runner.run(snapshots.refresh(view))
+        assert view.span(1, 100) == (1, 40)
+        assert view.span(10, 10) == (10, 10)
+        assert view.span(41, 99) == (41, 40)
+        assert view.live_uids().tolist() == [uid for uid in range(1, 41) if uid not in (3, 10)]
+        assert view.seqs([2, 11]) == [2, 11]
+        assert view.seqs(list(range(1, 42))) == list(range(1, 41))
+        view.announce_expunged()
+        assert view.span(10, 12) == (9, 10)
+        assert view.seqs([2, 11]) == [2, 9]
+        assert view.flags(3) is None
+        assert view.flags(4) == 0

@@ -2,9 +2,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.limits import SEARCH_TEXT
+from posthouse.limits import SEARCH_TEXT, TEXT_IN_PLACE
 from posthouse.message.mime import scan
-from posthouse.message.text import CUT, PREVIEW, fold, from_html, preview, search_text
+from posthouse.message.text import (
+    CUT,
+    PREVIEW,
+    body_text,
+    fold,
+    from_html,
+    preview,
+    preview_in_place,
+    search_text,
+    text_in_place,
+    words,
+)
 from tests.message.corpus import NAMES, load
 
 
@@ -45,6 +56,44 @@ def test_what_was_folded_is_found_by_what_is_folded(text: str) -> None:
     assert fold(fold(text)) == fold(text) or not text.isascii()
     assert fold(text.upper()) == fold(text.upper())
     assert "\n" not in fold(text)
+
+
+def check_in_place(octets: bytes) -> int | None:
+    root = scan(octets)
+    at = text_in_place(octets, root)
+    if at is not None:
+        assert fold(octets[at:].decode("ascii")) == body_text(words(octets, root))
+        assert preview_in_place(octets, root, at) == preview(octets, root)
+    return at
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_stands_in_place_is_what_would_be_taken_out(name: str) -> None:
+    check_in_place(load(name))
+
+
+@given(
+    st.sampled_from(["", "; charset=utf-8", "; charset=iso-2022-jp", "; charset=utf-7", "; charset=nonsense"]),
+    st.sampled_from(["", "7bit", "8bit", "base64", "quoted-printable", "x-other"]),
+    st.binary(max_size=200).map(lambda octets: bytes(octet & 127 for octet in octets)) | st.binary(max_size=50),
+)
+def test_so_it_is_whatever_the_header_says(parameters: str, encoding: str, body: bytes) -> None:
+    header = f"Content-Type: text/plain{parameters}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    check_in_place(header.encode() + body)
+
+
+def test_what_does_not_stand_in_place() -> None:
+    assert check_in_place(b"Subject: x\r\n\r\nHello\r\n") == 14
+    for header in (
+        "Content-Type: text/html",
+        "Content-Type: text/plain; charset=us-ascii; name=a.txt",
+        "Content-Disposition: attachment; filename=a.txt",
+        "Content-Transfer-Encoding: base64",
+        "Content-Type: text/plain; charset=utf-7",
+    ):
+        assert check_in_place(header.encode() + b"\r\n\r\nHello\r\n") is None, header
+    for body in (b"a\0b", "Grüße".encode(), b"x" * TEXT_IN_PLACE):
+        assert check_in_place(b"Subject: x\r\n\r\n" + body) is None
 
 
 def test_head_has_subject_addresses_and_names() -> None:

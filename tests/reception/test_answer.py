@@ -184,20 +184,20 @@ def test_there_is_room_or_there_is_not(tmp_path: Path) -> None:
         async with desk(tmp_path, memory=10 * KB, disk=1 * MB) as there:
             await there.people("bob")
             for size in (0, 5 * KB, 10 * KB, 1 * MB):
-                there.reception.check_room(size)
+                there.reception.check_size(size)
             with pytest.raises(Refusal, match="452"):
-                there.reception.check_room(1 * MB + 1)
+                there.reception.check_size(1 * MB + 1)
             intakes: list[Intake] = []
             for octets in (10 * KB, 1 * MB):
                 intakes.append(await there.begin("bob"))
                 intakes[-1].spool.write(bytes(octets))
             with pytest.raises(Refusal, match="452"):
-                there.reception.check_room(0)
+                there.reception.check_size(0)
             with pytest.raises(Refusal, match="452"):
                 await there.begin("bob")
             for intake in intakes:
                 intake.discard()
-            there.reception.check_room(1 * MB)
+            there.reception.check_size(1 * MB)
 
     run(main())
 

@@ -35,7 +35,6 @@ from posthouse.queue import queue
 from posthouse.reception import acceptance, answer
 from posthouse.store.blob_files import BlobFiles
 from posthouse.store.sqlite_tx import SqliteTx
-from posthouse import journey
 from tests.harness import house
 from tests.support import run
 
@@ -47,7 +46,7 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-real_accept, real_control, real_record, real_write = answer.accept, SqliteTx.control, journey.record, Stream.write
+real_accept, real_control, real_end, real_write = answer.accept, SqliteTx.control, SqliteTx.end_function, Stream.write
 
 
 def accept(tx, plan):
@@ -59,9 +58,9 @@ def accept(tx, plan):
     return done
 
 
-def record(*args, **kwargs):
-    real_record(*args, **kwargs)
-    if point == "inside the transaction":
+def end_function(tx):
+    real_end(tx)
+    if accepting and point == "inside the transaction":
         die()
 
 
@@ -81,7 +80,8 @@ def write(stream, octets):
 
 async def main():
     async with house(directory, listeners={"smtp": "none"}) as home:
-        answer.accept, SqliteTx.control, journey.record, Stream.write = accept, control, record, write
+        answer.accept, Stream.write = accept, write
+        SqliteTx.control, SqliteTx.end_function = control, end_function
         if point == "before the file has its name":
             BlobFiles.keep = die
         print(home.ports["smtp"], flush=True)

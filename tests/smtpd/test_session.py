@@ -210,6 +210,21 @@ def test_replies_to_a_pipelined_group_leave_together(tmp_path: Path, monkeypatch
     in_a_house(tmp_path, test)
 
 
+def test_what_comes_of_a_message_is_acknowledged_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(home: House) -> None:
+        acknowledged: list[Stream] = []
+        monkeypatch.setattr(Stream, "acknowledge", lambda stream: acknowledged.append(stream))
+        client = await home.connect("smtp")
+        await client.envelope("eve@far.example", [BOB])
+        # Each answer carries its own acknowledgement; a piece of a message has no answer to go with.
+        assert acknowledged == []
+        await client.say("DATA")
+        client.write(MESSAGE[:20])
+        await until(lambda: len(acknowledged) == 2)
+
+    in_a_house(tmp_path, test)
+
+
 def test_the_journey_of_a_message_tells_of_the_recipients_that_were_refused(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         client = await home.connect("smtp")

@@ -67,7 +67,8 @@ class Player:
                 assert await self.read_rest() == b"", self.where(line)
             else:
                 await self.expect(line)
-        await self.say(b"".join(waiting))
+        if waiting:
+            await self.say(b"".join(waiting))
 
     async def say(self, octets: bytes) -> None:
         if self.whole:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,6 +23,10 @@ def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
 class Mistake(Exception):
     pass
+
+
+def take(tx: Tx, count: int = 1) -> list[int]:
+    return [tx.number("blob") for _ in range(count)]
 
 
 def put_and_fail(tx: Tx, octets: bytes) -> NoReturn:
@@ -79,6 +83,55 @@ def test_who_raises_leaves_nothing_and_takes_nothing_of_the_others(open_one: Ope
         assert [isinstance(answer, Mistake) for answer in answers] == [number % 3 == 0 for number in range(30)]
         assert await store.read(count) == len(kept) == 20
         assert [await store.read(get, row) for row in kept] == [b"%d" % n for n in range(30) if n % 3]
+        await store.close()
+
+    run(main())
+
+
+def test_a_number_is_never_given_twice(open_one: Open) -> None:
+    def take_and_fail(tx: Tx) -> NoReturn:
+        raise Mistake(take(tx, 150))
+
+    async def main() -> None:
+        store = open_one()
+        given: list[int] = []
+        for many in (1, 150, 1):
+            answers = await asyncio.gather(
+                store.write(take, many), store.write(take_and_fail), store.write(take), return_exceptions=True
+            )
+            given += [number for answer in answers if isinstance(answer, list) for number in answer]
+        other = open_one()
+        for one in (store, other, store, other):
+            given += await one.write(take, 70)
+        await store.close()
+        await other.close()
+        store = open_one()
+        given += await store.write(take)
+        await store.close()
+        assert given[0] == 1
+        assert len(set(given)) == len(given)
+
+    run(main())
+
+
+def test_what_is_put_stands_in_its_order_when_the_function_has_ended(open_one: Open) -> None:
+    def write(tx: Tx) -> list[Any]:
+        tx.put("domain_insert", name="a", catch_all=None, created_at=1)
+        tx.put("domain_insert", name="b", catch_all=None, created_at=1)
+        tx.put("domain_delete", name="a")
+        seen = tx.one("domain_find", name="b")
+        tx.put("domain_delete", name="b")
+        tx.put("domain_insert", name="c", catch_all=None, created_at=1)
+        return [seen]
+
+    def left(tx: Tx) -> list[bool]:
+        return [tx.one("domain_find", name=name) is not None for name in "abc"]
+
+    async def main() -> None:
+        store = open_one()
+        (seen,) = await store.write(write)
+        assert seen is not None
+        assert await store.read(left) == [False, False, True]
         await store.close()
 
     run(main())

@@ -72,19 +72,27 @@ def _certificates(settings: Config) -> Certificates | None:
 
 
 def bind(settings: Config) -> Bound:
-    """The sockets of every listener. Raises CommandError."""
+    """The sockets of every listener, systemd's where it has bound them. Raises CommandError."""
     inherited = listen.inherited()
     bound: list[tuple[Listener, Sequence[socket.socket]]] = []
     try:
         for listener in settings.listeners:
             found = [one for endpoint in listener.address for one in listen.bind(endpoint, inherited)]
             bound.append((listener, found))
+        _require_used(inherited, bound)
     except listen.BindError as error:
-        for _, sockets in bound:
-            for one in sockets:
-                one.close()
+        for one in (*inherited, *(one for _, sockets in bound for one in sockets)):
+            one.close()
         raise CommandError(str(error)) from error
     return bound
+
+
+def _require_used(inherited: Sequence[socket.socket], bound: Bound) -> None:
+    """Clients of a socket that is nobody's would wait for ever. Raises BindError."""
+    used = {id(one) for _, sockets in bound for one in sockets}
+    for one in inherited:
+        if id(one) not in used:
+            raise listen.BindError(f"systemd listens on {one.getsockname()}, which no [[listener]] names")
 
 
 async def _serve(installation: Installation, store: SqliteStore, bound: Bound, given: Certificates | None) -> None:

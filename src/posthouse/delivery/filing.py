@@ -8,9 +8,9 @@ Refuses: to decide who gets a copy, and in which mailbox.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from posthouse.mailbox import append, mailboxes
+from posthouse.mailbox import append, threads
 from posthouse.mailbox.append import Filed
-from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota, State, lock_account
+from posthouse.mailbox.model import Change, NoSuchAccount, OverQuota, lock_account_to_file
 from posthouse.mailbox.summary import Rendered
 from posthouse.store.blobs import Staged
 from posthouse.store.database import Tx
@@ -50,50 +50,36 @@ def file_local(
     before it the message is whoever's it was, after it the account's.
     """
     fates: dict[int, Fate] = {}
-    fitting: list[tuple[Copy, int]] = []
+    fitting: list[tuple[Copy, Change, int, threads.Kin]] = []
+    links = threads.links(rendered, thread_secret)
     for copy in sorted(copies, key=lambda copy: copy.account):
         try:
-            state = lock_account(tx, copy.account)
+            # People may delete any mailbox but the Inbox, which then takes its mail.
+            state, mailbox, uid = lock_account_to_file(tx, copy.account, copy.role)
             if not overshoot:
                 append.check_quota(state, len(copy.prologue) + rendered.size, 1)
-            fitting.append((copy, _mailbox(tx, state, copy.role)))
         except (NoSuchAccount, OverQuota) as answer:
             fates[copy.account] = answer
+            continue
+        change = Change(tx, state, received_at)
+        change[mailbox].first_uid = uid
+        fitting.append((copy, change, mailbox, threads.look(tx, copy.account, links)))
     if not fitting:
         return fates
-    message = _message(tx, content, rendered)
-    for copy, mailbox in fitting:
-        fates[copy.account] = append.file_email(
-            tx,
-            copy.account,
+    # A blob of the queue's may be a message already: of copies that were filed at acceptance.
+    message = append.store_message(tx, content, rendered, len(fitting))
+    for copy, change, mailbox, kin in fitting:
+        fates[copy.account] = append.file_in(
+            change,
             message,
-            rendered,
+            len(copy.prologue) + rendered.size,
+            kin,
             mailboxes=(mailbox,),
             received_at=received_at,
-            thread_secret=thread_secret,
             prologue=copy.prologue,
             keywords=copy.keywords,
-            # Asked above, for nothing may be stored where nobody can take it.
-            overshoot=True,
         )
     return fates
-
-
-def _mailbox(tx: Tx, state: State, role: str) -> int:
-    """The account's mailbox of that role; people may delete any but the Inbox, which then takes its mail."""
-    try:
-        return mailboxes.by_role(tx, state.account, role)
-    except NoSuchMailbox:
-        return mailboxes.by_role(tx, state.account, INBOX)
-
-
-def _message(tx: Tx, content: Staged | int, rendered: Rendered) -> int:
-    """A blob of the queue's may be the content of a message already: of copies that were filed at acceptance."""
-    if isinstance(content, int):
-        known: int | None = tx.value("queue_message_of_blob", blob=content)
-        if known is not None:
-            return known
-    return append.store_message(tx, content, rendered)
 
 
 def prologue(sender: Address | None, recipient: Address | str) -> bytes:

@@ -39,8 +39,8 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     missing = bool(view.ghosts) and not expected.keys().isdisjoint([place.uid for place in view.ghosts])
     if asked.silent:
         # RFC 9051 §6.4.6: what another changed is told, silent or not.
-        chunks = session.chunks(numbers, emails.BATCH)
-        view.silence([e.uid for chunk in chunks for e in chunk if e.uid not in unheard and e.flags == expected[e.uid]])
+        own = [uid for uid, flags in expected.items() if uid not in unheard and view.flags(uid) == flags]
+        view.silence(own)
     else:
         await _tell(session, numbers)
     # RFC 5530 §3: others have expunged some, which the client has yet to hear.

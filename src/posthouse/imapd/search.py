@@ -31,7 +31,10 @@ async def search(session: Session, command: Command, asked: request.Search) -> N
         opened.saved = ()
     # What others have expunged meanwhile is not found; the numbers stay what they are.
     uids = opened.view.live_uids()
-    found = await query.search(around.store, around.blobs, session.owner, opened.mailbox, condition, uids)
+    if condition == query.EVERYTHING:
+        found = uids.tolist()
+    else:
+        found = await query.search(around.store, around.blobs, session.owner, opened.mailbox, condition, uids)
     if Return.SAVE in returns:
         opened.saved = ranges_of(_to_save(found, returns))
     numbers = found if asked.uid else opened.view.seqs(found)

@@ -6,7 +6,7 @@ files.
 Refuses: to decide into which mailbox, and to file one envelope twice in an account: both are the caller's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from posthouse.mailbox import threads
@@ -27,34 +27,34 @@ class Filed:
     modseq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Filing:
-    """One account's share of a message that several get: see `file_email`."""
+def store_message(tx: Tx, content: Staged | int, rendered: Rendered, emails: int = 1) -> int:
+    """Store what all who receive a message share; the message's id. `content`: octets, or the blob they are already
+    in, which may be a message's.
 
-    account: int
-    mailboxes: Sequence[int]
-    prologue: bytes = b""
-    keywords: int = 0
-
-
-def store_message(tx: Tx, content: Staged | int, rendered: Rendered) -> int:
-    """Store what all who receive a message share; the message's id. `content`: octets, or the blob they are already in.
-
-    Without an email in the same transaction the message is nobody's.
+    The caller files so many `emails` of it in the same transaction: with the last of them the message goes.
     """
-    blob = content if isinstance(content, int) else blobs.insert(tx, content)
-    message: int = tx.value(
+    if isinstance(content, int):
+        message = content
+        if tx.run("message_share", id=message, more=emails):
+            return message
+    else:
+        message = blobs.insert(tx, content)
+    tx.put(
         "message_insert",
-        blob=blob,
+        id=message,
+        emails=emails,
         size=rendered.size,
         sent_at=rendered.sent_at,
         has_attachment=int(rendered.has_attachment),
+        text_at=rendered.text_at,
         preview=rendered.preview,
+        head=rendered.head,
         summary=rendered.summary,
         structure=rendered.structure,
         parts=rendered.parts,
     )
-    tx.run("message_text_insert", message=message, head=rendered.head, body=rendered.body)
+    if rendered.text_at is None:
+        tx.put("message_text_insert", message=message, body=rendered.body)
     return message
 
 
@@ -80,14 +80,43 @@ def file_email(
     Raises NoSuchAccount, NoSuchMailbox, OverQuota.
     """
     change = Change(tx, lock_account(tx, account), received_at if now is None else now)
-    size = len(prologue) + rendered.size
     if not overshoot:
-        check_quota(change.state, size, 1)
-    thread = threads.join(change, threads.links(rendered, thread_secret))
+        check_quota(change.state, len(prologue) + rendered.size, 1)
+    return file_in(
+        change,
+        message,
+        len(prologue) + rendered.size,
+        threads.look(tx, account, threads.links(rendered, thread_secret)),
+        mailboxes=mailboxes,
+        received_at=received_at,
+        prologue=prologue,
+        keywords=keywords,
+        deleted=deleted,
+    )
+
+
+def file_in(
+    change: Change,
+    message: int,
+    size: int,
+    kin: threads.Kin,
+    *,
+    mailboxes: Sequence[int],
+    received_at: int,
+    prologue: bytes = b"",
+    keywords: int = 0,
+    deleted: bool = False,
+) -> Filed:
+    """`file_email` in an account that is locked and has room for `size` octets; `kin` as threads.py has found it.
+
+    Nothing else has been entered into the change, which is finished here. Raises NoSuchMailbox.
+    """
+    tx = change.tx
     email = change.new_email()
-    tx.run(
+    thread = threads.join(change, email, kin)
+    tx.put(
         "email_insert",
-        account=account,
+        account=change.account,
         id=email,
         message=message,
         thread=thread.id,
@@ -98,38 +127,8 @@ def file_email(
     )
     add_email(change, email, thread, mailboxes, keywords=keywords, size=size, deleted=deleted)
     modseq = change.finish()
-    tx.ring(Topic.SEARCH, account)
+    tx.ring(Topic.SEARCH, change.account)
     return Filed(email, thread.id, {mailbox: change[mailbox].first_uid for mailbox in mailboxes}, modseq)
-
-
-def file_many(
-    tx: Tx, message: int, rendered: Rendered, filings: Iterable[Filing], *, received_at: int, thread_secret: bytes
-) -> dict[int, Filed | OverQuota]:
-    """File one message in several accounts (limits.LOCAL_RECIPIENTS at most); by account, the email or its quota's
-    answer.
-
-    Accounts are locked in ascending id, so the caller may have locked them before with `lock_accounts`, or none of
-    them.
-    Raises NoSuchAccount, NoSuchMailbox.
-    """
-    fates: dict[int, Filed | OverQuota] = {}
-    for filing in sorted(filings, key=lambda filing: filing.account):
-        try:
-            fates[filing.account] = file_email(
-                tx,
-                filing.account,
-                message,
-                rendered,
-                mailboxes=filing.mailboxes,
-                received_at=received_at,
-                thread_secret=thread_secret,
-                prologue=filing.prologue,
-                keywords=filing.keywords,
-            )
-        except OverQuota as error:
-            # Raised before the first row of this account is written.
-            fates[filing.account] = error
-    return fates
 
 
 def check_quota(state: State, octets: int, emails: int) -> None:

@@ -157,11 +157,8 @@ def contents(tx: Tx, account: int, emails: Collection[int]) -> dict[int, Content
         missing = ranges.pack(set(emails).difference([row[0] for row in places]))
         places += tx.all("expunged_prologues", account=account, emails=missing)
     messages = {row[0]: row for row in tx.all("messages_contents", messages=ranges.pack({row[1] for row in places}))}
-    refs = blobs.find_many(tx, [row[1] for row in messages.values()])
-    return {
-        email: Content(email, prologue, refs[messages[message][1]], messages[message][2])
-        for email, message, prologue in places
-    }
+    refs = blobs.find_many(tx, list(messages))
+    return {email: Content(email, prologue, refs[message], messages[message][1]) for email, message, prologue in places}
 
 
 def content(tx: Tx, account: int, email: int) -> Content:

@@ -8,7 +8,7 @@ Promises:
 Refuses: to know IMAP's or JMAP's words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -85,7 +85,6 @@ class State(NamedTuple):
     modseq: int
     next_email: int
     next_mailbox: int
-    next_thread: int
     used_octets: int
     used_emails: int
     tombstone_floor: int
@@ -133,6 +132,14 @@ def lock_account(tx: Tx, account: int) -> State:
     return State(*row)
 
 
+def lock_account_to_file(tx: Tx, account: int, role: str) -> tuple[State, int, int]:
+    """The same, with the mailbox that has this role, or else the Inbox, and its next uid. Raises NoSuchAccount."""
+    row = tx.one("account_lock_to_file", account=account, role=role)
+    if row is None:
+        raise NoSuchAccount(f"account {account} has no mail store")
+    return State._make(row[2:]), row[0], row[1]
+
+
 def lock_accounts(tx: Tx, accounts: Iterable[int]) -> dict[int, State]:
     """Hold several, in the order that keeps two writers from waiting for each other. Raises NoSuchAccount."""
     return {account: lock_account(tx, account) for account in sorted(set(accounts))}
@@ -165,7 +172,7 @@ class Ledger:
         self.emails = self.unread = 0
         # thread → emails, unread
         self.threads: dict[int, tuple[int, int]] = {}
-        # email, \Deleted: they get uids when the change is finished, from `first_uid` on
+        # email, \Deleted: they get uids when the change is finished, from `first_uid` on (0: not known yet)
         self.placed: list[tuple[int, bool]] = []
         self.first_uid = 0
         self.changed: list[int] = []
@@ -207,7 +214,6 @@ class Change:
         self.now = now
         self.next_email = state.next_email
         self.next_mailbox = state.next_mailbox
-        self.next_thread = state.next_thread
         self.last_uidvalidity = state.last_uidvalidity
         self.octets = 0
         self.emails = 0
@@ -215,7 +221,8 @@ class Change:
         self.emails_created: list[int] = []
         self.emails_updated: set[int] = set()
         self.emails_destroyed: list[int] = []
-        # Threads that an email came into (True: the thread was visible before) or that one left.
+        # Threads that an email began; came into (True: the thread was visible before); left.
+        self.threads_begun: set[int] = set()
         self.threads_joined: dict[int, bool] = {}
         self.threads_left: set[int] = set()
         self.mailboxes_created: list[int] = []
@@ -234,11 +241,6 @@ class Change:
         self.next_email += 1
         return self.next_email - 1
 
-    def new_thread(self) -> int:
-        """A thread id that was never used in this account."""
-        self.next_thread += 1
-        return self.next_thread - 1
-
     def new_mailbox(self) -> tuple[int, int]:
         """A mailbox id that was never used in this account, and a uidvalidity above all there were (RFC 9051
         §2.3.1.1)."""
@@ -256,10 +258,12 @@ class Change:
         return self.modseq
 
     def _settle(self, mailbox: int, ledger: Ledger) -> None:
-        threads, unread_threads = self._settle_threads(mailbox, ledger)
         placed = len(ledger.placed)
+        if placed:
+            self._place(mailbox, ledger)
+        threads, unread_threads = self._settle_threads(mailbox, ledger)
         shown = placed or ledger.changed or ledger.gone
-        first = self.tx.value(
+        self.tx.put(
             "mailbox_settle",
             account=self.account,
             mailbox=mailbox,
@@ -274,18 +278,17 @@ class Change:
             threads=threads,
             unread_threads=unread_threads,
         )
-        if first is None:
-            raise NoSuchMailbox(f"account {self.account} has no mailbox {mailbox}")
-        ledger.first_uid = first
-        if placed:
-            self._place(mailbox, ledger)
 
     def _place(self, mailbox: int, ledger: Ledger) -> None:
         """Give uids to what was placed, in the order it was placed."""
         account, modseq = self.account, self.modseq
+        if not ledger.first_uid:
+            ledger.first_uid = self.tx.value("mailbox_uidnext", account=account, mailbox=mailbox) or 0
+            if not ledger.first_uid:
+                raise NoSuchMailbox(f"account {account} has no mailbox {mailbox}")
         if len(ledger.placed) == 1:
             ((email, deleted),) = ledger.placed
-            self.tx.run(
+            self.tx.put(
                 "placement_insert",
                 account=account,
                 mailbox=mailbox,
@@ -296,7 +299,7 @@ class Change:
             )
             return
         placed = ",".join([str(email << 1 | deleted) for email, deleted in ledger.placed])
-        self.tx.run(
+        self.tx.put(
             "placements_insert",
             account=account,
             mailbox=mailbox,
@@ -306,37 +309,26 @@ class Change:
         )
 
     def _settle_threads(self, mailbox: int, ledger: Ledger) -> tuple[int, int]:
-        """Move the counters of threads in a mailbox; by how much its number of threads and of unread threads
-        changes."""
-        moved = [(thread, *counts) for thread, counts in ledger.threads.items() if counts != (0, 0)]
-        if not moved:
-            return 0, 0
-        rows = self.tx.all(
-            "mailbox_threads_move",
-            account=self.account,
-            mailbox=mailbox,
-            counts=f"[{','.join([f'[{thread},{emails},{unread}]' for thread, emails, unread in moved])}]",
-        )
+        """By how much a mailbox' number of threads and of unread threads changes. Its rows are already as they will
+        be."""
+        moved = {thread: more for thread, more in ledger.threads.items() if more != (0, 0)}
+        now: dict[int, tuple[int, int]] = {}
+        if older := moved.keys() - self.threads_begun:
+            threads_in = {"account": self.account, "mailbox": mailbox, "read": SEEN | DRAFT}
+            rows = self.tx.all("threads_in_mailbox", threads=ranges.pack(older), **threads_in)
+            now = {thread: (emails, unread) for thread, emails, unread in rows}
         threads = unread_threads = 0
-        empty: list[int] = []
-        for thread, emails, unread in rows:
-            emails_more, unread_more = ledger.threads[thread]
-            threads += (emails > 0) - (emails - emails_more > 0)
-            unread_threads += (unread > 0) - (unread - unread_more > 0)
-            if not emails:
-                empty.append(thread)
-        if empty:
-            self.tx.many(
-                "mailbox_threads_drop",
-                [
-                    {"account": self.account, "mailbox": mailbox, "low": low, "high": high}
-                    for low, high in ranges.spans(empty)
-                ],
-            )
+        for thread, more in moved.items():
+            # A thread that was begun here has nothing but what came here.
+            emails, unread = more if thread in self.threads_begun else now.get(thread, (0, 0))
+            threads += (emails > 0) - (emails - more[0] > 0)
+            unread_threads += (unread > 0) - (unread - more[1] > 0)
         return threads, unread_threads
 
     def _threads(self) -> tuple[list[int], list[int], list[int]]:
         """Threads created, updated and destroyed: a thread is there as long as one of its emails can be seen."""
+        if not self.threads_left and self.threads_joined.keys() == self.threads_begun:
+            return list(self.threads_joined), [], []
         remain: set[int] = set()
         if self.threads_left:
             packed = ranges.pack(self.threads_left)
@@ -351,19 +343,18 @@ class Change:
         first."""
         created, updated, gone = self._threads()
         self._note_states(bool(created or updated or gone))
-        destroyed = set(self.emails_destroyed)
-        counted = self.mailboxes.keys() - self.mailboxes_updated - {*self.mailboxes_created, *self.mailboxes_destroyed}
+        counted = self.mailboxes.keys() - self.mailboxes_updated.union(self.mailboxes_created, self.mailboxes_destroyed)
         news = {
-            "emails_created": ranges.pack(self.emails_created),
-            "emails_updated": ranges.pack(self.emails_updated.difference(self.emails_created, destroyed)),
-            "emails_destroyed": ranges.pack(destroyed),
-            "threads_created": ranges.pack(created),
-            "threads_updated": ranges.pack(updated),
-            "threads_destroyed": ranges.pack(gone),
-            "mailboxes_created": ranges.pack(self.mailboxes_created),
-            "mailboxes_updated": ranges.pack(self.mailboxes_updated.difference(self.mailboxes_created)),
-            "mailboxes_counted": ranges.pack(counted),
-            "mailboxes_destroyed": ranges.pack(self.mailboxes_destroyed),
+            "emails_created": _told(self.emails_created),
+            "emails_updated": _told(self.emails_updated.difference(self.emails_created, self.emails_destroyed)),
+            "emails_destroyed": _told(self.emails_destroyed),
+            "threads_created": _told(created),
+            "threads_updated": _told(updated),
+            "threads_destroyed": _told(gone),
+            "mailboxes_created": _told(self.mailboxes_created),
+            "mailboxes_updated": _told(self.mailboxes_updated.difference(self.mailboxes_created)),
+            "mailboxes_counted": _told(counted),
+            "mailboxes_destroyed": _told(self.mailboxes_destroyed),
         }
         shown = [
             (mailbox, ledger)
@@ -372,14 +363,14 @@ class Change:
         ]
         for mailbox, ledger in shown or [(0, Ledger())]:
             placed = range(ledger.first_uid, ledger.first_uid + len(ledger.placed))
-            self.tx.run(
+            self.tx.put(
                 "change_insert",
                 account=self.account,
                 modseq=self.modseq,
                 mailbox=mailbox,
                 at=self.now,
-                uids_changed=ranges.pack([*ledger.changed, *placed]),
-                uids_gone=ranges.pack(ledger.gone),
+                uids_changed=_told([*ledger.changed, *placed]),
+                uids_gone=_told(ledger.gone),
                 **news,
             )
             news = _NO_NEWS
@@ -396,13 +387,12 @@ class Change:
 
     def _save(self) -> None:
         mailbox_modseq, email_modseq, thread_modseq = self._states
-        self.tx.run(
+        self.tx.put(
             "account_save",
             account=self.account,
             modseq=self.modseq,
             next_email=self.next_email,
             next_mailbox=self.next_mailbox,
-            next_thread=self.next_thread,
             used_octets=self.state.used_octets + self.octets,
             used_emails=self.state.used_emails + self.emails,
             mailbox_modseq=mailbox_modseq,
@@ -412,11 +402,14 @@ class Change:
         )
 
 
-_NO_NEWS: Final = dict.fromkeys(
+def _told(numbers: Collection[int]) -> str | None:
+    return ranges.pack(numbers) if numbers else None
+
+
+_NO_NEWS: Final[dict[str, str | None]] = dict.fromkeys(
     [
         *(f"emails_{what}" for what in ("created", "updated", "destroyed")),
         *(f"threads_{what}" for what in ("created", "updated", "destroyed")),
         *(f"mailboxes_{what}" for what in ("created", "updated", "counted", "destroyed")),
-    ],
-    ranges.EMPTY,
+    ]
 )

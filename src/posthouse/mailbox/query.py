@@ -28,8 +28,12 @@ _TEXT: Final = 1000
 _OCTETS: Final = 50
 # More ranges than this are not said in SQL: limits.SEARCH_KEYS of them, each twice, are SQLite's 32,766 parameters.
 _SQL_RANGES: Final = 8
+# Words of a phrase that are looked for in SQL: the longest; parameters are bounded as above.
+_SQL_WORDS: Final = 2
 # A Date field's day may be this far from the day in UTC.
 _ZONE: Final = 26 * 3600 * 1000
+# Above every size there is; the numbers of SQL end not far beyond.
+_LARGEST: Final = 1 << 62
 
 _YES: Final = "1"
 _NO: Final = "0"
@@ -257,7 +261,8 @@ def texts(tx: Tx, condition: Condition, messages: Collection[int]) -> dict[int, 
     found = tx.query(
         f"SELECT m.id{columns} FROM json_each(?) AS r CROSS JOIN message AS m "  # noqa: S608 (the compiler)
         "ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1 "
-        f"CROSS JOIN message_text AS t ON t.message = m.id WHERE {upper.text}",
+        "LEFT JOIN message_text AS t ON t.message = m.id "
+        f"LEFT JOIN blob AS b ON b.id = m.id AND m.text_at IS NOT NULL WHERE {upper.text}",
         (*parameters, ranges.pack(messages), *upper.parameters),
     )
     return {
@@ -350,7 +355,7 @@ def _narrow_sql(leaf: Leaf) -> tuple[Sql, Sql] | None:
         case Received(since, before):
             sql = _between("e.received_at", since, before)
         case Size(above, below):
-            sql = _between("e.size", None if above is None else above + 1, below)
+            sql = _between("e.size", None if above is None else min(above, _LARGEST) + 1, below)
         case Modseq(least):
             sql = Sql("p.modseq >= ?", (least,))
         case _:
@@ -379,14 +384,15 @@ def _text_sql(leaf: Leaf) -> Sql | None:
     match leaf:
         case Subject(text):
             # The head holds the subject and all addresses: what is not in there is not in the subject.
-            return Sql("CASE WHEN instr(t.head, ?) THEN NULL ELSE 0 END", (fold(text),))
+            return Sql("CASE WHEN instr(m.head, ?) THEN NULL ELSE 0 END", (fold(text),))
         case Address(_, text):
-            return Sql("CASE WHEN instr(t.head, ?) THEN NULL ELSE 0 END", (verify.address_needle(text),))
+            return Sql("CASE WHEN instr(m.head, ?) THEN NULL ELSE 0 END", (verify.address_needle(text),))
         case Body(text):
-            return Sql(f"CASE WHEN instr(t.body, ?) THEN 1 WHEN {_CUT} THEN NULL ELSE 0 END", (fold(text),))
+            return _body_sql(fold(text))
         case Text(text):
             # Fields that the head does not hold are in the octets alone.
-            return Sql("CASE WHEN instr(t.body, ?) OR instr(t.head, ?) THEN 1 END", (fold(text), fold(text)))
+            body = _body_sql(fold(text))
+            return Sql(f"CASE WHEN instr(m.head, ?) OR ({body.text}) THEN 1 END", (fold(text), *body.parameters))
         case Sent(since, before):
             inner = _between("m.sent_at", since and since + _ZONE, before and before - _ZONE)
             outer = _between("m.sent_at", since and since - _ZONE, before and before + _ZONE)
@@ -398,6 +404,20 @@ def _text_sql(leaf: Leaf) -> Sql | None:
             return None
 
 
+def _body_sql(needle: str) -> Sql:
+    """Whether the body's text has this, which is folded."""
+    # What stands in the blob as it is has its own white space: a needle of several words may be there where the words
+    # are.
+    words = sorted(needle.split(), key=len)[-_SQL_WORDS:] or [""]
+    there = " AND ".join([f"instr({_IN_PLACE}, ?)"] * len(words))
+    return Sql(
+        f"CASE WHEN m.text_at IS NULL THEN CASE WHEN instr(t.body, ?) THEN 1 WHEN {_CUT} THEN NULL ELSE 0 END "
+        f"WHEN b.place <> 0 THEN NULL WHEN {there} THEN {'1' if needle == words[0] else 'NULL'} ELSE 0 END",
+        (needle, *words),
+    )
+
+
+_IN_PLACE: Final = "lower(CAST(substr(b.octets, m.text_at + 1) AS TEXT))"
 # A text that was cut says nothing of what came behind.
 _CUT: Final = f"substr(t.body, -1) = char({ord(CUT)})"
 

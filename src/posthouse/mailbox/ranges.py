@@ -44,10 +44,10 @@ def pack_ranges(ranges: Ranges) -> str:
     return json.dumps(ranges, separators=(",", ":"))
 
 
-def union(texts: Iterable[str]) -> list[tuple[int, int]]:
-    """The ranges of all numbers in these texts, in order, apart from each other."""
+def union(texts: Iterable[str | None]) -> list[tuple[int, int]]:
+    """The ranges of all numbers in these texts (None: no numbers), in order, apart from each other."""
     merged: list[tuple[int, int]] = []
-    for low, high in sorted([(low, high) for text in texts if text != EMPTY for low, high in json.loads(text)]):
+    for low, high in sorted([(low, high) for text in texts if text for low, high in json.loads(text)]):
         if merged and low <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
         else:
@@ -60,11 +60,9 @@ def count(ranges: Ranges) -> int:
     return sum([high - low + 1 for low, high in ranges])
 
 
-def numbers(text: str) -> list[int]:
-    """The numbers that `pack` wrote, in order."""
-    if text == EMPTY:
-        return []
-    return expand(json.loads(text))
+def numbers(text: str | None) -> list[int]:
+    """The numbers that `pack` wrote, in order; None: no numbers."""
+    return expand(json.loads(text)) if text else []
 
 
 def expand(ranges: Ranges) -> list[int]:

@@ -7,6 +7,7 @@ says how far.
 Refuses: to remove a blob (`store/blobs.py`), and to do much in one transaction: callers repeat until 0 comes back.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Final, NamedTuple
@@ -57,7 +58,7 @@ def undelete(tx: Tx, account: int, chosen: Collection[int], now: int) -> dict[in
     fresh: dict[int, int] = {}
     for old, mailbox, message, thread, received_at, size, keywords, prologue in rows:
         fresh[old] = email = change.new_email()
-        tx.run(
+        tx.put(
             "email_insert",
             account=account,
             id=email,
@@ -87,7 +88,7 @@ def drop_expunged(tx: Tx, before: int, now: int, limit: int = BATCH) -> int:
     for account in sorted(by_account):
         lock_account(tx, account)
         _forget_rows(tx, account, by_account[account])
-    _drop_messages(tx, {row[2] for row in rows}, now)
+    _drop_messages(tx, [row[2] for row in rows], now)
     return len(rows)
 
 
@@ -124,9 +125,9 @@ def empty_account(tx: Tx, account: int, now: int, limit: int = BATCH) -> int:
     tx.run("placements_of_emails_delete", account=account, emails=packed)
     tx.many("email_delete", [{"account": account, "email": row[0]} for row in rows])
     _forget_rows(tx, account, [row[0] for row in rows])
-    _drop_messages(tx, {row[1] for row in rows}, now)
+    _drop_messages(tx, [row[1] for row in rows], now)
     if not rows:
-        for statement in ("account_threads_delete", "account_links_delete", "account_changes_delete"):
+        for statement in ("account_links_delete", "account_changes_delete"):
             tx.run(statement, account=account)
     return len(rows)
 
@@ -136,9 +137,13 @@ def _forget_rows(tx: Tx, account: int, gone: Sequence[int]) -> None:
     search.forget(tx, account, gone)
 
 
-def _drop_messages(tx: Tx, messages: Collection[int], now: int) -> None:
-    """Drop those of these messages that nobody has any more; their blobs are to be looked at."""
-    unused = tx.all("messages_unused", messages=ranges.pack(messages))
-    tx.many("message_delete", [{"message": message} for message, _ in unused])
-    tx.many("message_text_delete", [{"message": message} for message, _ in unused])
-    blobs.suspect(tx, [blob for _, blob in unused], now)
+def _drop_messages(tx: Tx, messages: Sequence[int], now: int) -> None:
+    """An email of each of these messages is gone (of one of them perhaps several). With its last one a message goes,
+    and its blob is to be looked at."""
+    gone = Counter(messages)
+    left = {row[0]: row[1] - gone[row[0]] for row in tx.all("messages_emails", messages=ranges.pack(messages))}
+    unused = [message for message, emails in left.items() if emails <= 0]
+    tx.many("message_delete", [{"message": message} for message in unused])
+    tx.many("message_text_delete", [{"message": message} for message in unused])
+    tx.many("message_share", [{"id": id, "more": -gone[id]} for id, emails in left.items() if emails > 0])
+    blobs.suspect(tx, unused, now)

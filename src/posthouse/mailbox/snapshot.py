@@ -7,6 +7,7 @@ tells when a client may hear of it).
 Refuses: to read an email's row or content (`emails.py`), and to know what an untagged response looks like.
 """
 
+import asyncio
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -296,12 +297,21 @@ class View:
         if self._changed is not None:
             found = [self.by_uid(uid, uid) for uid in sorted(self._changed)]
             return [entry for entries in found for entry in entries]
-        s, heard = self.snapshot, self._heard
-        places = [index for index, modseq in enumerate(s.modseqs[: self._told]) if modseq > heard]
+        s = self.snapshot
         return [
             Entry(self._seq_at(index), s.uids[index], s.emails[index], s.flags[index], s.modseqs[index])
-            for index in places
+            for index in self._changed_places()
         ]
+
+    def _changed_places(self) -> list[int]:
+        """Where in the snapshot what changed stands, when there is too much of it to be kept."""
+        heard = self._heard
+        return [index for index, modseq in enumerate(self.snapshot.modseqs[: self._told]) if modseq > heard]
+
+    def flags(self, uid: int) -> int | None:
+        """The flags as they are now; None where the message is gone."""
+        index = self.snapshot.find(uid)
+        return None if index is None else self.snapshot.flags[index]
 
     def _seq_at(self, index: int) -> int:
         """The sequence number of what stands there in the snapshot."""
@@ -317,8 +327,11 @@ class View:
 
     def silence(self, uids: Collection[int]) -> None:
         """The client knows of what changed at these uids (RFC 9051 §6.4.6 .SILENT): nothing to announce there."""
-        silent = set(uids)
-        rest = {entry.uid for entry in self.changed()} - silent
+        changed = self._changed
+        if changed is None:
+            column = self.snapshot.uids
+            changed = {column[index] for index in self._changed_places()}
+        rest = changed.difference(uids)
         self._changed = None if len(rest) > _MANY else rest
         if not rest:
             self._heard = self.snapshot.modseq
@@ -362,12 +375,37 @@ class Snapshots:
         self._octets = 0
         self._newest: OrderedDict[tuple[int, int], Snapshot] = OrderedDict()
         self._views: dict[tuple[int, int], WeakSet[View]] = {}
+        # Looks under way, each with its number, and the number of the last one.
+        self._looking: dict[tuple[int, int], tuple[int, asyncio.Future[Snapshot | None]]] = {}
+        self._looks = 0
 
     async def current(self, account: int, mailbox: int) -> Snapshot:
-        """The mailbox as it is now. Raises NoSuchMailbox, StoreUnavailable."""
-        old = self._newest.get((account, mailbox))
-        new = await self._store.read(load, account, mailbox, old)
-        return self._keep(new)
+        """The mailbox as it is now. Raises NoSuchMailbox, StoreUnavailable.
+
+        A thousand who ask at once, because the bell rang for all of them, are answered by two looks: the one that is
+        under way may have begun too early for some, the next one has not.
+        """
+        key = account, mailbox
+        before = self._looks
+        while (look := self._looking.get(key)) is not None:
+            number, end = look
+            await asyncio.wait([end])
+            found = end.result()
+            if number > before and found is not None:
+                return found
+        return await self._look(key)
+
+    async def _look(self, key: tuple[int, int]) -> Snapshot:
+        self._looks += 1
+        end: asyncio.Future[Snapshot | None] = asyncio.get_running_loop().create_future()
+        self._looking[key] = self._looks, end
+        new: Snapshot | None = None
+        try:
+            new = self._keep(await self._store.read(load, *key, self._newest.get(key)))
+            return new
+        finally:
+            del self._looking[key]
+            end.set_result(new)
 
     async def open(self, account: int, mailbox: int) -> View:
         """A view for a session; it lives as long as the session holds it. Raises NoSuchMailbox, StoreUnavailable."""

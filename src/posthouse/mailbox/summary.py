@@ -36,6 +36,7 @@ class Rendered:
     preview: str
     head: str
     body: str
+    text_at: int | None
     sent_at: int | None
     has_attachment: bool
     message_id: str | None
@@ -50,7 +51,8 @@ _MAX_SUBJECT: Final = 2000  # characters; RFC 5322 §2.1.1 allows 998 a line
 def render(octets: Buffer) -> Rendered:
     """Everything at once, from one parse."""
     root, header = mime.read(octets)
-    words = text.words(octets, root)
+    text_at = text.text_in_place(octets, root)
+    words = text.words(octets, root) if text_at is None else []
     date = header.first(b"date")
     fields = _AddressFields(header)
     subject = decode_words(header.first(b"subject") or b"")[:_MAX_SUBJECT]
@@ -60,9 +62,10 @@ def render(octets: Buffer) -> Rendered:
         summary=_summary(header, fields),
         structure=structure(octets, root),
         parts=mime.pack(root),
-        preview=text.preview_text(words),
+        preview=text.preview_text(words) if text_at is None else text.preview_in_place(octets, root, text_at),
         head=text.head_text(subject, fields.all()),
         body=text.body_text(words),
+        text_at=text_at,
         sent_at=None if date is None else parse_date(date),
         has_attachment=has_attachment(root),
         message_id=ids[0] if ids else None,

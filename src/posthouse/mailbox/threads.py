@@ -5,8 +5,9 @@ other, *and* their base subjects are the same (RFC 8621 §3 recommends both). So
 message-id and base subject together. Ids that are only referred to are kept as well: a reply that comes before what
 it answers is joined by it.
 
-Promises: a thread's id never changes and threads never merge: an email that links two joins its nearest ancestor's. The
-hash is keyed, so that nobody outside can make two ids collide.
+Promises: a thread's id never changes and threads never merge: an email that links two joins its nearest ancestor's. A
+thread has the id of the email that began it, so that most need no row of their own. The hash is keyed, so that nobody
+outside can make two ids collide.
 Refuses: to look at dates or at anything else in the text.
 """
 
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from posthouse.mailbox.model import Change
 from posthouse.mailbox.summary import Rendered
+from posthouse.store.database import Tx
 
 
 class Thread(NamedTuple):
@@ -42,14 +44,35 @@ def links(message: Rendered, secret: bytes) -> list[int]:
     return list(dict.fromkeys(hashes))
 
 
-def join(change: Change, hashes: Sequence[int]) -> Thread:
-    """The thread that these links lead to, or a new one; links not seen before lead to it from now on."""
+class Kin(NamedTuple):
+    """What the links of a message lead to in an account: a thread, where there is one; and links not seen before."""
+
+    thread: Thread | None
+    new_links: Sequence[int]
+
+
+def look(tx: Tx, account: int, hashes: Sequence[int]) -> Kin:
+    """Where the links of a message lead to in a locked account."""
     if not hashes:
-        return Thread(change.new_thread(), False)
-    tx, account = change.tx, change.account
-    packed = f"[{','.join(map(str, hashes))}]"
-    found = {row[0]: Thread(row[1], bool(row[2])) for row in tx.all("thread_links", account=account, hashes=packed)}
-    thread = next((found[hash] for hash in hashes if hash in found), None) or Thread(change.new_thread(), False)
-    if len(found) < len(hashes):
-        tx.run("thread_link", account=account, thread=thread.id, hashes=packed)
+        return Kin(None, ())
+    found: dict[int, int] = dict(tx.all("thread_links", account=account, hashes=_packed(hashes)))
+    if not found:
+        return Kin(None, hashes)
+    thread = next(found[hash] for hash in hashes if hash in found)
+    visible = bool(tx.all("threads_visible", account=account, threads=f"[[{thread},{thread}]]"))
+    return Kin(Thread(thread, visible), [hash for hash in hashes if hash not in found])
+
+
+def join(change: Change, email: int, kin: Kin) -> Thread:
+    """The thread of a new email: its kin's, or one that it begins. Its new links lead there from now on."""
+    thread = kin.thread
+    if thread is None:
+        thread = Thread(email, False)
+        change.threads_begun.add(email)
+    if kin.new_links:
+        change.tx.put("thread_link", account=change.account, thread=thread.id, hashes=_packed(kin.new_links))
     return thread
+
+
+def _packed(hashes: Sequence[int]) -> str:
+    return f"[{','.join(map(str, hashes))}]"

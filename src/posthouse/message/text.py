@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import charset_normalizer
 
-from posthouse.limits import SEARCH_TEXT
+from posthouse.limits import SEARCH_TEXT, TEXT_IN_PLACE
 from posthouse.message import mime
 from posthouse.message.addresses import RawAddress, RawGroup, RawMailbox, split_addresses
 from posthouse.message.charset import codec, decode
@@ -89,6 +89,19 @@ def _address_line(raw: RawMailbox) -> str:
     return decode_words(raw.name + b" " + address) if raw.name else decode_words(address)
 
 
+def text_in_place(octets: Buffer, root: Part) -> int | None:
+    """Where the body's text begins, if it stands in the octets as it is, to their end: but for the case of letters and
+    for white space `body_text` would be the same. None: it has to be taken out."""
+    if root.type != "text" or root.subtype == "html" or root.disposition is not None or len(root.parameters) > 1:
+        return None
+    if root.encoding in (b"base64", b"quoted-printable") or root.end > TEXT_IN_PLACE:
+        return None
+    if (charset := root.charset) and (known := codec(charset)) and known.startswith(_NOT_ASCII):
+        return None
+    body = bytes(octets[root.body_start : root.end])
+    return root.body_start if body.isascii() and b"\0" not in body else None
+
+
 class Words(NamedTuple):
     """One text of a message: the part it stands in (None: the name of an attachment, the subject of what was
     forwarded). `cut`: the part says more.
@@ -137,6 +150,11 @@ def preview(octets: Buffer, root: Part) -> str:
     left out where something else is left.
     """
     return preview_text(words(octets, root))
+
+
+def preview_in_place(octets: Buffer, root: Part, at: int) -> str:
+    """The same, of a text that stands in the octets as it is."""
+    return preview_text([Words(root, bytes(octets[at : at + _PREVIEW_FROM]).decode("ascii"))])
 
 
 def preview_text(found: list[Words]) -> str:

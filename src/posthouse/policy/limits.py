@@ -189,7 +189,7 @@ class Conversation(Check):
         return self._commands if facts.commands > self._limits.commands else None
 
     def error(self, facts: Facts) -> Verdict | None:
-        """The door is about to answer 4xx or 5xx: say this instead, where it is one too many."""
+        """The door has answered 5xx: say this, too, where it is one too many."""
         facts.errors += 1
         return self._errors if facts.errors > self._limits.errors else None
 

@@ -175,12 +175,18 @@ def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
     )
     the_queue.accept(tx, mail, [NewRecipient(sender, _destination(tx, sender), notify=frozenset({"NEVER"}))])
     about, own = bounce.job.mail.journey, bounce.journey
-    journey.open(
-        tx, own, message_id=bounce.message_id, sender=None, recipients=[str(sender)], subject=None, secret=secret
-    )
     written = Step("bounce.written", bounce.now, own, {"recipient": str(sender), "about": journey.code(about)})
     told = Step("bounce.sent", bounce.now, about, {"to": str(sender), "bounce": journey.code(own)})
-    journey.record(tx, own, [written])
+    journey.open(
+        tx,
+        own,
+        message_id=bounce.message_id,
+        sender=None,
+        recipients=[str(sender)],
+        subject=None,
+        secret=secret,
+        steps=[written],
+    )
     journey.record(tx, about, [told])
     return told, written
 

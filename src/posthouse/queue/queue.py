@@ -113,8 +113,10 @@ def accept(tx: Tx, mail: QueuedMail, recipients: Sequence[NewRecipient]) -> list
 
     Returns the recipients' ids in the queue, in order. Rings the queue's bell.
     """
-    message: int = tx.value(
+    message = tx.number("queued_message")
+    tx.put(
         "queue_message_insert",
+        id=message,
         journey=mail.journey,
         blob=mail.blob,
         size=mail.size,
@@ -141,18 +143,18 @@ def add(tx: Tx, message: QueuedMessage, recipients: Sequence[NewRecipient], now:
             lanes[destination] = tx.value(
                 "queue_lane_open", destination=destination, sender=message.mail.lane_sender, due_at=due_at
             )
-        ids.append(
-            tx.value(
-                "queue_recipient_insert",
-                lane=lanes[destination],
-                message=message.id,
-                address=str(recipient.address),
-                original=recipient.original or str(recipient.address),
-                notify=None if recipient.notify is None else ",".join(sorted(recipient.notify)),
-                orcpt=recipient.orcpt,
-                prologue=recipient.prologue,
-                due_at=due_at,
-            )
+        ids.append(tx.number("queued_recipient"))
+        tx.put(
+            "queue_recipient_insert",
+            id=ids[-1],
+            lane=lanes[destination],
+            message=message.id,
+            address=str(recipient.address),
+            original=recipient.original or str(recipient.address),
+            notify=None if recipient.notify is None else ",".join(sorted(recipient.notify)),
+            orcpt=recipient.orcpt,
+            prologue=recipient.prologue,
+            due_at=due_at,
         )
     tx.ring(Topic.QUEUE)
     return ids

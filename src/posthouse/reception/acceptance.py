@@ -125,6 +125,8 @@ def _role(plan: Plan, original: Address) -> str:
 
 def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     """Recipients elsewhere; crowds, a row an account; those that wait; those whose address led to nobody meanwhile."""
+    if not (resolution.remote or resolution.failed or plan.later or _is_crowd(resolution)):
+        return []
     wishes = {one.recipient.address: one.recipient for one in (*plan.taken, *plan.later)}
 
     def row(address: Address, original: Address, destination: str | None, due_at: int | None = None) -> NewRecipient:
@@ -268,5 +270,5 @@ def _record(tx: Tx, plan: Plan, steps: Sequence[Step]) -> None:
         recipients=[*(str(one.recipient.address) for one in (*plan.taken, *plan.later)), *plan.refused],
         subject=rendered.subject,
         secret=plan.secret,
+        steps=steps,
     )
-    journey.record(tx, plan.id, steps)

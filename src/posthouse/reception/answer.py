@@ -21,7 +21,7 @@ from posthouse.policy.check import Facts, Verdict
 from posthouse.policy.pipeline import Pipeline
 from posthouse.reception.acceptance import Accepted, Nobody, Plan, accept
 from posthouse.reception.decision import Decision, decide
-from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake
+from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, too_long
 from posthouse.reception.refusals import Refusals, Trail, recipients_of
 from posthouse.store.blobs import Blobs, SpoolFull
 from posthouse.store.database import Store, StoreUnavailable
@@ -68,8 +68,10 @@ class Reception:
         self._settings = settings
         self._clock = clock
 
-    def check_room(self, size: int) -> None:
-        """At MAIL: is there room for a message of this size (0: not known)? Raises Refusal, 452 (RFC 1870 §6.1)."""
+    def check_size(self, size: int) -> None:
+        """At MAIL: may a message have this size (0: not known), and is there room for it just now? Raises Refusal."""
+        if size > self._settings.message_size:
+            raise Refusal(552, "5.3.4", too_long(self._settings.message_size))  # RFC 1870 §6.1
         if not self._blobs.has_room(size):
             raise Refusal(NO_ROOM.code, NO_ROOM.enhanced, NO_ROOM.text)
 

@@ -73,7 +73,7 @@ class Intake:
         try:
             if self.size > self._most:
                 # RFC 1870 §6.3
-                raise Refusal(552, "5.3.4", f"A message may have {self._most} octets here")
+                raise Refusal(552, "5.3.4", too_long(self._most))
             if self.header is not None:
                 self.spool.write(octets)
             else:
@@ -168,3 +168,8 @@ def _end_of_fields(octets: bytes, *, whole: bool) -> int | None:
         return 0
     found = octets.find(b"\r\n\r\n")
     return found + 2 if found >= 0 else None
+
+
+def too_long(most: int) -> str:
+    """What is said of a message with more octets than this."""
+    return f"A message may have {most} octets here"

@@ -47,7 +47,7 @@ async def converse(stream: Stream, engine: SmtpServer, session: Session) -> None
         observe.fault("session.failed", error, peer=str(stream.peer))
         engine.end(_OUR_FAULT)
     finally:
-        stream.write(engine.outgoing())
+        _send(stream, engine)
         session.closed(closed)
 
 
@@ -55,7 +55,7 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
     while True:
         event = engine.next_event()
         if event is None:
-            stream.write(engine.outgoing())
+            _send(stream, engine)
             if stream.blocked:
                 await stream.drain()
             if engine.state is State.DATA:
@@ -68,4 +68,9 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
             if waiting is not None:
                 await waiting
             if engine.must_flush:
-                stream.write(engine.outgoing())
+                _send(stream, engine)
+
+
+def _send(stream: Stream, engine: SmtpServer) -> None:
+    if octets := engine.outgoing():
+        stream.write(octets)

@@ -155,10 +155,10 @@ class MailSession:
         self._trail = self.around.refusals.begin(envelope.sender)
         self.facts.begin(envelope.sender, envelope.size or 0)
         try:
-            self.around.reception.check_room(self.facts.size)
             waiting = self.role.mail(self, event)
             if waiting is not None:
                 await waiting
+            self.around.reception.check_size(self.facts.size)
         except Refusal as refusal:
             if refusal.reply.code == _LOGIN_FIRST:
                 # Nobody has a message yet: those who guess passwords leave no journeys.

@@ -311,8 +311,10 @@ def _write_all(descriptor: int, octets: Buffer | bytearray) -> None:
 
 def insert(tx: Tx, staged: Staged) -> int:
     """Name staged octets: the new blob's id. The caller refers to it in the same transaction."""
-    blob: int = tx.value(
+    blob = tx.number("blob")
+    tx.put(
         "blob_insert",
+        id=blob,
         place=IN_ROW if staged.file is None else IN_FILE,
         size=staged.size,
         sha256=staged.sha256,

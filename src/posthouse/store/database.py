@@ -13,7 +13,7 @@ Refuses: to say which engine runs. SQL stands by name in `store/sql/*.sql`.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
@@ -23,13 +23,14 @@ Row = tuple[Any, ...]
 Value = int | float | str | bytes | None
 
 
-class Topic(Enum):
+class Topic(StrEnum):
     """What a bell says to look at; `id` beside it is the account's, or 0 where a topic has only one subject."""
 
     ACCOUNT = "account"
     QUEUE = "queue"
     DIRECTORY = "directory"
     SEARCH = "search"
+    JOURNEY = "journey"
 
 
 class Tx(Protocol):
@@ -51,12 +52,25 @@ class Tx(Protocol):
         """Carry the statement out; the number of rows it changed."""
         ...
 
+    def put(self, statement: str, **parameters: Value) -> None:
+        """Write something whose answer nobody waits for: carried out in order, before the next statement of another
+        method and at the latest at the function's end. What stands between two others is carried out at once.
+        """
+        ...
+
     def many(self, statement: str, rows: Iterable[Mapping[str, Value]]) -> None:
         """Carry the statement out once for each row of parameters."""
         ...
 
     def query(self, sql: str, parameters: Sequence[Value]) -> list[Row]:
         """Run SQL that was compiled, with positional `?` parameters. Only for the compiler of mail queries."""
+        ...
+
+    def number(self, series: str) -> int:
+        """The id of a new row: a number from 1 on that this series (`series` in the schema) has never given before.
+
+        Numbers grow within a process; some are never used.
+        """
         ...
 
     def ring(self, topic: Topic, id: int = 0) -> None:

@@ -13,10 +13,14 @@ from typing import Any, Final
 import apsw
 
 from posthouse.store.database import Row, StoreUnavailable, Topic, Value
+from posthouse.store.sqlite_together import MOST, Sequences
 from posthouse.store.statements import Statement, load
 
-# More than all rooms' statements: each is prepared once a connection.
-STATEMENT_CACHE: Final = 1000
+# Statements kept prepared. apsw looks for one by walking along all of these places, and lets go of the one whose place
+# comes round: more would cost the frequent ones, fewer the rare ones.
+STATEMENT_CACHE: Final = 200
+# Numbers of a series that a connection takes at once.
+NUMBERS: Final = 100
 BUSY_MS: Final = 10_000
 
 # What says "not now" and not "this program is wrong". FULL, IOERR, NOMEM, BUSY and INTERRUPT may have rolled back the
@@ -64,7 +68,9 @@ def as_unavailable(error: BaseException) -> StoreUnavailable:
 class SqliteTx:
     """Tx over one connection. The same object serves one function after the other."""
 
-    __slots__ = ("_cursor", "_failure", "_rings", "_statements", "connection")
+    __slots__ = (
+        "_cursor", "_failure", "_names", "_numbers", "_rings", "_sequences", "_statements", "_values", "connection",
+    )  # fmt: skip
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
@@ -73,6 +79,12 @@ class SqliteTx:
         self._statements = load("sqlite")
         self._failure: StoreUnavailable | None = None
         self._rings: set[tuple[Topic, int]] = set()
+        # What `put` has gathered: names of statements, and the values of all of them in order.
+        self._names: list[str] = []
+        self._values: list[Value] = []
+        self._sequences = Sequences(connection)
+        # Of each series, the next number and the first that is not ours.
+        self._numbers: dict[str, tuple[int, int]] = {}
 
     def one(self, statement: str, **parameters: Value) -> Row | None:
         """The first row, or None."""
@@ -91,20 +103,23 @@ class SqliteTx:
     def run(self, statement: str, **parameters: Value) -> int:
         """Carry the statement out; the number of rows it changed."""
         found = self._statements[statement]
-        bound = _bound(found, parameters)
-        if self._failure:
-            raise self._failure
-        try:
-            self._cursor.execute(found.sql, bound)
-        except UNAVAILABLE as error:
-            raise self._failed(error) from error
+        self._execute(found.sql, _bound(found, parameters))
         return self.connection.changes()
+
+    def put(self, statement: str, **parameters: Value) -> None:
+        """Write something whose answer nobody waits for, at the latest at the function's end."""
+        self._values += _bound(self._statements[statement], parameters)
+        self._names.append(statement)
+        if len(self._names) >= MOST:
+            self._put_gathered()
 
     def many(self, statement: str, rows: Iterable[Mapping[str, Value]]) -> None:
         """Carry the statement out once for each row of parameters."""
         found = self._statements[statement]
         # All rows are made before the first is bound: making them may use this transaction.
         bound = [_bound(found, row) for row in rows]
+        if self._names:
+            self._put_gathered()
         if self._failure:
             raise self._failure
         try:
@@ -116,6 +131,15 @@ class SqliteTx:
         """Run compiled SQL with positional parameters."""
         return self._rows(sql, tuple(parameters))
 
+    def number(self, series: str) -> int:
+        """A number that this series has never given before."""
+        number, end = self._numbers.get(series, (0, 0))
+        if number == end:
+            number = self.value("series_take", series=series, count=NUMBERS)
+            end = number + NUMBERS
+        self._numbers[series] = (number + 1, end)
+        return number
+
     def ring(self, topic: Topic, id: int = 0) -> None:
         """After the commit, tell every process on this store to look at this."""
         self._rings.add((topic, id))
@@ -123,17 +147,30 @@ class SqliteTx:
     def begin_function(self) -> set[tuple[Topic, int]]:
         """Forget what the function before this one asked for and met; the set that this one's rings will be in."""
         self._failure = None
+        if self._names:
+            self._names, self._values = [], []
         self._rings = set()
         return self._rings
 
     def end_function(self) -> None:
-        """Raise again what the function caught and should not have: what it did after that was not done."""
+        """Write what is gathered. Raise again what the function caught and should not have: what it did after that was
+        not done."""
+        if self._names:
+            self._put_gathered()
         if self._failure:
             raise self._failure
 
     def control(self, sql: str) -> None:
         """BEGIN, SAVEPOINT, COMMIT and their like. Raises apsw.Error."""
         self._cursor.execute(sql)
+
+    def rolled_back(self) -> None:
+        """Something was undone, perhaps the taking of numbers."""
+        self._numbers.clear()
+
+    def between_transactions(self) -> None:
+        """What can be prepared for the next transactions now."""
+        self._sequences.make()
 
     def close(self) -> None:
         """Close the connection."""
@@ -142,6 +179,8 @@ class SqliteTx:
 
     def _first(self, statement: Statement, parameters: Mapping[str, Value]) -> Row | None:
         bound = _bound(statement, parameters)
+        if self._names:
+            self._put_gathered()
         if self._failure:
             raise self._failure
         try:
@@ -153,7 +192,36 @@ class SqliteTx:
             raise self._failed(error) from error
         return rows[0] if rows else None
 
+    def _put_gathered(self) -> None:
+        """Carry out what `put` gathered: as one, where the sequence is known; else one by one."""
+        names, values = tuple(self._names), self._values
+        self._names, self._values = [], []
+        together = self._sequences.find(names)
+        if together is not None:
+            self._execute(together, values)
+            return
+        statements = [self._statements[name] for name in names]
+        at = 0
+        for statement in statements:
+            end = at + len(statement.names)
+            self._execute(statement.sql, values[at:end])
+            at = end
+        if len(names) > 1:
+            self._sequences.met(names, statements)
+
+    def _execute(self, sql: str, bound: Sequence[Value]) -> None:
+        if self._names:
+            self._put_gathered()
+        if self._failure:
+            raise self._failure
+        try:
+            self._cursor.execute(sql, bound)
+        except UNAVAILABLE as error:
+            raise self._failed(error) from error
+
     def _rows(self, sql: str, bound: tuple[Value, ...]) -> list[Row]:
+        if self._names:
+            self._put_gathered()
         if self._failure:
             raise self._failure
         try:

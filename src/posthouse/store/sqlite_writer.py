@@ -136,6 +136,7 @@ class Writer:
         """Wake the callers and look after the log. Whatever happens here, the thread goes on: mail waits for it."""
         try:
             self._wake(jobs)
+            self._tx.between_transactions()
             self._after_commit()
         except Exception:
             log.exception("the store's writer met an error behind a commit")
@@ -173,6 +174,7 @@ class Writer:
 
     def _undo_one(self) -> bool:
         """Roll back to the savepoint. False where that cannot be, because an error has rolled back everything."""
+        self._tx.rolled_back()
         try:
             self._tx.control("ROLLBACK TO f")
             self._tx.control("RELEASE f")
@@ -183,6 +185,7 @@ class Writer:
     def _fail_all(self, jobs: list[Job], cause: BaseException | None) -> int:
         """Nothing of this group stands, and everyone in it is told so. How many that are."""
         self._clear()
+        self._tx.rolled_back()
         for job in jobs:
             job.rings = set()
             job.error = StoreUnavailable(f"the store cannot commit now: {cause}")
@@ -192,4 +195,5 @@ class Writer:
     def _clear(self) -> None:
         """Make sure that no transaction stands."""
         if self._tx.connection.in_transaction:
+            self._tx.rolled_back()
             self._tx.control("ROLLBACK")

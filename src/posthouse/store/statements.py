@@ -87,6 +87,17 @@ def _statement(sql: str) -> Statement:
     return Statement(plain, names, _binder(names), plain[:7].upper() == "SELECT ")
 
 
+def replace_parameters(sql: str, places: Mapping[str, str]) -> str:
+    """A statement's SQL with something else in place of each of its parameters."""
+    kept: list[str] = []
+    at = 0
+    for opaque in _OPAQUE.finditer(sql):
+        kept += [_PARAMETER.sub(lambda found: places[found[1]], sql[at : opaque.start()]), opaque[0]]
+        at = opaque.end()
+    kept.append(_PARAMETER.sub(lambda found: places[found[1]], sql[at:]))
+    return "".join(kept)
+
+
 def _binder(names: tuple[str, ...]) -> Binder:
     if len(names) > 1:
         pick: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*names)

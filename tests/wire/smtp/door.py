@@ -136,6 +136,8 @@ class Door:
             case "gone":
                 return Reply(421, "4.3.2", "We are closing")
         if isinstance(what, Envelope):
+            if (what.size or 0) > 100_000:
+                return Reply(552, "5.3.4", "A message may have 100000 octets here")
             self.envelope = what
         else:
             assert self.envelope is not None

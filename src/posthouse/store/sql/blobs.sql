@@ -1,7 +1,7 @@
 -- Blobs: immutable octets, in the row (place 0) or in a file (place 1).
 
 -- name: blob_insert
-INSERT INTO blob (place, size, sha256, octets, file) VALUES (:place, :size, :sha256, :octets, :file) RETURNING id;
+INSERT INTO blob (id, place, size, sha256, octets, file) VALUES (:id, :place, :size, :sha256, :octets, :file);
 
 -- name: blob_find
 SELECT id, size, sha256, octets, file FROM blob WHERE id = :id;
@@ -16,7 +16,7 @@ INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT 
 -- name: blob_suspects
 -- Suspects, and whether anything refers to them. Every table that holds a reference to a blob stands here.
 SELECT suspect.blob, blob.file,
-       EXISTS (SELECT 1 FROM message WHERE message.blob = suspect.blob)
+       EXISTS (SELECT 1 FROM message WHERE message.id = suspect.blob)
     OR EXISTS (SELECT 1 FROM queued_message WHERE queued_message.blob = suspect.blob)
   FROM blob_suspect AS suspect LEFT JOIN blob ON blob.id = suspect.blob
  ORDER BY suspect.blob
@@ -39,3 +39,4 @@ DELETE FROM blob_gone WHERE file = :file;
 
 -- name: blob_file_known
 SELECT EXISTS (SELECT 1 FROM blob WHERE file = :file) OR EXISTS (SELECT 1 FROM blob_gone WHERE file = :file);
+

@@ -65,9 +65,9 @@ INSERT INTO account (name, full_name, quota_octets, quota_emails, enabled, creat
 VALUES (:name, :full_name, :quota_octets, :quota_emails, 1, :created_at) RETURNING id
 
 -- name: account_state_insert
-INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, next_thread, used_octets, used_emails,
+INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, used_octets, used_emails,
                            tombstone_floor, mailbox_modseq, email_modseq, thread_modseq)
-VALUES (:account, :epoch, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0)
+VALUES (:account, :epoch, 0, 1, 1, 0, 0, 0, 0, 0, 0)
 
 -- name: account_find
 SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at

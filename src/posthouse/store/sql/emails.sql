@@ -2,11 +2,14 @@
 -- Sets of numbers come as JSON ranges: [[4,9],[12,12]] (mailbox/ranges.py).
 
 -- name: message_insert
-INSERT INTO message (blob, size, sent_at, has_attachment, preview, summary, structure, parts)
-VALUES (:blob, :size, :sent_at, :has_attachment, :preview, :summary, :structure, :parts) RETURNING id
+INSERT INTO message (id, emails, size, sent_at, has_attachment, text_at, preview, head, summary, structure, parts)
+VALUES (:id, :emails, :size, :sent_at, :has_attachment, :text_at, :preview, :head, :summary, :structure, :parts)
+
+-- name: message_share
+UPDATE message SET emails = emails + :more WHERE id = :id
 
 -- name: message_text_insert
-INSERT INTO message_text (message, head, body) VALUES (:message, :head, :body)
+INSERT INTO message_text (message, body) VALUES (:message, :body)
 
 -- name: email_insert
 INSERT INTO email (account, id, message, thread, received_at, size, keywords, prologue)
@@ -56,7 +59,7 @@ SELECT m.id, m.summary, m.structure FROM json_each(:messages) AS r
 CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- name: messages_contents
-SELECT m.id, m.blob, m.parts FROM json_each(:messages) AS r
+SELECT m.id, m.parts FROM json_each(:messages) AS r
 CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- name: messages_previews
@@ -138,12 +141,9 @@ SELECT account, email, message FROM expunged WHERE gone_at < :before ORDER BY go
 -- name: expunged_delete
 DELETE FROM expunged WHERE account = :account AND email = :email
 
--- name: messages_unused
--- Those of these messages that no email, kept or expunged, has any more.
-SELECT m.id, m.blob FROM json_each(:messages) AS r
+-- name: messages_emails
+SELECT m.id, m.emails FROM json_each(:messages) AS r
 CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
-WHERE NOT EXISTS (SELECT 1 FROM email AS e WHERE e.message = m.id)
-  AND NOT EXISTS (SELECT 1 FROM expunged AS x WHERE x.message = m.id)
 
 -- name: message_delete
 DELETE FROM message WHERE id = :message

@@ -2,20 +2,41 @@
 
 -- name: account_lock (sqlite)
 -- The writer holds the file's only write lock before its first statement: reading the row is enough.
-SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.next_thread, s.used_octets, s.used_emails,
+SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
        s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
        a.quota_octets, a.quota_emails
 FROM account_state AS s JOIN account AS a ON a.id = s.account WHERE s.account = :account
 
 -- name: account_lock (postgres)
-SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.next_thread, s.used_octets, s.used_emails,
+SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
        s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
        a.quota_octets, a.quota_emails
 FROM account_state AS s JOIN account AS a ON a.id = s.account WHERE s.account = :account FOR UPDATE OF s
 
+-- name: account_lock_to_file (sqlite)
+-- The same, and where new mail goes: the mailbox of a role, the Inbox where there is none.
+SELECT m.id, m.uidnext,
+       s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
+       s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
+       a.quota_octets, a.quota_emails
+FROM account_state AS s JOIN account AS a ON a.id = s.account JOIN mailbox AS m ON m.account = s.account
+ AND m.id = coalesce((SELECT id FROM mailbox WHERE account = :account AND role = :role),
+                     (SELECT id FROM mailbox WHERE account = :account AND role = 'inbox'))
+WHERE s.account = :account
+
+-- name: account_lock_to_file (postgres)
+SELECT m.id, m.uidnext,
+       s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
+       s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
+       a.quota_octets, a.quota_emails
+FROM account_state AS s JOIN account AS a ON a.id = s.account JOIN mailbox AS m ON m.account = s.account
+ AND m.id = coalesce((SELECT id FROM mailbox WHERE account = :account AND role = :role),
+                     (SELECT id FROM mailbox WHERE account = :account AND role = 'inbox'))
+WHERE s.account = :account FOR UPDATE OF s
+
 -- name: account_save
 UPDATE account_state SET modseq = :modseq, next_email = :next_email, next_mailbox = :next_mailbox,
-  next_thread = :next_thread, used_octets = :used_octets, used_emails = :used_emails,
+  used_octets = :used_octets, used_emails = :used_emails,
   mailbox_modseq = :mailbox_modseq, email_modseq = :email_modseq, thread_modseq = :thread_modseq,
   last_uidvalidity = :last_uidvalidity
 WHERE account = :account
@@ -75,7 +96,10 @@ UPDATE mailbox SET uidnext = uidnext + :placed, highest_modseq = max(highest_mod
   messages = messages + :messages, unseen = unseen + :unseen, octets = octets + :octets, deleted = deleted + :deleted,
   emails = emails + :emails, unread = unread + :unread,
   threads = threads + :threads, unread_threads = unread_threads + :unread_threads
-WHERE account = :account AND id = :mailbox RETURNING uidnext - :placed
+WHERE account = :account AND id = :mailbox
+
+-- name: mailbox_uidnext
+SELECT uidnext FROM mailbox WHERE account = :account AND id = :mailbox
 
 -- name: mailbox_view
 SELECT m.uidvalidity, m.uidnext, m.highest_modseq, s.tombstone_floor
@@ -83,28 +107,37 @@ FROM mailbox AS m JOIN account_state AS s ON s.account = m.account WHERE m.accou
 
 -- threads --------------------------------------------------------------------------------------------------------------
 
--- name: mailbox_threads_move
--- `counts`: [thread, emails more, unread more], … Rows that come to nothing are dropped by the caller.
-INSERT INTO mailbox_thread (account, mailbox, thread, emails, unread)
-SELECT :account, :mailbox, value ->> 0, value ->> 1, value ->> 2 FROM json_each(:counts) WHERE true
-ON CONFLICT DO UPDATE SET emails = emails + excluded.emails, unread = unread + excluded.unread
-RETURNING thread, emails, unread
+-- A thread is called after its first email, which is found by its own id; the index of threads has only the others. So the
+-- emails of a thread come from two places.
 
--- name: mailbox_threads_drop
-DELETE FROM mailbox_thread WHERE account = :account AND mailbox = :mailbox AND thread BETWEEN :low AND :high AND emails = 0
+-- name: threads_in_mailbox
+-- Of these threads: emails to be seen in a mailbox, and those of them that are unread (`read`: bits that make one read).
+SELECT thread, count(*), sum(unread) FROM (
+  SELECT e.thread, e.keywords & :read = 0 AS unread FROM json_each(:threads) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
+  WHERE EXISTS (SELECT 1 FROM placement AS p
+                WHERE p.account = :account AND p.email = e.id AND p.mailbox = :mailbox AND p.deleted = 0)
+  UNION ALL
+  SELECT e.thread, e.keywords & :read = 0 FROM json_each(:threads) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
+  WHERE EXISTS (SELECT 1 FROM placement AS p
+                WHERE p.account = :account AND p.email = e.id AND p.mailbox = :mailbox AND p.deleted = 0)
+) GROUP BY thread
 
 -- name: threads_visible
 -- Those of these threads that have an email to be seen.
-SELECT DISTINCT e.thread FROM json_each(:threads) AS r
-CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1
-CROSS JOIN placement AS p ON p.account = :account AND p.email = e.id AND p.deleted = 0
+SELECT e.thread FROM json_each(:threads) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
+WHERE EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.deleted = 0)
+UNION
+SELECT e.thread FROM json_each(:threads) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
+WHERE EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.deleted = 0)
 
 -- name: thread_links
--- The threads that these hashes belong to, and whether each can be seen.
-SELECT l.hash, l.thread, EXISTS (
-  SELECT 1 FROM email AS e JOIN placement AS p ON p.account = e.account AND p.email = e.id
-  WHERE e.account = l.account AND e.thread = l.thread AND p.deleted = 0)
-FROM json_each(:hashes) AS h CROSS JOIN thread_link AS l ON l.account = :account AND l.hash = h.value
+-- The threads that these hashes belong to.
+SELECT l.hash, l.thread FROM json_each(:hashes) AS h
+CROSS JOIN thread_link AS l ON l.account = :account AND l.hash = h.value
 
 -- name: thread_link
 INSERT INTO thread_link (account, hash, thread)
@@ -140,9 +173,6 @@ UPDATE account_state SET tombstone_floor = max(tombstone_floor, :floor) WHERE ac
 
 -- name: accounts_after
 SELECT account FROM account_state WHERE account > :account ORDER BY account LIMIT :limit
-
--- name: account_threads_delete
-DELETE FROM mailbox_thread WHERE account = :account
 
 -- name: account_links_delete
 DELETE FROM thread_link WHERE account = :account

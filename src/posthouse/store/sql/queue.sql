@@ -1,9 +1,8 @@
 -- The queue: messages that wait, the lanes they wait in, and each recipient's row.
 
 -- name: queue_message_insert
-INSERT INTO queued_message (journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at)
-VALUES (:journey, :blob, :size, :sender, :account, :body, :smtputf8, :envid, :ret, :queued_at, :expires_at)
-RETURNING id;
+INSERT INTO queued_message (id, journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at)
+VALUES (:id, :journey, :blob, :size, :sender, :account, :body, :smtputf8, :envid, :ret, :queued_at, :expires_at);
 
 -- name: queue_message
 SELECT id, journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at
@@ -25,9 +24,8 @@ SET due_at = CASE WHEN failures = 0 THEN min(due_at, excluded.due_at) ELSE due_a
 RETURNING id;
 
 -- name: queue_recipient_insert
-INSERT INTO queued_recipient (lane, message, address, original, notify, orcpt, prologue, due_at, attempts, held)
-VALUES (:lane, :message, :address, :original, :notify, :orcpt, :prologue, :due_at, 0, 0)
-RETURNING id;
+INSERT INTO queued_recipient (id, lane, message, address, original, notify, orcpt, prologue, due_at, attempts, held)
+VALUES (:id, :lane, :message, :address, :original, :notify, :orcpt, :prologue, :due_at, 0, 0);
 
 -- lanes: what is due ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +177,3 @@ UPDATE lane SET held = 0, due_at = :now WHERE destination = :destination AND hel
 
 -- name: queue_lanes_of
 SELECT id FROM lane WHERE destination = :destination;
-
--- delivery: the message whose content this blob is already.
--- name: queue_message_of_blob
-SELECT id FROM message WHERE blob = :blob LIMIT 1;

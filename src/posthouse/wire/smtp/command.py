@@ -245,11 +245,8 @@ def _set_size(wishes: _MailWishes, value: str, situation: Situation) -> None:
     # RFC 1870 §5: up to 20 digits.
     if not (value.isascii() and value.isdigit() and len(value) <= 20):
         raise _bad_value("SIZE")
+    # Whether that is too much is for the door to say: it knows what the limit is, and tells the sender's journey.
     wishes.size = int(value)
-    limit = situation.extensions["SIZE"]
-    if limit and 0 < int(limit) < wishes.size:
-        # RFC 1870 §6.1. A limit of 0 is none (§4).
-        raise Refusal(552, "5.3.4", f"A message may have {limit} octets here")
 
 
 def _set_body(wishes: _MailWishes, value: str, situation: Situation) -> None:

@@ -10,6 +10,13 @@ CREATE TABLE meta (
   value  BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The next number of each series that rows get their ids from (Tx.number). No id is ever given twice.
+CREATE TABLE series (
+  name  TEXT PRIMARY KEY,
+  next  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('queued_recipient', 1);
+
 -- directory ------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE domain (
@@ -71,7 +78,7 @@ CREATE TABLE credential (
 
 -- place 0: octets beside this row; place 1: a file under blobs/. Immutable.
 CREATE TABLE blob (
-  id      INTEGER PRIMARY KEY AUTOINCREMENT,
+  id      INTEGER PRIMARY KEY,          -- of the series blob
   place   INTEGER NOT NULL,
   size    INTEGER NOT NULL,
   sha256  BLOB NOT NULL,
@@ -93,24 +100,24 @@ CREATE TABLE blob_suspect (
   since_at    INTEGER NOT NULL
 ) STRICT;
 
--- What all who received a message share. Immutable.
+-- What all who received a message share. Immutable but for the number of its emails.
 CREATE TABLE message (
-  id              INTEGER PRIMARY KEY AUTOINCREMENT,
-  blob            INTEGER NOT NULL,
+  id              INTEGER PRIMARY KEY,  -- the id of its blob
+  emails          INTEGER NOT NULL,     -- how many emails have it, kept and expunged: with the last one it goes
   size            INTEGER NOT NULL,     -- octets of the blob
   sent_at         INTEGER,              -- Date field
   has_attachment  INTEGER NOT NULL,
+  text_at         INTEGER,              -- where in the blob its text stands as it is; NULL: it is in message_text
   preview         TEXT NOT NULL,
+  head            TEXT NOT NULL,        -- search text of subject and addresses, case-folded
   summary         BLOB NOT NULL,        -- IMAP ENVELOPE as sent in a FETCH, parentheses included
   structure       BLOB NOT NULL,        -- IMAP BODYSTRUCTURE, likewise
   parts           BLOB NOT NULL         -- MIME tree with octet offsets into the blob (message/mime.py packs it)
 ) STRICT;
-CREATE INDEX message_blob ON message(blob);
 
--- Search text, extracted and case-folded once; head is subject and addresses.
+-- Search text of the body, extracted and case-folded once, where it does not stand in the blob as it is.
 CREATE TABLE message_text (
   message  INTEGER PRIMARY KEY,
-  head     TEXT NOT NULL,
   body     TEXT NOT NULL
 ) STRICT;
 
@@ -123,7 +130,6 @@ CREATE TABLE account_state (
   modseq            INTEGER NOT NULL,
   next_email        INTEGER NOT NULL,
   next_mailbox      INTEGER NOT NULL,
-  next_thread       INTEGER NOT NULL,
   used_octets       INTEGER NOT NULL,
   used_emails       INTEGER NOT NULL,
   tombstone_floor   INTEGER NOT NULL,   -- changes up to this modseq are not known any more
@@ -133,7 +139,6 @@ CREATE TABLE account_state (
   last_uidvalidity  INTEGER NOT NULL DEFAULT 0,   -- of any mailbox there ever was
   search_mark       INTEGER NOT NULL DEFAULT 0    -- emails up to this id are in email_words
 ) STRICT;
-CREATE INDEX account_state_unindexed ON account_state(account) WHERE search_mark < next_email - 1;
 
 CREATE TABLE mailbox (
   account         INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
@@ -165,15 +170,14 @@ CREATE TABLE email (
   account         INTEGER NOT NULL,
   id              INTEGER NOT NULL,
   message         INTEGER NOT NULL,
-  thread          INTEGER NOT NULL,
+  thread          INTEGER NOT NULL,     -- the id of its first email
   received_at     INTEGER NOT NULL,
   size            INTEGER NOT NULL,     -- prologue + blob
   keywords        INTEGER NOT NULL,     -- bits: terms/keywords.py, and the account's own
   prologue        BLOB NOT NULL,
   PRIMARY KEY (account, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX email_thread ON email(account, thread);
-CREATE INDEX email_message ON email(message);
+CREATE INDEX email_thread ON email(account, thread) WHERE thread <> id;
 
 CREATE TABLE placement (
   account         INTEGER NOT NULL,
@@ -203,35 +207,26 @@ CREATE TABLE thread_link (
   PRIMARY KEY (account, hash)
 ) STRICT, WITHOUT ROWID;
 
--- Emails and unread emails of a thread in a mailbox, as JMAP counts them, so that thread totals are counters.
-CREATE TABLE mailbox_thread (
-  account  INTEGER NOT NULL,
-  mailbox  INTEGER NOT NULL,
-  thread   INTEGER NOT NULL,
-  emails   INTEGER NOT NULL,
-  unread   INTEGER NOT NULL,
-  PRIMARY KEY (account, mailbox, thread)
-) STRICT, WITHOUT ROWID;
-
--- The feed of changes: what one write made, changed and took away. Numbers are ranges: '4:9,12'. The row of mailbox m
+-- The feed of changes: what one write made, changed and took away. Numbers are JSON ranges, [[4,9],[12,12]];
+-- NULL: none. The row of mailbox m
 -- (0: none) holds uids of m; what the account as a whole saw stands in the first row of a modseq.
 CREATE TABLE change (
   account             INTEGER NOT NULL,
   modseq              INTEGER NOT NULL,
   mailbox             INTEGER NOT NULL,
   at                  INTEGER NOT NULL,
-  uids_changed        TEXT NOT NULL,    -- made or changed
-  uids_gone           TEXT NOT NULL,
-  emails_created      TEXT NOT NULL,
-  emails_updated      TEXT NOT NULL,
-  emails_destroyed    TEXT NOT NULL,
-  threads_created     TEXT NOT NULL,
-  threads_updated     TEXT NOT NULL,
-  threads_destroyed   TEXT NOT NULL,
-  mailboxes_created   TEXT NOT NULL,
-  mailboxes_updated   TEXT NOT NULL,
-  mailboxes_counted   TEXT NOT NULL,    -- nothing but totals changed
-  mailboxes_destroyed TEXT NOT NULL,
+  uids_changed        TEXT,             -- made or changed
+  uids_gone           TEXT,
+  emails_created      TEXT,
+  emails_updated      TEXT,
+  emails_destroyed    TEXT,
+  threads_created     TEXT,
+  threads_updated     TEXT,
+  threads_destroyed   TEXT,
+  mailboxes_created   TEXT,
+  mailboxes_updated   TEXT,
+  mailboxes_counted   TEXT,             -- nothing but totals changed
+  mailboxes_destroyed TEXT,
   PRIMARY KEY (account, modseq, mailbox)
 ) STRICT, WITHOUT ROWID;
 
@@ -249,7 +244,6 @@ CREATE TABLE expunged (
   prologue     BLOB NOT NULL,
   PRIMARY KEY (account, email)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX expunged_message ON expunged(message);
 CREATE INDEX expunged_gone ON expunged(gone_at);
 
 -- Search: rowid is account << 32 | email; text goes in and is not kept.
@@ -258,7 +252,7 @@ CREATE VIRTUAL TABLE email_words USING fts5(text, content='', contentless_delete
 -- queue ----------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE queued_message (
-  id           INTEGER PRIMARY KEY AUTOINCREMENT,
+  id           INTEGER PRIMARY KEY,     -- of the series queued_message
   journey      INTEGER NOT NULL,
   blob         INTEGER NOT NULL,
   size         INTEGER NOT NULL,
@@ -295,7 +289,7 @@ CREATE INDEX lane_leased ON lane(lease_until) WHERE lease_until > 0;
 CREATE INDEX lane_held ON lane(destination) WHERE held = 1;
 
 CREATE TABLE queued_recipient (
-  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  id          INTEGER PRIMARY KEY,      -- of the series queued_recipient
   lane        INTEGER NOT NULL,
   message     INTEGER NOT NULL REFERENCES queued_message(id),
   address     TEXT NOT NULL,
@@ -325,10 +319,10 @@ CREATE TABLE journey (
   sender      TEXT,
   recipients  TEXT NOT NULL,            -- one a line, the first few
   subject     TEXT,
-  hashes      BLOB NOT NULL             -- of its rows in journey_key, 8 octets each
+  steps       BLOB NOT NULL             -- the first ones, packed (MessagePack)
 ) STRICT;
 
--- Steps, packed (MessagePack), one row a commit.
+-- What came later, packed, one row a commit.
 CREATE TABLE journey_steps (
   id       INTEGER PRIMARY KEY,
   journey  INTEGER NOT NULL,
@@ -336,9 +330,18 @@ CREATE TABLE journey_steps (
 ) STRICT;
 CREATE INDEX journey_steps_journey ON journey_steps(journey);
 
--- By what a journey is found: keyed hashes of Message-ID and addresses.
+-- By what a journey is found: keyed hashes of Message-ID and addresses. They first stand beside each other, and are
+-- brought into order behind the commit, in large batches.
+CREATE TABLE journey_new (
+  id       INTEGER PRIMARY KEY,
+  journey  INTEGER NOT NULL,
+  hashes   BLOB NOT NULL                -- 8 octets each
+) STRICT;
+
+-- By the hour in which the journey began, so that rows come where the last ones came, and go together.
 CREATE TABLE journey_key (
+  hour     INTEGER NOT NULL,
   hash     INTEGER NOT NULL,
   journey  INTEGER NOT NULL,
-  PRIMARY KEY (hash, journey)
+  PRIMARY KEY (hour, hash, journey)
 ) STRICT, WITHOUT ROWID;
