@@ -256,8 +256,14 @@ class Graph:
     def run(self, statement: str, **parameters: Value) -> int:
         raise AssertionError(statement)
 
+    def put(self, statement: str, **parameters: Value) -> None:
+        raise AssertionError(statement)
+
     def many(self, statement: str, rows: object) -> None:
         raise AssertionError(statement)
+
+    def number(self, series: str) -> int:
+        raise AssertionError(series)
 
     def query(self, sql: str, parameters: object) -> list[Row]:
         raise AssertionError(sql)

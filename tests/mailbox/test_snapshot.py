@@ -165,3 +165,17 @@ def test_spans_and_numbers_of_uids(tmp_path: Path) -> None:
         assert view.seqs([2, 11]) == [2, 9]
         assert view.flags(3) is None
         assert view.flags(4) == 0
+
+
+def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
+    first = db.read(snapshot.load, 1, INBOX)
+    db.write(emails.store_flags, 1, INBOX, [1, 4], now=NOW, add=SEEN)
+    db.write(emails.expunge, 1, INBOX, [4, 2], NOW)
+    for _ in range(3):
+        db.write(file, 1, message())
+    db.write(emails.expunge, 1, INBOX, [7], NOW)
+    db.write(emails.store_flags, 1, INBOX, [8], now=NOW, add=FLAGGED)
+    later, news = db.read(snapshot.follow, 1, INBOX, first)
+    assert news == snapshot.diff(first, later)
+    assert news == snapshot.Diff([*news.expunged], [1], [6, 8])
+    assert [place.uid for place in news.expunged] == [2, 4]

@@ -9,7 +9,7 @@ A new item is a row in _COLUMNS; one with octets of its own a case in content.py
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from posthouse import observe
@@ -30,6 +30,8 @@ from posthouse.wire.imap.response import Code
 
 # Octets of messages that are read at once: small ones come with their rows.
 _PORTION: Final = 512 * KB
+# So few messages are read without looking at their sizes first.
+_FEW: Final = 3
 # Undoing the encoding of more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 512 * KB
 # A piece as large as this is sent before the next one is made.
@@ -84,12 +86,11 @@ async def fetch(session: Session, command: Command, asked: request.Fetch) -> Non
     await session.ok(command, "Those are the messages")
 
 
-async def _fetch_bodies(session: Session, chunk: Sequence[Entry], items: tuple[Item, ...]) -> int:
+async def _fetch_bodies(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
     """Messages with their octets, some at a time; how many the store has lost."""
     marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
-    rows = await session.read(emails.rows, [entry.email for entry in chunk])
     lost = 0
-    for some in _portions(chunk, rows):
+    async for some in _portions(session, chunk):
         entries, told = await _mark_seen(session, some, items) if marks else (some, items)
         await session.learn_flags(entries)
         lost += await _send_bodies(session, await _read_known(session, entries, told), told)
@@ -97,8 +98,12 @@ async def _fetch_bodies(session: Session, chunk: Sequence[Entry], items: tuple[I
     return lost
 
 
-def _portions(chunk: Sequence[Entry], rows: Mapping[int, EmailRow]) -> Iterator[list[Entry]]:
+async def _portions(session: Session, chunk: list[Entry]) -> AsyncIterator[list[Entry]]:
     """As many at a time as may be in memory for one client, who may be slow."""
+    if len(chunk) <= _FEW:
+        yield chunk
+        return
+    rows = await session.read(emails.rows, [entry.email for entry in chunk])
     some: list[Entry] = []
     octets = 0
     for entry in chunk:

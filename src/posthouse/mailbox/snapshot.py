@@ -84,24 +84,39 @@ def load(tx: Tx, account: int, mailbox: int, old: Snapshot | None = None) -> Sna
 
     Raises NoSuchMailbox.
     """
+    return follow(tx, account, mailbox, old)[0]
+
+
+def follow(tx: Tx, account: int, mailbox: int, old: Snapshot | None = None) -> tuple[Snapshot, Diff | None]:
+    """The same, with what leads there from `old`, where the feed tells: comparing the two costs much more."""
     row = tx.one("mailbox_view", account=account, mailbox=mailbox)
     if row is None:
         raise NoSuchMailbox(f"account {account} has no mailbox {mailbox}")
     uidvalidity, uidnext, modseq, floor = row
     if old is not None and old.uidvalidity == uidvalidity and modseq >= old.modseq >= floor:
         if old.modseq == modseq:
-            return old
+            return old, Diff([], [], [])
         changed, gone = changes.uids_since(tx, account, mailbox, old.modseq)
         # Reading all is cheaper than reading most.
         if 2 * ranges.count(changed) < len(old) + 100:
             news = changes.placements(tx, account, mailbox, changed)
-            return _advance(old, uidnext, modseq, news, ranges.expand(gone))
+            went = ranges.expand(gone)
+            return _advance(old, uidnext, modseq, news, went), _diff_of(old, news, went)
     rows = tx.all("snapshot_load", account=account, mailbox=mailbox)
     uids, emails, flags, modseqs = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Snapshot(
+    new = Snapshot(
         account, mailbox, uidvalidity, uidnext, modseq,
         array("I", uids), array("I", emails), array("q", flags), array("q", modseqs),
     )  # fmt: skip
+    return new, None
+
+
+def _diff_of(old: Snapshot, news: Sequence[Placed], gone: Sequence[int]) -> Diff:
+    """What the feed says happened after `old`. A uid that came and went in between is in neither."""
+    places = [index for uid in gone if (index := old.find(uid)) is not None]
+    expunged = [Placed(old.uids[index], old.emails[index], old.flags[index], old.modseqs[index]) for index in places]
+    changed = [place.uid for place in news if place.uid < old.uidnext]
+    return Diff(expunged, changed, [place.uid for place in news if place.uid >= old.uidnext])
 
 
 def _advance(old: Snapshot, uidnext: int, modseq: int, news: Sequence[Placed], gone: Sequence[int]) -> Snapshot:
@@ -401,7 +416,9 @@ class Snapshots:
         self._looking[key] = self._looks, end
         new: Snapshot | None = None
         try:
-            new = self._keep(await self._store.read(load, *key, self._newest.get(key)))
+            old = self._newest.get(key)
+            found, news = await self._store.read(follow, *key, old)
+            new = self._keep(found, old, news)
             return new
         finally:
             del self._looking[key]
@@ -419,7 +436,8 @@ class Snapshots:
         """Bring a view, and all others of its mailbox, up to date. Raises NoSuchMailbox, StoreUnavailable."""
         await self.current(view.snapshot.account, view.snapshot.mailbox)
 
-    def _keep(self, new: Snapshot) -> Snapshot:
+    def _keep(self, new: Snapshot, base: Snapshot | None, news: Diff | None) -> Snapshot:
+        """Make it the newest one, unless a newer is there; `news` lead to it from `base`."""
         key = new.account, new.mailbox
         old = self._newest.get(key)
         if old is not None:
@@ -430,17 +448,16 @@ class Snapshots:
         self._newest[key] = new
         self._newest.move_to_end(key)
         self._octets += new.octets
-        self._lead(key, old, new)
+        self._lead(key, base, new, news)
         self._shrink()
         return new
 
-    def _lead(self, key: tuple[int, int], old: Snapshot | None, new: Snapshot) -> None:
+    def _lead(self, key: tuple[int, int], old: Snapshot | None, new: Snapshot, news: Diff | None) -> None:
         """Bring the views of a mailbox to its newest snapshot; most look at the one before."""
         views = self._views.get(key)
         if not views:
             self._views.pop(key, None)
             return
-        news: Diff | None = None
         for view in list(views):
             if view.snapshot is not old:
                 view.rebase(new)
