@@ -8,6 +8,7 @@ what others changed at the same time.
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
+from typing import NamedTuple
 
 from posthouse.imapd.session import Refused, Session, split_flags
 from posthouse.mailbox import emails, mailboxes
@@ -27,14 +28,13 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     opened, view = session.writable, session.writable.view
     numbers = session.numbers(asked.numbers, uid=asked.uid)
     change = await _read_change(session, asked)
-    unheard = {entry.uid for entry in view.changed()}
     expected: dict[int, int] = {}
-    now = session.around.clock.now()
+    unheard: set[int] = set()
     for chunk in session.chunks(numbers, emails.BATCH):
-        uids = [entry.uid for entry in chunk]
-        add, remove, deleted = change
-        await session.write(emails.store_flags, opened.mailbox, uids, now=now, add=add, remove=remove, deleted=deleted)
-        expected.update([(entry.uid, _changed(entry.flags, change)) for entry in chunk])
+        expected.update([(entry.uid, change.of(entry.flags)) for entry in chunk])
+        # Their flags as they are in the view are not yet those that the client knows.
+        unheard.update([entry.uid for entry in view.changed()])
+        await session.write(_store, opened.mailbox, [entry.uid for entry in chunk], change, session.around.clock.now())
     await session.refresh()
     missing = bool(view.ghosts) and not expected.keys().isdisjoint([place.uid for place in view.ghosts])
     if asked.silent:
@@ -47,25 +47,34 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     await session.ok(command, "Stored", Code.EXPUNGEISSUED if missing else b"")
 
 
-Change = tuple[int, int, bool | None]
-"""Keywords to add, and to remove before that, and what becomes of \\Deleted (None: it stays)."""
+class _FlagChange(NamedTuple):
+    """Keywords to add, and to remove before that, and what becomes of \\Deleted (None: it stays)."""
+
+    add: int
+    remove: int
+    deleted: bool | None
+
+    def of(self, flags: int) -> int:
+        """What becomes of these flags."""
+        mark = flags & DELETED if self.deleted is None else DELETED * self.deleted
+        return flags & KEYWORDS & ~self.remove | self.add | mark
 
 
-async def _read_change(session: Session, asked: request.Store) -> Change:
+def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int) -> None:
+    emails.store_flags(
+        tx, account, mailbox, uids, now=now, add=change.add, remove=change.remove, deleted=change.deleted
+    )
+
+
+async def _read_change(session: Session, asked: request.Store) -> _FlagChange:
     names, deleted = split_flags(asked.flags)
     if asked.how is StoreHow.REMOVE:
         # What nobody has met cannot be removed, and need not be learnt for it.
-        return 0, await session.read(emails.known_keywords, names), False if deleted else None
+        return _FlagChange(0, await session.read(emails.known_keywords, names), False if deleted else None)
     bits = await session.write(emails.learn_keywords, names) if names else 0
     if asked.how is StoreHow.SET:
-        return bits, KEYWORDS, deleted
-    return bits, 0, True if deleted else None
-
-
-def _changed(flags: int, change: Change) -> int:
-    add, remove, deleted = change
-    mark = flags & DELETED if deleted is None else DELETED * deleted
-    return flags & KEYWORDS & ~remove | add | mark
+        return _FlagChange(bits, KEYWORDS, deleted)
+    return _FlagChange(bits, 0, True if deleted else None)
 
 
 async def _tell(session: Session, numbers: Sequence[Range]) -> None:
