@@ -171,7 +171,7 @@ def _truth(tx: Tx, account: int) -> list[tuple[int, int]]:
     return list(zip(snapshot.uids, snapshot.flags, strict=True))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(6))
 def test_all_pictures_agree_in_the_end(tmp_path: Path, seed: int) -> None:
     """Two clients at each of two servers on one store, while mail is delivered."""
 
