@@ -3,11 +3,12 @@
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from posthouse.clock import Clock, SystemClock
 from posthouse.directory import accounts, domains
@@ -26,7 +27,7 @@ from posthouse.policy.limits import Connections, Limits
 from posthouse.pop3d import Pop3Door
 from posthouse.pop3d import Surroundings as Pop3Surroundings
 from posthouse.store.blobs import Blobs, Staged
-from posthouse.store.database import Tx
+from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import parse
 from posthouse.wire.sasl import make_verifier
@@ -92,6 +93,12 @@ class House:
             if mailbox is not None:
                 await client.ok(f"SELECT {mailbox}")
         return client
+
+    @contextmanager
+    def unwritable(self) -> Iterator[None]:
+        """While it lasts, the store can be read and not written: as with a full disk."""
+        with mock.patch.object(self.store, "write", side_effect=StoreUnavailable("the disk is full")):
+            yield
 
     async def pop3(self, login: str | None = ALICE) -> "Pop3Client":
         """A client, logged in unless `login` is None."""

@@ -162,3 +162,18 @@ def test_looking_for_fields_finds_what_parsing_finds(lines: list[bytes], ending:
     parsed = Header.parse(header)
     expected = [header[field.start : field.end] for field in parsed.fields if field.name in names]
     assert named_fields(header, names) == expected
+
+
+def test_a_store_that_cannot_write_keeps_nobody_from_reading(tmp_path: Path) -> None:
+    """The body is given; that it was read is noted another time."""
+
+    async def test(house: House) -> None:
+        await house.file(part(b"text\r\n", "7bit", "text/plain"))
+        client = await house.imap()
+        with house.unwritable():
+            answer = await client.ok("FETCH 1 BODY[1]")
+        assert literal(answer[0]) == b"text\r\n"
+        assert b"FLAGS" not in answer[0]
+        assert b"\\Seen" in (await client.ok("FETCH 1 BODY[1]"))[0]
+
+    in_house(tmp_path, test)

@@ -56,6 +56,7 @@ class _Appending:
         self._path = path
         self._announced: list[AppendMessage] = []
         self._spools: list[Spool] = []
+        self._ready: list[_Message] = []
         self._flaw: Refused | None = None
 
     async def take(self, event: Event) -> None:
@@ -66,7 +67,7 @@ class _Appending:
             case AppendMessage():
                 await self._begin(event)
             case LiteralEnd():
-                return
+                await self._finish_message()
             case AppendEnd():
                 await self._end()
             case _:
@@ -76,6 +77,8 @@ class _Appending:
         """Let go of what came in. Safe to call twice."""
         for spool in self._spools:
             spool.discard()
+        self._abandon(self._ready)
+        self._ready = []
 
     async def _begin(self, message: AppendMessage) -> None:
         if len(self._spools) >= limits.IMAP_APPENDS:
@@ -108,11 +111,22 @@ class _Appending:
         except SpoolFull:
             self._flaw = _no_room()
 
+    async def _finish_message(self) -> None:
+        """Each message is made ready as it ends, others being served in between: five hundred at once take long."""
+        if self._flaw is not None:
+            return
+        spool = self._spools[-1]
+        message = await self._prepare(self._announced[-1], spool)
+        self._ready.append(message)
+        if message.staged.file is not None:
+            spool.discard()  # and its descriptor; what is in memory stays counted until the end
+        await self._session.pause()
+
     async def _end(self) -> None:
         if self._flaw is not None:
             raise self._flaw
         session = self._session
-        messages = [await self._prepare(*pair) for pair in zip(self._announced, self._spools, strict=True)]
+        messages, self._ready = self._ready, []
         try:
             # The instant at which the client may forget its copies: when this has returned.
             uids, validity = await session.write(

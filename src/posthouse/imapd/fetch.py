@@ -21,7 +21,7 @@ from posthouse.mailbox import emails, summary
 from posthouse.mailbox.emails import Content, EmailRow, Rendering
 from posthouse.mailbox.snapshot import Entry
 from posthouse.store.blobs import BlobLost, Buffer
-from posthouse.store.database import Tx
+from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
@@ -91,7 +91,13 @@ async def _fetch_bodies(session: Session, chunk: list[Entry], items: tuple[Item,
     marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
     lost = 0
     async for some in _portions(session, chunk):
-        entries, told = await _mark_seen(session, some, items) if marks else (some, items)
+        entries, told = some, items
+        if marks:
+            try:
+                entries, told = await _mark_seen(session, some, items)
+            except StoreUnavailable as error:
+                # A full disk keeps nobody from reading: the flag waits for another time.
+                observe.tell("imap.not_marked_seen", level=observe.WARNING, error=str(error))
         await session.learn_flags(entries)
         lost += await _send_bodies(session, await _read_known(session, entries, told), told)
         await session.pause()
