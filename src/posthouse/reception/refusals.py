@@ -60,13 +60,16 @@ class Refusals:
         self, trail: Trail, facts: Facts, reply: Reply, reasons: Sequence[str] = (), recipient: Address | None = None
     ) -> None:
         """Tell that the envelope, or one recipient of it, was answered with this reply, and note it."""
+        if len(trail.steps) == _MOST_STEPS:
+            # A thousand refusals of one envelope tell no more than the first of them, and would fill the log.
+            observe.count("refusals_untold")
+            return
         told = (str(recipient),) if recipient is not None else recipients_of(facts)
         step = Step("mail.refused", self._clock.now(), trail.id, _facts(trail, facts, told, reply, reasons))
         observe.emit(step)
-        if len(trail.steps) < _MOST_STEPS:
-            trail.steps.append(step)
-            if recipient is not None:
-                trail.recipients.append(str(recipient))
+        trail.steps.append(step)
+        if recipient is not None:
+            trail.recipients.append(str(recipient))
 
     def end(self, trail: Trail, facts: Facts) -> None:
         """The envelope is forgotten, and its message was not accepted."""
