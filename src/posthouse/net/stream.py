@@ -265,6 +265,11 @@ class Stream(asyncio.BufferedProtocol):
         """Send what was written, then end the connection; after `seconds` end it anyway."""
         if self._gone:
             return
+        if self.tls is None and not self._transport.get_write_buffer_size():
+            # All is with the kernel, which sends it: nothing to wait for.
+            self._gone = True
+            self._transport.close()
+            return
         gone = self._gone = self._loop.create_future()
         self._transport.close()
         try:
