@@ -136,11 +136,14 @@ class PosthouseServer:
         return contextlib.closing(database)
 
     def delivered(self) -> int:
-        """Emails that are filed and indexed: what the workers behind the commit still owe is not counted."""
+        """Emails that are filed, indexed, and have their journeys found: what workers behind the commit still owe does
+        not count.
+        """
         with self.database() as database:
             (emails,) = next(database.execute("SELECT count(*) FROM email"))
             (pending,) = next(database.execute("SELECT total(next_email - 1 - search_mark) FROM account_state"))
-        return int(emails) - int(pending)
+            (unordered,) = next(database.execute("SELECT count(*) FROM journey_new"))
+        return int(emails) - max(int(pending), int(unordered))
 
     def errors(self) -> list[str]:
         """The lines of its log that tell of errors; what is no JSON is one, too."""

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -143,6 +144,7 @@ def _hashes(secret: bytes, message_id: str | None, sender: str | None, recipient
     return hashes
 
 
+@lru_cache(maxsize=1024)
 def _hash(secret: bytes, kind: bytes, text: str) -> bytes:
     octets = text.encode("utf-8", "backslashreplace")
     return hashlib.blake2b(octets, digest_size=_HASH_OCTETS, key=secret, person=kind).digest()
@@ -198,11 +200,8 @@ _LEVELS: Final[dict[int, Level]] = {10: 10, 20: 20, 30: 30, 40: 40}
 
 
 def pack(steps: Iterable[Step]) -> bytes:
-    """Steps as one row holds them; facts that are None are left out. Never raises."""
-    rows = [
-        (step.kind, step.at, step.level, {key: fact for key, fact in step.facts.items() if fact is not None})
-        for step in steps
-    ]
+    """Steps as one row holds them. Never raises."""
+    rows = [(step.kind, step.at, step.level, step.facts) for step in steps]
     try:
         return _encoder.encode(rows)
     except (UnicodeEncodeError, OverflowError, TypeError):
@@ -211,7 +210,8 @@ def pack(steps: Iterable[Step]) -> bytes:
 
 
 def unpack(octets: bytes, id: int) -> list[Step]:
-    """The steps of a row of this journey; a row that cannot be read is told of as one step."""
+    """The steps of a row of this journey, facts that are None left out; a row that cannot be read is told of as one
+    step."""
     try:
         rows = _decoder.decode(octets)
     except msgspec.MsgspecError as error:
@@ -231,7 +231,7 @@ def _tame(facts: Mapping[str, Fact]) -> dict[str, Fact]:
 
 
 def _thaw(facts: dict[str, Any]) -> dict[str, Fact]:
-    return {key: tuple(fact) if isinstance(fact, list) else fact for key, fact in facts.items()}
+    return {key: tuple(fact) if isinstance(fact, list) else fact for key, fact in facts.items() if fact is not None}
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------

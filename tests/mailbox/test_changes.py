@@ -94,7 +94,8 @@ NUMBERS = st.sets(st.integers(1, 60))
 
 @given(st.lists(NUMBERS, max_size=4))
 def test_ranges_hold_the_numbers(sets: list[set[int]]) -> None:
-    texts = [ranges.pack(numbers) for numbers in sets]
+    assert [ranges.union([ranges.pack(numbers)]) for numbers in sets] == [ranges.spans(numbers) for numbers in sets]
+    texts = [ranges.told(numbers) for numbers in sets]
     for text, numbers in zip(texts, sets, strict=True):
         assert ranges.numbers(text) == sorted(numbers)
     union = ranges.union(texts)

@@ -19,7 +19,7 @@ def db(tmp_path: Path) -> Iterator[Db]:
 
 def index_all(db: Db, limit: int = search.BATCH) -> int:
     batches = 0
-    while db.write(search.index_pending, limit):
+    while db.write(search.index_pending, limit).moved:
         batches += 1
     return batches
 
@@ -100,6 +100,6 @@ def test_the_worker_follows_the_bell(db: Db) -> None:
         finally:
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
-        return await db.store.write(search.index_pending)
+        return (await db.store.write(search.index_pending)).moved
 
     assert db.runner.run(main()) == 0

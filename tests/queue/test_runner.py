@@ -281,6 +281,8 @@ def test_a_restart_goes_on_where_the_last_process_was_killed(tmp_path: Path) -> 
         await world.settle(runner)
         assert sorted(names for _, names in courier.seen) == [["a@x.example"], ["b@y.example"]]
         assert await left(world) == EMPTY
+        # What is left of it ends before the loop does.
+        await first.stop(0)
 
     run(main())
 

@@ -26,9 +26,9 @@ def test_no_caller_is_woken_before_the_sync_that_follows_its_frames(tmp_path: Pa
             store = open_store(tmp_path, vfs="recorded")
             wake = store._writer._wake
 
-            def tell(jobs: Sequence[Job]) -> None:
+            def tell(jobs: Sequence[Job], done: bool) -> None:
                 recorded.note("tell", ".db-wal", len(jobs))
-                wake(jobs)
+                wake(jobs, done)
 
             store._writer._wake = tell
             recorded.events.clear()

@@ -101,13 +101,10 @@ def test_what_a_function_left_behind_is_not_the_next_ones(tx: SqliteTx) -> None:
     assert domains(tx) == []
 
 
-def test_many_are_carried_out_in_between(tx: SqliteTx) -> None:
-    tx.begin_function()
-    for n in range(MOST + 1):
-        tx.put("domain_insert", name=f"{n}", catch_all=None, created_at=n)
-    assert tx.connection.execute("SELECT count(*) FROM domain").fetchall() == [(MOST,)]
-    tx.end_function()
-    assert domains(tx) == [f"{n}" for n in range(MOST + 1)]
+def test_a_long_sequence_goes_on_one_by_one(tx: SqliteTx) -> None:
+    for n in range(STEPS):
+        assert steps_of(tx, *[f"{n}.{at}" for at in range(MOST)]) == MOST + 1
+    assert len(domains(tx)) == STEPS * MOST
 
 
 def test_a_sequence_that_cannot_be_made_goes_on_one_by_one(

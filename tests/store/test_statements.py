@@ -27,6 +27,18 @@ def test_every_statement_compiles_and_binds_in_the_order_it_says(tmp_path: Path)
     assert wrong == []
 
 
+def test_no_statement_walks_along_all_emails_or_placements_of_an_account(tmp_path: Path) -> None:
+    sqlite_schema.prepare(tmp_path / "posthouse.db")
+    connection = connect(tmp_path / "posthouse.db", writer=True, cache_kb=1000)
+    walks = tuple(f"{how} " for p in "pe" for how in (f"SCAN {p}", f"SEARCH {p} USING PRIMARY KEY (account=?)"))
+    wrong = []
+    for name, statement in load("sqlite").items():
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", (None,) * len(statement.names))
+        wrong += [f"{name}: {row[3]}" for row in plan if f"{row[3]} ".startswith(walks)]
+    connection.close()
+    assert wrong == []
+
+
 def test_a_statement_is_its_sql_without_comments() -> None:
     found = collect({"a.sql": "-- of a room\n\n-- name: b\n-- why\nSELECT :x,  -- here :y\n ':z', :x;\n"}, "sqlite")
     assert found["b"].sql == "SELECT :x, ':z', :x"

@@ -7,7 +7,7 @@ Refuses: to decide into which mailbox, and to file one envelope twice in an acco
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from posthouse.mailbox import threads
 from posthouse.mailbox.model import Change, OverQuota, State, is_unread, lock_account
@@ -17,8 +17,7 @@ from posthouse.store.blobs import Staged
 from posthouse.store.database import Topic, Tx
 
 
-@dataclass(frozen=True, slots=True)
-class Filed:
+class Filed(NamedTuple):
     """An email that was filed: its ids, and its uid in each mailbox."""
 
     email: int
@@ -123,6 +122,8 @@ def file_in(
         received_at=received_at,
         size=size,
         keywords=keywords,
+        mailbox=mailboxes[0],
+        uid=change.next_uid(mailboxes[0]),
         prologue=prologue,
     )
     add_email(change, email, thread, mailboxes, keywords=keywords, size=size, deleted=deleted)
@@ -149,13 +150,13 @@ def add_email(
     size: int,
     deleted: bool,
 ) -> None:
-    """Enter a new email into the ledgers: used by all that make one."""
+    """Enter a new email into the ledgers: used by all that make one. The first of `mailboxes` is its home."""
     change.octets += size
     change.emails += 1
     unread = is_unread(keywords)
     for mailbox in mailboxes:
         ledger = change[mailbox]
-        ledger.placed.append((email, deleted))
+        ledger.placed.append((email, deleted, mailbox == mailboxes[0]))
         ledger.add_placement(keywords, size, deleted)
         if not deleted:
             ledger.add_email(thread.id, unread)

@@ -419,7 +419,7 @@ def _place(change: Change, chosen: Sequence[_Chosen], target: int, source: int =
     standing = _standing(change.tx, change.account, {row.email for row in chosen}, source, target)
     ledger = change[target]
     for row in chosen:
-        ledger.placed.append((row.email, bool(row.deleted)))
+        ledger.placed.append((row.email, bool(row.deleted), False))
         ledger.add_placement(row.keywords, row.size, bool(row.deleted))
         email = standing[row.email]
         email.placements += 1

@@ -8,7 +8,7 @@ Promises:
 Refuses: to know IMAP's or JMAP's words.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -172,8 +172,9 @@ class Ledger:
         self.emails = self.unread = 0
         # thread → emails, unread
         self.threads: dict[int, tuple[int, int]] = {}
-        # email, \Deleted: they get uids when the change is finished, from `first_uid` on (0: not known yet)
-        self.placed: list[tuple[int, bool]] = []
+        # email, \Deleted, whether it is the email's home: they get uids when the change is finished, from `first_uid`
+        # on (0: not known yet)
+        self.placed: list[tuple[int, bool, bool]] = []
         self.first_uid = 0
         self.changed: list[int] = []
         self.gone: list[int] = []
@@ -248,6 +249,15 @@ class Change:
         self.last_uidvalidity = max(self.last_uidvalidity + 1, self.now // 1000)
         return self.next_mailbox - 1, self.last_uidvalidity
 
+    def next_uid(self, mailbox: int) -> int:
+        """The uid of what is placed next in this mailbox. Raises NoSuchMailbox."""
+        ledger = self[mailbox]
+        if not ledger.first_uid:
+            ledger.first_uid = self.tx.value("mailbox_uidnext", account=self.account, mailbox=mailbox) or 0
+            if not ledger.first_uid:
+                raise NoSuchMailbox(f"account {self.account} has no mailbox {mailbox}")
+        return ledger.first_uid + len(ledger.placed)
+
     def finish(self) -> int:
         """Write what was gathered; the modseq. Raises NoSuchMailbox where a ledger's mailbox is not there."""
         for mailbox in sorted(self.mailboxes):
@@ -282,12 +292,9 @@ class Change:
     def _place(self, mailbox: int, ledger: Ledger) -> None:
         """Give uids to what was placed, in the order it was placed."""
         account, modseq = self.account, self.modseq
-        if not ledger.first_uid:
-            ledger.first_uid = self.tx.value("mailbox_uidnext", account=account, mailbox=mailbox) or 0
-            if not ledger.first_uid:
-                raise NoSuchMailbox(f"account {account} has no mailbox {mailbox}")
+        self.next_uid(mailbox)
         if len(ledger.placed) == 1:
-            ((email, deleted),) = ledger.placed
+            ((email, deleted, home),) = ledger.placed
             self.tx.put(
                 "placement_insert",
                 account=account,
@@ -295,10 +302,11 @@ class Change:
                 uid=ledger.first_uid,
                 email=email,
                 deleted=int(deleted),
+                home=int(home),
                 modseq=modseq,
             )
             return
-        placed = ",".join([str(email << 1 | deleted) for email, deleted in ledger.placed])
+        placed = ",".join([str(email << 2 | home << 1 | deleted) for email, deleted, home in ledger.placed])
         self.tx.put(
             "placements_insert",
             account=account,
@@ -343,37 +351,38 @@ class Change:
         first."""
         created, updated, gone = self._threads()
         self._note_states(bool(created or updated or gone))
-        counted = self.mailboxes.keys() - self.mailboxes_updated.union(self.mailboxes_created, self.mailboxes_destroyed)
+        named = self.mailboxes_updated.union(self.mailboxes_created, self.mailboxes_destroyed)
         news = {
-            "emails_created": _told(self.emails_created),
-            "emails_updated": _told(self.emails_updated.difference(self.emails_created, self.emails_destroyed)),
-            "emails_destroyed": _told(self.emails_destroyed),
-            "threads_created": _told(created),
-            "threads_updated": _told(updated),
-            "threads_destroyed": _told(gone),
-            "mailboxes_created": _told(self.mailboxes_created),
-            "mailboxes_updated": _told(self.mailboxes_updated.difference(self.mailboxes_created)),
-            "mailboxes_counted": _told(counted),
-            "mailboxes_destroyed": _told(self.mailboxes_destroyed),
+            "emails_created": self.emails_created,
+            "emails_updated": self.emails_updated.difference(self.emails_created, self.emails_destroyed),
+            "emails_destroyed": self.emails_destroyed,
+            "threads_created": created,
+            "threads_updated": updated,
+            "threads_destroyed": gone,
+            "mailboxes_created": self.mailboxes_created,
+            "mailboxes_updated": self.mailboxes_updated.difference(self.mailboxes_created),
+            "mailboxes_counted": self.mailboxes.keys() - named,
+            "mailboxes_destroyed": self.mailboxes_destroyed,
         }
+        told = _NO_NEWS | {kind: ranges.told(numbers) for kind, numbers in news.items() if numbers}
         shown = [
             (mailbox, ledger)
             for mailbox, ledger in sorted(self.mailboxes.items())
             if ledger.placed or ledger.changed or ledger.gone
         ]
         for mailbox, ledger in shown or [(0, Ledger())]:
-            placed = range(ledger.first_uid, ledger.first_uid + len(ledger.placed))
+            changed = [*ledger.changed, *range(ledger.first_uid, ledger.first_uid + len(ledger.placed))]
             self.tx.put(
                 "change_insert",
                 account=self.account,
                 modseq=self.modseq,
                 mailbox=mailbox,
                 at=self.now,
-                uids_changed=_told([*ledger.changed, *placed]),
-                uids_gone=_told(ledger.gone),
-                **news,
+                uids_changed=ranges.told(changed),
+                uids_gone=ranges.told(ledger.gone),
+                **told,
             )
-            news = _NO_NEWS
+            told = _NO_NEWS
 
     def _note_states(self, threads: bool) -> None:
         emails = bool(self.emails_created or self.emails_updated or self.emails_destroyed)
@@ -400,10 +409,6 @@ class Change:
             thread_modseq=thread_modseq,
             last_uidvalidity=self.last_uidvalidity,
         )
-
-
-def _told(numbers: Collection[int]) -> str | None:
-    return ranges.pack(numbers) if numbers else None
 
 
 _NO_NEWS: Final[dict[str, str | None]] = dict.fromkeys(

@@ -1,11 +1,11 @@
 """Sets of numbers (uids, email ids) as JSON ranges: `[[4,9],[12,12]]`.
 
-Promises: one spelling for what goes into a statement as a parameter, what the feed of changes keeps, and what a client
-is told; the size follows the number of gaps, not of numbers.
+Promises: one spelling for what goes into a statement as a parameter, what the feed of changes keeps (there a single
+number is itself), and what a client is told; the size follows the number of gaps, not of numbers.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 EMPTY: Final = "[]"
@@ -33,10 +33,19 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def pack(numbers: Iterable[int]) -> str:
     """The JSON of these numbers, in any order, doubles allowed."""
-    found = spans(numbers)
-    if len(found) <= 1:
-        return f"[[{found[0][0]},{found[0][1]}]]" if found else EMPTY
-    return pack_ranges(found)
+    ordered = sorted(set(numbers))
+    if not ordered:
+        return EMPTY
+    first, last = ordered[0], ordered[-1]
+    return f"[[{first},{last}]]" if last - first == len(ordered) - 1 else pack_ranges(spans(ordered))
+
+
+def told(numbers: Collection[int]) -> str | None:
+    """What a column keeps of these numbers: None for none; one number is itself."""
+    if len(numbers) == 1:
+        (number,) = numbers
+        return str(number)
+    return pack(numbers) if numbers else None
 
 
 def pack_ranges(ranges: Ranges) -> str:
@@ -44,10 +53,10 @@ def pack_ranges(ranges: Ranges) -> str:
     return json.dumps(ranges, separators=(",", ":"))
 
 
-def union(texts: Iterable[str | None]) -> list[tuple[int, int]]:
-    """The ranges of all numbers in these texts (None: no numbers), in order, apart from each other."""
+def union(columns: Iterable[str | None]) -> list[tuple[int, int]]:
+    """The ranges of all numbers that `told` wrote into these, in order, apart from each other."""
     merged: list[tuple[int, int]] = []
-    for low, high in sorted([(low, high) for text in texts if text for low, high in json.loads(text)]):
+    for low, high in sorted([(low, high) for column in columns for low, high in _read(column)]):
         if merged and low <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
         else:
@@ -60,9 +69,16 @@ def count(ranges: Ranges) -> int:
     return sum([high - low + 1 for low, high in ranges])
 
 
-def numbers(text: str | None) -> list[int]:
-    """The numbers that `pack` wrote, in order; None: no numbers."""
-    return expand(json.loads(text)) if text else []
+def numbers(column: str | None) -> list[int]:
+    """The numbers that `told` wrote, in order."""
+    return expand(_read(column))
+
+
+def _read(column: str | None) -> Ranges:
+    if column is None:
+        return ()
+    found = json.loads(column)
+    return ((found, found),) if isinstance(found, int) else found
 
 
 def expand(ranges: Ranges) -> list[int]:

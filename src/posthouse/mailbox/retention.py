@@ -58,6 +58,7 @@ def undelete(tx: Tx, account: int, chosen: Collection[int], now: int) -> dict[in
     fresh: dict[int, int] = {}
     for old, mailbox, message, thread, received_at, size, keywords, prologue in rows:
         fresh[old] = email = change.new_email()
+        place = mailbox if mailbox in there else inbox
         tx.put(
             "email_insert",
             account=account,
@@ -67,9 +68,10 @@ def undelete(tx: Tx, account: int, chosen: Collection[int], now: int) -> dict[in
             received_at=received_at,
             size=size,
             keywords=keywords,
+            mailbox=place,
+            uid=change.next_uid(place),
             prologue=prologue,
         )
-        place = mailbox if mailbox in there else inbox
         entry = Thread(thread, thread in visible)
         append.add_email(change, email, entry, [place], keywords=keywords, size=size, deleted=False)
     if fresh:
@@ -121,8 +123,15 @@ def empty_account(tx: Tx, account: int, now: int, limit: int = BATCH) -> int:
     When 0 comes back nothing of the account is left in the mail tables but what goes with its row.
     """
     rows = tx.all("account_emails", account=account, limit=limit)
-    packed = ranges.pack([row[0] for row in rows])
-    tx.run("placements_of_emails_delete", account=account, emails=packed)
+    placed: dict[int, list[int]] = {}
+    for mailbox, uid, *_ in tx.all("emails_placements", account=account, emails=ranges.pack([row[0] for row in rows])):
+        placed.setdefault(mailbox, []).append(uid)
+    for mailbox, uids in placed.items():
+        spans = ranges.spans(uids)
+        tx.many(
+            "placements_remove",
+            [{"account": account, "mailbox": mailbox, "low": low, "high": high} for low, high in spans],
+        )
     tx.many("email_delete", [{"account": account, "email": row[0]} for row in rows])
     _forget_rows(tx, account, [row[0] for row in rows])
     _drop_messages(tx, [row[1] for row in rows], now)

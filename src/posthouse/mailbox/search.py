@@ -7,11 +7,13 @@ found.
 Refuses: to hold up filing, and to keep the writer for longer than a batch.
 """
 
+import asyncio
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
 
 from posthouse.limits import MB
+from posthouse.mailbox import ranges
 from posthouse.store.database import Store, Topic, Tx
 
 # Emails indexed in one transaction: some 15 ms of the writer.
@@ -19,6 +21,8 @@ BATCH: Final = 500
 # Long texts make a batch shorter: 12 ms a megabyte.
 BATCH_CHARACTERS: Final = 2 * MB
 _PAGE: Final = 20
+# Between two rounds more mail comes together.
+PAUSE_SECONDS: Final = 0.1
 
 # Scripts written without spaces: kana, ideographs (and their extensions), bopomofo, hangul.
 _UNSPACED: Final = re.compile(
@@ -39,19 +43,33 @@ def _pairs(run: re.Match[str]) -> str:
     return f" {' '.join([text[at : at + 2] for at in range(len(text) - 1)])} "
 
 
-def index_pending(tx: Tx, limit: int = BATCH) -> int:
-    """Index emails past their account's mark, about `limit`; how many ids the marks moved on by. 0: all are indexed."""
+class Round(NamedTuple):
+    """What one transaction has indexed: how many ids the marks moved on by, and whether it stopped at its bounds."""
+
+    moved: int
+    full: bool
+
+
+def index_pending(tx: Tx, limit: int = BATCH, accounts: Collection[int] | None = None) -> Round:
+    """Index emails past their account's mark, about `limit`: of these accounts, or of all."""
     moved = 0
     characters = 0
-    for account, mark, last in tx.all("search_accounts", limit=limit):
-        while mark < last and moved < limit and characters < BATCH_CHARACTERS:
+    if accounts is None:
+        pending = tx.all("search_accounts", limit=limit)
+    else:
+        pending = tx.all("search_accounts_of", accounts=ranges.pack(accounts), limit=limit)
+    for account, mark, last in pending:
+        while mark < last:
+            if moved >= limit or characters >= BATCH_CHARACTERS:
+                tx.put("search_mark", account=account, mark=mark)
+                return Round(moved, True)
             # Ids of emails that are gone again are passed over.
             upto = min(last, mark + _PAGE)
             characters += _index(tx, account, mark, upto)
             moved += upto - mark
             mark = upto
-        tx.run("search_mark", account=account, mark=mark)
-    return moved
+        tx.put("search_mark", account=account, mark=mark)
+    return Round(moved, moved >= limit)
 
 
 def _index(tx: Tx, account: int, mark: int, upto: int) -> int:
@@ -59,7 +77,7 @@ def _index(tx: Tx, account: int, mark: int, upto: int) -> int:
     here = {"account": account, "mark": mark, "upto": upto}
     sizes = tx.all("search_sizes", **here)
     if all(in_place for _, in_place in sizes):
-        tx.run("words_insert_in_place", **here)
+        tx.put("words_insert_in_place", **here)
         return sum([size for size, _ in sizes])
     # All of them together, for rows go into the index in their order or cost much more.
     found = tx.all("search_texts", **here)
@@ -91,10 +109,13 @@ async def keep_indexed(store: Store) -> None:
     """Index whatever is filed, for ever. One process of a store need do it; more do no harm. Raises
     StoreUnavailable."""
     ear = store.listen(Topic.SEARCH)
+    # What was filed before we heard may be anybody's.
+    heard: Collection[int] = {0}
     try:
         while True:
-            while await store.write(index_pending):
+            while (await store.write(index_pending, BATCH, None if 0 in heard else heard)).full:
                 pass
-            await ear.wait()
+            heard = await ear.wait()
+            await asyncio.sleep(PAUSE_SECONDS)
     finally:
         ear.close()

@@ -66,7 +66,8 @@ class SqliteStore:
         self._bell = Bell(path.parent / "bell")
         self._gate = Gate()
         self._log = Log(connection, self._gate)
-        self._writer = Writer(tx, clock, self._wake, self._log.look)
+        self._writer = Writer(tx, clock, self._wake_writers, self._log.look)
+        self._writing = False
         self._readers = Readers(READERS, self._connect_reader, self._gate, self._wake)
 
     @classmethod
@@ -93,7 +94,7 @@ class SqliteStore:
     async def write(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` and commit, together with all others that wait. Raises StoreUnavailable."""
         job = self._job(function, args, kwargs)
-        self._writer.put(job)
+        self._write(job)
         answer: T = await job.future
         return answer
 
@@ -145,23 +146,47 @@ class SqliteStore:
                 raise RuntimeError("a store serves one event loop at a time")
             self._loop = loop
             self._look = None
+            self._writing = False
             if self._closing is None:
                 loop.add_reader(self._bell.wire.fileno(), self._hear_others)
                 self._hear_others()
         return loop
 
-    def _wake(self, jobs: Sequence[Job]) -> None:
+    def _write(self, job: Job) -> None:
+        """Hand it to the writer. A group begins when the loop has gone once through what it has to do: what comes of
+        that shares a commit, and the writer is not woken in the midst of it, to quarrel over the interpreter's lock.
+        """
+        self._writer.put(job)
+        if not self._writing:
+            self._start_writer()
+
+    def _start_writer(self) -> None:
+        self._writing = True
+        self._here().call_soon(self._writer.start)
+
+    def _wake_writers(self, jobs: Sequence[Job], done: bool) -> None:
+        self._wake(jobs, self._written if done else None)
+
+    def _written(self) -> None:
+        """The writer waits."""
+        self._writing = False
+        if self._writer.waited_for:
+            self._start_writer()
+
+    def _wake(self, jobs: Sequence[Job], then: Callable[[], None] | None = None) -> None:
         """Tell the loop what became of these, then the other processes; called in the store's threads."""
         rings: set[Ring] = set().union(*[job.rings for job in jobs if job.rings])
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._settle, jobs, rings)
+                self._loop.call_soon_threadsafe(self._settle, jobs, rings, then)
             except RuntimeError:
                 log.debug("the loop was closed before %d answers of the store", len(jobs))
         if rings:
             self._bell.wire.send(rings)
 
-    def _settle(self, jobs: Sequence[Job], rings: set[Ring]) -> None:
+    def _settle(self, jobs: Sequence[Job], rings: set[Ring], then: Callable[[], None] | None) -> None:
+        if then is not None:
+            then()
         for job in jobs:
             job.settle()
         self._bell.ring(rings)
@@ -177,7 +202,7 @@ class SqliteStore:
         self._bell.wire.look_around()
         job = Job(_data_version, (), {}, loop.create_future())
         job.future.add_done_callback(self._looked)
-        self._writer.put(job)
+        self._write(job)
 
     def _looked(self, answer: "asyncio.Future[int]") -> None:
         if answer.cancelled() or answer.exception():

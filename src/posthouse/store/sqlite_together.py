@@ -17,7 +17,7 @@ import apsw
 
 from posthouse.store.statements import Statement, replace_parameters
 
-# Writes that are gathered at most: a sequence is made of no more.
+# A sequence is made of so many statements at most.
 MOST: Final = 32
 # A sequence is worth making when it has been met so often; so many are kept.
 _OFTEN: Final = 8
@@ -46,7 +46,7 @@ class Sequences:
 
     def met(self, names: tuple[str, ...], statements: Sequence[Statement]) -> None:
         """This sequence was carried out one by one."""
-        if names in self._made or len(self._made) >= _KEPT:
+        if not 1 < len(names) <= MOST or names in self._made or len(self._made) >= _KEPT:
             return
         if len(self._met) >= _WATCHED:
             self._met.clear()

@@ -13,7 +13,7 @@ from typing import Any, Final
 import apsw
 
 from posthouse.store.database import Row, StoreUnavailable, Topic, Value
-from posthouse.store.sqlite_together import MOST, Sequences
+from posthouse.store.sqlite_together import Sequences
 from posthouse.store.statements import Statement, load
 
 # Statements kept prepared. apsw looks for one by walking along all of these places, and lets go of the one whose place
@@ -108,10 +108,15 @@ class SqliteTx:
 
     def put(self, statement: str, **parameters: Value) -> None:
         """Write something whose answer nobody waits for, at the latest at the function's end."""
-        self._values += _bound(self._statements[statement], parameters)
+        found = self._statements[statement]
+        try:
+            values = found.bind(parameters)
+        except KeyError:
+            values = ()
+        if len(values) != len(parameters):
+            _bound(found, parameters)  # which says what is wrong
+        self._values += values
         self._names.append(statement)
-        if len(self._names) >= MOST:
-            self._put_gathered()
 
     def many(self, statement: str, rows: Iterable[Mapping[str, Value]]) -> None:
         """Carry the statement out once for each row of parameters."""
@@ -196,8 +201,7 @@ class SqliteTx:
         """Carry out what `put` gathered: as one, where the sequence is known; else one by one."""
         names, values = tuple(self._names), self._values
         self._names, self._values = [], []
-        together = self._sequences.find(names)
-        if together is not None:
+        if (together := self._sequences.find(names)) is not None:
             self._execute(together, values)
             return
         statements = [self._statements[name] for name in names]
@@ -206,8 +210,7 @@ class SqliteTx:
             end = at + len(statement.names)
             self._execute(statement.sql, values[at:end])
             at = end
-        if len(names) > 1:
-            self._sequences.met(names, statements)
+        self._sequences.met(names, statements)
 
     def _execute(self, sql: str, bound: Sequence[Value]) -> None:
         if self._names:

@@ -9,8 +9,9 @@ Refuses: to be interrupted, and to forget a function once handed over.
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final
 
 import apsw
@@ -59,54 +60,62 @@ class Job:
 
 
 class Writer:
-    """The thread and its queue. `wake` is called in the thread with each settled group."""
+    """The thread, and the functions that wait for it. `wake` is called in the thread with each settled group, and
+    whether the thread now waits for `start`: it begins a group when it is told to, so that one gathers meanwhile.
+    """
 
     def __init__(
         self,
         tx: SqliteTx,
         clock: Clock,
-        wake: Callable[[Sequence[Job]], None],
+        wake: Callable[[Sequence[Job], bool], None],
         after_commit: Callable[[], None],
     ) -> None:
         self._tx = tx
         self._clock = clock
         self._wake = wake
         self._after_commit = after_commit
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._more = True
+        self._waiting: deque[Job] = deque()
+        self._starts: SimpleQueue[bool] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def waited_for(self) -> bool:
+        """Functions wait."""
+        return bool(self._waiting)
+
     def put(self, job: Job) -> None:
-        """Hand a function over. From here on it runs, whatever its caller does."""
-        self._queue.put(job)
+        """Hand a function over. Once the writer is started it runs, whatever its caller does."""
+        self._waiting.append(job)
+
+    def start(self) -> None:
+        """Run what waits, and then wait again."""
+        self._starts.put(True)
 
     def close(self) -> None:
         """Finish what was handed over; returns when the thread has ended."""
-        self._queue.put(None)
+        self._starts.put(False)
         self._thread.join()
 
     def _run(self) -> None:
-        while self._more:
-            if (first := self._queue.get()) is None:
-                break
-            jobs = [first]
+        go_on = True
+        while go_on:
+            go_on = self._starts.get()
+            jobs: list[Job] = []
             self._gather(jobs)
+            if not jobs:
+                self._tell([], True)
             while jobs:
                 jobs = self._commit_group(jobs)
+                if not go_on:
+                    self._gather(jobs)
         self._tx.close()
 
     def _gather(self, jobs: list[Job]) -> None:
         """Add to the group what waits, up to its bound."""
-        try:
-            while self._more and len(jobs) < GROUP_FUNCTIONS:
-                job = self._queue.get_nowait()
-                if job is None:
-                    self._more = False
-                else:
-                    jobs.append(job)
-        except Empty:
-            pass
+        while self._waiting and len(jobs) < GROUP_FUNCTIONS:
+            jobs.append(self._waiting.popleft())
 
     def _commit_group(self, jobs: list[Job]) -> list[Job]:
         """Run what the group's time allows, commit, wake the callers; the functions left for the next group."""
@@ -129,13 +138,13 @@ class Writer:
                 log.exception("the store's writer met an error of its own")
         # The instant of responsibility: until here what these functions wrote was their callers' to keep; from here on
         # it is the database's, and only now is anybody told.
-        self._tell([*jobs[:ran], *failed])
+        self._tell([*jobs[:ran], *failed], ran >= len(jobs))
         return jobs[ran:]
 
-    def _tell(self, jobs: list[Job]) -> None:
+    def _tell(self, jobs: list[Job], done: bool) -> None:
         """Wake the callers and look after the log. Whatever happens here, the thread goes on: mail waits for it."""
         try:
-            self._wake(jobs)
+            self._wake(jobs, done)
             self._tx.between_transactions()
             self._after_commit()
         except Exception:

@@ -12,17 +12,18 @@ UPDATE message SET emails = emails + :more WHERE id = :id
 INSERT INTO message_text (message, body) VALUES (:message, :body)
 
 -- name: email_insert
-INSERT INTO email (account, id, message, thread, received_at, size, keywords, prologue)
-VALUES (:account, :id, :message, :thread, :received_at, :size, :keywords, :prologue)
+INSERT INTO email (account, id, message, thread, received_at, size, keywords, mailbox, uid, prologue)
+VALUES (:account, :id, :message, :thread, :received_at, :size, :keywords, :mailbox, :uid, :prologue)
 
 -- name: placement_insert
-INSERT INTO placement (account, mailbox, uid, email, deleted, modseq)
-VALUES (:account, :mailbox, :uid, :email, :deleted, :modseq)
+INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq)
+VALUES (:account, :mailbox, :uid, :email, :deleted, :home, :modseq)
 
 -- name: placements_insert
--- `placed`: email << 1 | deleted, in the order of their uids, which run from `first`.
-INSERT INTO placement (account, mailbox, uid, email, deleted, modseq)
-SELECT :account, :mailbox, :first + r.key, r.value >> 1, r.value & 1, :modseq FROM json_each(:placed) AS r
+-- `placed`: email << 2 | home << 1 | deleted, in the order of their uids, which run from `first`.
+INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq)
+SELECT :account, :mailbox, :first + r.key, r.value >> 2, r.value & 1, r.value >> 1 & 1, :modseq
+FROM json_each(:placed) AS r
 
 -- reading --------------------------------------------------------------------------------------------------------------
 
@@ -74,18 +75,30 @@ FROM json_each(:uids) AS r
 CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
 CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
 
+-- An email's first placement is found by the email's row (uids are never given again, so what stands there is it), every
+-- other by the index placement_email: most emails have only the first one, and need no entry there. So the placements of
+-- an email come from two places.
+
 -- name: emails_standing
 -- Of these emails: placements, those to be seen, and of the latter those in two mailboxes.
-SELECT p.email, count(*), sum(p.deleted = 0),
-       sum(p.deleted = 0 AND p.mailbox = :here), sum(p.deleted = 0 AND p.mailbox = :there)
-FROM json_each(:emails) AS r CROSS JOIN placement AS p
-ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1
-GROUP BY p.email
+SELECT email, count(*), sum(deleted = 0), sum(deleted = 0 AND mailbox = :here), sum(deleted = 0 AND mailbox = :there)
+FROM (
+  SELECT p.email, p.mailbox, p.deleted FROM json_each(:emails) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+  CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid
+  UNION ALL
+  SELECT p.email, p.mailbox, p.deleted FROM json_each(:emails) AS r
+  CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1 AND p.home = 0
+) GROUP BY email
 
 -- name: emails_placements
 -- Every placement of these emails.
 SELECT p.mailbox, p.uid, p.email, p.deleted FROM json_each(:emails) AS r
-CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid
+UNION ALL
+SELECT p.mailbox, p.uid, p.email, p.deleted FROM json_each(:emails) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1 AND p.home = 0
 
 -- Writing goes by one range after the other: an IN of 20,000 numbers costs five times as much.
 
@@ -158,8 +171,3 @@ UNION ALL SELECT email, message FROM expunged WHERE account = :account LIMIT :li
 
 -- name: email_delete
 DELETE FROM email WHERE account = :account AND id = :email
-
--- name: placements_of_emails_delete
-DELETE FROM placement WHERE account = :account AND (mailbox, uid) IN
-  (SELECT p.mailbox, p.uid FROM json_each(:emails) AS r CROSS JOIN placement AS p
-   ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1)

@@ -108,31 +108,39 @@ FROM mailbox AS m JOIN account_state AS s ON s.account = m.account WHERE m.accou
 -- threads --------------------------------------------------------------------------------------------------------------
 
 -- A thread is called after its first email, which is found by its own id; the index of threads has only the others. So the
--- emails of a thread come from two places.
+-- emails of a thread come from two places, and so do the placements of an email (emails.sql).
 
 -- name: threads_in_mailbox
 -- Of these threads: emails to be seen in a mailbox, and those of them that are unread (`read`: bits that make one read).
 SELECT thread, count(*), sum(unread) FROM (
   SELECT e.thread, e.keywords & :read = 0 AS unread FROM json_each(:threads) AS r
   CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
-  WHERE EXISTS (SELECT 1 FROM placement AS p
-                WHERE p.account = :account AND p.email = e.id AND p.mailbox = :mailbox AND p.deleted = 0)
+  WHERE EXISTS (SELECT 1 FROM placement AS p WHERE e.mailbox = :mailbox AND p.account = :account
+                AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+     OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0
+                AND p.mailbox = :mailbox AND p.deleted = 0)
   UNION ALL
   SELECT e.thread, e.keywords & :read = 0 FROM json_each(:threads) AS r
   CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
-  WHERE EXISTS (SELECT 1 FROM placement AS p
-                WHERE p.account = :account AND p.email = e.id AND p.mailbox = :mailbox AND p.deleted = 0)
+  WHERE EXISTS (SELECT 1 FROM placement AS p WHERE e.mailbox = :mailbox AND p.account = :account
+                AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+     OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0
+                AND p.mailbox = :mailbox AND p.deleted = 0)
 ) GROUP BY thread
 
 -- name: threads_visible
 -- Those of these threads that have an email to be seen.
 SELECT e.thread FROM json_each(:threads) AS r
 CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
-WHERE EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.deleted = 0)
+WHERE EXISTS (SELECT 1 FROM placement AS p
+              WHERE p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+   OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0 AND p.deleted = 0)
 UNION
 SELECT e.thread FROM json_each(:threads) AS r
 CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
-WHERE EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.deleted = 0)
+WHERE EXISTS (SELECT 1 FROM placement AS p
+              WHERE p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+   OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0 AND p.deleted = 0)
 
 -- name: thread_links
 -- The threads that these hashes belong to.

@@ -4,6 +4,11 @@
 SELECT account, search_mark, next_email - 1 FROM account_state
 WHERE search_mark < next_email - 1 ORDER BY account LIMIT :limit
 
+-- name: search_accounts_of
+SELECT s.account, s.search_mark, s.next_email - 1 FROM json_each(:accounts) AS r
+CROSS JOIN account_state AS s ON s.account BETWEEN r.value ->> 0 AND r.value ->> 1
+WHERE s.search_mark < s.next_email - 1 ORDER BY s.account LIMIT :limit
+
 -- name: search_sizes
 -- Of how many octets the text is, about; and whether SQL can index it: ASCII that stands in the blob as it is.
 SELECT m.size, m.text_at IS NOT NULL AND length(m.head) = octet_length(m.head)

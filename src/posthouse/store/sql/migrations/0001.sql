@@ -174,6 +174,8 @@ CREATE TABLE email (
   received_at     INTEGER NOT NULL,
   size            INTEGER NOT NULL,     -- prologue + blob
   keywords        INTEGER NOT NULL,     -- bits: terms/keywords.py, and the account's own
+  mailbox         INTEGER NOT NULL,     -- where it was placed first, its home: it may be gone from there
+  uid             INTEGER NOT NULL,
   prologue        BLOB NOT NULL,
   PRIMARY KEY (account, id)
 ) STRICT, WITHOUT ROWID;
@@ -185,10 +187,17 @@ CREATE TABLE placement (
   uid             INTEGER NOT NULL,
   email           INTEGER NOT NULL,
   deleted         INTEGER NOT NULL,
+  home            INTEGER NOT NULL,     -- the email's row names this placement; others are found by placement_email
   modseq          INTEGER NOT NULL,     -- of the placement or of its email's keywords, whichever changed last
   PRIMARY KEY (account, mailbox, uid)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX placement_email ON placement(account, email);
+CREATE INDEX placement_email ON placement(account, email) WHERE home = 0;
+
+-- What the planner cannot know: that an account has many placements, and an email few. It would else walk along all of an
+-- account's to find an email's.
+ANALYZE sqlite_schema;
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+  ('placement', 'placement', '1000000 10000 2000 1'), ('placement', 'placement_email', '100000 1000 1');
 
 -- The names of an account's own keyword bits (16 and up).
 CREATE TABLE keyword (
@@ -207,9 +216,9 @@ CREATE TABLE thread_link (
   PRIMARY KEY (account, hash)
 ) STRICT, WITHOUT ROWID;
 
--- The feed of changes: what one write made, changed and took away. Numbers are JSON ranges, [[4,9],[12,12]];
--- NULL: none. The row of mailbox m
--- (0: none) holds uids of m; what the account as a whole saw stands in the first row of a modseq.
+-- The feed of changes: what one write made, changed and took away. Numbers are JSON: one (7), or
+-- ranges ([[4,9],[12,12]]); NULL: none. The row of mailbox m (0: none) holds uids of m; what the account as a whole saw
+-- stands in the first row of a modseq.
 CREATE TABLE change (
   account             INTEGER NOT NULL,
   modseq              INTEGER NOT NULL,
