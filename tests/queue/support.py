@@ -18,6 +18,7 @@ from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address, parse
+from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 from tests.store.support import open_store
 
@@ -64,7 +65,7 @@ class World:
                 queued_at=now,
                 expires_at=now + int(self.expire * 1000),
                 account=account,
-                smtputf8=smtputf8,
+                wishes=Wishes(smtputf8=smtputf8),
             )
             return queue.accept(tx, mail, wanted)
 

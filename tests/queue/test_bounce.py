@@ -14,6 +14,7 @@ from posthouse.store import blobs
 from posthouse.store.blobs import BlobRef
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
+from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 from tests.queue.support import MESSAGE, NO_SUCH, NOT_NOW, OK, Script, World
 from tests.support import run
@@ -94,7 +95,7 @@ def test_ret_full_returns_the_message(tmp_path: Path) -> None:
 
             mail = QueuedMail(
                 journey=1, blob=blobs.insert(tx, staged), size=len(MESSAGE), sender=parse("alice@home.example"),
-                queued_at=now, expires_at=now + 10**9, envid="id+7", ret="FULL",
+                queued_at=now, expires_at=now + 10**9, wishes=Wishes(envid="id+7", ret="FULL"),
             )  # fmt: skip
             queue.accept(tx, mail, [NewRecipient(parse("a@x.example"))])
 

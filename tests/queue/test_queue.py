@@ -29,7 +29,7 @@ def test_a_message_and_its_wishes_come_out_as_they_went_in(tmp_path: Path) -> No
         held = await lease_only_lane(world)
         (job,) = (await claim(world, held)).jobs
         assert (held.destination, held.sender) == ("domain:there.example", "account:7")
-        assert (job.domain, job.prologue, job.mail.smtputf8, job.mail.account) == (
+        assert (job.domain, job.prologue, job.mail.wishes.smtputf8, job.mail.account) == (
             "there.example", b"X-A: b\r\n", True, 7,
         )  # fmt: skip
         (recipient,) = job.recipients

@@ -19,6 +19,7 @@ from posthouse.relay.route import Router
 from posthouse.store.blobs import BlobRef, Blobs
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import parse
+from posthouse.terms.envelope import Wishes
 from posthouse.written import Dial
 
 MESSAGE = b"Subject: Hello\r\n\r\nHello.\r\n.a dot\r\n"
@@ -202,7 +203,7 @@ class Rig:
         )
         mail = QueuedMail(
             journey=1, blob=1, size=len(octets), sender=parse(sender) if sender else None, queued_at=0,
-            expires_at=1 << 60, smtputf8=smtputf8,
+            expires_at=1 << 60, wishes=Wishes(smtputf8=smtputf8),
         )  # fmt: skip
         blob = BlobRef(1, len(octets), b"", octets, None)
         job = Job(1, f"domain:{domain}", QueuedMessage(1, mail), blob, waiting, prologue)

@@ -134,8 +134,8 @@ def show(installation: Installation, one: Selection, json_output: bool) -> None:
     message, recipients = found
     if json_output:
         mail = message.mail
-        told = {"journey": journey.code(mail.journey), "body": mail.body, "smtputf8": mail.smtputf8}
-        told |= {"envid": mail.envid, "ret": mail.ret}
+        told = {"journey": journey.code(mail.journey), "body": mail.wishes.body, "smtputf8": mail.wishes.smtputf8}
+        told |= {"envid": mail.wishes.envid, "ret": mail.wishes.ret}
         print_json(told | {"recipients": [described(each) for each in recipients]})
     else:
         click.echo(in_full(message, recipients, now), nl=False)

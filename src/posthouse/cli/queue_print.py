@@ -84,11 +84,12 @@ def in_full(message: QueuedMessage, recipients: Sequence[Listed], now: int) -> s
     code = journey.code(mail.journey)
     facts = [
         ("From", str(mail.sender) if mail.sender else "<> (a report, which is never bounced)"),
-        ("Size", f"{size(mail.size)} ({mail.size} octets), {mail.body}{', SMTPUTF8' if mail.smtputf8 else ''}"),
+        ("Size", f"{size(mail.size)} ({mail.size} octets)"),
+        ("Needs", mail.wishes.body + (", SMTPUTF8" if mail.wishes.smtputf8 else "")),
         ("Queued", f"{timestamp(mail.queued_at)}, {length(now - mail.queued_at)} ago"),
         ("Given up", f"{timestamp(mail.expires_at)}, {ahead(mail.expires_at, now)}"),
-        ("Envelope id", mail.envid or ""),
-        ("Returned", {"FULL": "the whole message", "HDRS": "the header"}.get(mail.ret or "", "")),
+        ("Envelope id", mail.wishes.envid or ""),
+        ("Returned", {"FULL": "the whole message", "HDRS": "the header"}.get(mail.wishes.ret or "", "")),
         ("Journey", f"{code} (`posthouse journey {code}` tells it all)"),
     ]
     told = [f"{name:12} {text}" for name, text in facts if text]

@@ -24,6 +24,7 @@ from posthouse.store import blobs
 from posthouse.store.blobs import BlobLost, Blobs, Staged
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address
+from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 
 _NEVER_TRIED: Final = Reply(451, "4.4.7", "The message could not be attempted in time")
@@ -99,7 +100,7 @@ def original(store: Blobs, job: Job) -> tuple[bytes, bool]:
         octets = store.load(job.blob)
     except BlobLost:
         return b"", False
-    if job.mail.ret == "FULL" and len(octets) <= _MOST_RETURNED:
+    if job.mail.wishes.ret == "FULL" and len(octets) <= _MOST_RETURNED:
         return bytes(octets), True
     head = bytes(octets[:HEADER_SIZE])
     end = head.find(b"\r\n\r\n")
@@ -124,7 +125,7 @@ def compose(
         original=octets,
         full=full,
         arrived_at=job.mail.queued_at,
-        envid=job.mail.envid,
+        envid=job.mail.wishes.envid,
     )
 
 
@@ -171,7 +172,7 @@ def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
         queued_at=bounce.now,
         expires_at=bounce.expires_at,
         # RFC 6533 §4: an address that is not ASCII needs SMTPUTF8 to be written to.
-        smtputf8=not sender.ascii,
+        wishes=Wishes(smtputf8=not sender.ascii),
     )
     the_queue.accept(tx, mail, [NewRecipient(sender, _destination(tx, sender), notify=frozenset({"NEVER"}))])
     about, own = bounce.job.mail.journey, bounce.journey

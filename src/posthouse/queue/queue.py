@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from posthouse.store import blobs
-from posthouse.store.database import Topic, Tx
+from posthouse.store.database import Topic, Tx, Value
 from posthouse.terms.address import Address, parse
-from posthouse.terms.envelope import Body
+from posthouse.terms.envelope import NO_WISHES, Body, DeliverBy, Wishes
 from posthouse.terms.reply import Reply
 
 DOMAIN: Final = "domain:"
@@ -24,7 +24,7 @@ class QueuedMail:
     """A message to be queued: its octets are the row `blob`, inserted in the same transaction, `size` octets long.
 
     `account` is the submitter's, None for mail of strangers and for bounces; `sender` None is the null reverse-path.
-    `expires_at` is when we give up. The rest is the envelope's (terms/envelope.py).
+    `expires_at` is when we give up.
     """
 
     journey: int
@@ -34,10 +34,7 @@ class QueuedMail:
     queued_at: int
     expires_at: int
     account: int | None = None
-    body: Body = "7BIT"
-    smtputf8: bool = False
-    envid: str | None = None
-    ret: str | None = None
+    wishes: Wishes = NO_WISHES
 
     @property
     def lane_sender(self) -> str:
@@ -122,10 +119,7 @@ def accept(tx: Tx, mail: QueuedMail, recipients: Sequence[NewRecipient]) -> list
         size=mail.size,
         sender=str(mail.sender) if mail.sender else None,
         account=mail.account,
-        body=mail.body,
-        smtputf8=int(mail.smtputf8),
-        envid=mail.envid,
-        ret=mail.ret,
+        **_write_wishes(mail.wishes),
         queued_at=mail.queued_at,
         expires_at=mail.expires_at,
     )
@@ -165,7 +159,7 @@ def find_message(tx: Tx, id: int) -> QueuedMessage | None:
     row = tx.one("queue_message", id=id)
     if row is None:
         return None
-    _, journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at = row
+    _, journey, blob, size, sender, account, queued_at, expires_at, *wishes = row
     mail = QueuedMail(
         journey=journey,
         blob=blob,
@@ -174,12 +168,37 @@ def find_message(tx: Tx, id: int) -> QueuedMessage | None:
         queued_at=queued_at,
         expires_at=expires_at,
         account=account,
-        body=body,
-        smtputf8=bool(smtputf8),
-        envid=envid,
-        ret=ret,
+        wishes=_read_wishes(*wishes),
     )
     return QueuedMessage(id, mail)
+
+
+def _write_wishes(wishes: Wishes) -> dict[str, Value]:
+    by = wishes.deliver_by
+    return {
+        "body": wishes.body,
+        "smtputf8": int(wishes.smtputf8),
+        "envid": wishes.envid,
+        "ret": wishes.ret,
+        "requiretls": int(wishes.requiretls),
+        "priority": wishes.priority,
+        "by_at": by.at if by else None,
+        "by_mode": f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}" if by else None,
+    }
+
+
+def _read_wishes(
+    body: Body,
+    smtputf8: int,
+    envid: str | None,
+    ret: str | None,
+    requiretls: int,
+    priority: int,
+    by_at: int | None,
+    by_mode: str | None,
+) -> Wishes:
+    by = None if by_at is None or by_mode is None else DeliverBy(by_at, by_mode[0] == "R", by_mode.endswith("T"))
+    return Wishes(body, bool(smtputf8), envid, ret, bool(requiretls), priority, by)
 
 
 def forget_messages(tx: Tx, ids: Sequence[int], now: int) -> None:

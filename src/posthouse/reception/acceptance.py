@@ -228,10 +228,7 @@ def _queued_mail(plan: Plan, blob: int) -> QueuedMail:
         queued_at=plan.now,
         expires_at=plan.expires_at,
         account=plan.account,
-        body=envelope.body,
-        smtputf8=envelope.smtputf8,
-        envid=envelope.envid,
-        ret=envelope.ret,
+        wishes=envelope.wishes,
     )
 
 

@@ -9,7 +9,7 @@ octets where 8BITMIME lacks, one that needs SMTPUTF8 where that lacks, one that 
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from posthouse import observe
@@ -181,7 +181,7 @@ class _Trip:
     def __post_init__(self) -> None:
         self.left = list(self.job.recipients)
         self.eight_bit = not _is_ascii(self.octets)
-        self.needs_utf8 = self.job.mail.smtputf8 and not self._ascii_throughout()
+        self.needs_utf8 = self.job.mail.wishes.smtputf8 and not self._ascii_throughout()
 
     def _ascii_throughout(self) -> bool:
         """RFC 6531 §3.4 lets a message that turns out not to need SMTPUTF8 travel without."""
@@ -245,11 +245,8 @@ class _Trip:
         return Envelope(
             sender=mail.sender,
             recipients=tuple(Recipient(one.address, one.notify, one.orcpt) for one in recipients),
-            body="8BITMIME" if self.eight_bit else "7BIT",
-            smtputf8=self.needs_utf8,
             size=len(self.job.prologue) + len(self.octets),
-            envid=mail.envid,
-            ret=mail.ret,
+            wishes=replace(mail.wishes, body="8BITMIME" if self.eight_bit else "7BIT", smtputf8=self.needs_utf8),
         )
 
     def report(self, site: str | None) -> Report:

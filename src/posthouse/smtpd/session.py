@@ -229,7 +229,7 @@ class MailSession:
         """What a Received field says the message came with: RFC 3848, and RFC 6531 §4.3 for UTF8."""
         if not self.facts.esmtp:
             return "SMTP"
-        utf8 = self.envelope is not None and self.envelope.smtputf8
+        utf8 = self.envelope is not None and self.envelope.wishes.smtputf8
         secured = "S" if self.facts.tls else ""
         login = "A" if self.facts.account else ""
         if self.role.kind == "lmtp":

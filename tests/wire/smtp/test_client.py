@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from posthouse.terms import address
 from posthouse.terms.address import Address
-from posthouse.terms.envelope import Envelope, Recipient
+from posthouse.terms.envelope import Envelope, Recipient, Wishes
 from posthouse.terms.reply import Reply
 from posthouse.wire import sasl
 from posthouse.wire.lines import BareLineEnding
@@ -124,11 +124,14 @@ ENVELOPES = st.builds(
     Envelope,
     st.none() | ADDRESSES,
     st.lists(RECIPIENTS, min_size=1, max_size=5).map(tuple),
-    body=st.sampled_from(["7BIT", "8BITMIME"]),
-    smtputf8=st.booleans(),
     size=st.none() | st.integers(0, 1000),
-    envid=st.sampled_from([None, "an id + more"]),
-    ret=st.sampled_from([None, "FULL", "HDRS"]),
+    wishes=st.builds(
+        Wishes,
+        body=st.sampled_from(["7BIT", "8BITMIME"]),
+        smtputf8=st.booleans(),
+        envid=st.sampled_from([None, "an id + more"]),
+        ret=st.sampled_from([None, "FULL", "HDRS"]),
+    ),
 )
 TEXTS = st.lists(st.sampled_from([b"\r\n", b".", b"\r\n.", b"..", b"word", b"\xc3\xa9"]) | st.binary(max_size=4)).map(
     lambda parts: b"".join(parts).replace(b"\r\n", b"\n").replace(b"\r", b"").replace(b"\n", b"\r\n")
@@ -221,10 +224,10 @@ def test_a_message_with_a_bare_ending_is_never_finished() -> None:
 def test_needs_that_the_peer_does_not_meet() -> None:
     client = SmtpClient()
     for wanted, extension in (
-        (Envelope(None, smtputf8=True), "SMTPUTF8"),
+        (Envelope(None, wishes=Wishes(smtputf8=True)), "SMTPUTF8"),
         (Envelope(Address("é", "example.org")), "SMTPUTF8"),
-        (Envelope(None, body="8BITMIME"), "8BITMIME"),
-        (Envelope(None, body="BINARYMIME"), "BINARYMIME"),
+        (Envelope(None, wishes=Wishes(body="8BITMIME")), "8BITMIME"),
+        (Envelope(None, wishes=Wishes(body="BINARYMIME")), "BINARYMIME"),
     ):
         with pytest.raises(NotOffered) as caught:
             client.mail(wanted)

@@ -1,11 +1,14 @@
 -- The queue: messages that wait, the lanes they wait in, and each recipient's row.
 
 -- name: queue_message_insert
-INSERT INTO queued_message (id, journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at)
-VALUES (:id, :journey, :blob, :size, :sender, :account, :body, :smtputf8, :envid, :ret, :queued_at, :expires_at);
+INSERT INTO queued_message (id, journey, blob, size, sender, account, queued_at, expires_at, body, smtputf8, envid, ret,
+  requiretls, priority, by_at, by_mode)
+VALUES (:id, :journey, :blob, :size, :sender, :account, :queued_at, :expires_at, :body, :smtputf8, :envid, :ret,
+  :requiretls, :priority, :by_at, :by_mode);
 
 -- name: queue_message
-SELECT id, journey, blob, size, sender, account, body, smtputf8, envid, ret, queued_at, expires_at
+SELECT id, journey, blob, size, sender, account, queued_at, expires_at, body, smtputf8, envid, ret, requiretls, priority,
+  by_at, by_mode
 FROM queued_message WHERE id = :id;
 
 -- Still wanted by any recipient?

@@ -192,21 +192,21 @@ class SmtpClient:
 
     def mail(self, envelope: Envelope) -> None:
         """MAIL with what the envelope needs and the peer offers. Raises NotOffered where it needs more."""
-        if envelope.smtputf8 and "SMTPUTF8" not in self.extensions:
+        if envelope.wishes.smtputf8 and "SMTPUTF8" not in self.extensions:
             raise NotOffered("SMTPUTF8")
-        words = [f"MAIL FROM:<{self._path(envelope.sender, envelope.smtputf8) if envelope.sender else ''}>"]
+        words = [f"MAIL FROM:<{self._path(envelope.sender, envelope.wishes.smtputf8) if envelope.sender else ''}>"]
         if envelope.size is not None and "SIZE" in self.extensions:
             words.append(f"SIZE={envelope.size}")
-        if envelope.body != "7BIT":
-            extension = "BINARYMIME" if envelope.body == "BINARYMIME" else "8BITMIME"
+        if envelope.wishes.body != "7BIT":
+            extension = "BINARYMIME" if envelope.wishes.body == "BINARYMIME" else "8BITMIME"
             if extension not in self.extensions:
                 raise NotOffered(extension)
-            words.append(f"BODY={envelope.body}")
-        if envelope.smtputf8:
+            words.append(f"BODY={envelope.wishes.body}")
+        if envelope.wishes.smtputf8:
             words.append("SMTPUTF8")
         if "DSN" in self.extensions:
-            words += [f"RET={envelope.ret}"] if envelope.ret else []
-            words += [f"ENVID={encode_xtext(envelope.envid)}"] if envelope.envid else []
+            words += [f"RET={envelope.wishes.ret}"] if envelope.wishes.ret else []
+            words += [f"ENVID={encode_xtext(envelope.wishes.envid)}"] if envelope.wishes.envid else []
         self._say(_Command("MAIL", " ".join(words), group=True))
 
     def rcpt(self, recipient: Recipient, *, smtputf8: bool = False) -> None:
@@ -227,7 +227,7 @@ class SmtpClient:
         """MAIL, RCPT for each recipient, DATA: in one packet where the peer allows (RFC 2920)."""
         self.mail(envelope)
         for recipient in envelope.recipients:
-            self.rcpt(recipient, smtputf8=envelope.smtputf8)
+            self.rcpt(recipient, smtputf8=envelope.wishes.smtputf8)
         self.data()
 
     def content(self, *buffers: Buffer) -> Iterator[bytes]:

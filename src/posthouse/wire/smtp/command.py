@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from posthouse.terms import address
 from posthouse.terms.address import Address, BadAddress
-from posthouse.terms.envelope import Body, Envelope, Recipient
+from posthouse.terms.envelope import Body, Envelope, Recipient, Wishes
 from posthouse.terms.reply import Refusal, Reply
 
 
@@ -189,15 +189,8 @@ def parse_mail(argument: str, situation: Situation) -> Mail:
     if parameters:
         _apply(parameters, MAIL_PARAMETERS, wishes, situation)
     sender = _parse_path(path, "5.1.7", utf8=wishes.smtputf8) if path else None
-    envelope = Envelope(
-        sender,
-        body=wishes.body,
-        smtputf8=wishes.smtputf8,
-        size=wishes.size,
-        envid=wishes.envid,
-        ret=wishes.ret,
-    )
-    return Mail(envelope, wishes.auth)
+    wanted = Wishes(wishes.body, wishes.smtputf8, wishes.envid, wishes.ret)
+    return Mail(Envelope(sender, size=wishes.size, wishes=wanted), wishes.auth)
 
 
 def parse_rcpt(argument: str, situation: Situation) -> Rcpt:
@@ -217,16 +210,16 @@ def parse_rcpt(argument: str, situation: Situation) -> Rcpt:
 
 # Parameters -----------------------------------------------------------------------------------------------------------
 
-Wishes = TypeVar("Wishes")
+_Asked = TypeVar("_Asked")
 # The extension that must be announced, and what sets the wish. The value is "" where none is given.
-ParameterTable = Mapping[str, tuple[str, Callable[[Wishes, str, Situation], None]]]
+ParameterTable = Mapping[str, tuple[str, Callable[[_Asked, str, Situation], None]]]
 
 
 def _bad_value(keyword: str) -> Refusal:
     return Refusal(501, "5.5.4", f"Bad value of {keyword}")
 
 
-def _apply(text: str, table: ParameterTable[Wishes], wishes: Wishes, situation: Situation) -> None:
+def _apply(text: str, table: ParameterTable[_Asked], wishes: _Asked, situation: Situation) -> None:
     """Set what `text` asks for. RFC 5321 §4.1.1.11: 555 for a parameter that is not known here."""
     seen: set[str] = set()
     for word in text.split():

@@ -286,8 +286,8 @@ class SmtpServer:
         event = row.parse(argument, self._situation)
         if isinstance(event, Hello):
             self.extended = event.extended
-        elif isinstance(event, Mail) and event.envelope.smtputf8 is not self._situation.smtputf8:
-            self._situation = replace(self._situation, smtputf8=event.envelope.smtputf8)
+        elif isinstance(event, Mail) and event.envelope.wishes.smtputf8 is not self._situation.smtputf8:
+            self._situation = replace(self._situation, smtputf8=event.envelope.wishes.smtputf8)
         return self._ask(row, event)
 
     def _not_announced(self, row: Row) -> Refusal:

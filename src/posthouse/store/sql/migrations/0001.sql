@@ -271,6 +271,10 @@ CREATE TABLE queued_message (
   smtputf8     INTEGER NOT NULL,
   envid        TEXT,
   ret          TEXT,
+  requiretls   INTEGER NOT NULL DEFAULT 0,
+  priority     INTEGER NOT NULL DEFAULT 0,   -- RFC 6710: -9 to 9
+  by_at        INTEGER,                 -- RFC 2852: should have arrived by then
+  by_mode      TEXT,                    -- R: return it then, N: tell the sender; T behind it: trace
   queued_at    INTEGER NOT NULL,
   expires_at   INTEGER NOT NULL
 ) STRICT;
