@@ -5,10 +5,11 @@ import email.policy
 from pathlib import Path
 
 from posthouse.directory import accounts, addresses
+from posthouse.queue.queue import NewRecipient
 from posthouse.queue.schedule import LOCAL
 from posthouse.terms.address import parse
 from tests.delivery.support import Home, local
-from tests.queue.support import DAY, MESSAGE, Script
+from tests.queue.support import DAY, MESSAGE, NOT_NOW, Script
 from tests.support import run
 
 
@@ -156,5 +157,54 @@ def test_an_alias_that_leads_in_a_circle_fails(tmp_path: Path) -> None:
         await home.settle(home.post())
         (bounce,) = await home.inbox(alice)
         assert b"Status: 5.4.6\r\n" in bounce
+
+    run(main())
+
+
+SUCCESS = frozenset({"SUCCESS", "FAILURE"})
+
+
+def actions_of(report: bytes) -> list[tuple[str, str]]:
+    """Each recipient that the report is about, and what is said of it."""
+    parsed = email.message_from_bytes(report, policy=email.policy.default)
+    (status,) = [part for part in parsed.walk() if part.get_content_type() == "message/delivery-status"]
+    return [(str(block["Final-Recipient"]), str(block["Action"])) for block in list(status.iter_parts())[1:]]
+
+
+def test_who_asks_hears_of_success_in_the_commit_that_files(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, bob, _ = await home.people("alice", "bob", "carol")
+        await home.alias("team", "bob@home.example", "carol@home.example")
+        await home.send(
+            *(NewRecipient(parse(f"{name}@home.example"), LOCAL, notify=SUCCESS) for name in ("bob", "team", "nobody")),
+            sender="alice@home.example",
+        )
+        await home.settle(home.post())
+        told = sorted(one for report in await home.inbox(alice) for one in actions_of(report))
+        assert told == [
+            ("rfc822; bob@home.example", "delivered"),
+            ("rfc822; nobody@home.example", "failed"),
+            ("rfc822; team@home.example", "expanded"),
+        ]
+        assert len(await home.inbox(bob)) == 1
+
+    run(main())
+
+
+def test_an_alias_of_one_leaves_it_to_that_to_tell(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        (alice,) = await home.people("alice")
+        await home.alias("away", "dave@there.example")
+        await home.send(
+            NewRecipient(parse("away@home.example"), LOCAL, notify=SUCCESS, orcpt="rfc822;away@home.example"),
+            sender="alice@home.example",
+        )
+        await home.settle(home.post(Script(default=NOT_NOW)))
+        assert await home.inbox(alice) == []
+        assert await home.select("SELECT address, notify, orcpt FROM queued_recipient") == [
+            ("dave@there.example", "FAILURE,SUCCESS", "rfc822;away@home.example")
+        ]
 
     run(main())

@@ -2,11 +2,12 @@
 
 import email
 import email.policy
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
 from posthouse import journey
-from posthouse.queue.bounce import give_up, reportable, status
+from posthouse.queue.bounce import delayed, give_up, reportable, status
 from posthouse.queue.outcome import Dooms, Fate, Outcome
 from posthouse.queue.queue import Job, NewRecipient, QueuedMail, QueuedMessage, QueuedRecipient
 from posthouse.queue.schedule import LOCAL
@@ -149,8 +150,38 @@ def test_a_bounce_that_fails_is_not_bounced(tmp_path: Path) -> None:
 def test_who_is_told() -> None:
     wanted = [waiting(1), *(waiting(n, frozenset({word})) for n, word in enumerate(("FAILURE", "NEVER", "DELAY"), 2))]
     failed = [Outcome(one.id, Fate.FAILED, NO_SUCH) for one in wanted]
-    assert [one.recipient for one in reportable(a_job(*wanted), failed)] == [1, 2]
+    assert [one.recipient.id for one in reportable(a_job(*wanted), failed)] == [1, 2]
     assert reportable(a_job(*wanted, sender=None), failed) == ()
+
+
+def test_success_is_told_to_who_asked_for_it() -> None:
+    asks, silent = frozenset({"SUCCESS"}), frozenset({"FAILURE"})
+    outcomes = [
+        Outcome(1, Fate.DELIVERED, OK),
+        Outcome(2, Fate.DELIVERED, OK, expanded=True),
+        Outcome(3, Fate.RELAYED, OK, remote="mx.x.example"),
+        Outcome(4, Fate.RELAYED, OK, dsn_carried=True),
+        Outcome(5, Fate.DEFERRED, NOT_NOW),
+    ]
+    told = reportable(a_job(*(waiting(n, asks) for n in range(1, 6))), outcomes)
+    assert [(one.recipient.id, one.action, one.remote) for one in told] == [
+        (1, "delivered", None),
+        (2, "expanded", None),
+        (3, "relayed", "mx.x.example"),
+    ]
+    for notify in (None, silent):
+        assert reportable(a_job(*(waiting(n, notify) for n in range(1, 6))), outcomes) == ()
+
+
+def test_a_delay_is_told_unless_notify_leaves_it_out() -> None:
+    said = replace(waiting(1), last_reply=GREYLISTED, last_remote="mx.x.example")
+    others = [waiting(n, frozenset({word})) for n, word in enumerate(("DELAY", "FAILURE", "NEVER"), 2)]
+    told = delayed(a_job(said, *others))
+    assert [(one.recipient.id, one.action, one.status, one.remote, one.retry_until) for one in told] == [
+        (1, "delayed", "4.7.1", "mx.x.example", 1000),
+        (2, "delayed", "4.4.7", None, 1000),
+    ]
+    assert delayed(a_job(said, sender=None)) == ()
 
 
 def test_deferrals_become_failures_when_time_is_up() -> None:

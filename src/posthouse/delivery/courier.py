@@ -34,6 +34,7 @@ from posthouse.terms.reply import Reply
 _IN_THREAD: Final = 128 * limits.KB
 
 _DELIVERED: Final = Reply(250, "2.1.5", "Delivered")
+_FORWARDED: Final = Reply(250, "2.1.5", "Sent on to the address that it stands for")
 _EXPANDED: Final = Reply(250, "2.1.5", "Sent on to the addresses that it stands for")
 _MOVED: Final = Reply(250, "2.1.5", "Sent on: the domain is served elsewhere")
 _FULL: Final = Reply(452, "4.2.2", "Mailbox is full")
@@ -45,6 +46,9 @@ _REFUSALS: Final[dict[Standing, Reply]] = {
     Standing.TOO_DEEP: Reply(554, "5.4.6", "Aliases nest too deep"),
     Standing.TOO_MANY: Reply(554, "5.4.6", "This alias stands for too many addresses"),
 }
+
+
+Notify = frozenset[str] | None
 
 
 @dataclass(slots=True)
@@ -96,7 +100,10 @@ class DeliveryCourier:
         fates = file_local(
             tx, job.mail.blob, rendered, copies, received_at=job.mail.queued_at, thread_secret=self._secret
         )
-        outcomes = later + [Outcome(one.id, Fate.DELIVERED, reply) for one, reply in plan.fan_out.values()]
+        outcomes = later + [
+            Outcome(one.id, Fate.DELIVERED, reply, expanded=reply is _EXPANDED, dsn_carried=reply is not _EXPANDED)
+            for one, reply in plan.fan_out.values()
+        ]
         steps: list[Step] = []
         queued = list(plan.queued)
         for account, recipients in plan.filed.items():
@@ -131,7 +138,9 @@ def _postponed(
 ) -> list[NewRecipient]:
     """A member of an alias that cannot take its copy now gets a row of its own, for the alias' row goes."""
     by_alias = [one for one in recipients if one.id in plan.fan_out]
-    return [_member(tx, account, by_alias[0], job)] if by_alias and len(by_alias) == len(recipients) else []
+    if not by_alias or len(by_alias) < len(recipients):
+        return []
+    return [_member(tx, account, by_alias[0], job, _of_member(by_alias[0].notify))]
 
 
 # --- planning ---------------------------------------------------------------------------------------------------------
@@ -154,28 +163,40 @@ def _plan(tx: Tx, job: Job, rules: Rules, without: set[int] | None = None) -> _P
 
 
 def _plan_fan_out(tx: Tx, plan: _Plan, recipient: QueuedRecipient, expansion: Expansion, job: Job) -> None:
-    moved = expansion.standing is Standing.RELAY
-    plan.fan_out[recipient.id] = (recipient, _MOVED if moved else _EXPANDED)
+    if expansion.standing is Standing.RELAY:
+        reply = _MOVED
+    else:
+        reply = _EXPANDED if len(expansion.local) + len(expansion.remote) > 1 else _FORWARDED
+    plan.fan_out[recipient.id] = (recipient, reply)
+    # RFC 3461 §5.2.7: of several it is told that the address was expanded, and of each only what goes wrong; one that
+    # stands for another leaves it to that to tell.
+    notify = _of_member(recipient.notify) if reply is _EXPANDED else recipient.notify
     for reached in expansion.local:
         if len(plan.filed) < limits.LOCAL_RECIPIENTS or reached.account in plan.filed:
             plan.filed.setdefault(reached.account, []).append(recipient)
         else:
-            plan.queued.append(_member(tx, reached.account, recipient, job))
+            plan.queued.append(_member(tx, reached.account, recipient, job, notify))
     for address in expansion.remote:
-        plan.queued.append(_sent_on(address, recipient, job, None))
+        plan.queued.append(_sent_on(address, recipient, job, notify, None))
 
 
-def _member(tx: Tx, account: int, recipient: QueuedRecipient, job: Job) -> NewRecipient:
+def _member(tx: Tx, account: int, recipient: QueuedRecipient, job: Job, notify: Notify) -> NewRecipient:
     address = parse(accounts.find(tx, account).name)
-    return _sent_on(address, recipient, job, LOCAL + job.domain)
+    return _sent_on(address, recipient, job, notify, LOCAL + job.domain)
 
 
-def _sent_on(address: Address, recipient: QueuedRecipient, job: Job, destination: str | None) -> NewRecipient:
+def _sent_on(
+    address: Address, recipient: QueuedRecipient, job: Job, notify: Notify, destination: str | None
+) -> NewRecipient:
     return NewRecipient(
         address=address,
         destination=destination,
         original=recipient.original,
-        notify=recipient.notify,
+        notify=notify,
         orcpt=recipient.orcpt,
         prologue=job.prologue,
     )
+
+
+def _of_member(notify: Notify) -> Notify:
+    return None if notify is None else (notify - {"SUCCESS"} or frozenset({"NEVER"}))

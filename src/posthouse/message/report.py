@@ -15,6 +15,7 @@ from typing import Final, Literal, get_args
 from posthouse.limits import RECIPIENTS
 from posthouse.message import build, mime
 from posthouse.message.addresses import Mailbox
+from posthouse.message.cause import WORDS, cause_of
 from posthouse.message.charset import undeclared
 from posthouse.message.date import format_date, parse_date
 from posthouse.message.header import Buffer, Header, decode_words, message_ids
@@ -141,6 +142,9 @@ def _words(reporting_mta: str, recipients: Sequence[RecipientReport], subject: s
 
 def _recipient_words(recipient: RecipientReport) -> list[str]:
     lines = [f"  {recipient.final}"]
+    if recipient.action in ("failed", "delayed"):
+        cause = WORDS[cause_of(recipient.status, recipient.diagnostic or "")]
+        lines += [f"    {cause}"] if cause else []
     if recipient.diagnostic:
         said = f"The server {recipient.remote_mta} said:" if recipient.remote_mta else "The reason:"
         lines += [f"    {said}", *(f"      {line}" for line in recipient.diagnostic.splitlines())]

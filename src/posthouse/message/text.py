@@ -9,7 +9,7 @@ Refuses: to show HTML; that is for a sanitiser.
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -63,24 +63,38 @@ def fold(text: str) -> str:
 
 
 def search_text(octets: Buffer, root: Part) -> tuple[str, str]:
-    """Head (subject, addresses and their names, one a line) and body (text of every part, names of attachments),
-    folded.
-    """
+    """Head and body (text of every part, names of attachments) as they are searched, folded."""
     header = Header.parse(octets, root.header_start, root.body_start)
-    addresses = [item for name in _ADDRESS_FIELDS for raw in header.all(name) for item in split_addresses(raw)]
-    return head_text(decode_words(header.first(b"subject") or b""), addresses), body_text(words(octets, root))
+    fields = {name: [item for raw in header.all(name) for item in split_addresses(raw)] for name in _ADDRESS_FIELDS}
+    return head_text(header, decode_words(header.first(b"subject") or b""), fields), body_text(words(octets, root))
 
 
-def head_text(subject: str, addresses: Iterable[RawAddress]) -> str:
-    """The searched form of what stands in the header. One address is written once."""
-    lines = {subject: None}
+# The lines of a head, in this order. Folded text holds neither line ends nor tabs.
+HEAD_FIELDS: Final = (b"subject", b"from", b"to", b"message-id", b"cc", b"bcc", b"reply-to", b"sender")
+
+
+def head_text(header: Header, subject: str, addresses: Mapping[bytes, Iterable[RawAddress]]) -> str:
+    """The searched form of what stands in the header, a line for each of HEAD_FIELDS, as far as the last that there is;
+    at most SEARCH_TEXT characters. Several addresses or values of one field are parted by tabs."""
+    lines = [fold(subject)]
+    for name in HEAD_FIELDS[1:]:
+        if name == b"message-id":
+            lines.append("\t".join([fold(decode_words(raw)) for raw in header.all(name)]))
+        else:
+            items = addresses.get(name)
+            lines.append(address_text(items) if items else "")
+    return "\n".join(lines).rstrip("\n")[:SEARCH_TEXT]
+
+
+def address_text(addresses: Iterable[RawAddress]) -> str:
+    """The searched form of the addresses of one field, each as "name local@domain"; parted by tabs."""
+    lines: dict[str, None] = {}
     for item in addresses:
         for mailbox in item.members if isinstance(item, RawGroup) else (item,):
-            lines[_address_line(mailbox)] = None
+            lines[fold(_address_line(mailbox))] = None
         if isinstance(item, RawGroup):
-            lines[decode_words(item.name)] = None
-    folded = (fold(line) for line in lines)
-    return "\n".join(line for line in folded if line)[:SEARCH_TEXT]
+            lines[fold(decode_words(item.name))] = None
+    return "\t".join([line for line in lines if line])
 
 
 def _address_line(raw: RawMailbox) -> str:

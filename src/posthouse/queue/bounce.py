@@ -1,8 +1,9 @@
-"""What becomes of a recipient that has failed: who is told, in which words, and in the same commit that ends it.
+"""What the sender is told of a recipient: who is told, in which words, and in the same commit that ends it.
 
 Promises: the sender of a message hears of each recipient that fails, once, in a report for programs and people
-(RFC 3464), unless NOTIFY says otherwise (RFC 3461 §4.1). A report about a report is never written (RFC 5321 §6.1): the
-journey then says that nobody was told. Refuses: to decide that something has failed, except that time is up.
+(RFC 3464), unless NOTIFY says otherwise (RFC 3461 §4.1); of one that waits for long, or that was reached, where he
+wants to. A report about a report is never written (RFC 5321 §6.1): the journey then says that nobody was told.
+Refuses: to decide that something has failed, except that time is up.
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,11 @@ from posthouse import journey
 from posthouse.limits import HEADER_SIZE, KB
 from posthouse.message import build
 from posthouse.message.addresses import Mailbox
-from posthouse.message.report import RecipientReport, delivery_report
+from posthouse.message.report import Action, RecipientReport, delivery_report
 from posthouse.observe import Step
 from posthouse.queue import queue as the_queue
 from posthouse.queue.outcome import Fate, Outcome
-from posthouse.queue.queue import Job, NewRecipient, QueuedMail
+from posthouse.queue.queue import Job, NewRecipient, QueuedMail, QueuedRecipient
 from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.blobs import BlobLost, Blobs, Staged
@@ -56,19 +57,71 @@ def time_is_up(job: Job) -> tuple[Outcome, ...]:
 # --- who is told ------------------------------------------------------------------------------------------------------
 
 
-def reportable(job: Job, failed: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """Those of the failures that the sender wants to hear of; none where there is no sender."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the sender hears of one recipient. `retry_until`: a delay, and how long we go on."""
+
+    recipient: QueuedRecipient
+    action: Action
+    status: str
+    reply: Reply
+    remote: str | None
+    retry_until: int | None = None
+
+
+def reportable(job: Job, outcomes: Sequence[Outcome]) -> tuple[Told, ...]:
+    """What of these outcomes the sender wants to hear; nothing where there is no sender (RFC 5321 §6.1)."""
     if job.mail.sender is None:
         return ()
     recipients = {recipient.id: recipient for recipient in job.recipients}
-    # RFC 3461 §4.1: where NOTIFY says nothing, failures are reported.
+    told = [_told(recipients[outcome.recipient], outcome) for outcome in outcomes]
+    return tuple(one for one in told if one is not None)
+
+
+def _told(recipient: QueuedRecipient, outcome: Outcome) -> Told | None:
+    """RFC 3461 §4.1, §5.2: failures are reported unless NOTIFY leaves them out, success only where it is named."""
+    notify = recipient.notify
+    if outcome.fate is Fate.FAILED and (notify is None or "FAILURE" in notify):
+        return Told(recipient, "failed", status(outcome), outcome.reply, outcome.remote)
+    if notify is None or "SUCCESS" not in notify or outcome.dsn_carried:
+        return None
+    if outcome.fate is Fate.DELIVERED:
+        action: Action = "expanded" if outcome.expanded else "delivered"
+        return Told(recipient, action, outcome.reply.enhanced or "2.0.0", outcome.reply, None)
+    if outcome.fate is Fate.RELAYED:
+        # RFC 3461 §5.2.2: the next server will tell nothing, so we do.
+        return Told(recipient, "relayed", outcome.reply.enhanced or "2.0.0", outcome.reply, outcome.remote)
+    return None
+
+
+def wants_success(job: Job) -> bool:
+    """Somebody wants to hear of success."""
+    return job.mail.sender is not None and any("SUCCESS" in (one.notify or ()) for one in job.recipients)
+
+
+def delayed(job: Job) -> tuple[Told, ...]:
+    """What the sender hears while the job's recipients wait (RFC 3461 §4.1: where NOTIFY says nothing, or DELAY)."""
+    if job.mail.sender is None:
+        return ()
     return tuple(
-        outcome for outcome in failed if (notify := recipients[outcome.recipient].notify) is None or "FAILURE" in notify
+        Told(
+            recipient,
+            "delayed",
+            (reply := recipient.last_reply or _NEVER_TRIED).enhanced or "4.0.0",
+            reply,
+            recipient.last_remote,
+            retry_until=job.mail.expires_at,
+        )
+        for recipient in job.recipients
+        if recipient.notify is None or "DELAY" in recipient.notify
     )
 
 
-def silence(job: Job, failed: Sequence[Outcome], now: int) -> tuple[Step, ...]:
-    """The line of the journey that says that nobody is told, and why."""
+def silence(job: Job, outcomes: Sequence[Outcome], now: int) -> tuple[Step, ...]:
+    """The line of the journey that says that nobody is told of these failures, and why; none where nothing failed."""
+    failed = [outcome for outcome in outcomes if outcome.fate is Fate.FAILED]
+    if not failed:
+        return ()
     reason = "the message is a report itself" if job.mail.sender is None else "the sender asked not to be told"
     recipients = {recipient.id: str(recipient.address) for recipient in job.recipients}
     names = tuple(recipients[outcome.recipient] for outcome in failed[:20])
@@ -79,74 +132,87 @@ def silence(job: Job, failed: Sequence[Outcome], now: int) -> tuple[Step, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounce:
-    """A report ready to be queued: about `job`, with its octets staged. It has a journey of its own."""
+class Draft:
+    """A report that may have to be written, about `job`: what goes back with it (`full`: all of it), and its name.
+
+    It has a journey of its own.
+    """
 
     job: Job
     journey: int
     message_id: str
-    staged: Staged
+    hostname: str
+    returned: bytes
+    full: bool
     now: int
     expires_at: int
 
 
-def original(store: Blobs, job: Job) -> tuple[bytes, bool]:
-    """What of the failed message goes back with the report, and whether that is all of it.
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """A report ready to be queued: its octets are staged."""
 
-    RFC 3461 §4.3: the header, or with RET=FULL everything. A large one is never sent back (as Postfix's
-    bounce_size_limit has it), and a lost one cannot be.
+    draft: Draft
+    staged: Staged
+
+
+def draft(store: Blobs, job: Job, hostname: str, now: int, expires_at: int, random: Random, *, failed: bool) -> Draft:
+    """Everything about a report but what it tells. `failed`: it is to tell of a failure."""
+    octets, full = _original(store, job, failed=failed)
+    own = journey.new_id(now, random.getrandbits(21))
+    message_id = build.message_id(hostname, f"bounce.{journey.code(own)}")
+    return Draft(job, own, message_id, hostname, octets, full, now, expires_at)
+
+
+def _original(store: Blobs, job: Job, *, failed: bool) -> tuple[bytes, bool]:
+    """What of the message goes back with the report, and whether that is all of it.
+
+    RFC 3461 §4.3: the header, or with RET=FULL everything, where something failed. A large one is never sent back (as
+    Postfix's bounce_size_limit has it), and a lost one cannot be.
     """
     try:
         octets = store.load(job.blob)
     except BlobLost:
         return b"", False
-    if job.mail.wishes.ret == "FULL" and len(octets) <= _MOST_RETURNED:
+    if failed and job.mail.wishes.ret == "FULL" and len(octets) <= _MOST_RETURNED:
         return bytes(octets), True
     head = bytes(octets[:HEADER_SIZE])
     end = head.find(b"\r\n\r\n")
     return (head[: end + 4] if end >= 0 else b""), False
 
 
-def compose(
-    job: Job, told: Sequence[Outcome], returned: tuple[bytes, bool], hostname: str, message_id: str, now: int
-) -> bytes:
-    """The report to the sender of `job` about these failures. The job has a sender."""
-    sender = job.mail.sender
-    assert sender is not None, "reportable() gives nothing where there is nobody to tell"
-    octets, full = returned
+def compose(draft: Draft, told: Sequence[Told]) -> bytes:
+    """The report to the sender of the draft's job. Pure."""
+    mail = draft.job.mail
+    assert mail.sender is not None, "nothing is reportable where there is nobody to tell"
     return delivery_report(
-        reporting_mta=hostname,
+        reporting_mta=draft.hostname,
         # RFC 3464 §2 wants a human-readable From; the name is what every reader of mail knows.
-        sender=Mailbox("Mail delivery", "MAILER-DAEMON", hostname),
-        to=Mailbox("", sender.local, sender.domain),
-        at=now,
-        message_id=message_id,
-        recipients=_reports(job, told, now),
-        original=octets,
-        full=full,
-        arrived_at=job.mail.queued_at,
-        envid=job.mail.wishes.envid,
+        sender=Mailbox("Mail delivery", "MAILER-DAEMON", draft.hostname),
+        to=Mailbox("", mail.sender.local, mail.sender.domain),
+        at=draft.now,
+        message_id=draft.message_id,
+        recipients=[_report(one, draft.now) for one in told],
+        original=draft.returned,
+        full=draft.full,
+        arrived_at=mail.queued_at,
+        envid=mail.wishes.envid,
     )
 
 
-def _reports(job: Job, told: Sequence[Outcome], now: int) -> list[RecipientReport]:
-    recipients = {recipient.id: recipient for recipient in job.recipients}
-    reports = []
-    for outcome in told:
-        recipient = recipients[outcome.recipient]
-        reports.append(
-            RecipientReport(
-                final=str(recipient.address),
-                action="failed",
-                status=status(outcome),
-                # RFC 3461 §4.2: ORCPT travels as it came; without one the address as it came in says as much.
-                original=recipient.orcpt or f"rfc822;{recipient.original}",
-                remote_mta=outcome.remote,
-                diagnostic=str(outcome.reply),
-                last_attempt_at=now,
-            )
-        )
-    return reports
+def _report(told: Told, now: int) -> RecipientReport:
+    recipient = told.recipient
+    return RecipientReport(
+        final=str(recipient.address),
+        action=told.action,
+        status=told.status,
+        # RFC 3461 §4.2: ORCPT travels as it came; without one the address as it came in says as much.
+        original=recipient.orcpt or f"rfc822;{recipient.original}",
+        remote_mta=told.remote,
+        diagnostic=str(told.reply),
+        last_attempt_at=now,
+        will_retry_until=told.retry_until,
+    )
 
 
 def status(outcome: Outcome) -> str:
@@ -158,30 +224,39 @@ def status(outcome: Outcome) -> str:
     return enhanced or "5.0.0"
 
 
+def write(tx: Tx, draft: Draft, told: Sequence[Told], secret: bytes) -> tuple[Step, ...]:
+    """Write and queue a report on what came out inside this transaction; no `told`, no report."""
+    if not told:
+        return ()
+    octets = compose(draft, told)
+    return queue(tx, Bounce(draft, blobs.in_row(octets)), secret)
+
+
 def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
     """Queue the report, in the transaction that settles what it is about; the steps that tell of it."""
-    sender = bounce.job.mail.sender
-    assert sender is not None, "reportable() gives nothing where there is nobody to tell"
+    draft = bounce.draft
+    sender = draft.job.mail.sender
+    assert sender is not None, "nothing is reportable where there is nobody to tell"
     blob = blobs.insert(tx, bounce.staged)
     mail = QueuedMail(
-        journey=bounce.journey,
+        journey=draft.journey,
         blob=blob,
         size=bounce.staged.size,
         # RFC 5321 §4.5.5: the null reverse-path, so that nothing ever answers it.
         sender=None,
-        queued_at=bounce.now,
-        expires_at=bounce.expires_at,
+        queued_at=draft.now,
+        expires_at=draft.expires_at,
         # RFC 6533 §4: an address that is not ASCII needs SMTPUTF8 to be written to.
         wishes=Wishes(smtputf8=not sender.ascii),
     )
     the_queue.accept(tx, mail, [NewRecipient(sender, _destination(tx, sender), notify=frozenset({"NEVER"}))])
-    about, own = bounce.job.mail.journey, bounce.journey
-    written = Step("bounce.written", bounce.now, own, {"recipient": str(sender), "about": journey.code(about)})
-    told = Step("bounce.sent", bounce.now, about, {"to": str(sender), "bounce": journey.code(own)})
+    about, own = draft.job.mail.journey, draft.journey
+    written = Step("bounce.written", draft.now, own, {"recipient": str(sender), "about": journey.code(about)})
+    told = Step("bounce.sent", draft.now, about, {"to": str(sender), "bounce": journey.code(own)})
     journey.open(
         tx,
         own,
-        message_id=bounce.message_id,
+        message_id=draft.message_id,
         sender=None,
         recipients=[str(sender)],
         subject=None,
@@ -195,13 +270,3 @@ def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
 def _destination(tx: Tx, address: Address) -> str | None:
     """Home, where its domain is served here; else None, by its MX."""
     return LOCAL if tx.one("domain_find", name=address.domain) else None
-
-
-def fresh_journey(now: int, random: Random) -> int:
-    """An id for the journey of a bounce."""
-    return journey.new_id(now, random.getrandbits(21))
-
-
-def name(journey_id: int, hostname: str) -> str:
-    """The Message-ID of the bounce with that journey, without its brackets."""
-    return build.message_id(hostname, f"bounce.{journey.code(journey_id)}")

@@ -67,12 +67,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a settlement did: the steps that were recorded, the lease as it is now (None: it was lost), and whether the
-    lane now backs off."""
+    """What a settlement did: the steps that were recorded, the lease as it is now (None: it was lost), whether the
+    lane now backs off, and the outcomes that came out inside it."""
 
     steps: tuple[Step, ...]
     lease: Lease | None
     doomed: bool
+    inside: tuple[Outcome, ...] = ()
 
 
 # --- what is due ------------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def settle(tx: Tx, held: Lease, job: Job, report: Report, now: int, delays: Sequ
     if report.site and report.site != held.site:
         tx.run("lane_site", lane=held.lane, site=report.site)
         held = replace(held, site=report.site)
-    return Settled(tuple(steps), held, doomed)
+    return Settled(tuple(steps), held, doomed, inside.outcomes if inside else ())
 
 
 def _settle_one(tx: Tx, job: Job, recipient: QueuedRecipient, outcome: Outcome, due_at: int) -> None:

@@ -64,6 +64,8 @@ class Outcome:
     `recipient` is its id in the queue. `reply` holds the words of the peer `remote` verbatim, or ours where `remote`
     is None. A DEFERRED outcome that dooms the destination makes the lane back off; any other tells that the
     destination lives. `given_up`: FAILED because time was up; the attempt itself was a deferral, or there was none.
+    `expanded`: DELIVERED to all that the address stands for. `dsn_carried`: whoever has it now tells the sender of
+    success (RFC 3461).
     """
 
     recipient: int
@@ -72,6 +74,8 @@ class Outcome:
     dooms: Dooms = Dooms.RECIPIENT
     remote: str | None = None
     given_up: bool = False
+    expanded: bool = False
+    dsn_carried: bool = False
 
     @property
     def destination_down(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from posthouse import observe
 from posthouse.clock import Clock
-from posthouse.observe import ERROR, WARNING, Step
+from posthouse.observe import ERROR, WARNING
 from posthouse.queue import bounce, lanes
 from posthouse.queue.lanes import Claim, Cursor, Lease, Settled
 from posthouse.queue.outcome import Fate, Outcome, Report
@@ -356,25 +356,27 @@ class Runner:
         """Write the outcomes down, with the bounce that they call for."""
         now = self._clock.now()
         report = replace(report, outcomes=bounce.give_up(job, report.outcomes, now))
-        failed = [outcome for outcome in report.outcomes if outcome.fate is Fate.FAILED]
-        prepared = await self._prepare_bounce(job, failed, now) if failed else None
-        if failed and prepared is None:
-            report = replace(report, steps=(*report.steps, *bounce.silence(job, failed, now)))
-        settled = await self._write_down(held, job, report, prepared, now)
+        told = bounce.reportable(job, report.outcomes)
+        if not told:
+            report = replace(report, steps=(*report.steps, *bounce.silence(job, report.outcomes, now)))
+        telling = _Telling(
+            await self._prepare_bounce(job, told, now) if told else None,
+            self._draft(job, now) if report.inside and bounce.wants_success(job) else None,
+            self._settings.secret,
+        )
+        settled = await self._write_down(held, job, report, telling, now)
         for step in settled.steps:
             observe.emit(step)
         return settled
 
-    async def _prepare_bounce(self, job: Job, failed: Sequence[Outcome], now: int) -> "bounce.Bounce | None":
-        told = bounce.reportable(job, failed)
-        if not told:
-            return None
-        hostname = self._settings.hostname
-        own = bounce.fresh_journey(now, self._random)
-        message_id = bounce.name(own, hostname)
-        octets = bounce.compose(job, told, bounce.original(self._blobs, job), hostname, message_id, now)
-        staged = await self._stage(octets)
-        return bounce.Bounce(job, own, message_id, staged, now, now + int(self._settings.expire * 1000))
+    async def _prepare_bounce(self, job: Job, told: Sequence[bounce.Told], now: int) -> bounce.Bounce:
+        draft = self._draft(job, now, failed=any(one.action == "failed" for one in told))
+        return bounce.Bounce(draft, await self._stage(bounce.compose(draft, told)))
+
+    def _draft(self, job: Job, now: int, *, failed: bool = False) -> bounce.Draft:
+        settings = self._settings
+        expires_at = now + int(settings.expire * 1000)
+        return bounce.draft(self._blobs, job, settings.hostname, now, expires_at, self._random, failed=failed)
 
     async def _stage(self, octets: bytes) -> Staged:
         while True:
@@ -383,16 +385,12 @@ class Runner:
             except StoreUnavailable as error:
                 await self._pause(error)
 
-    async def _write_down(
-        self, held: Lease, job: Job, report: Report, prepared: "bounce.Bounce | None", now: int
-    ) -> Settled:
+    async def _write_down(self, held: Lease, job: Job, report: Report, telling: "_Telling", now: int) -> Settled:
         """What couriers did has happened, and must be written down: try until the database takes it."""
         jitter = self._random.random()
         while True:
             try:
-                return await self._store.write(
-                    _settle, held, job, report, prepared, now, self._settings.delays, jitter, self._settings.secret
-                )
+                return await self._store.write(_settle, held, job, report, telling, now, self._settings.delays, jitter)
             except StoreUnavailable as error:
                 await self._pause(error)
 
@@ -422,20 +420,32 @@ class Runner:
             await self._store.write(lanes.release, held)
 
 
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What the sender is told: of outcomes that are known, and of those that come out in the settling commit."""
+
+    prepared: bounce.Bounce | None
+    draft: bounce.Draft | None
+    secret: bytes
+
+
 def _settle(
     tx: Tx,
     held: Lease,
     job: Job,
     report: Report,
-    prepared: "bounce.Bounce | None",
+    telling: _Telling,
     now: int,
     delays: Sequence[float],
     jitter: float,
-    secret: bytes,
 ) -> Settled:
-    """The one commit that ends an attempt: outcomes, and the bounce."""
+    """The one commit that ends an attempt: outcomes, and what the sender is told."""
     settled = lanes.settle(tx, held, job, report, now, delays, jitter)
-    if prepared is None or settled.lease is None:
+    if settled.lease is None:
         return settled
-    steps: tuple[Step, ...] = bounce.queue(tx, prepared, secret)
-    return replace(settled, steps=(*settled.steps, *steps))
+    steps = list(settled.steps)
+    if telling.prepared is not None:
+        steps += bounce.queue(tx, telling.prepared, telling.secret)
+    if telling.draft is not None:
+        steps += bounce.write(tx, telling.draft, bounce.reportable(job, settled.inside), telling.secret)
+    return replace(settled, steps=tuple(steps))

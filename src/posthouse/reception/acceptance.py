@@ -27,11 +27,9 @@ from posthouse.store import blobs
 from posthouse.store.blobs import Staged
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
-from posthouse.terms.envelope import Envelope
+from posthouse.terms.envelope import Envelope, Recipient
 from posthouse.terms.reply import Reply
 
-# Seconds until a recipient who was deferred after the dot is tried: as a peer would come back after greylisting.
-_DEFERRED_SECONDS: Final = 300
 FULL: Final = Reply(452, "4.2.2", "The mailbox is full; try again later")
 CHANGED: Final = Reply(451, "4.3.0", "The address has changed meanwhile; try again")
 
@@ -43,6 +41,21 @@ class Nobody(Exception):
         super().__init__(str(reply))
         self.reply = reply
         self.answers = answers
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A recipient that the delivery courier looks after, from `due_at` on; `junk`: in Junk."""
+
+    recipient: Recipient
+    due_at: int
+    junk: bool = False
+
+    def row(self) -> NewRecipient:
+        """What is queued."""
+        wish = self.recipient
+        destination = LOCAL + (JUNK if self.junk else "")
+        return NewRecipient(wish.address, destination, None, wish.notify, wish.orcpt, due_at=self.due_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ class Plan:
     account: int | None
     rules: Rules
     taken: Sequence[RecipientFacts]
-    later: Sequence[RecipientFacts]
+    later: Sequence[Later]
     junked: frozenset[Address]
     refused: Sequence[str]
     resolution: Resolution
@@ -127,11 +140,12 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     """Recipients elsewhere; crowds, a row an account; those that wait; those whose address led to nobody meanwhile."""
     if not (resolution.remote or resolution.failed or plan.later or _is_crowd(resolution)):
         return []
-    wishes = {one.recipient.address: one.recipient for one in (*plan.taken, *plan.later)}
+    wishes = {one.recipient.address: one.recipient for one in plan.taken}
+    hold_until = plan.envelope.wishes.hold_until
 
-    def row(address: Address, original: Address, destination: str | None, due_at: int | None = None) -> NewRecipient:
+    def row(address: Address, original: Address, destination: str | None) -> NewRecipient:
         wish = wishes[original]
-        return NewRecipient(address, destination, str(original), wish.notify, wish.orcpt, due_at=due_at)
+        return NewRecipient(address, destination, str(original), wish.notify, wish.orcpt, due_at=hold_until)
 
     queued = [row(one.address, one.original, None) for one in resolution.remote]
     if _is_crowd(resolution):
@@ -141,8 +155,7 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     if not plan.each and (resolution.local or resolution.remote or plan.later):
         # SMTP cannot say no for one of several: the courier looks again, and the queue tells the sender.
         queued += [row(address, address, LOCAL) for address, _ in resolution.failed]
-    due_at = plan.now + _DEFERRED_SECONDS * 1000
-    return queued + [row(one.recipient.address, one.recipient.address, LOCAL, due_at) for one in plan.later]
+    return queued + [one.row() for one in plan.later]
 
 
 # --- filing -----------------------------------------------------------------------------------------------------------
@@ -264,7 +277,11 @@ def _record(tx: Tx, plan: Plan, steps: Sequence[Step]) -> None:
         plan.id,
         message_id=rendered.message_id,
         sender=str(plan.envelope.sender) if plan.envelope.sender else None,
-        recipients=[*(str(one.recipient.address) for one in (*plan.taken, *plan.later)), *plan.refused],
+        recipients=[
+            *(str(one.recipient.address) for one in plan.taken),
+            *(str(one.recipient.address) for one in plan.later),
+            *plan.refused,
+        ],
         subject=rendered.subject,
         secret=plan.secret,
         steps=steps,

@@ -17,9 +17,9 @@ from posthouse.clock import Clock
 from posthouse.directory.cache import Directory
 from posthouse.mailbox.summary import Rendered, render
 from posthouse.observe import Step
-from posthouse.policy.check import Facts, Verdict
+from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.pipeline import Pipeline
-from posthouse.reception.acceptance import Accepted, Nobody, Plan, accept
+from posthouse.reception.acceptance import Accepted, Later, Nobody, Plan, accept
 from posthouse.reception.decision import Decision, decide
 from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, too_long
 from posthouse.reception.refusals import Refusals, Trail, recipients_of
@@ -30,6 +30,8 @@ from posthouse.terms.reply import Refusal, Reply
 
 # Rendering more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 128 * limits.KB
+# Until a recipient who was deferred after the dot is tried: as a peer would come back after greylisting.
+_DEFERRED_MS: Final = 300_000
 # In public what the peer needs.
 STORE_DOWN: Final = Reply(451, "4.3.0", "The mail store cannot be reached; try again later")
 _TOO_SLOW: Final = Reply(451, "4.3.0", "The message could not be judged in time; try again later")
@@ -139,7 +141,8 @@ class Reception:
                 self._refusals.refuse(
                     trail, facts, reply, verdicts[index].reasons, facts.recipients[index].recipient.address
                 )
-        taken = [facts.recipients[index] for index in decision.taken]
+        now = self._clock.now()
+        taken, later = _now_and_later(intake, decision, now)
         resolution = await self._directory.resolve([one.recipient.address for one in taken])
         octets = intake.spool.buffer()
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
@@ -149,14 +152,14 @@ class Reception:
             account=facts.account.id if facts.account else None,
             rules=self._directory.rules,
             taken=taken,
-            later=[facts.recipients[index] for index in decision.deferred],
+            later=later,
             junked=frozenset(facts.recipients[index].recipient.address for index in decision.junked),
             refused=trail.recipients,
             resolution=resolution,
             rendered=rendered,
             staged=await self._blobs.stage(intake.spool),
-            now=self._clock.now(),
-            expires_at=intake.at + int(self._settings.expire * 1000),
+            now=now,
+            expires_at=_expires_at(intake, self._settings.expire),
             secret=self._settings.secret,
             before=tuple(trail.steps),
             received=_received_step(intake, rendered, verdicts),
@@ -197,6 +200,31 @@ class Reception:
     def _unavailable(self, intake: Intake, error: StoreUnavailable, *, each: bool) -> list[Reply]:
         observe.tell("mail.store_down", level=observe.ERROR, error=str(error))
         return self._refuse(intake, STORE_DOWN, each=each)
+
+
+def _expires_at(intake: Intake, seconds: float) -> int:
+    """When the queue gives up: that long after the message may leave, or when it should have arrived (RFC 2852 §4)."""
+    wishes = intake.envelope.wishes
+    expires_at = max(intake.at, wishes.hold_until or 0) + int(seconds * 1000)
+    by = wishes.deliver_by
+    return min(expires_at, by.at) if by is not None and by.returned else expires_at
+
+
+def _now_and_later(intake: Intake, decision: Decision, now: int) -> tuple[list[RecipientFacts], list[Later]]:
+    """Who gets the message in the accepting transaction, or is relayed to; and whom the courier delivers to.
+
+    That is whoever was deferred; all whose mail is held back (RFC 4865); and, where somebody wants to be told that it
+    was delivered (RFC 3461), all who have a mailbox here, so that an account that two of them lead to gets one email.
+    """
+    wishes, recipients = intake.envelope.wishes, intake.facts.recipients
+    taken = [recipients[index] for index in decision.taken]
+    deferred = [Later(recipients[index].recipient, now + _DEFERRED_MS) for index in decision.deferred]
+    if wishes.hold_until is None and not any("SUCCESS" in (one.recipient.notify or ()) for one in taken):
+        return taken, deferred
+    due_at = wishes.hold_until or now
+    junked = {recipients[index].recipient.address for index in decision.junked}
+    later = [Later(one.recipient, due_at, one.recipient.address in junked) for one in taken if one.expansion.local]
+    return [one for one in taken if not one.expansion.local], later + deferred
 
 
 def _each(intake: Intake, decision: Decision, found: Accepted | Nobody, otherwise: Reply) -> list[Reply]:
