@@ -235,11 +235,17 @@ def client_tls() -> ssl.SSLContext:
     return context
 
 
-def configured(directory: Path, listeners: Mapping[str, str] = LISTENERS, settings: str = "") -> Config:
-    """A configuration for this directory; `settings` is TOML in front of the listeners."""
-    text = f'hostname = "{HOSTNAME}"\ndata = "{directory}"\n{settings}\n'
+def configured(
+    directory: Path, listeners: Mapping[str, str] = LISTENERS, settings: str = "", each_listener: str = ""
+) -> Config:
+    """A configuration for this directory; `settings` is TOML in front of the listeners, `each_listener` in each."""
+    # Nobody answers there, so what is queued for elsewhere waits.
+    dns = "" if "dns" in settings else 'dns.resolver = "127.0.0.1:1"\n'
+    text = f'hostname = "{HOSTNAME}"\ndata = "{directory}"\n{dns}{settings}\n'
     for number, (protocol, tls) in enumerate(listeners.items(), 1):
-        text += f'[[listener]]\nprotocol = "{protocol}"\naddress = "127.0.0.1:{number}"\ntls = "{tls}"\n'
+        text += (
+            f'[[listener]]\nprotocol = "{protocol}"\naddress = "127.0.0.1:{number}"\ntls = "{tls}"\n{each_listener}\n'
+        )
         if protocol not in ("smtp", "lmtp") and tls != "implicit":
             text += "clear_text_login = true\n"
     return config.parse(text)
@@ -251,18 +257,26 @@ async def house(
     *,
     listeners: Mapping[str, str] = LISTENERS,
     settings: str = "",
+    each_listener: str = "",
     clock: Clock | None = None,
     vfs: str | None = None,
+    unix: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[House]:
-    """A posthouse that serves, stopped at the end. A directory that has been one goes on where it stopped."""
+    """A posthouse that serves, stopped at the end. A directory that has been one goes on where it stopped.
+
+    `unix`: by protocol, a socket where that is spoken, too.
+    """
     clock = clock or SystemClock()
     store = open_store(directory, clock, vfs=vfs)
-    parsed = configured(directory, listeners, settings)
+    parsed = configured(directory, listeners, settings, each_listener)
     home = House(App(parsed, store, clock, Random()), store, parsed, clock, directory)
     forget = observe.subscribe(home.steps.append)
     try:
         bound = [(one, listen.bind(Endpoint("127.0.0.1", 0))) for one in parsed.listeners]
         home.ports = {listener.protocol: sockets[0].getsockname()[1] for listener, sockets in bound}
+        for listener, sockets in bound:
+            if unix and listener.protocol in unix:
+                sockets += listen.bind(Endpoint(str(unix[listener.protocol]), 0))
         await home.app.start(bound)
         yield home
     finally:

@@ -36,7 +36,7 @@ ENTRANCES: dict[str, set[str]] = {
     "apsw": {"store"},
     "uvloop": {"net/stream"},
     "dns": {"net/dns", "net/nameserver"},
-    "cryptography": {"net/tls"},
+    "cryptography": {"net/tls", "trust"},
     "msgspec": {"config", "journey", "message/mime"},
     "idna": {"terms/address"},
     "charset_normalizer": {"message/text"},

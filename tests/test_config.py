@@ -106,6 +106,10 @@ def test_everything_at_once(tmp_path: Path) -> None:
     ]
 
 
+def route(text: str, name: str = "office") -> str:
+    return f'[[route]]\nname = "{name}"\n{text}\n'
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -118,10 +122,21 @@ def test_everything_at_once(tmp_path: Path) -> None:
         (HOST + "queue.expire = '0s'", 'queue.expire: found "0s"; expected a duration'),
         (HOST + "queue.schedule = ['1m', 'soon']", 'queue.schedule[2]: found "soon"; expected a duration'),
         (HOST + "queue.schedule = []", "queue.schedule: found []; expected at least one duration"),
+        (HOST + route("to = 'nowhere'"), 'route[1].to: found "nowhere"; expected "mx", "hold", "smtp://host:587"'),
+        (HOST + route("to = ['mx', 'smtp://a']"), 'route[1].to: found ["mx", "smtp://a:25"]; expected "mx" or "hold"'),
+        (HOST + route("to = []"), "route[1].to: found []; expected"),
+        (HOST + route("to = 'mx'\nusername = 'a'\npassword = 'b'"), 'route[1].username: found "a"; expected nothing'),
+        (HOST + route("to = 'hold'\ntls = 'off'"), 'route[1].tls: found "off"; expected nothing'),
+        (HOST + route("to = 'smtp://a'\nusername = 'a'"), "route[1]: found username, password or password_file;"),
+        (HOST + route("to = 'smtps://a'\ntls = 'off'"), 'route[1].tls: found "off"; expected "require" or "verify"'),
+        (HOST + route("to = 'mx'", "Office"), 'route[1].name: found "Office"; expected lower case'),
+        (HOST + route("to = 'mx'") + route("to = 'hold'"), 'route: found "office"; expected each name once'),
+        (HOST + route("to = 'mx'\nrecipient = '*'"), 'route[1].recipient: found "*"; expected a domain such as'),
+        (HOST + "relay.trusted_networks = '10.0.0.1/8'", 'relay.trusted_networks: found "10.0.0.1/8"; expected a'),
         (HOST + "queue.concurrency = true", "queue.concurrency: found true; expected a whole number, 1 or more"),
         (HOST + "limits = 5", "limits: found 5; expected a table [limits]"),
         (HOST + "limits.message_size = '25 megs'", 'found "25 megs"; expected a size such as'),
-        (HOST + "relay.tls = 'of'", 'relay.tls: found "of"; expected one of "opportunistic", "require", "off"'),
+        (HOST + "relay.tls = 'of'", 'relay.tls: found "of"; expected one of "opportunistic", "require", "verify", "off"'),
         (HOST + "relay.port = 0", "relay.port: found 0; expected a port, 1 to 65535"),
         (HOST + "relay.source = ['mx']", 'relay.source[1]: found "mx"; expected an IP address'),
         (HOST + "dns.resolver = '*:53'", 'dns.resolver: found "*:53"; expected an IP address'),
@@ -135,6 +150,11 @@ def test_everything_at_once(tmp_path: Path) -> None:
         (HOST + "delivery.separator = '@'", 'delivery.separator: found "@"'),
         (HOST + "user = \"a\\u0000b\"", "user: found"),
         (HOST + "data = 5", "data: found 5; expected a path"),
+        (HOST + "limits.never_blocked = '192.0.2.1/24'", 'found "192.0.2.1/24"; expected a network such as'),
+        (HOST + "limits.greeting_delay = 'never'", 'found "never"; expected a duration such as "3s", or'),
+        (HOST + "[[limits.domain]]\nname = 'a b'", 'limits.domain[1].name: found "a b"; expected a domain such as'),
+        (HOST + "[[limits.domain]]\nsender_rate = '1/1h'", "limits.domain[1].name: found nothing"),
+        (HOST + "[[listener]]\nprotocol='imap'\naddress='*:143'\nxclient_from='::1'", "listener[1].xclient_from"),
         ("hostname = ", "expected TOML"),
     ],
 )  # fmt: skip
@@ -145,6 +165,21 @@ def test_an_error_names_file_key_found_and_expected(text: str, expected: str) ->
 
 def listener(protocol: str, address: str, more: str = "") -> str:
     return f'{HOST}[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\n{more}'
+
+
+def test_who_may_say_that_he_is_somebody_else() -> None:
+    text = listener("smtp", "*:25", 'proxy = ["192.0.2.0/24", "2001:db8::1/128"]\nxclient_from = "198.51.100.7"')
+    settings = config.parse(text + '\n[[limits.domain]]\nname = "*"\nrecipient_rate = "5/1m"\n')
+    assert settings.listeners[0].proxy == ("192.0.2.0/24", "2001:db8::1/128")
+    assert settings.listeners[0].xclient_from == ("198.51.100.7/32",)
+    assert settings.limits.domains[0].recipient_rate == Rate(5, 60)
+    assert [one.key for one in config.check(settings)] == ["tls.certificate"]
+    everybody = config.parse(listener("smtp", "*:25", 'proxy = "0.0.0.0/0"\nxclient_from = "::/0"'))
+    assert [one.key for one in config.check(everybody)] == [
+        "tls.certificate",
+        "listener[1].proxy",
+        "listener[1].xclient_from",
+    ]
 
 
 def test_nobody_logs_in_in_clear_text_but_on_loopback() -> None:
@@ -166,7 +201,10 @@ def test_nobody_logs_in_in_clear_text_but_on_loopback() -> None:
         (HOST + "dns.resolver = '192.0.2.1'", "dns.resolver"),
         (HOST + "dns.resolver = '192.0.2.1'\ndns.trusted = true", "dns.trusted"),
         (HOST + "relay.tls = 'off'", "relay.tls"),
+        (HOST + "relay.tls = 'verify'", "relay.tls"),
         (HOST + "queue.expire = '1h'", "queue.expire"),
+        (HOST + "relay.trusted_networks = '0.0.0.0/0'", "relay.trusted_networks"),
+        (HOST + route("to = 'smtp://a'\nusername = 'a'\npassword = 'b'\ntls = 'require'"), "route[1].tls"),
     ],
 )
 def test_what_deserves_a_second_thought(text: str, key: str) -> None:
@@ -238,7 +276,7 @@ def shown(key: str, kind: Any, value: object) -> str:
         return "none"
     if isinstance(value, tuple) and not isinstance(value, Endpoint | Dial):
         return ", ".join(shown(key, get_args(kind)[0], one) for one in value)
-    if kind is Duration:
+    if kind in (Duration, config.Pause):
         assert isinstance(value, int | float)
         return format_duration(value)
     if kind is Size:

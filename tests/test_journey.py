@@ -315,3 +315,25 @@ def test_a_damaged_row_is_told_of(octets: bytes) -> None:
 def test_the_manual_lists_every_kind_that_has_a_sentence() -> None:
     manual = (Path(__file__).parent.parent / "docs" / "journey.md").read_text()
     assert re.findall(r"^\| `([a-z_.]+)` \|", manual, re.MULTILINE) == list(journey._SENTENCES)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (
+            {"basis": "MTA-STS", "mode": "verify", "fallback": "opportunistic"},
+            "MTA-STS of mx.there.example asks for TLS with a verified certificate, or else TLS where it can be had",
+        ),
+        (
+            {"basis": "DANE", "mode": "require", "problem": "none of its TLSA records can be used"},
+            "DANE of mx.there.example asks for TLS; none of its TLSA records can be used",
+        ),
+        (
+            {"mode": "verify", "wish": "tls", "refusal": "550 5.7.10 No"},
+            "mx.there.example is to be reached with TLS with a verified certificate; "
+            "the sender wants verified TLS on all of its way; passed over: 550 5.7.10 No",
+        ),
+    ],
+)
+def test_what_somebody_asks_of_tls_is_told_in_words(facts: dict[str, str], sentence: str) -> None:
+    assert journey.describe(Step("relay.security", 0, 1, {"host": "mx.there.example", **facts})) == sentence

@@ -253,6 +253,14 @@ def test_who_does_not_log_in_is_let_go(tmp_path: Path) -> None:
     in_house(tmp_path, test, login_timeout=0.1)
 
 
+def test_a_flood_of_words_buys_no_time_either(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client = await house.pop3(None)
+        await client.flood(b"CAPA\r\n")
+
+    in_house(tmp_path, test, login_timeout=0.1)
+
+
 def test_a_store_that_cannot_write_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 1939 §6: the session ends, and the client hears that messages were not removed."""
 

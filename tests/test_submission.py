@@ -74,6 +74,50 @@ def test_senders(tmp_path: Path) -> None:
     with_store(tmp_path, main)
 
 
+def test_an_address_that_was_granted_is_ones_own_to_send_as(tmp_path: Path) -> None:
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        account = await prepared(store)
+        directory = Directory(store, clock, Rules())
+        submission = Submission(directory, clock, Random(1), "mx.example.org")
+        bob = parse("bob@example.org")
+        await store.write(addresses.grant, account.id, bob)
+        for granted in (bob, parse("bob+list@example.org")):
+            assert await submission.check_sender(account, granted) == granted
+        edit = submission.header_edit(account, Envelope(bob))
+        head = COMPLETE.replace(b"alice@", b"bob@")
+        assert edit(head) is head
+        await store.write(addresses.revoke, account.id, bob)
+        directory.forget()
+        with pytest.raises(Refusal):
+            await submission.check_sender(account, bob)
+
+    with_store(tmp_path, main)
+
+
+def test_senders_are_rewritten_where_that_is_configured(tmp_path: Path) -> None:
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        account = await prepared(store)
+        submission = Submission(Directory(store, clock, Rules()), clock, Random(1), "mx.example.org", rewrite=True)
+        printer = parse("root@printer.example")
+        sender = await submission.check_sender(account, printer)
+        assert sender == ALICE
+        assert await submission.check_sender(account, None) is None
+        edit = submission.header_edit(account, Envelope(sender))
+        assert edit(COMPLETE) is COMPLETE
+        rest = COMPLETE[COMPLETE.index(b"Date") :]
+        own = b"From: Alice Liddell <alice@example.org>\r\n"
+        answer = b"Reply-To: Printer <root@printer.example>\r\n"
+        assert edit(b"From: Printer <root@printer.example>\r\n" + rest) == rest + answer + own
+        # Whoever said where answers go is asked no more.
+        said = b"Reply-To: office@example.org\r\n"
+        assert edit(b"From: Printer <root@printer.example>\r\n" + said + rest) == said + rest + own
+        for unreadable in (b"From: a@x.example b@x.example\r\n", b"From: \r\n"):
+            with pytest.raises(Refusal):
+                edit(unreadable + rest)
+
+    with_store(tmp_path, main)
+
+
 def test_a_header_without_a_sender_that_was_checked_has_to_wait() -> None:
     account = Account(1, "alice@example.org", "", None, None, True, 0)
 

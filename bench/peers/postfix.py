@@ -4,13 +4,12 @@ Set up as its manual advises for a small server of virtual mailboxes; durable, a
 off, because all of it lives in a private root.
 """
 
-import shutil
-import smtplib
+import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
-from bench.peers.private_root import Daemon, PrivateRoot
-from bench.peers.waiting import wait_for_port
+from bench.peers.mta import Mta
 
 PACKAGES = ["postfix", "dovecot-core", "dovecot-imapd", "dovecot-lmtpd"]
 
@@ -41,7 +40,7 @@ postlog   unix-dgram n - n - 1 postlogd
 """
 
 
-class Postfix:
+class Postfix(Mta):
     """A Postfix for `domain` with a Maildir for each of `users`, listening at `address`:`port`.
 
     `settings` are lines of main.cf that are added to ours. An interface must have the address: of loopback's, Postfix
@@ -51,19 +50,15 @@ class Postfix:
     def __init__(
         self, *, domain: str, users: Sequence[str], address: str, port: int, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.root = PrivateRoot("postfix", PACKAGES)
-        self.domain, self.address, self.port = domain, address, port
-        self.mail = self.root.peer / "mail"
-        self.log = self.root.peer / "postfix.log"
-        self._daemon: Daemon | None = None
+        super().__init__("postfix", PACKAGES, domain=domain, address=address, port=port)
         self._configure(users, settings or {})
 
+    @property
+    def log(self) -> Path:
+        return self.root.peer / "postfix.log"
+
     def _configure(self, users: Sequence[str], settings: Mapping[str, str]) -> None:
-        etc = self.root.peer / "etc"
-        etc.mkdir()
-        self.mail.mkdir()
-        self.mail.chmod(0o777)
-        (etc / "users").write_text("".join(f"{user}@{self.domain} {user}/\n" for user in users))
+        (self.etc / "users").write_text("".join(f"{user}@{self.domain} {user}/\n" for user in users))
         main = {
             "compatibility_level": "3.6",
             "myhostname": f"mail.{self.domain}",
@@ -88,13 +83,12 @@ class Postfix:
             "smtpd_client_connection_count_limit": "0",
             **settings,
         }
-        (etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
-        (etc / "master.cf").write_text(_MASTER.format(address=self.address, port=self.port))
+        (self.etc / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in main.items()))
+        (self.etc / "master.cf").write_text(_MASTER.format(address=self.address, port=self.port))
 
     def certificate(self, certificate: Path, key: Path) -> dict[str, str]:
         """Copy a certificate into the root; the settings that make smtpd offer it."""
-        shutil.copy(certificate, self.root.peer / "etc" / "cert.pem")
-        shutil.copy(key, self.root.peer / "etc" / "key.pem")
+        self.copy_pair(certificate, key)
         return {
             "smtpd_tls_cert_file": "/peer/etc/cert.pem",
             "smtpd_tls_key_file": "/peer/etc/key.pem",
@@ -103,43 +97,22 @@ class Postfix:
 
     def set(self, settings: Mapping[str, str]) -> None:
         """Add lines to main.cf; before start()."""
-        with (self.root.peer / "etc" / "main.cf").open("a") as main:
+        with (self.etc / "main.cf").open("a") as main:
             main.writelines(f"{key} = {value}\n" for key, value in settings.items())
 
     def start(self) -> None:
-        """Start it and wait until it greets."""
-        self._daemon = self.root.start(
-            *("/usr/sbin/postfix", "-c", "/peer/etc", "start-fg"), log=self.root.peer / "master.log"
-        )
-        wait_for_port(self.address, self.port, self._daemon.process)
+        self._start("/usr/sbin/postfix", "-c", "/peer/etc", "start-fg")
 
-    @property
-    def daemon(self) -> Daemon:
-        """The running daemon."""
-        assert self._daemon is not None, "not started"
-        return self._daemon
+    def hurry(self) -> None:
+        self.daemon.run("/usr/sbin/postqueue", "-c", "/peer/etc", "-f")
 
-    def submit(self, sender: str, recipients: Sequence[str], message: bytes, options: Sequence[str] = ()) -> None:
-        """Hand a message to Postfix by SMTP on its own port; `options` are parameters of MAIL."""
-        with smtplib.SMTP(self.address, self.port, timeout=30) as client:
-            client.sendmail(sender, recipients, message, options)
+    def command(self, *argv: str) -> None:
+        """Run one of its own commands beside it."""
+        self.daemon.run(*argv)
 
-    def mailbox(self, user: str) -> list[bytes]:
-        """The messages in a user's Maildir, oldest first."""
-        new = self.mail / user / "new"
-        return [path.read_bytes() for path in sorted(new.iterdir())] if new.is_dir() else []
-
-    def delivered(self) -> int:
-        """How many messages lie in all Maildirs."""
-        return sum(1 for path in self.mail.glob("*/new/*"))
-
-    def halt(self) -> None:
-        """End its processes, as loss of power would; what it holds is kept."""
-        if self._daemon is not None:
-            self._daemon.stop()
-            self._daemon = None
-
-    def stop(self) -> None:
-        """End it and remove its root."""
-        self.halt()
-        self.root.remove()
+    def queued(self, most: int) -> int:
+        """How many messages wait, in whichever queue; counted up to `most`, for there may be many."""
+        spool = self.root.written / "var" / "spool" / "postfix"
+        queues = (spool / queue for queue in ("incoming", "active", "deferred"))
+        files = (file for queue in queues for *_, files in os.walk(queue) for file in files)
+        return sum(1 for _ in islice(files, most))

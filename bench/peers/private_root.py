@@ -78,6 +78,11 @@ class PrivateRoot:
         self.peer = self._root / "peer"
         self.peer.chmod(0o755)
 
+    @property
+    def written(self) -> Path:
+        """What was written in the root, seen from the host."""
+        return self._root / "upper"
+
     @staticmethod
     def _installed(packages: Sequence[str]) -> Path:
         """The overlay with the packages in it, made once and kept under CACHE. Raises Unavailable."""
@@ -130,6 +135,11 @@ class Daemon:
     def pids(self) -> list[int]:
         """The processes in the daemon's namespace as the host numbers them, with the shell that reaps its orphans."""
         return self._tree()[1:]
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end beside the daemon, where its sockets and processes are: what its own control program needs."""
+        namespaces = ["nsenter", "--target", str(self._tree()[2]), "--mount", "--pid", "--root", "--wd"]
+        return subprocess.run([*namespaces, *argv], capture_output=True, text=True, check=True)
 
     def _tree(self) -> list[int]:
         found, seen = [self.process.pid], []

@@ -31,12 +31,20 @@ def _bound(address: str, port: int) -> socket.socket:
     return probe
 
 
-def wait_until(true: Callable[[], bool], seconds: float, what: str, pause: float = 0.02) -> None:
-    """Ask until it is true; AssertionError naming `what` after `seconds`."""
+def wait_until(
+    true: Callable[[], bool],
+    seconds: float,
+    what: str,
+    pause: float = 0.02,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
+    """Ask until it is true, doing something `meanwhile` each time; AssertionError naming `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+        if meanwhile is not None:
+            meanwhile()
         time.sleep(pause)
 
 

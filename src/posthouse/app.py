@@ -7,6 +7,7 @@ Refuses: to bind, to become somebody else, to read configuration files: the comm
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from random import Random
@@ -16,32 +17,58 @@ from posthouse import journey, observe, pop3d
 from posthouse.clock import Clock
 from posthouse.config import Config, Listener
 from posthouse.delivery.courier import DeliveryCourier
+from posthouse.delivery.dmarc import DmarcPolicies
+from posthouse.delivery.lists import ListCourier
+from posthouse.delivery.lists import Settings as ListSettings
 from posthouse.directory import accounts
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
-from posthouse.directory.credentials import Authenticator
+from posthouse.directory.credentials import Authenticator, LoginRefused
+from posthouse.directory.familiar import Familiar
+from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
+from posthouse.directory.srs import Srs
 from posthouse.directory.throttle import GuessThrottle
 from posthouse.imapd import session as imap
 from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import retention, search
 from posthouse.mailbox.snapshot import Snapshots
-from posthouse.net.dns import StubResolver, system_servers
-from posthouse.net.stream import Server, Stream
+from posthouse.net.dns import Resolver, StubResolver, system_servers
+from posthouse.net.http import HttpClient
+from posthouse.net.server import Server
+from posthouse.net.stream import Stream
 from posthouse.net.tls import CertificateError, Certificates, client_context, private_pair
+from posthouse.policy import abuse, blocks
+from posthouse.policy.abuse import Abuse
 from posthouse.policy.check import Check
-from posthouse.policy.limits import Connections, Conversation, HeloRequired, Limits, Loops, SubmissionRate
+from posthouse.policy.elsewhere import TakesMail
+from posthouse.policy.forwarding import ForwardingLoops
+from posthouse.policy.limits import (
+    Connections,
+    Conversation,
+    DomainRate,
+    DomainRates,
+    HeloRequired,
+    Limits,
+    Loops,
+    SubmissionRate,
+)
 from posthouse.policy.pipeline import Pipeline
+from posthouse.policy.posting import Posting
 from posthouse.policy.recipient import Quota, RecipientExists
 from posthouse.policy.relaying import Relaying
-from posthouse.queue import lanes, runner, schedule
+from posthouse.queue import control, lanes, runner, schedule
 from posthouse.queue.runner import Runner
 from posthouse.reception.answer import Reception
 from posthouse.reception.answer import Settings as ReceptionSettings
 from posthouse.reception.refusals import Refusals
+from posthouse.relay import security
 from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
 from posthouse.relay.courier import RelayCourier
 from posthouse.relay.route import Ipv6, Router
+from posthouse.relay.security import Security
+from posthouse.relay.signing import DkimSigner
+from posthouse.relay.ways import Way, Ways, configured
 from posthouse.smtpd.msa import Msa
 from posthouse.smtpd.mx import Mx
 from posthouse.smtpd.session import Surroundings
@@ -50,6 +77,9 @@ from posthouse.store.blobs import Blobs
 from posthouse.store.database import StoreUnavailable
 from posthouse.store.sqlite import SqliteStore
 from posthouse.submission import Submission
+from posthouse.trust.policies import Policies
+from posthouse.trust.tlsrpt import Tally
+from posthouse.written import Target
 
 # Sessions say goodbye within this; then they are ended.
 _GOODBYE_SECONDS: Final = 3.0
@@ -57,10 +87,12 @@ _GOODBYE_SECONDS: Final = 3.0
 _HOUSEKEEPING_SECONDS: Final = 3600.0
 _PAUSE_SECONDS: Final = 1.0
 # Settings that are read once, at start; of the others new connections notice a reload.
-_FIXED: Final = ("hostname", "data", "user", "group", "listeners", "tls", "dns", "relay", "queue", "store", "delivery")
+_FIXED: Final = (
+    *("hostname", "data", "user", "group", "listeners", "tls"),
+    *("dns", "relay", "routes", "queue", "store", "delivery"),
+)
 _FIXED_LIMITS: Final = ("unfinished_memory", "unfinished_disk", "login_failures")
-# "auto": our IPv4 address is more likely to have a PTR record, without which many servers take no mail.
-_IPV6: Final[dict[str, Ipv6]] = {"on": "first", "auto": "last", "off": "never"}
+_IPV6: Final[dict[str, Ipv6]] = {"on": "first", "auto": "auto", "off": "never"}
 
 
 class Door(Protocol):
@@ -88,20 +120,27 @@ class App:
         self._clock = clock
         self._random = random
         self._own_certificate = certificates is None
-        self._certificates = certificates or Certificates([self._private_pair()])
+        clients = settings.tls.client_authorities
+        self._certificates = certificates or Certificates([self._private_pair()], clients=clients)
         self._blobs = Blobs(
             settings.data / "blobs",
             memory_budget=settings.limits.unfinished_memory,
             disk_budget=settings.limits.unfinished_disk,
             inline_limit=settings.store.inline,
         )
-        rules = Rules(settings.delivery.separator, hosts=frozenset({"", settings.hostname}))
+        rules = Rules(
+            settings.delivery.separator,
+            hosts=frozenset({"", settings.hostname}),
+            srs=Srs(store.secret, clock),
+        )
         self._directory = Directory(store, clock, rules)
         self._recorder = journey.Recorder(store, store.secret, clock)
-        self._throttle = GuessThrottle(clock, settings.limits.login_failures)
+        self._abuse = Abuse(store, clock, _blocking(settings))
+        self._familiar = Familiar(clock)
+        self._throttle = GuessThrottle(clock, settings.limits.login_failures, self._abuse, self._familiar)
         self._authenticator = Authenticator(store, clock, self._throttle, secret=store.secret)
         self._presence = Presence(store)
-        self._connections = Connections(clock, _policy_limits(settings))
+        self._connections = Connections(clock, _policy_limits(settings), blocked=self._abuse.refusal)
         self._snapshots = Snapshots(store)
         self._runner = self._build_runner()
         self._doors: dict[Listener, Door] = {}
@@ -112,39 +151,72 @@ class App:
 
     # --- building
 
-    def _build_runner(self) -> Runner:
+    def _build_relay(self) -> RelayCourier:
         settings = self._settings
-        timeouts = Timeouts(connect=settings.relay.connect_timeout)
+        resolver = self._resolver = StubResolver(
+            settings.dns.resolver or system_servers(),
+            self._clock,
+            trusted=settings.dns.trusted,
+            timeout=settings.dns.timeout,
+            attempts=settings.dns.attempts,
+        )
         router = Router(
-            StubResolver(
-                settings.dns.resolver or system_servers(),
-                self._clock,
-                trusted=settings.dns.trusted,
-                timeout=settings.dns.timeout,
-                attempts=settings.dns.attempts,
-            ),
+            resolver,
             own=frozenset({settings.hostname}),
             random=self._random,
             ipv6=_IPV6[settings.relay.ipv6],
             dial=settings.relay.dial,
             port=settings.relay.port,
+            source=settings.relay.source,
         )
-        opener = Opener(settings.hostname, timeouts, client_context(verify=False), settings.relay.source)
+        timeouts = Timeouts(connect=settings.relay.connect_timeout)
+        verifying = client_context(verify=True, authorities=settings.relay.authorities)
+        strangers = client_context(verify=False)
+        opener = Opener(settings.hostname, timeouts, strangers, verifying, self._clock, settings.relay.source)
         pool = Pool(timeouts, settings.queue.messages_per_connection)
-        relay = self._relay = RelayCourier(
-            self._blobs, router, opener, pool, self._clock, TlsPolicy(settings.relay.tls)
+        self._security = self._build_security(resolver, verifying)
+        usual = Way("mx", (Target("mx"),), TlsPolicy(settings.relay.tls))
+        ways = Ways(usual, configured(settings.routes, usual.policy), self._name_account)
+        signer = DkimSigner(self._directory, self._clock)
+        return RelayCourier(self._blobs, router, self._security, opener, pool, self._clock, ways, signer)
+
+    def _build_security(self, resolver: Resolver, verifying: ssl.SSLContext) -> Security:
+        """What is known of others' TLS. MTA-STS policies are fetched under the authorities that verify hosts."""
+        relay, tally = self._settings.relay, Tally(self._clock)
+        fetcher = HttpClient(resolver, verifying, relay.https_dial)
+        policies = Policies(resolver, fetcher, self._store, tally, self._clock) if relay.mta_sts else None
+        return Security(
+            resolver, self._store, self._clock, tally, policies, by_dane=relay.dane, downgrade=relay.downgrade
         )
+
+    async def _name_account(self, account: int) -> str | None:
+        found = await self._directory.account(account)
+        return None if found is None else found.name
+
+    def _build_runner(self) -> Runner:
+        settings = self._settings
+        relay = self._relay = self._build_relay()
         delivery = DeliveryCourier(self._store, self._blobs, self._directory.rules, self._store.secret, self._clock)
+        mailing_lists = ListCourier(
+            self._store,
+            self._blobs,
+            self._directory.rules,
+            DmarcPolicies(self._resolver),
+            ListSettings(settings.hostname, settings.queue.expire, self._store.secret),
+            clock=self._clock,
+            random=self._random,
+        )
         return Runner(
             self._store,
             self._blobs,
-            {"domain": relay, "local": delivery},
+            {"domain": relay, "route": relay, "local": delivery, "list": mailing_lists, "members": mailing_lists},
             runner.Settings(
                 settings.hostname,
                 self._store.secret,
                 settings.queue.schedule,
                 settings.queue.expire,
                 schedule.Limits(settings.queue.concurrency, settings.queue.concurrency_per_destination),
+                delay_notice=settings.queue.delay_notice,
             ),
             clock=self._clock,
             random=self._random,
@@ -177,7 +249,7 @@ class App:
             self._certificates,
             self._directory,
             pipeline,
-            self._connections,
+            self._abuse,
             conversation,
             reception,
             refusals,
@@ -186,32 +258,63 @@ class App:
 
     def _checks(self, conversation: Conversation) -> list[Check]:
         """The configured list, in its order. A new check is a file in policy/ and a line here."""
-        settings = self._settings
+        settings, domains = self._settings, self._settings.limits.domains
         return [
-            self._connections,
             HeloRequired(),
             conversation,
-            Relaying(),
+            Relaying(settings.relay.trusted_networks, settings.relay_domains),
             RecipientExists(),
+            *([TakesMail(self._resolver)] if _asks_dns(settings) else []),
             Quota(self._store, self._clock),
-            SubmissionRate(self._clock, settings.limits.submission_rate),
+            SubmissionRate(self._clock, settings.limits.submission_rate, settings.limits.submission_recipients),
+            DomainRate(self._clock, {one.name: DomainRates(one.sender_rate, one.recipient_rate) for one in domains}),
             Loops(),
+            ForwardingLoops(),
+            Posting(self._store),
         ]
 
     def _door(self, listener: Listener, smtp: Surroundings) -> Door:
         starttls, clear = listener.tls == "starttls", listener.clear_text_login
         match listener.protocol:
             case "smtp":
-                return Mx(smtp, kind="mx", starttls=starttls)
+                return Mx(
+                    smtp,
+                    kind="mx",
+                    starttls=starttls,
+                    xclient_from=listener.xclient_from,
+                    named=self._name_login,
+                    relay_domains=self._settings.relay_domains,
+                    flush=self._flush,
+                )
             case "lmtp":
                 return Mx(smtp, kind="lmtp", starttls=starttls)
             case "submission" | "submissions":
-                submission = Submission(self._directory, self._clock, self._random, self._settings.hostname)
-                return Msa(smtp, self._authenticator, submission, starttls=starttls, clear_text_login=clear)
+                return Msa(
+                    smtp,
+                    self._authenticator,
+                    self._submission(),
+                    starttls=starttls,
+                    clear_text_login=clear,
+                    certificates=self._settings.tls.client_authorities is not None,
+                )
             case "imap" | "imaps":
                 return ImapDoor(self._imap(), starttls=starttls, clear_text_login=clear)
             case "pop3" | "pop3s":
                 return pop3d.Pop3Door(self._pop3(), starttls=starttls, clear_text_login=clear)
+
+    def _submission(self) -> Submission:
+        settings = self._settings
+        return Submission(
+            self._directory, self._clock, self._random, settings.hostname, rewrite=settings.submission.rewrite_sender
+        )
+
+    async def _flush(self, domain: str) -> int:
+        """ETRN: what waits for this domain is tried now."""
+        return await self._store.write(control.flush, domain, self._clock.now())
+
+    async def _name_login(self, login: str) -> Account | None:
+        found = await self._authenticator.certified(login)
+        return None if isinstance(found, LoginRefused) else found
 
     def _imap(self) -> imap.Surroundings:
         settings = self._settings
@@ -224,7 +327,6 @@ class App:
             self._snapshots,
             self._authenticator,
             self._presence,
-            self._connections,
             self._certificates,
             settings.limits.message_size,
             settings.limits.login_timeout,
@@ -240,7 +342,6 @@ class App:
             self._blobs,
             self._authenticator,
             self._presence,
-            self._connections,
             self._certificates,
             settings.limits.login_timeout,
             settings.limits.pop3_timeout,
@@ -256,7 +357,11 @@ class App:
             self._directory.follow,
             self._authenticator.follow,
             self._presence.follow,
+            self._abuse.follow,
+            self._abuse.write,
+            lambda: self._familiar.follow(self._store),
             self._runner.run,
+            self._security.run,
             lambda: search.keep_indexed(self._store),
             lambda: journey.keep_ordered(self._store),
             self._keep_house,
@@ -265,12 +370,17 @@ class App:
         self._recording = asyncio.create_task(_keep_running(self._recorder.run))
         served: list[str] = []
         for listener, sockets in bound:
-            tls = self._certificates.context if listener.tls == "implicit" else None
-            server = Server(self._serve(listener), tls)
+            tls = self._tls_of(listener) if listener.tls == "implicit" else None
+            server = Server(self._serve(listener), tls, self._connections, listener.proxy)
             await server.start(sockets)
             self._servers.append(server)
             served.append(f"{listener.protocol} {', '.join(map(str, server.endpoints))}")
         return tuple(served)
+
+    def _tls_of(self, listener: Listener) -> ssl.SSLContext:
+        """Clients are asked for certificates where people submit, and nowhere else: a stranger's may be any."""
+        certificates = self._certificates
+        return certificates.asking if listener.protocol in ("submission", "submissions") else certificates.context
 
     def _serve(self, listener: Listener) -> Any:
         """The door that is the listener's when a connection comes: `reload` builds new ones."""
@@ -315,6 +425,7 @@ class App:
             observe.tell("reload.needs_restart", level=observe.WARNING, settings=tuple(changed))
         self._settings = self._settings.reloaded(settings)
         self._connections.limit(_policy_limits(self._settings))
+        self._abuse.set(_blocking(self._settings))
         self._build_doors()
         observe.tell("reload.done")
 
@@ -351,8 +462,21 @@ class App:
             for account in batch:
                 await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000))
             after = batch[-1]
+        await store.write(security.expire, now)
+        await store.write(blocks.forget_old, now)
         await sweep.sweep(store, self._blobs, self._clock)
         await store.shrink()
+
+
+def _asks_dns(settings: Config) -> bool:
+    """Whether mail goes where DNS says, so that what DNS says of a recipient's domain is to be told at once."""
+    return settings.submission.check_domains and settings.relay.dial is None and not settings.routes
+
+
+def _blocking(settings: Config) -> abuse.Settings:
+    given = settings.limits
+    never = (*given.never_blocked, *settings.relay.trusted_networks)
+    return abuse.Settings(given.blocking, given.block_time, given.longest_block, never)
 
 
 def _policy_limits(settings: Config) -> Limits:
@@ -360,10 +484,12 @@ def _policy_limits(settings: Config) -> Limits:
     return Limits(
         connections=given.connections,
         connections_per_network=given.connections_per_address,
+        connections_per_neighbours=given.connections_per_neighbourhood,
         connection_rate=given.connection_rate,
         message_rate=given.message_rate,
         recipients=given.recipients,
         errors=given.errors,
+        tarpit=given.error_delay,
     )
 
 

@@ -23,18 +23,21 @@ from msgspec.structs import fields, replace
 
 from posthouse import limits
 from posthouse.terms.address import BadAddress, parse_domain
+from posthouse.terms.address import parse as parse_address
 from posthouse.written import (
     Dial,
     Duration,
     Endpoint,
     Rate,
     Size,
+    Target,
     format_duration,
     parse_dial,
     parse_duration,
     parse_endpoint,
     parse_rate,
     parse_size,
+    parse_target,
 )
 
 Count = NewType("Count", int)
@@ -43,6 +46,14 @@ Port = NewType("Port", int)
 Server = NewType("Server", Endpoint)
 """A DNS server; port 53 where none is written (RFC 1035 §4.2)."""
 IpAddress = NewType("IpAddress", str)
+Network = NewType("Network", str)
+Pause = NewType("Pause", Duration)
+"""A duration, or none at all."""
+DomainPattern = NewType("DomainPattern", str)
+"""A domain, or "*.domain": each below it; "<>" is the null sender's."""
+MailAddress = NewType("MailAddress", str)
+DomainOrAny = NewType("DomainOrAny", str)
+DomainName = NewType("DomainName", str)
 
 Protocol = Literal["smtp", "lmtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s"]
 Encryption = Literal["none", "starttls", "implicit"]
@@ -78,6 +89,9 @@ class Listener(Struct, frozen=True, kw_only=True):
     address: tuple[Endpoint, ...]
     wanted: Encryption | None = field(default=None, name="tls")
     clear_text_login: bool = False
+    socket_group: str | None = None
+    proxy: tuple[Network, ...] = ()
+    xclient_from: tuple[Network, ...] = ()
 
     @property
     def tls(self) -> Encryption:
@@ -103,6 +117,7 @@ class Tls(Struct, frozen=True, kw_only=True):
     certificate: Path | None = None
     key: Path | None = None
     further: tuple[KeyPair, ...] = ()
+    client_authorities: Path | None = None
 
     @property
     def pairs(self) -> tuple[KeyPair, ...]:
@@ -128,9 +143,30 @@ class Relay(Struct, frozen=True, kw_only=True):
     port: Port = Port(25)
     source: tuple[IpAddress, ...] = ()
     ipv6: Literal["auto", "on", "off"] = "auto"
-    tls: Literal["opportunistic", "require", "off"] = "opportunistic"
+    tls: Literal["opportunistic", "require", "verify", "off"] = "opportunistic"
+    mta_sts: bool = True
+    dane: bool = True
+    downgrade: Literal["report", "refuse"] = "report"
+    authorities: Path | None = None
+    https_dial: Dial | None = None
     # RFC 5321 §4.5.3.2 names none for the connect; the kernel's own would hold a courier for two minutes.
     connect_timeout: Duration = Duration(30)
+    trusted_networks: tuple[Network, ...] = ()
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """Where some mail goes instead of to the hosts that DNS names. The first route that fits is taken."""
+
+    name: str
+    to: tuple[Target, ...]
+    recipient: tuple[DomainPattern, ...] = ()
+    sender: tuple[DomainPattern, ...] = ()
+    account: tuple[MailAddress, ...] = ()
+    username: str | None = None
+    password: str | None = None
+    password_file: Path | None = None
+    tls: Literal["off", "opportunistic", "require", "verify"] | None = None
+    source: tuple[IpAddress, ...] = ()
 
 
 class Queue(Struct, frozen=True, kw_only=True):
@@ -140,9 +176,21 @@ class Queue(Struct, frozen=True, kw_only=True):
     # greylisting and restarts, which Postfix and Exim also allow for (5 and 15 minutes). The last one repeats.
     schedule: tuple[Duration, ...] = tuple(Duration(60.0 * m) for m in (1, 5, 15, 30, 60, 120, 240))
     expire: Duration = Duration(5 * 86400)
-    concurrency: Count = Count(50)
-    concurrency_per_destination: Count = Count(5)
+    # What Sendmail, Exim and many since have told people to expect.
+    delay_notice: Duration = Duration(4 * 3600)
+    # Postfix: 100 processes.
+    concurrency: Count = Count(100)
+    # Postfix: 20, which large providers begin to complain at; the first few are 5 there as here.
+    concurrency_per_destination: Count = Count(20)
     messages_per_connection: Count = Count(100)
+
+
+class DomainLimits(Struct, frozen=True, kw_only=True):
+    """How often mail may come from senders of a domain, and to recipients in it; "*": of each that is not named."""
+
+    name: DomainOrAny
+    sender_rate: Rate | None = None
+    recipient_rate: Rate | None = None
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -155,20 +203,47 @@ class Limits(Struct, frozen=True, kw_only=True):
     connections: Count = Count(10_000)
     # A household behind one address, each client with several connections; Postfix allows 50, Dovecot 10 a user.
     connections_per_address: Count = Count(50)
+    # Of one IPv4 /24 or IPv6 /48: one provider's customers shall not keep everybody else out.
+    connections_per_neighbourhood: Count = Count(500)
     connection_rate: Rate = Rate(300, 60)
     message_rate: Rate = Rate(3000, 3600)
     login_failures: Rate = Rate(20, 600)
     # Of an account: enough for a newsletter to a school, too little to be worth stealing.
     submission_rate: Rate = Rate(1000, 3600)
+    # Of one message: a club or a class, and no newsletter, whose readers should not all be named in one envelope.
+    submission_recipients: Count = Count(500)
+    # RFC 4865 leaves it to us; a month covers who is on leave.
+    hold: Duration = Duration(30 * 86400)
+    domains: tuple[DomainLimits, ...] = field(default=(), name="domain")
     errors: Count = Count(20)
+    # Postfix's smtpd_error_sleep_time.
+    error_delay: Pause = Pause(Duration(1))
+    early_talkers: Literal["refuse", "note"] = "refuse"
+    # RFC 5321 §4.5.3.2.1: clients have to be ready to wait 5 minutes. Postfix's postscreen makes strangers wait 6 s.
+    greeting_delay: Pause = Pause(Duration(3))
+    blocking: bool = True
+    block_time: Duration = Duration(600)
+    longest_block: Duration = Duration(86400)
+    never_blocked: tuple[Network, ...] = ()
     # RFC 5321 §4.5.3.2.7 asks for 5 minutes at least, RFC 9051 §5.4 for 30 and RFC 1939 §3 for 10.
     smtp_timeout: Duration = Duration(300)
+    # Postfix reuses a connection for 5 minutes at most.
+    session_timeout: Duration = Duration(900)
+    # Octets a second; Postfix's smtpd_min_data_rate.
+    data_rate: Size = Size(500)
     imap_timeout: Duration = Duration(1800)
     pop3_timeout: Duration = Duration(600)
     # Before login nobody needs to think for long.
     login_timeout: Duration = Duration(120)
     # Judgement after the dot has 60 s in all, then 451.
     judgement_timeout: Duration = Duration(60)
+
+
+class Submission(Struct, frozen=True, kw_only=True):
+    """What is done with the mail of people of ours."""
+
+    rewrite_sender: bool = False
+    check_domains: bool = True
 
 
 class Log(Struct, frozen=True, kw_only=True):
@@ -217,6 +292,9 @@ class Config(Struct, frozen=True, kw_only=True):
     tls: Tls = Tls()
     dns: Dns = Dns()
     relay: Relay = Relay()
+    routes: tuple[Route, ...] = field(default=(), name="route")
+    relay_domains: tuple[DomainName, ...] = ()
+    submission: Submission = Submission()
     queue: Queue = Queue()
     limits: Limits = Limits()
     log: Log = Log()
@@ -224,8 +302,8 @@ class Config(Struct, frozen=True, kw_only=True):
     delivery: Delivery = Delivery()
 
     def reloaded(self, new: "Config") -> "Config":
-        """What a running server goes on with after SIGHUP: limits and log as they are now, the rest as it started."""
-        return replace(self, limits=new.limits, log=new.log)
+        """What a running server goes on with after SIGHUP: what doors look at as it is now, the rest as it started."""
+        return replace(self, limits=new.limits, log=new.log, relay_domains=new.relay_domains, submission=new.submission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,18 +416,48 @@ class _Reader:
             self._check_listener(listener, f"listener[{n}]")
         if (config.tls.certificate is None) != (config.tls.key is None):
             raise self.error("tls", _Words("one of certificate and key"), "both or neither")
+        for n, route in enumerate(config.routes, 1):
+            self._check_route(route, f"route[{n}]")
+        names = [route.name for route in config.routes]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise self.error("route", twice, "each name once: the queue knows routes by their names")
         if not config.queue.schedule:
             raise self.error("queue.schedule", [], "at least one duration")
         if len(config.delivery.separator) > 1 or config.delivery.separator in ("@", ".", " ", '"'):
             raise self.error("delivery.separator", config.delivery.separator, 'one character such as "+", or ""')
 
+    def _check_route(self, route: Route, key: str) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", route.name):
+            raise self.error(
+                f"{key}.name", route.name, 'lower case letters, digits, "-", "_" and ".", such as "office"'
+            )
+        hosts = [target for target in route.to if target.kind in ("smtp", "lmtp")]
+        if not route.to or (len(route.to) > 1 and len(hosts) < len(route.to)):
+            raise self.error(f"{key}.to", [str(target) for target in route.to], '"mx" or "hold" alone, or some hosts')
+        if not hosts:
+            for name in ("username", *(("source", "tls") if route.to[0].kind == "hold" else ())):
+                if getattr(route, name):
+                    raise self.error(f"{key}.{name}", getattr(route, name), "nothing, for there is no host of ours")
+        passwords = (route.password is not None) + (route.password_file is not None)
+        if passwords != (route.username is not None):
+            raise self.error(key, _Words("username, password or password_file"), "a username and one of the others")
+        if any(target.implicit for target in hosts) and route.tls in ("off", "opportunistic"):
+            raise self.error(f"{key}.tls", route.tls, '"require" or "verify": smtps is TLS from the first octet')
+
     def _check_listener(self, listener: Listener, key: str) -> None:
         if not listener.address:
             raise self.error(f"{key}.address", [], _expects(Endpoint))
         loopback = all(endpoint.loopback for endpoint in listener.address)
+        paths = [endpoint for endpoint in listener.address if endpoint.is_path]
+        if paths and (listener.protocol != "lmtp" or listener.tls != "none"):
+            raise self.error(f"{key}.address", str(paths[0]), 'a Unix socket for "lmtp" without TLS only')
+        if listener.socket_group is not None and not paths:
+            raise self.error(f"{key}.socket_group", listener.socket_group, "nothing, for no address is a Unix socket")
         if listener.clear_text_login and not loopback:
             found = ", ".join(str(endpoint) for endpoint in listener.address)
             raise self.error(f"{key}.clear_text_login", _Words(f"true on {found}"), "true only on 127.0.0.1 or [::1]")
+        if listener.xclient_from and listener.protocol != "smtp":
+            raise self.error(f"{key}.xclient_from", listener.protocol, 'nothing: only "smtp" knows XCLIENT')
         if listener.protocol in _ALWAYS_IMPLICIT and listener.tls == "starttls":
             raise self.error(f"{key}.tls", "starttls", f'"implicit": that is what {listener.protocol} means')
         if listener.tls == "none" and listener.login and not listener.clear_text_login:
@@ -445,6 +553,17 @@ def _read_duration(text: str) -> Duration:
     return seconds
 
 
+def _read_network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
+def _read_pattern(text: str) -> str:
+    if text == "<>":
+        return text
+    star = "*." if text.startswith("*.") else ""
+    return star + parse_domain(text.removeprefix(star))
+
+
 def _read_address(text: str) -> str:
     return str(ipaddress.ip_address(text))
 
@@ -457,11 +576,24 @@ _SCALARS: Final[Mapping[Any, tuple[str, Callable[[object], object]]]] = {
     Count: ("a whole number, 1 or more", _number(1, 2**31)),
     Port: ("a port, 1 to 65535", _number(1, 65535)),
     Duration: ('a duration such as "90s", "5m", "4h" or "5d"', _text(_read_duration)),
+    Pause: ('a duration such as "3s", or "0s"', _text(parse_duration)),
     Size: ('a size such as "500KB" or "25MB"', _read_size),
     Rate: ('a rate such as "100/1h"', _text(parse_rate)),
-    Endpoint: ('an address and port such as "127.0.0.1:25", "[::1]:25" or "*:25"', _text(parse_endpoint)),
+    Endpoint: (
+        'an address and port such as "127.0.0.1:25", "[::1]:25" or "*:25", or "unix:/path"',
+        _text(parse_endpoint),
+    ),
     Server: ('an IP address, and a port where it is not 53, such as "127.0.0.1:5353"', _text(_read_server)),
     IpAddress: ('an IP address such as "192.0.2.1"', _text(_read_address)),
+    Network: ('a network such as "192.0.2.0/24"', _text(_read_network)),
+    DomainPattern: ('a domain such as "example.org" or "*.example.org"', _text(_read_pattern)),
+    DomainName: ('a domain such as "example.org"', _text(parse_domain)),
+    DomainOrAny: (
+        'a domain such as "example.org", or "*"',
+        _text(lambda text: text if text == "*" else parse_domain(text)),
+    ),
+    MailAddress: ('an address such as "alice@example.org"', _text(lambda text: parse_address(text).key)),
+    Target: ('"mx", "hold", "smtp://host:587", "smtps://host", "lmtp://host:24" or "lmtp:/path"', _text(parse_target)),
     Dial: ('an address, a port, or both: "127.0.0.1:2525", "127.0.0.1" or ":2525"', _text(parse_dial)),
 }
 
@@ -491,15 +623,29 @@ def check(config: Config) -> list[Caution]:
 
 def _check_outward(config: Config) -> Iterator[Caution]:
     remote = [str(endpoint) for endpoint in config.dns.resolver if not endpoint.loopback]
-    if remote and config.dns.trusted is None:
+    if remote and config.dns.trusted is None and config.relay.dane:
         text = f"the DNSSEC verdict of {', '.join(remote)} is not trusted, for it can be forged on the way; DANE is off"
         yield Caution("dns.resolver", text)
     elif remote and config.dns.trusted:
         yield Caution("dns.trusted", f"whoever can forge answers of {', '.join(remote)} can forge DNSSEC's verdict too")
     if config.relay.dial is not None:
         yield Caution("relay.dial", f"all outgoing mail is sent to {config.relay.dial}, whatever DNS says")
+    for n, route in enumerate(config.routes, 1):
+        if route.username and route.tls in ("opportunistic", "require"):
+            text = f'whoever answers in the name of {route.to[0].host} is given the password; "verify" is safe'
+            yield Caution(f"route[{n}].tls", text)
+    for n, listener in enumerate(config.listeners, 1):
+        for name in ("proxy", "xclient_from"):
+            for network in getattr(listener, name):
+                if ipaddress.ip_network(network).prefixlen == 0:
+                    yield Caution(f"listener[{n}].{name}", f"{network}: everybody may say that he is somebody else")
+    for network in config.relay.trusted_networks:
+        if ipaddress.ip_network(network).prefixlen == 0:
+            yield Caution("relay.trusted_networks", f"{network}: everybody may send mail through this server")
     if config.relay.tls == "off":
-        yield Caution("relay.tls", "all outgoing mail travels in clear text")
+        yield Caution("relay.tls", "all outgoing mail travels in clear text, whatever the recipients' domains ask for")
+    elif config.relay.tls == "verify":
+        yield Caution("relay.tls", "mail to the many servers without a certificate that verifies will come back")
     if config.queue.expire < 86400:
         # RFC 5321 §4.5.4.1: the give-up time generally needs to be at least 4-5 days.
         text = f"mail is given up after {format_duration(config.queue.expire)}; an outage of a peer often lasts longer"

@@ -455,34 +455,76 @@ def _failed(f: _Facts) -> str:
     return given_up + f.recipient + f.said(" at {}", "remote") + f": {f.reply}"
 
 
+_MODES: Final = {
+    "off": "clear text",
+    "opportunistic": "TLS where it can be had",
+    "require": "TLS",
+    "verify": "TLS with a verified certificate",
+}
+_WISHES: Final = {"tls": "verified TLS on all of its way", "delivery": "it to arrive, with TLS or without"}
+
+
+def _security(f: _Facts) -> str:
+    how = _MODES.get(f.mode, f.mode)
+    return (
+        (f"{f.basis} of {f.host} asks for {how}" if f.basis else f"{f.host} is to be reached with {how}")
+        + (f", or else {_MODES.get(f.fallback, f.fallback)}" if f.fallback else "")
+        + (f"; the sender wants {_WISHES.get(f.wish, f.wish)}" if f.wish else "")
+        + f.said("; {}", "problem")
+        + f.said("; passed over: {}", "refusal")
+    )
+
+
+def _connected(f: _Facts) -> str:
+    how = f.said(" with {}", "tls") or " in clear text"
+    return f"reached {f.host} ({f.address}){how}" + ", verified" * bool(f.verified)
+
+
 _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     "mail.received": _received,
     "mail.refused": _refused,
     "mail.queued": lambda f: "queued for " + (f.recipients or f"{f.count} recipients"),
     "alias.broken": lambda f: f"{f.member} did not get it as a member of {f.alias}: {f.why}",
+    "mail.not_forwarded": lambda f: f"not sent on from {f.original} to {f.recipient}: it is unwanted there",
     "delivery.filed": lambda f: f"filed in {f.mailbox.capitalize()} of {f.recipient}",
     "relay.route": lambda f: (
         f"looked up MX of {f.domain}: " + (f"none, so the domain's own address: {f.hosts}" if f.implicit else f.hosts)
     ),
+    "relay.way": lambda f: f"took the route {f.name} to {f.hosts}",
+    "relay.held": lambda f: f"held by the route {f.name}",
     "relay.no_route": lambda f: f"found no way to {f.domain}: {f.reply}",
     "relay.no_address": lambda f: f"found no address of {f.host}: {f.reply}",
     "relay.kept": lambda f: f"took the open connection to {f.host} ({f.address})",
     "relay.tries": lambda f: f"trying {f.host} at {f.address}",
-    "relay.connected": lambda f: f"reached {f.host} ({f.address})" + (f.said(" with {}", "tls") or " in clear text"),
-    "relay.tls_failed": lambda f: f"TLS with {f.host} ({f.address}) failed: {f.error}; trying without",
+    "relay.connected": _connected,
+    "relay.security": _security,
+    "relay.downgraded": lambda f: (
+        f"{f.host} offers no TLS now, which {f.domain} always had; somebody on the way may have taken it out"
+    ),
+    "relay.tls_failed": lambda f: f"TLS with {f.host} ({f.address}) failed: {f.error}; trying with less",
     "relay.failed": lambda f: f"{f.host} ({f.address}) did not take it" + f.said(", at {}", "stage") + f": {f.reply}",
     "relay.said": lambda f: f"the conversation with {f.host} ({f.address}):",
     "recipient.delivered": lambda f: f"delivered to {f.recipient}" + f.said(": {}", "reply"),
     "recipient.relayed": lambda f: f"{f.remote or 'the next server'} took it for {f.recipient}: {f.reply}",
     "recipient.deferred": _deferred,
     "recipient.failed": _failed,
+    "recipient.rerouted": lambda f: f"sent another way for {f.recipient}: {f.destination}{f.said(' (was: {})', 'before')}",
     "recipient.dropped": lambda f: f"dropped for {f.recipient}" + f.said(": {}", "reason"),
     "recipient.possible_duplicate": lambda f: (
         f"{f.recipient} may get it twice: the connection was lost after the message, before the answer"
     ),
-    "bounce.sent": lambda f: f"wrote a report of the failure to {f.to}" + f.said(" (its journey: {})", "bounce"),
-    "bounce.written": lambda f: f"written by ourselves to tell {f.recipient} of a failure (about journey {f.about})",
+    "bounce.sent": lambda f: f"wrote a report to {f.to}" + f.said(" (its journey: {})", "bounce"),
+    "bounce.written": lambda f: f"written by ourselves to tell {f.recipient} what became of journey {f.about}",
+    "report.received": lambda f: f"heard back of {f.recipient}: {f.action}" + f.said(" ({})", "cause") + f": {f.reply}",
     "bounce.none": lambda f: f"nobody is told that it failed for {f.recipients}: {f.reason}",
+    "list.sent_out": lambda f: f"sent on to the members of {f.list}" + f.said(" (its journey: {})", "copy"),
+    "list.sent": lambda f: f"made for the members of {f.list}" + f.said(" (what was posted: {})", "about"),
+    "list.held": lambda f: f"waits for a moderator of {f.list}: {f.reason}",
+    "list.dropped": lambda f: f"not sent to the members of {f.list}: {f.reason}",
+    "list.approved": lambda f: f"let out by a moderator of {f.list}",
+    "list.refused": lambda f: f"dropped by a moderator of {f.list}",
+    "list.empty": lambda f: f"{f.list} has no members who get anything",
+    "letter.written": lambda f: f"written by ourselves to {f.recipient}: {f.subject}",
     "journey.unreadable": lambda f: f"some steps cannot be read: {f.error}",
 }  # fmt: skip
 

@@ -64,5 +64,7 @@ READING_MISTAKES: Final = 20
 SEARCH_DEPTH: Final = 50
 # SQLite's expressions nest 1000 deep, and a chain of AND is one level a key.
 SEARCH_KEYS: Final = 500
+# Characters of a string that is looked for in mail: each text is compared with it at each place.
+SEARCH_STRING: Final = 1024
 # Each is tried on each mailbox. Clients send one or two.
 LIST_PATTERNS: Final = 100

@@ -23,11 +23,11 @@ from posthouse.mailbox import emails, mailboxes
 from posthouse.mailbox.model import MailboxError, NoSuchEmail
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import Certificates, TlsFailed
-from posthouse.policy.limits import Connections
 from posthouse.store.blobs import BlobLost, Blobs
 from posthouse.store.database import Store, StoreUnavailable, Tx
-from posthouse.wire import multiline, pop3
-from posthouse.wire.pop3 import Command, Ended, Event, Pop3Server
+from posthouse.wire import multiline
+from posthouse.wire.pop3 import command as pop3
+from posthouse.wire.pop3.server import AuthResponse, Command, Ended, Event, Pop3Server
 
 # RFC 2449 §8, RFC 3206 §4.
 _REFUSED: Final = {
@@ -79,7 +79,6 @@ class Surroundings:
     blobs: Blobs
     authenticator: Authenticator
     presence: Presence
-    connections: Connections
     certificates: Certificates
     login_timeout: float
     idle_timeout: float
@@ -95,17 +94,13 @@ class Pop3Door:
 
     async def serve(self, stream: Stream) -> None:
         """Hold one conversation."""
-        connections, peer = self._around.connections, stream.peer.host
         session = _Session(stream, self._around, starttls=self._starttls, clear_text_login=self._clear_text_login)
-        crowded = connections.arrive(peer)
-        try:
-            if crowded is None:
-                await session.hold()
-            else:
-                observe.tell("connection.refused", peer=peer, door="pop3", why=", ".join(crowded.reasons))
-                stream.write(b"-ERR [SYS/TEMP] Too many connections; try again later\r\n")
-        finally:
-            connections.depart(peer)
+        if stream.unwelcome is None:
+            await session.hold()
+        else:
+            # RFC 3206 §4.
+            code = "SYS/TEMP" if stream.unwelcome.transient else "SYS/PERM"
+            stream.write(f"-ERR [{code}] {stream.unwelcome.text}\r\n".encode())
 
 
 class _Session:
@@ -151,6 +146,9 @@ class _Session:
         patience = loop.time() + self._around.login_timeout
         turn = 0
         while True:
+            if self._drop is None and loop.time() >= patience:
+                # Who does not log in buys no time with a word now and then, nor with so many that no read has to wait.
+                raise StreamTimeout
             event = engine.next_event()
             if isinstance(event, Ended):
                 return
@@ -165,7 +163,6 @@ class _Session:
                 continue
             await self._flush()
             if self._drop is None:
-                # A word now and then does not buy time to those who do not log in.
                 stream.timeout = max(patience - loop.time(), 0.001)
             octets = await stream.read()
             if not octets:
@@ -186,7 +183,7 @@ class _Session:
                 waiting = _HANDLERS[type(event.request)](self, event.request)
                 if waiting is not None:
                     await waiting
-            elif isinstance(event, pop3.AuthResponse):
+            elif isinstance(event, AuthResponse):
                 assert self._login is not None, "a response follows a challenge"
                 await self._say(await self._login.respond(event.octets))
         except StoreUnavailable as error:

@@ -1,8 +1,11 @@
 """Submission: may this account send as that, and what does its message lack? RFC 6409.
 
-Promises: the envelope's sender and every address of From are identities of the account (its own addresses, with or
-without a tag), so nobody writes in another's name. What is right is left octet for octet as it was; Date, Message-ID
-and From are added where they are missing, Bcc is taken out, a Sender that is not the account's too.
+Promises: the envelope's sender and every address of From are identities of the account (its own addresses and those it
+was granted, with or without a tag), so nobody writes in another's name. What is right is left octet for octet as it
+was; Date, Message-ID and From are added where they are missing, Bcc is taken out, a Sender that is not the account's
+too.
+Where senders are rewritten (which has to be configured), what is not the account's becomes its own address, and the
+author that was named is whom answers go to.
 Refuses: to guess at a header that cannot be read (two From fields, a line that is no field): who sent it is there to
 hear it. The recipients' number is metered by policy/limits.SubmissionRate.
 """
@@ -20,7 +23,7 @@ from posthouse.directory.model import Account
 from posthouse.limits import HEADER_ADDRESSES, HEADER_FIELDS, HEADER_SIZE
 from posthouse.message import build
 from posthouse.message.header import Group, Header, Mailbox, parse_addresses
-from posthouse.terms.address import Address, BadAddress, parse_domain
+from posthouse.terms.address import Address, BadAddress, parse, parse_domain
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal
 
@@ -38,23 +41,31 @@ _DEEPEST_COMMENT: Final = 10
 class Submission:
     """What both submission doors ask. One a process."""
 
-    def __init__(self, directory: Directory, clock: Clock, random: Random, hostname: str) -> None:
+    def __init__(
+        self, directory: Directory, clock: Clock, random: Random, hostname: str, *, rewrite: bool = False
+    ) -> None:
+        """`rewrite`: senders that are not the account's become its own address, and are not refused."""
         self._directory = directory
+        self._rewrite = rewrite
         self._clock = clock
         self._random = random
         self._hostname = hostname
         # What MAIL was judged by, for the header that follows it.
         self._identities: Kept[int, Identities] = Kept(_SENDING)
 
-    async def check_sender(self, account: Account, sender: Address | None) -> None:
-        """May the account send with this reverse-path? The null one anybody may, for receipts (RFC 8098 §3).
+    async def check_sender(self, account: Account, sender: Address | None) -> Address | None:
+        """The reverse-path that the account sends with: this one, where it may. The null one anybody may, for receipts
+        (RFC 8098 §3).
 
         Raises Refusal, StoreUnavailable.
         """
         identities = await self._directory.identities(account.id)
         self._identities.put(account.id, identities)
-        if sender is not None and not identities.owns(sender):
-            raise Refusal(550, "5.7.1", "You may not send as that address: it is none of yours")
+        if sender is None or identities.owns(sender):
+            return sender
+        if self._rewrite:
+            return parse(account.name)
+        raise Refusal(550, "5.7.1", "You may not send as that address: it is none of yours")
 
     def header_edit(self, account: Account, envelope: Envelope) -> Callable[[bytes], bytes]:
         """What makes the header of this envelope's message right; it raises Refusal where that cannot be done.
@@ -72,14 +83,21 @@ class Submission:
     def _complete(self, head: bytes, identities: Identities, author: Mailbox) -> bytes:
         header = Header.parse(head)
         _check_fields(head, header)
-        authors = _count_authors(header, identities)
+        people = _authors(header)
+        authors, added = len(people), list[bytes]()
         removed = [name for name in _HIDDEN if header.count(name)]
+        if not all(_is_own(one, identities) for one in people):
+            if not self._rewrite:
+                raise Refusal(550, "5.7.1", "The From field names an address that is none of yours")
+            removed.append(b"from")
+            authors = 0
+            if not header.count(b"reply-to"):
+                added.append(build.address_field("Reply-To", people))
         senders = header.all(b"sender")
         if len(senders) > 1 or not all(_names_own(sender, identities) for sender in senders):
             # RFC 6409 §8.1: the MSA may replace the Sender with what it knows to be true.
             removed.append(b"sender")
             senders = []
-        added: list[bytes] = []
         if authors == 0:
             added.append(build.address_field("From", [author]))
         elif authors > 1 and not senders:
@@ -112,11 +130,11 @@ def _check_fields(head: bytes, header: Header) -> None:
         raise Refusal(550, "5.6.0", "A line of the header is no field")
 
 
-def _count_authors(header: Header, identities: Identities) -> int:
-    """The number of addresses in From, each the account's own; 0: there is no such field."""
+def _authors(header: Header) -> list[Mailbox]:
+    """The addresses in From; none: there is no such field."""
     fields = header.all(b"from")
     if not fields:
-        return 0
+        return []
     if len(fields) > 1:
         raise Refusal(550, "5.6.0", "The header has more than one From field")  # RFC 5322 §3.6
     authors = list(_people(parse_addresses(fields[0])))
@@ -124,9 +142,7 @@ def _count_authors(header: Header, identities: Identities) -> int:
         raise Refusal(550, "5.6.0", "The From field names no address")
     if len(authors) >= HEADER_ADDRESSES or not _reads_one_way(fields[0]):
         raise Refusal(550, "5.6.0", "The From field cannot be read")
-    if not all(_is_own(author, identities) for author in authors):
-        raise Refusal(550, "5.7.1", "The From field names an address that is none of yours")
-    return len(authors)
+    return authors
 
 
 def _reads_one_way(value: bytes) -> bool:

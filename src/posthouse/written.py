@@ -6,7 +6,8 @@ Promises: each `parse_` raises nothing but ValueError, and reads back what `form
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Final, NamedTuple, NewType
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, NewType
 
 Duration = NewType("Duration", float)
 """Seconds; written "90s", "5m", "4h", "5d", "250ms"."""
@@ -20,7 +21,10 @@ _WRITTEN_SIZE = re.compile(r"([0-9]{1,15}) ?(B|KB|MB|GB)\Z")
 
 
 class Endpoint(NamedTuple):
-    """Where to listen or whom to ask: an IP address ("*": every address of this machine) and a port."""
+    """Where to listen or whom to ask: an IP address ("*": every address of this machine) and a port.
+
+    Or a Unix socket: `host` is its path then, which begins with "/", and the port is 0.
+    """
 
     host: str
     port: int
@@ -28,9 +32,16 @@ class Endpoint(NamedTuple):
     @property
     def loopback(self) -> bool:
         """Only this machine can reach it."""
-        return self.host != "*" and ipaddress.ip_address(self.host).is_loopback
+        return self.is_path or (self.host != "*" and ipaddress.ip_address(self.host).is_loopback)
+
+    @property
+    def is_path(self) -> bool:
+        """It is a Unix socket."""
+        return self.host.startswith("/")
 
     def __str__(self) -> str:
+        if self.is_path:
+            return f"unix:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -43,6 +54,29 @@ class Dial(NamedTuple):
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host or ""
         return f"{host}:{self.port}" if self.port else host
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a route leads: "mx" (whoever DNS names), "hold" (nowhere), or one host.
+
+    A host is reached as `host` (a name, or an address), at `port`, or at the socket `path`. `implicit`: TLS from the
+    first octet.
+    """
+
+    kind: Literal["mx", "hold", "smtp", "lmtp"]
+    host: str = ""
+    port: int = 0
+    implicit: bool = False
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.kind in ("mx", "hold"):
+            return self.kind
+        if self.path is not None:
+            return f"lmtp:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.kind}{'s' if self.implicit else ''}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +127,10 @@ def format_size(octets: int) -> str:
 def parse_endpoint(text: str, *, port: int | None = None) -> Endpoint:
     """The endpoint that "192.0.2.1:25", "[::1]:25", "localhost:25" or "*:25" spells; `port` where none is written.
 
-    Raises ValueError.
+    And "unix:/path", where there is no `port`. Raises ValueError.
     """
+    if text.startswith("unix:/") and port is None and text.isprintable():
+        return Endpoint(text.removeprefix("unix:"), 0)
     host, written = _split_port(text)
     if written is None and port is None:
         raise ValueError(f"{text!r} lacks a port")
@@ -109,6 +145,33 @@ def parse_dial(text: str) -> Dial:
     if host == "*" or port == 0 or (host is None and port is None):
         raise ValueError(f"{text!r} cannot be dialled")
     return Dial(host, port)
+
+
+_TARGET: Final = re.compile(
+    r"(smtp|smtps|lmtp)://(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?))(?::([0-9]{1,5}))?"
+)
+# RFC 5321 §4.5.4.2, RFC 8314 §3.3; LMTP has no port of its own (RFC 2033 §6), 24 is "any private mail system".
+_TARGET_PORTS: Final = {"smtp": 25, "smtps": 465, "lmtp": 24}
+
+
+def parse_target(text: str) -> Target:
+    """What "mx", "hold", "smtp://host:587", "smtps://host", "lmtp://127.0.0.1:24" or "lmtp:/run/lmtp" spells.
+
+    Raises ValueError.
+    """
+    if text in ("mx", "hold"):
+        return Target("mx" if text == "mx" else "hold")
+    if text.startswith("lmtp:/") and not text.startswith("lmtp://"):
+        return Target("lmtp", path=Path(text.removeprefix("lmtp:")))
+    match = _TARGET.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} leads nowhere")
+    scheme, literal, name, written = match.groups()
+    port = _TARGET_PORTS[scheme] if written is None else int(written)
+    host = str(ipaddress.IPv6Address(literal)) if literal else name.lower()
+    if not 0 < port < 65536 or ".." in host:
+        raise ValueError(f"{text!r}: no such host or port")
+    return Target("lmtp" if scheme == "lmtp" else "smtp", host, port, scheme == "smtps")
 
 
 def parse_rate(text: str) -> Rate:

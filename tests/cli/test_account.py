@@ -68,6 +68,35 @@ def test_disable_and_enable(command: Command) -> None:
     assert command.error("account", "disable", "x@example.org") == "there is no account x@example.org"
 
 
+def test_an_address_of_another_is_granted_and_taken_back(command: Command) -> None:
+    add(command, "alice@example.org")
+    add(command, "info@example.org")
+    assert command("account", "grant-send-as", "alice@example.org", "info@example.org") == (
+        "alice@example.org may send as info@example.org\n"
+    )
+    assert command.json("account", "list")[0]["sends_as"] == ["info@example.org"]
+    assert "sends as info@example.org" in command("account", "list")
+    assert command.error("account", "grant-send-as", "alice@example.org", "x@example.org") == (
+        "there is no address x@example.org"
+    )
+    command("account", "revoke-send-as", "alice@example.org", "info@example.org")
+    assert command.json("account", "list")[0]["sends_as"] == []
+    assert command.error("account", "revoke-send-as", "alice@example.org", "info@example.org") == (
+        "info@example.org was not granted"
+    )
+
+
+def test_a_copy_to_sent_is_a_setting(command: Command) -> None:
+    add(command, "alice@example.org")
+    command("account", "set", "alice@example.org", "--copy-to-sent", "on", "--name", "Alice")
+    (alice,) = command.json("account", "list")
+    assert (alice["copy_to_sent"], alice["full_name"]) == (True, "Alice")
+    assert "copies to Sent" in command("account", "list")
+    command("account", "set", "alice@example.org", "--copy-to-sent", "off")
+    assert command.json("account", "list")[0]["copy_to_sent"] is False
+    assert command.error("account", "set", "alice@example.org") == "nothing to set"
+
+
 def test_remove_asks_first(command: Command) -> None:
     add(command, "alice@example.org")
     result = command.result("account", "remove", "alice@example.org", stdin="n\n")

@@ -1,5 +1,9 @@
 from pathlib import Path
 
+import pytest
+
+from posthouse.cli import check
+from posthouse.written import Endpoint
 from tests.cli.support import Command
 
 CLEAR = """hostname = "mail.example.org"
@@ -10,6 +14,13 @@ address = "127.0.0.1:143"
 tls = "none"
 clear_text_login = true
 """
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_that_has_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver and authorities of its own, whatever this one has."""
+    monkeypatch.setattr(check, "system_servers", lambda: (Endpoint("127.0.0.1", 53),))
+    monkeypatch.setattr(check, "has_authorities", lambda: True)
 
 
 def test_a_good_configuration_with_cautions(tmp_path: Path) -> None:
@@ -36,3 +47,35 @@ def test_no_toml(tmp_path: Path) -> None:
     command = Command(tmp_path)
     command.configuration.write_text("= =")
     assert "expected TOML" in command.error("check-config")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("", True),
+        ("dns.trusted = true", False),
+        ("dns.resolver = '127.0.0.1'", False),
+        ("relay.dane = false", False),
+    ],
+)
+def test_a_machine_whose_resolver_is_elsewhere_has_no_dane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, told: bool
+) -> None:
+    monkeypatch.setattr(check, "system_servers", lambda: (Endpoint("192.0.2.53", 53),))
+    command = Command(tmp_path)
+    command.configuration.write_text(f"{settings}\n{CLEAR}")
+    cautions = {one["key"]: one["text"] for one in command.json("check-config")["cautions"]}
+    assert ("dns.resolver" in cautions) is told
+    if told:
+        assert "192.0.2.53:53, whose DNSSEC verdict can be forged on the way; DANE is off." in cautions["dns.resolver"]
+
+
+@pytest.mark.parametrize("settings", ["", "relay.authorities = 'ca.pem'"])
+def test_a_machine_without_authorities_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    monkeypatch.setattr(check, "has_authorities", lambda: False)
+    command = Command(tmp_path)
+    command.configuration.write_text(f"{settings}\n{CLEAR}")
+    keys = {one["key"] for one in command.json("check-config")["cautions"]}
+    assert ("relay.authorities" in keys) is (settings == "")

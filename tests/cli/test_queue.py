@@ -8,6 +8,8 @@ import pytest
 from posthouse import journey
 from posthouse.clock import SetClock
 from posthouse.queue.outcome import Dooms, Fate, Outcome
+from posthouse.queue.queue import NewRecipient
+from posthouse.terms.address import parse
 from posthouse.terms.reply import Reply
 from tests.cli.support import Command
 from tests.queue.support import Script, World
@@ -203,3 +205,70 @@ def test_words_of_a_peer_do_not_steer_the_terminal(command: Command) -> None:
     for shown in (command("queue", "list"), command("queue", "show", "1")):
         assert "\x1b" not in shown
         assert "\\x1b[2J" in shown
+
+
+def test_show_tells_what_was_said_in_the_last_attempts(busy: Command) -> None:
+    shown = busy("queue", "show", "1")
+    assert "\nAttempts\n\n" in shown
+    attempts = shown.partition("\nAttempts\n\n")[2]
+    assert "bob@far.example" in attempts
+    assert "451 4.3.0 Not now / perhaps later" in attempts
+    told = busy.json("queue", "show", "1")
+    assert [step["kind"] for step in told["steps"]] == ["recipient.deferred", "recipient.deferred"]
+    assert "Attempts" not in busy("queue", "show", "3")
+
+
+def test_reroute_to_a_host_a_route_and_back(busy: Command) -> None:
+    with busy.configuration.open("a") as file:
+        file.write('[[route]]\nname = "office"\nto = "smtp://127.0.0.1:2525"\nrecipient = "office.example"\n')
+
+    def destinations() -> list[str]:
+        return [one["destination"] for one in busy.json("queue", "list")["recipients"]]
+
+    assert busy("queue", "reroute", "1", "--to", "Backup.example") == "1 recipient rerouted to domain:backup.example\n"
+    assert busy("queue", "reroute", "2", "--to", "office") == "1 recipient rerouted to route:office\n"
+    assert busy("queue", "reroute", "3", "--to", "route:office") == "1 recipient rerouted to route:office\n"
+    assert destinations() == ["domain:backup.example", "route:office", "route:office"]
+    assert busy("queue", "reroute", "--destination", "route:office", "--to", "mx") == "2 recipients rerouted to MX\n"
+    assert destinations() == ["domain:backup.example", "domain:far.example", "domain:near.example"]
+    assert busy.error("queue", "reroute", "1", "--to", "route:home") == "the configuration has no route home"
+    assert busy.error("queue", "reroute", "1", "--to", "no host").startswith("no host: neither a route")
+    assert "sent another way for bob@far.example: domain:backup.example" in busy("journey", journey.code(CODE))
+
+
+def test_bounce_gives_up_now_and_tells_the_sender(busy: Command) -> None:
+    assert busy.result("queue", "bounce", "1", stdin="n\n").exit_code == 1
+    assert busy("queue", "bounce", "1", stdin="y\n") == "1 recipient given up\n"
+    left = busy.json("queue", "list")["recipients"]
+    assert [one["recipient"] for one in left] == ["Carol@far.example", "dave@near.example", "alice@home.example"]
+    assert (left[-1]["sender"], left[-1]["destination"]) == (None, "domain:home.example")
+    assert "Given up by the postmaster" in busy("journey", journey.code(CODE))
+    assert busy("queue", "bounce", "--all", "--yes") == "3 recipients given up\n"
+    assert "Carol" not in busy("queue", "list")
+
+
+def test_who_means_many_is_asked_first(command: Command) -> None:
+    async def fill(world: World) -> None:
+        await world.send(*[f"u{n}@far.example" for n in range(150)], journey=CODE)
+
+    in_world(command, fill)
+    asked = command.result("queue", "retry", "--all", stdin="n\n")
+    assert asked.exit_code == 1
+    assert "This concerns 150 recipients. Go on?" in asked.stderr
+    assert command("queue", "retry", "--all", "--yes") == "150 recipients to be tried now\n"
+    assert command("queue", "hold", "--sender", "alice@home.example", stdin="y\n") == "150 recipients held\n"
+    assert "Drop 150 recipients from the queue" in command.result("queue", "drop", "--all", stdin="n\n").stderr
+
+
+def test_mail_that_is_to_leave_later_says_so_and_is_released(command: Command) -> None:
+    async def fill(world: World) -> None:
+        later = NewRecipient(parse("bob@far.example"), due_at=world.clock.now() + 7_200_000)
+        await world.send(later, journey=CODE)
+
+    in_world(command, fill)
+    assert command("queue", "list").splitlines()[1].endswith(", as its sender wants")
+    assert "as its sender wants" in command("queue", "show", "1")
+    assert command.json("queue", "list")["recipients"][0]["scheduled"] is True
+    assert command("queue", "retry", "1") == "0 recipients to be tried now\n"
+    assert command("queue", "release", "1") == "1 recipient released\n"
+    assert command.json("queue", "list")["recipients"][0]["scheduled"] is False

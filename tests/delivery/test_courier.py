@@ -63,9 +63,10 @@ def test_a_full_mailbox_is_waited_for_and_given_up_as_full(tmp_path: Path) -> No
         await home.send(local("bob@home.example"), sender="alice@home.example")
         runner = home.post()
         await home.live(runner, 4.9 * DAY)
-        assert await home.inbox(alice) == []
+        assert [actions_of(report) for report in await home.inbox(alice)] == [[("rfc822; bob@home.example", "delayed")]]
         await home.live(runner, 0.3 * DAY)
-        (bounce,) = await home.inbox(alice)
+        _, bounce = await home.inbox(alice)
+        assert actions_of(bounce) == [("rfc822; bob@home.example", "failed")]
         assert b"Status: 5.2.2\r\n" in bounce
         assert await home.rows("queued_recipient") == 0
 

@@ -11,9 +11,11 @@ from posthouse.directory.model import (
     AddressInUse,
     AddressTaken,
     BadAlias,
+    NoSuchAccount,
     NoSuchAddress,
     NoSuchAlias,
     NoSuchDomain,
+    NoSuchGrant,
 )
 from posthouse.limits import ALIAS_DEPTH, ALIAS_FANOUT
 from posthouse.store.database import Row, Store, Topic, Tx, Value
@@ -246,8 +248,8 @@ class Graph:
         self.looks += 1
         key = str(parameters["key"])
         if key in self.accounts:
-            return [(self.accounts[key], 1, 0, None)]
-        return [(None, None, 0, target) for target in sorted(self.aliases.get(key, []))]
+            return [(self.accounts[key], 1, 0, None, None)]
+        return [(None, None, 0, target, None) for target in sorted(self.aliases.get(key, []))]
 
     def value(self, statement: str, **parameters: Value) -> int:
         assert statement == "directory_version"
@@ -364,3 +366,29 @@ def test_the_database_agrees_with_the_picture(tmp_path: Path, changes: list[tupl
 
 class Undone(Exception):
     """So that the next example finds an empty directory."""
+
+
+def test_an_address_of_anothers_may_be_granted(tmp_path: Path) -> None:
+    def test(tx: Tx) -> None:
+        alice, bob = (add_account(tx, f"{name}@example.org").id for name in ("alice", "bob"))
+        alias(tx, "team@example.org", "bob@example.org")
+        addresses.grant(tx, alice, parse("Team@example.org"))
+        addresses.grant(tx, alice, parse("team@example.org"))
+        assert addresses.granted(tx, alice) == ["team@example.org"]
+        assert addresses.find_identities(tx, alice, RULES).owns(parse("team+x@example.org"))
+        assert not addresses.find_identities(tx, bob, RULES).owns(parse("team@example.org"))
+        # To send as it is not to receive at it.
+        assert reached(tx, "team@example.org") == [bob]
+        with pytest.raises(NoSuchAddress):
+            addresses.grant(tx, alice, parse("nobody@example.org"))
+        with pytest.raises(NoSuchAccount):
+            addresses.grant(tx, 99, parse("team@example.org"))
+        addresses.revoke(tx, alice, parse("team@example.org"))
+        with pytest.raises(NoSuchGrant):
+            addresses.revoke(tx, alice, parse("team@example.org"))
+        # What goes is granted to nobody.
+        addresses.grant(tx, alice, parse("team@example.org"))
+        addresses.remove_alias(tx, parse("team@example.org"))
+        assert addresses.granted(tx, alice) == []
+
+    in_transaction(tmp_path, test)

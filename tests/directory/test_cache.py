@@ -108,3 +108,15 @@ def test_a_flood_of_unknown_addresses_leaves_the_known_ones(tmp_path: Path) -> N
         assert directory.look(ALICE) is not None
 
     with_store(tmp_path, main)
+
+
+def test_who_is_on_a_list(tmp_path: Path) -> None:
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        await store.write(add_domain, "example.org")
+        await store.write(add_account, "alice@example.org")
+        await store.write(addresses.add_alias, parse("team@example.org"), [ALICE, parse("ann@far.example")])
+        directory = Directory(store, clock, Rules())
+        assert await directory.members(parse("TEAM@example.org")) == ("alice@example.org", "ann@far.example")
+        assert await directory.members(ALICE) is None
+
+    with_store(tmp_path, main)

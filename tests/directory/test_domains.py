@@ -44,8 +44,12 @@ def test_renaming_takes_everything_along(tmp_path: Path) -> None:
         domains.set_catch_all(tx, "other.example", parse("alice@example.org"))
         domains.set_catch_all(tx, "example.org", parse("sales@example.org"))
 
+        other = add_account(tx, "bob@other.example")
+        addresses.grant(tx, other.id, parse("sales@example.org"))
+
         domains.rename(tx, "example.org", "example.net")
 
+        assert addresses.granted(tx, other.id) == ["sales@example.net"]
         with pytest.raises(NoSuchDomain):
             domains.find(tx, "example.org")
         assert accounts.find(tx, account.id).name == "alice@example.net"

@@ -73,3 +73,42 @@ def test_guesses_from_many_networks_hold_up_strangers_only() -> None:
     assert throttle.admit("a", "203.0.113.1") > 0
     assert throttle.admit("b", "203.0.113.1") == 0.0
     assert throttle.admit("a", "192.0.2.1") == 0.0
+
+
+class Witness:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def guessed_wrong(self, peer: str) -> None:
+        self.told.append(f"wrong {peer}")
+
+    def logged_in(self, peer: str) -> None:
+        self.told.append(f"right {peer}")
+
+
+def test_wrong_guesses_past_the_free_ones_are_told_of_once_each() -> None:
+    clock, witness = SetClock(), Witness()
+    throttle = GuessThrottle(clock, Rate(2, 1_000_000), witness)
+    for _ in range(2):
+        assert throttle.admit("a", "192.0.2.1") == 0.0
+    assert witness.told == []
+    for _ in range(3):
+        assert throttle.admit("a", "192.0.2.1") > 0
+    assert witness.told == ["wrong 192.0.2.1"]
+    clock.advance(2)
+    assert throttle.admit("b", "192.0.2.1") == 0.0
+    clock.advance(10)
+    assert throttle.admit("c", "192.0.2.1") == 0.0
+    assert witness.told == ["wrong 192.0.2.1"] * 2
+
+
+def test_right_guesses_are_told_of_and_never_as_wrong() -> None:
+    witness = Witness()
+    throttle = GuessThrottle(SetClock(), Rate(2, 1_000_000), witness)
+    throttle.admit("a", "192.0.2.1")
+    for _ in range(5):
+        assert throttle.admit("b", "192.0.2.1") == 0.0
+        throttle.succeeded("b", "192.0.2.1")
+    assert witness.told == ["right 192.0.2.1"] * 5

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import append, mailboxes
 from posthouse.mailbox.snapshot import Snapshots
 from posthouse.mailbox.summary import render
-from posthouse.net.stream import Handler, Server
+from posthouse.net.server import Gate, Handler, Server
 from posthouse.net.tls import Certificates, private_pair
 from posthouse.policy.limits import Connections, Limits
 from posthouse.pop3d import Pop3Door
@@ -160,10 +160,10 @@ async def opened(
     connections = Connections(clock, limits or Limits())
     imap_around = imap.Surroundings(
         "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, authenticator, presence,
-        connections, certificates, append_limit, login_timeout, idle_timeout,
+        certificates, append_limit, login_timeout, idle_timeout,
     )  # fmt: skip
     pop3_around = Pop3Surroundings(
-        "mail.example.org", clock, store, house.blobs, authenticator, presence, connections, certificates,
+        "mail.example.org", clock, store, house.blobs, authenticator, presence, certificates,
         login_timeout, idle_timeout,
     )  # fmt: skip
     tasks = [asyncio.create_task(presence.follow()), asyncio.create_task(authenticator.follow())]
@@ -175,7 +175,7 @@ async def opened(
         ("pop3_port", pop3_door.serve, False),
         ("pop3s_port", pop3_door.serve, True),
     ):
-        server, port = await _listen(handler, certificates if tls else None)
+        server, port = await _listen(handler, certificates if tls else None, connections)
         house.servers.append(server)
         setattr(house, name, port)
     try:
@@ -192,10 +192,10 @@ async def opened(
         house.blobs.close()
 
 
-async def _listen(handler: Handler, certificates: Certificates | None) -> tuple[Server, int]:
+async def _listen(handler: Handler, certificates: Certificates | None, gate: Gate) -> tuple[Server, int]:
     bound = socket.create_server(("127.0.0.1", 0))
     bound.setblocking(False)
-    server = Server(handler, certificates.context if certificates else None)
+    server = Server(handler, certificates.context if certificates else None, gate)
     await server.start([bound])
     return server, server.endpoints[0].port
 
@@ -238,6 +238,21 @@ class _Client:
             await self.writer.wait_closed()
         except ConnectionError:
             return
+
+    async def flood(self, words: bytes) -> None:
+        """Say the same without a pause, until the server has ended the connection."""
+
+        async def pour() -> None:
+            while True:
+                self.writer.write(words * 1000)
+                await self.writer.drain()
+
+        pouring = asyncio.create_task(pour())
+        with suppress(ConnectionError):
+            while await self.reader.read(1 << 16):
+                pass
+        pouring.cancel()
+        await asyncio.gather(pouring, return_exceptions=True)
 
 
 _LITERAL = re.compile(rb"\{([0-9]+)\}\r\n\Z")

@@ -100,7 +100,9 @@ def test_what_pop3_removes_vanishes_from_imap(tmp_path: Path) -> None:
             maildrop = await reading.pop3()
             assert (await maildrop.say("DELE 2")).startswith(b"+OK")
             assert (await maildrop.say("QUIT")).startswith(b"+OK")
-            assert await watcher.response() == b"* 2 EXPUNGE"
+            # IDLE may begin with what a command told before.
+            told = await watcher.response()
+            assert (await watcher.response() if told.endswith(b" EXISTS") else told) == b"* 2 EXPUNGE"
             await watcher.done()
             assert len(await watcher.ok("FETCH 1:* UID")) == 2
 

@@ -112,6 +112,14 @@ def test_who_does_not_log_in_is_let_go_whatever_he_says(tmp_path: Path) -> None:
     in_house(tmp_path, test, login_timeout=0.1)
 
 
+def test_a_flood_of_words_buys_no_time_either(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client = await house.imap(None)
+        await client.flood(b"a NOOP\r\n")
+
+    in_house(tmp_path, test, login_timeout=0.1)
+
+
 def test_a_silent_client_is_let_go(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         client = await house.imap()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import uvloop
@@ -12,7 +12,7 @@ from posthouse.written import Endpoint
 
 
 @contextmanager
-def nameserver(records: Mapping[str, Mapping[str, str]]) -> Iterator[Endpoint]:
+def nameserver(records: Mapping[str, Mapping[str, Sequence[str] | str]]) -> Iterator[Endpoint]:
     """Answer for these records on loopback, in a thread; where. {"example.org": {"MX": "10 mx.example.org."}}"""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="nameserver")

@@ -123,6 +123,10 @@ def test_an_accounts_own_keywords(db: Db) -> None:
     names = db.read(emails.keyword_names, 1)
     assert sorted(name for bit, name in names.items() if bit & bits) == ["$seen", "project", "todo"]
     assert db.read(emails.known_keywords, 1, ["Todo", "unheard"]) == db.write(emails.learn_keywords, 1, ["todo"])
+    # As it was first written, and no other way since.
+    spellings = db.read(emails.keyword_spellings, 1)
+    assert spellings[db.read(emails.known_keywords, 1, ["PROJECT"])] == "Project"
+    assert spellings.keys() == names.keys()
     for bad in ("", "a b", "a(", 'a"', "a\\b", "é", "x" * 101, "a\x7f"):
         with pytest.raises(BadKeyword):
             db.write(emails.learn_keywords, 1, [bad])

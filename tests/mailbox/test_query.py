@@ -1,5 +1,6 @@
 """Searching: every condition by example, and random trees of them against a plain evaluation."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_KEYS, SEARCH_TEXT
-from posthouse.mailbox import emails
-from posthouse.mailbox.query import (
+from posthouse.mailbox import compiler, emails, query, verify
+from posthouse.mailbox import search as words
+from posthouse.mailbox.compiler import Row
+from posthouse.mailbox.conditions import (
     EVERYTHING,
     NOTHING,
     Address,
@@ -28,8 +31,10 @@ from posthouse.mailbox.query import (
     Subject,
     Text,
     Uids,
-    search,
 )
+from posthouse.mailbox.query import search
+from posthouse.message.text import fold
+from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
@@ -65,11 +70,25 @@ class Case:
         return self.db.runner.run(search(self.db.store, self.db.blobs, self.account, INBOX, condition, known))
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+@pytest.fixture(scope="module", params=[0, 2, 4], ids=["scanned", "all words kept", "some words kept"])
+def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Case]:
+    """The same mail, of which the words are not kept, are kept two emails at a time, or of the first four only."""
     made = Case(tmp_path_factory.mktemp("query"))
-    yield made
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param:
+            patch.setattr(query, "FEW", 0)
+            patch.setattr(words, "TOGETHER", request.param)
+            keep_words(made.db, made.account)
+        yield made
     made.db.close()
+
+
+def keep_words(db: Db, account: int) -> None:
+    """What the worker does."""
+    db.write(words.want_words, account)
+    while db.write(words.index_pending).moved:
+        pass
+    db.runner.run(words.keep_words(db.store, None))
 
 
 def test_as_many_keys_as_a_client_may_give(case: Case) -> None:
@@ -170,3 +189,86 @@ def test_trees_are_what_their_leaves_make_them(case: Case, condition: Condition)
 def test_only_a_sessions_own_uids_are_answered(case: Case) -> None:
     assert case(EVERYTHING, []) == []
     assert case(EVERYTHING, [2, 4, 99]) == [2, 4]
+
+
+def test_only_emails_with_the_words_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "FEW", 0)
+    monkeypatch.setattr(words, "TOGETHER", 2)
+    looked: list[str] = []
+    narrow = compiler.narrow
+
+    def listening(tx: Tx, account: int, mailbox: int, condition: Condition, uids: str) -> list[tuple[Row, bool]]:
+        looked.append(uids)
+        return narrow(tx, account, mailbox, condition, uids)
+
+    monkeypatch.setattr(compiler, "narrow", listening)
+    case = Case(tmp_path)
+    keep_words(case.db, case.account)
+    long = "[4,4]"  # of which only the beginning is in the index
+    examples: list[tuple[Condition, str]] = [
+        (Body("rey hors"), f"[[1,1],{long}]"),
+        (Subject("agecoac"), "[[1,2],[4,5]]"),
+        (Body("九時"), "[[3,4]]"),
+        (Header("X-Tuid", "abc"), "[[1,2]]"),
+        (And((Subject("coach"), Body("grey"))), f"[[1,1],{long}]"),
+        (Or((Subject("re:"), Body("grey"))), f"[[1,2],{long}]"),
+        (Not(Body("grey")), "[[1,6]]"),
+        (Or((Body("grey"), Keywords(SEEN))), "[[1,6]]"),
+        (Body("..."), "[[1,6]]"),
+    ]
+    for condition, expected in examples:
+        looked.clear()
+        case(condition)
+        assert looked == [expected], condition
+    case.db.close()
+
+
+def test_a_search_that_scans_asks_for_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "FEW", 0)
+    case = Case(tmp_path)
+    marks = "SELECT words_mark FROM account_state"
+    assert case.db.rows(marks) == [(None,)]
+
+    async def fails(*_: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(case.db.store, "write", fails)
+        assert case(Body("grey")) == [1]
+    assert case.db.rows(marks) == [(None,)]
+    assert case(Body("grey")) == [1]
+    assert case.db.rows(marks) == [(0,)]
+    assert case(Body("grey")) == [1]
+    case.db.close()
+
+
+def test_octets_are_looked_through_in_a_thread(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: set[int] = set()
+
+    def noting(text: str, longest: int) -> Iterator[str]:
+        threads.add(threading.get_ident())
+        yield fold(text)
+
+    monkeypatch.setattr(verify, "folded", noting)
+    assert case(Body("needle in the tail")) == [4]
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+CLUSTERS = st.lists(
+    st.sampled_from(["a", "B", " ", "\r\n", "\t", "é", "e\u0301", "日", "ｶﾞ", "が", "\u0397\u0345", "ß", "ﬁ"])
+)
+
+
+@given(clusters=CLUSTERS, ends=st.tuples(st.integers(0, 60), st.integers(0, 60)))
+def test_what_is_in_a_text_is_in_one_of_its_windows(clusters: list[str], ends: tuple[int, int]) -> None:
+    text = "".join(clusters)
+    whole = fold(text)
+    needle = whole[min(ends) : min(max(ends), min(ends) + 12)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "_WINDOW", 8)
+        patch.setattr(verify, "_NEAR_END", 6)
+        windows = list(verify.folded(text, 12))
+    if needle:
+        assert any(needle in window for window in windows), (needle, windows)
+    assert all(window in whole for window in windows), (whole, windows)

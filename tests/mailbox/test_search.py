@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import emails, retention, search
+from posthouse.limits import SEARCH_TEXT
+from posthouse.mailbox import emails, retention, search, vocabulary
+from posthouse.store.database import Tx
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
 
@@ -61,10 +63,10 @@ def test_batches_are_bounded_and_miss_nothing(db: Db, monkeypatch: pytest.Monkey
 def test_scripts_without_spaces_are_found_by_two_characters(db: Db) -> None:
     db.write(file, 1, message("x", "駅馬車は九時に出ます。 한국어 메일 中"))
     index_all(db)
-    assert search.words("駅馬車 ok") == " 駅馬 馬車  ok"
+    assert vocabulary.indexed("駅馬車 ok") == " 駅馬 馬車  ok"
     for word in ("駅馬", "馬車", "九時", "한국", "中"):
-        assert found(db, search.words(word)) == [1], word
-    assert found(db, search.words("馬出")) == []
+        assert found(db, vocabulary.indexed(word)) == [1], word
+    assert found(db, vocabulary.indexed("馬出")) == []
 
 
 def test_texts_in_place_and_others_are_indexed_alike(db: Db) -> None:
@@ -103,3 +105,91 @@ def test_the_worker_follows_the_bell(db: Db) -> None:
         return (await db.store.write(search.index_pending)).moved
 
     assert db.runner.run(main()) == 0
+
+
+# substrings -----------------------------------------------------------------------------------------------------------
+
+
+def suspected(db: Db, needle: str) -> tuple[int, list[int] | None] | None:
+    found = db.read(search.suspects, 1, needle)
+    return None if found is None else (found.mark, found.emails)
+
+
+def test_words_are_kept_of_accounts_that_want_them(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 3)
+    bob = db.write(make_account, "bob@example.org")
+    for number in range(1, 9):
+        db.write(file, 1, message(f"coach{number}"))
+        db.write(file, bob, message(f"coach{number}"))
+    assert suspected(db, "oach2") is None
+
+    async def main() -> None:
+        worker = asyncio.create_task(search.keep_indexed(db.store))
+        try:
+            await db.store.write(search.want_words, 1)
+            async with asyncio.timeout(10):
+                while (found := await db.store.read(search.suspects, 1, "oach2")) != (6, [2]):
+                    assert found is not None
+                    await asyncio.sleep(0.01)
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+    db.runner.run(main())
+    assert suspected(db, "oach7") == (6, [])
+    assert suspected(db, "oach") == (6, [1, 2, 3, 4, 5, 6])
+    assert db.rows("SELECT DISTINCT account FROM search_words") == [(1,)]
+    assert db.read(search.uids_of, 1, INBOX, search.Suspects(6, [2])) == {2, 7, 8}
+    db.write(search.reset, 1)
+    assert suspected(db, "oach2") == (0, None)
+    assert db.rows("SELECT upto FROM search_words") == []
+
+
+def kept(db: Db, *messages: bytes) -> None:
+    """File these, and keep the words of all."""
+    for octets in messages:
+        db.write(file, 1, octets)
+    db.write(search.want_words, 1)
+    index_all(db)
+    db.runner.run(search.keep_words(db.store, None))
+
+
+def test_strings_that_words_cannot_narrow(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 2)
+    kept(db, message("one", "駅馬車 word1 →→ plain"), message("two", "word2 word3"))
+    assert suspected(db, "ord") == (2, [1, 2])
+    assert suspected(db, "...") == suspected(db, "駅") == (2, None)
+    # Words of which the index has no token cannot be asked for.
+    assert suspected(db, "→") == (2, None)
+    assert suspected(db, "→ pla") == (2, [1])
+    monkeypatch.setattr(search, "_MOST_WORDS", 2)
+    assert suspected(db, "ord") == (2, None)
+    assert suspected(db, "ord3") == (2, [2])
+    monkeypatch.setattr(search, "_LONGEST_WORD", 4)
+    assert suspected(db, "ord3") == (2, None)
+    monkeypatch.setattr(search, "_MOST_SUSPECTS", 1)
+    assert suspected(db, "ain") == (2, None)
+
+
+def test_texts_that_were_cut_are_always_suspected(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 3)
+    long = message("long", "\r\n".join(["filler"] * (SEARCH_TEXT // 6)))
+    in_place = message("short", "ends with a line\r\n")
+    kept(db, in_place, long, message("größer", "ends with a line\r\n"))
+    assert suspected(db, "nowhere") == (3, [2])
+
+
+def test_headers_that_lie_elsewhere_are_always_suspected(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 4)
+
+    def move_away(tx: Tx) -> None:
+        tx.query("UPDATE blob SET place = 1, octets = NULL, file = 'elsewhere' WHERE id = 2", ())
+
+    for number in (1, 2, 3, 4):
+        db.write(file, 1, message("any", fields=f"X-Number: =?utf-8?Q?n=C3=BAmero{number}?=\r\n"))
+    db.write(move_away)
+    kept(db)
+    assert db.read(search.suspects_by_header, 1, "xylophone") == (4, [2])
+    # All of a row's emails where one of them may be meant: half of the account's, so they are scanned.
+    assert db.read(search.suspects_by_header, 1, "número3") == (4, None)
+    assert db.read(search.suspects_by_header, 1, "->") == (4, None)

@@ -99,18 +99,21 @@ def test_what_does_not_stand_in_place() -> None:
 def test_head_has_subject_addresses_and_names() -> None:
     octets = load("addresses_groups_and_comments")
     head, _ = search_text(octets, scan(octets))
-    assert head.split("\n") == [
-        "groups",
-        'alice "al" q. alice@example.org',
-        "ed jones joe@where.test",
-        "joe@where.test",
-        "john jdoe@one.test",
-        "a group",
-        "undisclosed-recipients",
-        "pete pete@silly.test",
-        "hidden recipients",
-        "bob (the) builder bob@example.org",
+    assert [line.split("\t") for line in head.split("\n")] == [
+        ["groups"],
+        ['alice "al" q. alice@example.org'],
+        ["ed jones joe@where.test", "joe@where.test", "john jdoe@one.test", "a group", "undisclosed-recipients"],
+        [""],
+        ["pete pete@silly.test"],
+        ["hidden recipients"],
+        [""],
+        ["bob (the) builder bob@example.org"],
     ]
+
+
+def test_a_head_has_no_lines_behind_its_last_field() -> None:
+    octets = b"From: a@example.org\r\nMessage-ID: <One@Example.org>\r\n\r\nx"
+    assert search_text(octets, scan(octets))[0] == "\na@example.org\n\n<one@example.org>"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Binding, and taking what systemd bound."""
 
+import grp
 import os
 import resource
 import socket
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +92,30 @@ def test_descriptors_up_to_what_is_allowed() -> None:
         assert raise_descriptor_limit() == found
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_unix_socket_is_ours_alone(tmp_path: Path) -> None:
+    endpoint = Endpoint(str(tmp_path / "lmtp"), 0)
+    (bound,) = bind(endpoint)
+    assert stat.S_IMODE((tmp_path / "lmtp").stat().st_mode) == 0o600
+    with pytest.raises(BindError, match="cannot listen on unix:/.*lmtp: address already in use"):
+        bind(endpoint)
+    assert bind(endpoint, [bound]) == [bound]
+    bound.close()
+    # What a predecessor left behind is nobody's.
+    close(bind(endpoint))
+
+
+def test_a_unix_socket_is_shared_with_a_group(tmp_path: Path) -> None:
+    group = grp.getgrgid(os.getgid()).gr_name
+    close(bind(Endpoint(str(tmp_path / "lmtp"), 0), group=group))
+    assert stat.S_IMODE((tmp_path / "lmtp").stat().st_mode) == 0o660
+    with pytest.raises(BindError, match="there is no group of nobody"):
+        bind(Endpoint(str(tmp_path / "other"), 0), group="of nobody")
+
+
+def test_a_file_is_not_replaced_by_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mail")
+    with pytest.raises(BindError, match="address already in use"):
+        bind(Endpoint(str(tmp_path / "precious"), 0))
+    assert (tmp_path / "precious").read_text() == "mail"

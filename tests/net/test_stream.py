@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,12 +12,11 @@ from posthouse import observe
 from posthouse.clock import SystemClock
 from posthouse.net import stream, tls
 from posthouse.net.listen import bind
+from posthouse.net.server import Gate, Handler, Server, serve
 from posthouse.net.stream import (
     ConnectionLost,
     DialError,
-    Handler,
     OctetsBeforeTls,
-    Server,
     Stopping,
     Stream,
     StreamTimeout,
@@ -48,9 +47,9 @@ async def echo(one: Stream) -> None:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, context: Certificates | None = None, admit: Callable[[Endpoint], bool] | None = None
+    handler: Handler, context: Certificates | None = None, gate: Gate | None = None
 ) -> AsyncIterator[Server]:
-    server = await stream.serve(handler, bind(LOOPBACK), context.context if context else None, admit=admit)
+    server = await serve(handler, bind(LOOPBACK), context.context if context else None, gate=gate)
     yield server
     await server.stop(1)
     assert server.connections == 0
@@ -344,25 +343,75 @@ def test_a_client_told_to_start_tls_by_a_server_that_does_not(certificates: Cert
     run(main())
 
 
-def test_who_is_not_admitted_hears_nothing(certificates: Certificates) -> None:
+@pytest.mark.parametrize("seconds", [0.05, 5.0])
+def test_who_speaks_while_we_are_quiet_is_noticed(seconds: float) -> None:
+    heard: list[bool] = []
+
+    async def reserved(one: Stream) -> None:
+        heard.append(await one.hush(seconds))
+        one.write(b"220 hello\r\n")
+
     async def main() -> None:
-        asked: list[str] = []
-
-        def admit(peer: Endpoint) -> bool:
-            asked.append(peer.host)
-            return False
-
-        for context in (None, certificates):
-            async with serving(echo, context, admit) as server:
-                reader, writer = await asyncio.open_connection(*server.endpoints[0])
-                try:
-                    assert await reader.read() == b""
-                except ConnectionResetError:
-                    assert asked
-                writer.close()
-        assert asked == ["127.0.0.1", "127.0.0.1"]
+        async with serving(reserved) as server:
+            one = await dial(server)
+            if seconds > 1:
+                one.write(b"EHLO me first\r\n")
+            assert await one.read() == b"220 hello\r\n"
+            await one.close()
+            gone = await dial(server)
+            gone.abort()
+            await asyncio.sleep(0.02)
+        assert heard == [seconds < 1, False]
 
     run(main())
+
+
+def test_a_pause_lasts_whatever_arrives_and_ends_with_the_peer() -> None:
+    over: list[float] = []
+
+    async def slow(one: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await one.pause(0.1)
+        over.append(loop.time() - began)
+        assert await one.read() == b"one two"
+        one.write(b"3")
+        await one.pause(50)
+        over.append(0.0)
+
+    async def main() -> None:
+        async with serving(slow) as server:
+            one = await dial(server)
+            one.write(b"one")
+            await asyncio.sleep(0.02)
+            one.write(b" two")
+            assert await one.read() == b"3"
+            one.abort()
+            while len(over) < 2:
+                await asyncio.sleep(0.01)
+            assert over[0] >= 0.1
+            await (await dial(server)).close()
+
+    run(main(), seconds=20)
+
+
+def test_who_is_made_to_wait_hears_that_the_server_stops() -> None:
+    async def slow(one: Stream) -> None:
+        await one.pause(50)
+        try:
+            await one.hush(50)
+        except Stopping:
+            one.write(b"421 bye\r\n")
+
+    async def main() -> None:
+        server = await serve(slow, bind(LOOPBACK))
+        one = await dial(server)
+        await asyncio.sleep(0.05)
+        await server.stop(10)
+        assert await one.read() == b"421 bye\r\n"
+        one.abort()
+
+    run(main(), seconds=20)
 
 
 def test_stopping_is_told_to_who_waits_and_ends_who_does_not_listen(certificates: Certificates) -> None:
@@ -377,7 +426,7 @@ def test_stopping_is_told_to_who_waits_and_ends_who_does_not_listen(certificates
 
     async def main() -> None:
         for handler, words in ((polite, b"421 bye\r\n"), (deaf, b"")):
-            server = await stream.serve(handler, bind(LOOPBACK))
+            server = await serve(handler, bind(LOOPBACK))
             one = await dial(server)
             await asyncio.sleep(0.05)
             assert server.connections == 1
@@ -388,7 +437,7 @@ def test_stopping_is_told_to_who_waits_and_ends_who_does_not_listen(certificates
                 await dial(server)
             one.abort()
         # Those within a handshake are not waited for.
-        implicit = await stream.serve(echo, bind(LOOPBACK), certificates.context)
+        implicit = await serve(echo, bind(LOOPBACK), certificates.context)
         silent = await dial(implicit)
         await asyncio.sleep(0.05)
         await implicit.stop(5)

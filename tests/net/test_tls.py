@@ -3,6 +3,7 @@
 import os
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -208,3 +209,53 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) ->
     )
     with pytest.raises(CertificateError, match=r"mx\.example\.org\.pem with key"):
         Certificates([(chain, key)])
+
+
+# --- looking at others ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> tuple[ssl.SSLContext, Path, list[bytes]]:
+    """A server with a private CA's certificate for mail.example.org; the CA's file; and what the server shows (DER)."""
+    chain, key = tls.private_pair(tmp_path, "mail.example.org", SystemClock())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    pems = chain.read_text().split("-----BEGIN CERTIFICATE-----")[1:]
+    return context, tmp_path / "ca.pem", [ssl.PEM_cert_to_DER_cert("-----BEGIN CERTIFICATE-----" + one) for one in pems]
+
+
+def test_the_chain_that_a_peer_shows_is_seen_whether_verified_or_not(
+    stranger: tuple[ssl.SSLContext, Path, list[bytes]],
+) -> None:
+    server, authority, certificates = stranger
+    for client in (tls.client_context(verify=False), tls.client_context(verify=True, authorities=authority)):
+        assert list(tls.presented(handshake(server, client, "mail.example.org")[1])) == certificates
+
+
+def test_who_verifies_wants_the_name(stranger: tuple[ssl.SSLContext, Path, list[bytes]]) -> None:
+    server, authority, _ = stranger
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(server, tls.client_context(verify=True, authorities=authority), "other.example.org")
+
+
+def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CertificateError, match="no such file"):
+        tls.client_context(verify=True, authorities=tmp_path / "nowhere.pem")
+
+
+def test_whether_a_machine_has_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def have(cafile: Path | None, capath: Path | None) -> bool:
+        found = SimpleNamespace(cafile=cafile and str(cafile), capath=capath and str(capath))
+        with monkeypatch.context() as machine:
+            machine.setattr(ssl, "get_default_verify_paths", lambda: found)
+            return tls.has_authorities()
+
+    file, folder = tmp_path / "certificates.pem", tmp_path / "certificates"
+    folder.mkdir()
+    file.touch()
+    assert not have(None, None)
+    assert not have(file, folder)
+    (folder / "one.pem").touch()
+    assert have(file, folder)
+    file.write_text("one")
+    assert have(file, None)

@@ -9,6 +9,8 @@ from posthouse.policy.limits import (
     Buckets,
     Connections,
     Conversation,
+    DomainRate,
+    DomainRates,
     HeloRequired,
     Limits,
     Loops,
@@ -16,6 +18,7 @@ from posthouse.policy.limits import (
 )
 from posthouse.terms.address import parse
 from posthouse.terms.envelope import Recipient
+from posthouse.terms.reply import Reply
 from posthouse.written import Rate
 
 SOMEBODY = RecipientFacts(Recipient(parse("a@example.org")), Expansion(Standing.KNOWN))
@@ -62,29 +65,69 @@ def test_buckets_are_apart_bounded_and_give_back() -> None:
         assert buckets.take(f"n{n}") == 0.0
 
 
+def codes(check: Connections, *peers: str) -> list[tuple[int, str | None] | None]:
+    """What the gate says to these, who come one after the other and stay."""
+    said = [check.arrive(peer) for peer in peers]
+    return [None if reply is None else (reply.code, reply.enhanced) for reply in said]
+
+
 def test_connections_of_a_network_and_in_all() -> None:
-    clock = SetClock()
-    check = Connections(clock, Limits(connections=4, connections_per_network=2, connection_rate=Rate(100, 60)))
-    peers = [Facts("mx", peer) for peer in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1", "192.0.2.2")]
-    answers = [code(check.connect(facts)) for facts in peers]
-    assert answers == [None, None, (421, "4.7.0", True), None, (421, "4.3.2", True)]
-    for facts in peers:
-        check.leave(facts)
-    assert check.connect(peers[0]) is None
+    check = Connections(SetClock(), Limits(connections=4, connections_per_network=2, connection_rate=Rate(100, 60)))
+    peers = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1", "192.0.2.2")
+    assert codes(check, *peers) == [None, None, (421, "4.7.0"), None, (421, "4.3.2")]
+    for peer in peers:
+        check.depart(peer)
+    assert check.arrive(peers[0]) is None
+
+
+def test_connections_of_neighbours() -> None:
+    check = Connections(SetClock(), Limits(connections_per_neighbours=2))
+    assert codes(check, "2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:1::1") == [
+        None,
+        None,
+        (421, "4.7.0"),
+        None,
+    ]
+    assert codes(check, "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.3.1") == [None, None, (421, "4.7.0"), None]
+    check.depart("192.0.2.3")
+    check.depart("192.0.2.2")
+    assert codes(check, "192.0.2.4") == [None]
+    # Whoever has no address is on this machine.
+    assert codes(check, "*", "*", "*", "127.0.0.1", "127.0.0.1", "127.0.0.1") == [None] * 6
+
+
+def test_nothing_is_left_of_those_who_left() -> None:
+    check = Connections(SetClock(), Limits(connections_per_network=1))
+    peers = [f"192.0.2.{n % 3}" for n in range(9)]
+    codes(check, *peers)
+    for peer in peers:
+        check.depart(peer)
+    assert not check._here
+    assert not check._beside
+
+
+def test_who_is_blocked_is_not_welcome_but_counted_all_the_same() -> None:
+    no = Reply(554, "5.7.1", "no")
+    check = Connections(SetClock(), Limits(), blocked=lambda peer: no if peer == "192.0.2.1" else None)
+    assert check.arrive("192.0.2.1") is no
+    assert check.arrive("192.0.2.2") is None
+    check.depart("192.0.2.1")
+    check.depart("192.0.2.2")
+    assert not check._here
 
 
 def test_how_often_a_network_connects() -> None:
     clock = SetClock()
     check = Connections(clock, Limits(connection_rate=Rate(2, 60)))
-    stranger, near = Facts("mx", "192.0.2.1"), Facts("mx", "127.0.0.2")
-    for facts, expected in ((stranger, [None, None, (421, "4.7.0", True)]), (near, [None] * 3)):
+    stranger, near = "192.0.2.1", "127.0.0.2"
+    for peer, expected in ((stranger, [None, None, (421, "4.7.0")]), (near, [None] * 3)):
         answers = []
         for _ in range(3):
-            answers.append(code(check.connect(facts)))
-            check.leave(facts)
+            answers += codes(check, peer)
+            check.depart(peer)
         assert answers == expected
     clock.advance(31)
-    assert check.connect(stranger) is None
+    assert check.arrive(stranger) is None
 
 
 def test_messages() -> None:
@@ -119,6 +162,44 @@ def test_commands_and_errors() -> None:
     facts = Facts("mx", "192.0.2.1")
     assert [code(check.command(facts)) for _ in range(3)] == [None, None, (421, "4.7.0", True)]
     assert [code(check.error(facts)) for _ in range(2)] == [None, (421, "4.7.0", True)]
+
+
+def test_each_error_is_answered_later_than_the_one_before() -> None:
+    check = Conversation(SetClock(), Limits(free_errors=2, tarpit=2.0, errors=100))
+    stranger, near = Facts("mx", "192.0.2.1"), Facts("mx", "127.0.0.1")
+    own = Facts("submission", "192.0.2.1", account=Account(1, "a@example.org", "", None, None, True, 0))
+    pauses: dict[int, list[float]] = {}
+    for number, facts in enumerate((stranger, near, own)):
+        for _ in range(6):
+            check.error(facts)
+            pauses.setdefault(number, []).append(check.pause(facts))
+    assert pauses == {0: [0.0, 0.0, 2.0, 4.0, 5.0, 5.0], 1: [0.0] * 6, 2: [0.0] * 6}
+    off = Conversation(SetClock(), Limits(tarpit=0.0))
+    stranger.errors = 19
+    assert off.pause(stranger) == 0.0
+
+
+def test_rates_of_domains() -> None:
+    clock = SetClock()
+    check = DomainRate(
+        clock, {"news.example": DomainRates(sender=Rate(1, 60)), "*": DomainRates(recipient=Rate(2, 60))}
+    )
+    facts = Facts("mx", "192.0.2.1")
+    answers = []
+    for sender in ("a@news.example", "b@news.example", "a@other.example", "a@other.example"):
+        facts.begin(parse(sender))
+        answers.append(code(check.mail(facts)))
+    facts.begin(None)
+    assert check.mail(facts) is None
+    assert answers == [None, (450, "4.7.1", False), None, None]
+    assert [code(check.rcpt(facts, SOMEBODY)) for _ in range(3)] == [None, None, (450, "4.7.1", False)]
+    other = RecipientFacts(Recipient(parse("a@example.net")), Expansion(Standing.RELAY))
+    # "*" is each other domain by itself; one that is named has what it is given.
+    assert check.rcpt(facts, other) is None
+    news = RecipientFacts(Recipient(parse("a@news.example")), Expansion(Standing.RELAY))
+    assert [check.rcpt(facts, news) for _ in range(3)] == [None] * 3
+    clock.advance(31)
+    assert check.rcpt(facts, SOMEBODY) is None
 
 
 def test_recipients_of_an_account() -> None:

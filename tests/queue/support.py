@@ -7,12 +7,14 @@ from pathlib import Path
 from random import Random
 
 from posthouse.clock import SetClock
-from posthouse.queue import lanes, queue
+from posthouse.queue import lanes, queue, settling
+from posthouse.queue.clerk import Clerk, Terms
 from posthouse.queue.lanes import START, Claim, Lease
 from posthouse.queue.outcome import Fate, Outcome, Report
 from posthouse.queue.queue import Job, NewRecipient, QueuedMail
 from posthouse.queue.runner import BeforeDot, Courier, Runner, Settings
-from posthouse.queue.schedule import Limits
+from posthouse.queue.schedule import LaneState, Limits
+from posthouse.queue.settling import Mark, Rules, Settled, Settlement
 from posthouse.store import blobs
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
@@ -50,6 +52,8 @@ class World:
         octets: bytes = MESSAGE,
         journey: int = 1,
         smtputf8: bool = False,
+        wishes: Wishes | None = None,
+        expire: float | None = None,
     ) -> list[int]:
         """Queue a message, as an accepting transaction does; the recipients' ids."""
         staged = await self.blobs.stage(octets)
@@ -63,9 +67,9 @@ class World:
                 size=len(octets),
                 sender=parse(sender) if sender else None,
                 queued_at=now,
-                expires_at=now + int(self.expire * 1000),
+                expires_at=now + int((self.expire if expire is None else expire) * 1000),
                 account=account,
-                wishes=Wishes(smtputf8=smtputf8),
+                wishes=wishes or Wishes(smtputf8=smtputf8),
             )
             return queue.accept(tx, mail, wanted)
 
@@ -89,8 +93,17 @@ class World:
             expire=self.expire,
             limits=limits or Limits(),
         )
-        couriers = {"domain": courier, "local": local or courier}
+        couriers = {"domain": courier, "local": local or courier, **self.further_couriers()}
         return Runner(self.store, self.blobs, couriers, settings, clock=self.clock, random=Random(7))
+
+    def further_couriers(self) -> dict[str, Courier]:
+        """What attempts other destinations."""
+        return {}
+
+    def clerk(self) -> Clerk:
+        """A clerk, as a runner has one."""
+        terms = Terms("mx.home.example", Rules(DELAYS, self.store.secret), self.expire)
+        return Clerk(self.store, self.blobs, terms, self.clock, Random(7))
 
     async def live(self, runner: Runner, seconds: float, step: float = 1.0) -> None:
         """Let `seconds` pass for the runner, jumping from one time it wants to be woken at to the next."""
@@ -158,3 +171,31 @@ async def claim(world: World, held: Lease, after: tuple[int, int] = START) -> Cl
     claimed = await world.store.read(lanes.claim, held, after, world.clock.now())
     assert claimed is not None
     return claimed
+
+
+def settle(
+    tx: Tx,
+    held: Lease,
+    job: Job,
+    report: Report,
+    now: int,
+    delays: Sequence[float] = DELAYS,
+    jitter: float = 0.5,
+) -> Settled:
+    """One settlement in a transaction of its own."""
+    settlement = Settlement(held, job, report, now, jitter)
+    (settled,) = settling.write_down(tx, [settlement], Rules(delays, b"s" * 32))
+    assert isinstance(settled, Settled)
+    return settled
+
+
+def mark(tx: Tx, held: Lease, recipients: Sequence[int]) -> bool:
+    """One mark in a transaction of its own."""
+    (marked,) = settling.write_down(tx, [Mark(held, recipients)], Rules(DELAYS, b"s" * 32))
+    assert isinstance(marked, bool)
+    return marked
+
+
+def due(tx: Tx, now: int, limit: int = 500) -> list[LaneState]:
+    """Lanes that are due."""
+    return list(lanes.look(tx, now, limit=limit).lanes)

@@ -15,7 +15,7 @@ from posthouse.queue.lanes import START, Cursor, Lease
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report
 from posthouse.queue.queue import Job
 from posthouse.store.database import Store
-from tests.queue.support import DELAYS, NO_SUCH, NOT_NOW, OK, World
+from tests.queue.support import DELAYS, NO_SUCH, NOT_NOW, OK, World, due, settle
 
 FATES = {Fate.RELAYED: OK, Fate.DEFERRED: NOT_NOW, Fate.FAILED: NO_SUCH}
 LEASE_MS = 60_000
@@ -69,9 +69,11 @@ class Queue(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5))
     def lease(self, which: int) -> None:
         now = self.world.clock.now()
-        due = self.runner.run(self.store.read(lanes.due, now))
-        if due:
-            held = self.runner.run(self.store.write(lanes.lease, due[which % len(due)].id, now, now + LEASE_MS))
+        lanes_due = self.runner.run(self.store.read(due, now))
+        if lanes_due:
+            held = self.runner.run(
+                self.store.write(lanes.lease, lanes_due[which % len(lanes_due)].id, now, now + LEASE_MS)
+            )
             assert held is not None
             self.held.append(Held(held))
 
@@ -101,7 +103,7 @@ class Queue(RuleBasedStateMachine):
         dooms = Dooms.DESTINATION if down else Dooms.RECIPIENT
         outcomes = tuple(Outcome(one.id, fate, FATES[fate], dooms) for one in job.recipients)
         now = self.world.clock.now()
-        settled = self.runner.run(self.store.write(lanes.settle, held.lease, job, Report(outcomes), now, DELAYS, 0.5))
+        settled = self.runner.run(self.store.write(settle, held.lease, job, Report(outcomes), now, DELAYS, 0.5))
         for recipient in job.recipients:
             mine = self.in_hand.get(recipient.id) == held.holder
             # Whoever still has the lease is the only one who may end a recipient, and a dropped one is gone.
@@ -180,7 +182,7 @@ class Queue(RuleBasedStateMachine):
             recipient.id
             for held, claimed in self.runner.run(
                 self.store.write(
-                    lanes.start, [one.id for one in self.runner.run(self.store.read(lanes.due, now))], now, now + 1
+                    lanes.start, [one.id for one in self.runner.run(self.store.read(due, now))], now, now + 1
                 )
             )
             for job in claimed.jobs

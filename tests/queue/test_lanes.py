@@ -8,7 +8,7 @@ from posthouse.queue.lanes import START
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report
 from posthouse.queue.queue import NewRecipient
 from posthouse.terms.address import parse
-from tests.queue.support import DELAYS, NOT_NOW, OK, World, claim, lease_only_lane
+from tests.queue.support import DELAYS, NOT_NOW, OK, World, claim, due, lease_only_lane, mark, settle
 from tests.support import run
 
 
@@ -46,7 +46,7 @@ def test_a_lane_is_leased_once_until_the_lease_runs_out(tmp_path: Path) -> None:
         first = await lease_only_lane(world)
         now = world.clock.now()
         assert await world.store.write(lanes.lease, first.lane, now, now + 60_000) is None
-        assert await world.store.read(lanes.due, now) == []
+        assert await world.store.read(due, now) == []
         world.clock.advance(61)
         second = await lease_only_lane(world)
         assert second.token > first.token
@@ -65,11 +65,11 @@ def test_a_settlement_without_the_lease_writes_nothing_but_the_journey(tmp_path:
         world.clock.advance(61)
         fresh = await lease_only_lane(world)
         report = Report((Outcome(id, Fate.RELAYED, OK),))
-        late = await world.store.write(lanes.settle, stale, job, report, world.clock.now(), DELAYS, 0.5)
+        late = await world.store.write(settle, stale, job, report, world.clock.now(), DELAYS, 0.5)
         assert late.lease is None
         assert [step.kind for step in late.steps] == ["recipient.relayed", "recipient.possible_duplicate"]
         assert await world.rows() == 1
-        settled = await world.store.write(lanes.settle, fresh, job, report, world.clock.now(), DELAYS, 0.5)
+        settled = await world.store.write(settle, fresh, job, report, world.clock.now(), DELAYS, 0.5)
         assert settled.lease == fresh
         assert await world.rows() == 0
 
@@ -81,11 +81,11 @@ def test_an_attempt_cut_off_past_the_dot_is_known_to_the_next_holder(tmp_path: P
         world = World(tmp_path)
         sent, _ = await world.send("a@x.example", "b@x.example", journey=77)
         held = await lease_only_lane(world)
-        assert await world.store.write(lanes.mark_past_dot, held, [sent])
+        assert await world.store.write(mark, held, [sent])
         await world.store.write(lanes.abandon_leases)
         await lease_only_lane(world)
         assert await world.select("SELECT count(*) FROM queued_recipient WHERE past_dot = 1") == [(0,)]
-        assert not await world.store.write(lanes.mark_past_dot, held, [sent])
+        assert not await world.store.write(mark, held, [sent])
 
     run(main())
 
@@ -98,14 +98,14 @@ def test_a_deferred_recipient_waits_for_its_own_time_and_the_lane_with_it(tmp_pa
         (job,) = (await claim(world, held)).jobs
         now = world.clock.now()
         report = Report((Outcome(id, Fate.DEFERRED, NOT_NOW, remote="mx.x.example"),))
-        settled = await world.store.write(lanes.settle, held, job, report, now, DELAYS, 0.5)
+        settled = await world.store.write(settle, held, job, report, now, DELAYS, 0.5)
         assert not settled.doomed
         await world.store.write(lanes.release, held)
         assert await world.select("SELECT due_at, failures FROM lane") == [(now + 60_000, 0)]
         assert await world.store.read(lanes.next_due, now) == now + 60_000
         # Later mail on the same lane does not wait for it.
         await world.send("b@x.example")
-        assert len(await world.store.read(lanes.due, now)) == 1
+        assert len(await world.store.read(due, now)) == 1
 
     run(main())
 
@@ -120,19 +120,19 @@ def test_a_destination_that_is_down_backs_off_as_a_lane(tmp_path: Path) -> None:
             held = await lease_only_lane(world)
             (job, *_) = (await claim(world, held)).jobs
             down = Outcome(job.recipients[0].id, Fate.DEFERRED, NOT_NOW, Dooms.DESTINATION)
-            settled = await world.store.write(lanes.settle, held, job, Report((down,)), now, DELAYS, 0.5)
+            settled = await world.store.write(settle, held, job, Report((down,)), now, DELAYS, 0.5)
             assert settled.doomed
             await world.store.write(lanes.release, held)
             assert await world.select("SELECT failures, due_at FROM lane") == [(attempt, now + seconds * 1000)]
             # New mail waits with the rest.
             await world.send(f"new{attempt}@x.example")
-            assert await world.store.read(lanes.due, now) == []
+            assert await world.store.read(due, now) == []
             world.clock.advance(seconds)
 
         held = await lease_only_lane(world)
         (job, *_) = (await claim(world, held)).jobs
         good = Report((Outcome(job.recipients[0].id, Fate.RELAYED, OK),))
-        settled = await world.store.write(lanes.settle, held, job, good, world.clock.now(), DELAYS, 0.5)
+        settled = await world.store.write(settle, held, job, good, world.clock.now(), DELAYS, 0.5)
         assert settled.lease == replace(held, failures=0)
         await world.store.write(lanes.release, held)
         assert (await world.select("SELECT failures FROM lane"))[0] == (0,)
@@ -159,9 +159,9 @@ def test_a_crowd_for_a_dead_domain_does_not_stand_in_the_way(tmp_path: Path) -> 
         for _ in range(5):
             await world.send(*[f"u{n}@dead.example" for n in range(1000)], account=1)
         await world.send("a@live.example", account=2)
-        due = await world.store.read(lanes.due, world.clock.now())
-        assert sorted(one.destination for one in due) == ["domain:dead.example", "domain:live.example"]
-        lane = next(one.id for one in due if one.destination == "domain:live.example")
+        lanes_due = await world.store.read(due, world.clock.now())
+        assert sorted(one.destination for one in lanes_due) == ["domain:dead.example", "domain:live.example"]
+        lane = next(one.id for one in lanes_due if one.destination == "domain:live.example")
         ((held, first),) = await world.store.write(lanes.start, [lane], world.clock.now(), world.clock.now() + 60_000)
         assert [len(job.recipients) for job in first.jobs] == [1]
         assert held.destination == "domain:live.example"
@@ -175,7 +175,7 @@ def test_one_senders_thousand_lanes_do_not_hide_anothers(tmp_path: Path) -> None
         await world.send(*[f"u@d{n}.example" for n in range(200)], account=1)
         world.clock.advance(1)
         await world.send("b@z.example", account=2)
-        due = await world.store.read(lanes.due, world.clock.now(), limit=50)
-        assert {one.sender for one in due} == {"account:1", "account:2"}
+        lanes_due = await world.store.read(due, world.clock.now(), limit=50)
+        assert {one.sender for one in lanes_due} == {"account:1", "account:2"}
 
     run(main())

@@ -44,6 +44,12 @@ def test_a_connection_that_breaks_dooms_the_host(stage: Stage) -> None:
     assert classify(stage, said(421, "4.4.2"), said=False) == Trouble(DEFERRED, Dooms.HOST)
 
 
+def test_a_demand_on_tls_that_is_not_met_dooms_the_host_as_our_own_words_say() -> None:
+    """RFC 8689 §4.2.1: what requires TLS comes back, once no host is left; what only wants it waits."""
+    assert classify(Stage.TLS, said(550, "5.7.10"), said=False) == Trouble(FAILED, Dooms.HOST)
+    assert classify(Stage.TLS, said(451, "4.7.5"), said=False) == Trouble(DEFERRED, Dooms.HOST)
+
+
 def test_a_connection_that_breaks_after_the_dot_is_not_tried_elsewhere_at_once() -> None:
     assert classify(Stage.DOT, said(421, "4.4.2"), said=False) == Trouble(DEFERRED, Dooms.MESSAGE)
 

@@ -11,7 +11,7 @@ from posthouse.queue.schedule import LOCAL
 from posthouse.store.database import Topic
 from posthouse.terms.address import parse
 from posthouse.terms.reply import Reply
-from tests.queue.support import DELAYS, NO_SUCH, NOT_NOW, OK, World, claim, lease_only_lane
+from tests.queue.support import DELAYS, NO_SUCH, NOT_NOW, OK, World, claim, lease_only_lane, settle
 from tests.support import run
 
 
@@ -75,12 +75,12 @@ def test_the_message_goes_with_its_last_recipient_and_its_octets_become_suspect(
         held = await lease_only_lane(world)
         (job,) = (await claim(world, held)).jobs
 
-        async def settle(*outcomes: Outcome) -> None:
-            await world.store.write(lanes.settle, held, job, Report(outcomes), world.clock.now(), DELAYS, 0.5)
+        async def ended(*outcomes: Outcome) -> None:
+            await world.store.write(settle, held, job, Report(outcomes), world.clock.now(), DELAYS, 0.5)
 
-        await settle(Outcome(first, Fate.RELAYED, OK), Outcome(second, Fate.DEFERRED, NOT_NOW))
+        await ended(Outcome(first, Fate.RELAYED, OK), Outcome(second, Fate.DEFERRED, NOT_NOW))
         assert await world.rows("queued_message") == 1
-        await settle(Outcome(second, Fate.FAILED, NO_SUCH))
+        await ended(Outcome(second, Fate.FAILED, NO_SUCH))
         assert [await world.rows(table) for table in ("queued_message", "queued_recipient", "blob_suspect")] == [
             0,
             0,

@@ -170,7 +170,9 @@ def test_weeks_of_an_outage_end_in_bounces(tmp_path: Path) -> None:
         runner = world.runner(courier, mailbox)
         await world.live(runner, 4.9 * DAY)
         assert (await left(world))[0] == 251
-        assert mailbox.seen == []
+        # The sender was told after four hours that they wait: once for each message.
+        assert [names for _, names in mailbox.seen] == [["alice@home.example"]] * 2
+        mailbox.seen.clear()
         await world.live(runner, 0.3 * DAY)
         assert await left(world) == EMPTY
         # 251 failures in bounces of at most a hundred recipients each, to the sender at home.
@@ -366,10 +368,11 @@ def test_a_destination_held_by_hand_is_left_alone(tmp_path: Path) -> None:
         await world.store.write(control.hold_destination, "domain:x.example", now)
         runner = world.runner(courier)
         await world.live(runner, 10 * DAY, step=3600)
-        assert courier.seen == []
+        # The sender heard that it waits.
+        assert [names for _, names in courier.seen] == [["alice@home.example"]]
         await world.store.write(control.release_destination, "domain:x.example", world.clock.now())
         await world.settle(runner)
-        assert len(courier.seen) == 1
+        assert [names for _, names in courier.seen][1:] == [["a@x.example"]]
 
     run(main())
 

@@ -99,15 +99,20 @@ class Desk:
         return answer
 
     async def begin(
-        self, *recipients: str, sender: str | None = "eve@far.example", edit: HeaderEdit | None = None
+        self,
+        *recipients: str,
+        sender: str | None = "eve@far.example",
+        edit: HeaderEdit | None = None,
+        notify: frozenset[str] | None = None,
+        peer: str = "192.0.2.7",
     ) -> Intake:
         """A message for these, who were taken at RCPT."""
-        facts = Facts("mx", "192.0.2.7", helo="far.example", esmtp=True)
+        facts = Facts("mx", peer, helo="far.example", esmtp=True)
         envelope = Envelope(parse(sender) if sender else None)
         facts.begin(envelope.sender)
-        for address in map(home, recipients):
-            facts.recipients.append(RecipientFacts(Recipient(address), await self.directory.recipient(address)))
-            envelope = envelope.with_recipient(Recipient(address))
+        for wanted in [Recipient(home(name), notify) for name in recipients]:
+            facts.recipients.append(RecipientFacts(wanted, await self.directory.recipient(wanted.address)))
+            envelope = envelope.with_recipient(wanted)
         return self.reception.begin(facts, envelope, self.refusals.begin(envelope.sender), "ESMTP", edit)
 
     async def finish(self, intake: Intake, *, each: bool = False, there: bool = True) -> list[Reply]:
@@ -118,10 +123,15 @@ class Desk:
         return replies
 
     async def take(
-        self, *recipients: str, message: bytes = MESSAGE, each: bool = False, there: bool = True
+        self,
+        *recipients: str,
+        message: bytes = MESSAGE,
+        each: bool = False,
+        there: bool = True,
+        notify: frozenset[str] | None = None,
     ) -> list[int]:
         """A whole message; the codes that were answered."""
-        intake = await self.begin(*recipients)
+        intake = await self.begin(*recipients, notify=notify)
         intake.write(message)
         return [reply.code for reply in await self.finish(intake, each=each, there=there)]
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from posthouse.directory import accounts, addresses
 from posthouse.limits import LOCAL_RECIPIENTS
-from posthouse.policy.check import Facts, defer, junk
+from posthouse.policy.check import Facts, Verdict, defer, junk, refuse
 from posthouse.store.database import Tx
+from posthouse.terms.address import parse
 from tests.reception.support import MESSAGE, NOW, Desk, desk, home
 from tests.support import run
 
@@ -225,5 +228,88 @@ def test_an_account_that_went_beside_a_recipient_who_waits(tmp_path: Path) -> No
             assert await there.take("ann", "bob") == [250]
             rows = await there.store.read(lambda tx: tx.query("SELECT address FROM queued_recipient ORDER BY 1", ()))
             assert rows == [("ann@home.example",), ("bob@home.example",)]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sent_on"),
+    [(junk("spam", "looks like it"), ["only@far.example"]), (refuse("spam", 550, "5.7.1", "spam"), [])],
+)
+def test_junk_is_sent_on_only_where_no_mailbox_here_has_it(
+    tmp_path: Path, verdict: Verdict, sent_on: list[str]
+) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            await there.alias("both", "bob", "other@far.example")
+            await there.alias("away", "only@far.example")
+            there.judge.verdicts = {"both": verdict, "away": verdict}
+            assert await there.take("ann", "both", "away") == [250]
+            rows = await there.store.read(lambda tx: tx.query("SELECT address FROM queued_recipient ORDER BY 1", ()))
+            assert [row[0] for row in rows] == sent_on
+            assert await inboxes(there, "ann") == [1]
+
+    run(main())
+
+
+def test_who_wants_to_hear_of_success_is_delivered_to_by_the_courier(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            assert await there.take("ann", "bob", notify=frozenset({"SUCCESS"})) == [250]
+            rows = await there.store.read(
+                lambda tx: tx.query(
+                    "SELECT r.address, r.notify, l.destination, r.due_at FROM queued_recipient r"
+                    " JOIN lane l ON l.id = r.lane ORDER BY 1", (),
+                )
+            )  # fmt: skip
+            assert rows == [
+                ("ann@home.example", "SUCCESS", "local:", NOW),
+                ("bob@home.example", "SUCCESS", "local:", NOW),
+            ]
+            assert await inboxes(there, "ann", "bob") == [0, 0]
+
+    run(main())
+
+
+@pytest.mark.parametrize("recipients", [("bob",), ("bob", "carol"), ("carol",), ("away",), ("crowd",)])
+def test_a_sender_keeps_a_copy(tmp_path: Path, recipients: tuple[str, ...]) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            carol, *_ = await there.people("carol", "bob")
+            many = [f"user{n}" for n in range(LOCAL_RECIPIENTS + 1)]
+            await there.people(*many)
+            await there.alias("crowd", *many)
+            await there.changed(
+                lambda tx: addresses.add_alias(tx, parse("away@home.example"), [parse("ann@far.example")])
+            )
+            await there.changed(lambda tx: accounts.set_copy_to_sent(tx, carol, True))
+            intake = await there.begin(*recipients, sender="carol@home.example")
+            intake.facts.account = await there.store.read(accounts.find, carol)
+            intake.write(MESSAGE)
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            (copy,) = await there.mail("carol", "sent")
+            assert b"Subject: Hello" in copy
+            assert not copy.startswith(b"Return-Path")
+            assert await inboxes(there, "carol", "bob") == ["carol" in recipients, "bob" in recipients]
+
+    run(main())
+
+
+def test_a_copy_is_kept_beyond_the_quota_and_nowhere_where_nobody_is_reached(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            (carol,) = await there.people("carol", octets=10)
+            await there.people("bob")
+            await there.people("full", octets=10)
+            await there.changed(lambda tx: accounts.set_copy_to_sent(tx, carol, True))
+            account = await there.store.read(accounts.find, carol)
+            for recipient, code, kept in (("full", 452, 0), ("bob", 250, 1)):
+                intake = await there.begin(recipient, sender="carol@home.example")
+                intake.facts.account = account
+                intake.write(MESSAGE)
+                assert [reply.code for reply in await there.finish(intake)] == [code]
+                assert len(await there.mail("carol", "sent")) == kept
 
     run(main())

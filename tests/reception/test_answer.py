@@ -7,7 +7,7 @@ import pytest
 
 from posthouse.limits import KB, MB
 from posthouse.policy.check import Facts, Verdict, defer, junk, refuse
-from posthouse.reception.intake import Intake
+from posthouse.reception.intake import Intake, owner_of
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.reply import Refusal
 from tests.reception.support import MESSAGE, Desk, desk
@@ -137,7 +137,7 @@ def test_nothing_is_committed_for_a_peer_that_has_gone(tmp_path: Path, message: 
             assert await there.take("bob", message=message, there=False) == [451]
             assert await is_empty(there)
             (refused,) = there.written.journeys
-            assert "hung up" in str(refused.steps[0].facts["reply"])
+            assert str(refused.steps[0].facts["reply"]) == "451 4.4.2 You hung up before the answer"
 
     run(main())
 
@@ -189,7 +189,7 @@ def test_there_is_room_or_there_is_not(tmp_path: Path) -> None:
                 there.reception.check_size(1 * MB + 1)
             intakes: list[Intake] = []
             for octets in (10 * KB, 1 * MB):
-                intakes.append(await there.begin("bob"))
+                intakes.append(await there.begin("bob", peer="127.0.0.1"))
                 intakes[-1].spool.write(bytes(octets))
             with pytest.raises(Refusal, match="452"):
                 there.reception.check_size(0)
@@ -198,6 +198,30 @@ def test_there_is_room_or_there_is_not(tmp_path: Path) -> None:
             for intake in intakes:
                 intake.discard()
             there.reception.check_size(1 * MB)
+
+    run(main())
+
+
+def test_one_network_leaves_room_for_the_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path, memory=40 * KB, disk=400 * KB) as there:
+            await there.people("bob")
+            greedy = await there.begin("bob", peer="2001:db8::1")
+            greedy.write(b"Subject: x\r\n\r\n" + bytes(120 * KB))
+            assert str(greedy.refusal).startswith("452 4.3.1")
+            greedy = await there.begin("bob", peer="2001:db8::1")
+            greedy.write(b"Subject: x\r\n\r\n" + bytes(90 * KB))
+            assert greedy.refusal is None
+            there.reception.check_size(50 * KB, owner_of(Facts("mx", "2001:db8:0:1::1")))
+            with pytest.raises(Refusal, match="452"):
+                there.reception.check_size(50 * KB, owner_of(Facts("mx", "2001:db8::2")))
+            other = await there.begin("bob", peer="192.0.2.8")
+            other.write(b"Subject: x\r\n\r\n" + bytes(90 * KB))
+            ours = await there.begin("bob", peer="::1")
+            ours.write(b"Subject: x\r\n\r\n" + bytes(190 * KB))
+            assert [one.refusal for one in (other, ours)] == [None, None]
+            for one in (greedy, other, ours):
+                one.discard()
 
     run(main())
 

@@ -39,9 +39,11 @@ def holder(memory: int = 10 * MB, disk: int = 100 * MB) -> Iterator[Blobs]:
         blobs.close()
 
 
-def intake(blobs: Blobs, *recipients: str, most: int = 10 * MB, edit: HeaderEdit | None = None) -> Intake:
+def intake(
+    blobs: Blobs, *recipients: str, most: int = 10 * MB, edit: HeaderEdit | None = None, peer: str = "192.0.2.7"
+) -> Intake:
     """One as the door begins it."""
-    facts = Facts("mx", "192.0.2.7", helo="far.example", esmtp=True, tls="TLSv1.3 TLS_AES_256_GCM_SHA384")
+    facts = Facts("mx", peer, helo="far.example", esmtp=True, tls="TLSv1.3 TLS_AES_256_GCM_SHA384")
     expansion = Expansion(Standing.KNOWN)
     facts.recipients = [RecipientFacts(Recipient(parse(one)), expansion) for one in recipients or ["bob@home.example"]]
     return Intake(
@@ -156,7 +158,7 @@ def test_a_header_that_is_too_long_is_refused_however_it_comes() -> None:
 
 def test_headers_on_their_way_keep_to_the_budget_too() -> None:
     with holder(memory=100 * KB, disk=200 * KB) as blobs:
-        made = [intake(blobs) for _ in range(4)]
+        made = [intake(blobs, peer="127.0.0.1") for _ in range(4)]
         for one in made:
             one.write(b"X: " + b"x" * (90 * KB))
         # One in memory, two on the disk, and no room for the fourth.

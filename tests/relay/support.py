@@ -1,11 +1,13 @@
 """Peers that answer by a script, names that resolve as a test says, and jobs to relay."""
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from posthouse.clock import SetClock
 from posthouse.net.dns import Answer, Mx, NoRecords, NoSuchDomain, TemporaryFailure, Tlsa
@@ -13,14 +15,19 @@ from posthouse.net.tls import client_context
 from posthouse.queue.outcome import Outcome, Report
 from posthouse.queue.queue import Job, QueuedMail, QueuedMessage, QueuedRecipient
 from posthouse.queue.runner import LeaseLost
-from posthouse.relay.connections import Encryption, Opener, Pool, Timeouts, TlsPolicy
+from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
 from posthouse.relay.courier import RelayCourier
 from posthouse.relay.route import Router
+from posthouse.relay.security import Security
+from posthouse.relay.trip import Signer
+from posthouse.relay.ways import Way, Ways
 from posthouse.store.blobs import BlobRef, Blobs
-from posthouse.store.database import StoreUnavailable
+from posthouse.store.database import Listener, StoreUnavailable, Topic
 from posthouse.terms.address import parse
-from posthouse.terms.envelope import Wishes
-from posthouse.written import Dial
+from posthouse.terms.envelope import NO_WISHES, Wishes
+from posthouse.trust.tlsrpt import Tally
+from posthouse.trust.transport import Encryption
+from posthouse.written import Dial, Target
 
 MESSAGE = b"Subject: Hello\r\n\r\nHello.\r\n.a dot\r\n"
 EHLO = "250-there\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8"
@@ -34,6 +41,7 @@ class Peer:
 
     `answers`: verb → replies in the order in which they are used up, the last repeats; DROP hangs up and HANG says
     nothing. "" is the greeting, "." the answer to a message. `said` is all that clients said, a list a connection.
+    With `lmtp` a message is answered for each recipient that was taken. `path`: a socket in the file system.
     """
 
     answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -45,15 +53,23 @@ class Peer:
     server: asyncio.Server | None = None
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     last: str = ""
+    lmtp: bool = False
+    implicit: bool = False
+    path: Path | None = None
+    taken: int = 0
 
     USUAL: ClassVar[dict[str, Sequence[str]]] = {
         "": ("220 there",), "EHLO": (EHLO,), "HELO": ("250 there",), "MAIL": ("250 2.1.0 fine",),
         "RCPT": ("250 2.1.5 fine",), "DATA": ("354 go on",), ".": ("250 2.0.0 taken as 42",), "RSET": ("250 ok",),
-        "QUIT": ("221 bye",), "STARTTLS": ("220 go ahead",),
+        "QUIT": ("221 bye",), "STARTTLS": ("220 go ahead",), "LHLO": (EHLO,), "AUTH": ("235 2.7.0 welcome",),
     }  # fmt: skip
 
     async def __aenter__(self) -> "Peer":
-        self.server = await asyncio.start_server(self._converse, "127.0.0.1", 0, limit=1 << 20)
+        if self.path:
+            self.server = await asyncio.start_unix_server(self._converse, self.path, limit=1 << 20)
+            return self
+        first = self.tls if self.implicit else None
+        self.server = await asyncio.start_server(self._converse, "127.0.0.1", 0, limit=1 << 20, ssl=first)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
@@ -71,15 +87,25 @@ class Peer:
         return answers[min(index, len(answers) - 1)]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Couriers hang up on liars, in the middle of a word.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await self._talk(reader, writer)
+        writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         said: list[str] = []
         self.said.append(said)
         self.writers.append(writer)
         verb = ""
-        while await self._say(writer, self._answer(verb)):
+        while await self._answer_to(writer, verb):
             if verb == "STARTTLS" and self.tls:
                 await writer.start_tls(self.tls)
             if verb == "QUIT":
                 break
+            if verb == "MAIL":
+                self.taken = 0
+            if verb == "RCPT" and self.last.startswith("2"):
+                self.taken += 1
             if verb == "DATA" and self.last.startswith("354"):
                 message = await self._message(reader)
                 if message is None:
@@ -92,7 +118,13 @@ class Peer:
                 break
             said.append(line.decode(errors="replace").rstrip("\r\n"))
             verb = (line.split() or [b""])[0].decode(errors="replace").upper()
-        writer.close()
+            if verb == "BDAT":
+                self.messages.append(await reader.readexactly(int(line.split()[1])))
+                verb = "."
+
+    async def _answer_to(self, writer: asyncio.StreamWriter, verb: str) -> bool:
+        times = self.taken if self.lmtp and verb == "." else 1
+        return all([await self._say(writer, self._answer(verb)) for _ in range(times)])
 
     async def _message(self, reader: asyncio.StreamReader) -> bytes | None:
         lines = []
@@ -151,6 +183,27 @@ class Names:
         raise NoRecords(name, "no records")
 
 
+class NoMemory:
+    """A store that knows nothing, and forgets what it is told."""
+
+    async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return None
+
+    async def write(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return None
+
+    def listen(self, topic: Topic, id: int = 0) -> Listener:
+        raise AssertionError("nobody rings here")
+
+    async def close(self) -> None:
+        return
+
+
+def by_mx(mode: Encryption = "opportunistic") -> Way:
+    """The way that is taken where none fits."""
+    return Way("mx", (Target("mx"),), TlsPolicy(mode))
+
+
 FAST = Timeouts(
     connect=2, greeting=0.3, hello=0.3, mail=0.3, rcpt=0.3, data=0.3, block=0.3, dot=0.3, quit=0.2, idle=0.3
 )
@@ -169,6 +222,11 @@ class Rig:
     past_dot: list[list[int]] = field(default_factory=list)
     lease_lost: bool = False
     store_away_after: int = 1000
+    ways: Sequence[Way] = ()
+    signer: Signer | None = None
+    verifying: ssl.SSLContext | None = None
+    clock: SetClock = field(default_factory=SetClock)
+    security: Security | None = None
 
     def __post_init__(self) -> None:
         router = Router(
@@ -178,8 +236,16 @@ class Rig:
             dial=Dial(None, self.peer.port),
         )
         self.pool = Pool(self.timeouts, self.messages)
-        opener = Opener("mx.home.example", self.timeouts, client_context(verify=False))
-        self.courier = RelayCourier(self.blobs, router, opener, self.pool, SetClock(), TlsPolicy(self.mode))
+        verifying = self.verifying or client_context(verify=True)
+        opener = Opener(
+            "mx.home.example", self.timeouts, client_context(verify=False), verifying=verifying, clock=self.clock
+        )
+        security = self.security or Security(self.names, NoMemory(), self.clock, Tally(self.clock), None, by_dane=False)
+        ways = Ways(by_mx(self.mode), self.ways, self.name_account)
+        self.courier = RelayCourier(self.blobs, router, security, opener, self.pool, self.clock, ways, self.signer)
+
+    async def name_account(self, account: int) -> str | None:
+        return "alice@home.example" if account == 7 else None
 
     async def before_dot(self, recipients: Sequence[int]) -> None:
         if self.lease_lost:
@@ -196,17 +262,23 @@ class Rig:
         sender: str | None = "alice@home.example",
         prologue: bytes = b"",
         domain: str = "there.example",
+        destination: str | None = None,
+        wishes: Wishes = NO_WISHES,
+        account: int | None = None,
+        notify: frozenset[str] | None = None,
+        orcpt: str | None = None,
     ) -> Report:
         """One attempt for these recipients, numbered from 1."""
         waiting = tuple(
-            QueuedRecipient(id, parse(one), one) for id, one in enumerate(recipients or ("bob@there.example",), 1)
+            QueuedRecipient(id, parse(one), one, notify, orcpt)
+            for id, one in enumerate(recipients or ("bob@there.example",), 1)
         )
         mail = QueuedMail(
             journey=1, blob=1, size=len(octets), sender=parse(sender) if sender else None, queued_at=0,
-            expires_at=1 << 60, wishes=Wishes(smtputf8=smtputf8),
+            expires_at=1 << 60, account=account, wishes=replace(wishes, smtputf8=smtputf8 or wishes.smtputf8),
         )  # fmt: skip
         blob = BlobRef(1, len(octets), b"", octets, None)
-        job = Job(1, f"domain:{domain}", QueuedMessage(1, mail), blob, waiting, prologue)
+        job = Job(1, destination or f"domain:{domain}", QueuedMessage(1, mail), blob, waiting, prologue)
         return await self.courier.attempt(job, self.before_dot)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.net.stream import Stream, serve
+from posthouse.clock import SetClock
+from posthouse.net.server import serve
+from posthouse.net.stream import Stream
 from posthouse.net.tls import client_context
 from posthouse.queue.outcome import Stage
 from posthouse.relay.connections import Hop, HopFailed, Opener, Pool, TlsPolicy
@@ -18,7 +20,14 @@ from posthouse.written import Endpoint
 from tests.relay.support import FAST, MESSAGE, Peer, Rig, told
 from tests.support import run
 
-OPENER = Opener("mx.home.example", FAST, client_context(verify=False), source=("127.0.0.1",))
+OPENER = Opener(
+    "mx.home.example",
+    FAST,
+    client_context(verify=False),
+    source=("127.0.0.1",),
+    verifying=client_context(verify=True),
+    clock=SetClock(),
+)
 
 
 def hop(peer: Peer, mode: str = "opportunistic") -> Hop:

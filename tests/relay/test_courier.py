@@ -5,14 +5,23 @@ import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from posthouse.message.convert import convert
+from posthouse.queue.outcome import Fate
+from posthouse.queue.queue import QueuedRecipient
 from posthouse.queue.runner import LeaseLost
-from posthouse.store.blobs import Blobs
+from posthouse.relay.transaction import batch
+from posthouse.store.blobs import Blobs, Buffer
 from posthouse.store.database import StoreUnavailable
+from posthouse.terms.address import Address, parse
+from posthouse.terms.envelope import DeliverBy, Wishes
 from tests.relay.support import DROP, EHLO, FAST, HANG, MESSAGE, Names, Peer, Rig, told
 from tests.support import run
 
@@ -285,7 +294,8 @@ def test_eight_bit_mail_is_said_to_be_so_and_is_not_sent_where_it_cannot_be(tmp_
         await rig.courier.close()
         peer.answers = {"EHLO": ("250 there",)}
         report = await rig.send(octets=eight_bit)
-        assert (told(report), enhanced(report)) == ({1: ("failed", 554, "message")}, ["5.6.3"])
+        # Nobody who only forwards it may change it.
+        assert (told(report), enhanced(report)) == ({1: ("failed", 554, "message")}, ["5.6.2"])
         assert told(await rig.send()) == {1: RELAYED}
         assert len(peer.messages) == 2
 
@@ -459,3 +469,285 @@ def test_required_tls_is_waited_for(tmp_path: Path, answers: dict[str, tuple[str
         assert peer.messages == []
 
     play(tmp_path, Peer(answers), scene, mode="require")
+
+
+# --- one packet -------------------------------------------------------------------------------------------------------
+
+CHUNKING = "250-there\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 CHUNKING"
+
+
+def test_a_small_message_leaves_with_its_envelope(tmp_path: Path) -> None:
+    """RFC 3030 §4.2; the queue has noted before that it may be taken."""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send(prologue=b"X: y\r\n", octets=MESSAGE[:-2])
+        assert told(report) == {1: RELAYED}
+        # Not stuffed, and with the end that its last line lacked.
+        assert peer.messages == [b"X: y\r\n" + MESSAGE]
+        assert peer.said[0][-1] == f"BDAT {len(MESSAGE) + 6} LAST"
+        assert rig.past_dot == [[1]]
+        for _ in range(3):
+            assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 1
+
+    play(tmp_path, Peer({"EHLO": (CHUNKING,)}), scene)
+
+
+def test_a_large_message_follows_the_answers(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        large = MESSAGE + b"line\r\n" * 20_000
+        assert told(await rig.send("a@there.example", "b@there.example", octets=large)) == {
+            1: ("failed", 550, "recipient"),
+            2: RELAYED,
+        }
+        assert peer.messages == [large]
+        assert rig.past_dot == [[2]]
+        # Nobody is left to take this one, so it is not sent.
+        assert told(await rig.send(octets=large)) == {1: ("failed", 550, "recipient")}
+        assert len(peer.messages) == 1
+        assert peer.said[0][-1] == "RSET"
+
+    play(tmp_path, Peer({"EHLO": (CHUNKING,), "RCPT": ("550 5.1.1 nobody", "250 ok", "550 5.1.1 nobody")}), scene)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ({"MAIL": ("550 5.7.1 no",)}, ("failed", 550, "message")),
+        ({"MAIL": ("451 4.3.0 later",)}, ("deferred", 451, "message")),
+        ({"RCPT": ("550 5.1.1 nobody",)}, ("failed", 550, "recipient")),
+        ({".": ("554 5.6.0 spam",)}, ("failed", 554, "message")),
+        ({".": ("452 4.3.1 full",)}, ("deferred", 452, "message")),
+        ({"MAIL": ("550 no",), "RCPT": ("503 no",), ".": ("250 what?",)}, ("failed", 550, "message")),
+    ],
+)
+def test_a_refusal_of_the_packet_leaves_a_clean_connection(
+    tmp_path: Path, answers: dict[str, tuple[str, ...]], expected: tuple[str, int, str]
+) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: expected}
+        assert peer.said[0][-1] == "RSET"
+        peer.answers = {"EHLO": (CHUNKING,)}
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 1
+
+    play(tmp_path, Peer({"EHLO": (CHUNKING,), **answers}), scene)
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "."])
+@pytest.mark.parametrize("end", [DROP, HANG, "nonsense"])
+def test_who_is_lost_behind_the_packet_may_have_taken_it(tmp_path: Path, verb: str, end: str) -> None:
+    """RFC 1047: trying the next host at once would make the duplicate certain."""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: ("deferred", 421, "message")}
+        assert rig.past_dot == [[1]]
+
+    times = replace(FAST, mail=S, rcpt=S, data=S, dot=S)
+    play(tmp_path, Peer({"EHLO": (CHUNKING,), verb: (end,)}), scene, timeouts=times)
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "."])
+def test_who_says_421_to_the_packet_has_not_taken_it(tmp_path: Path, verb: str) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send()) == {1: ("deferred", 421, "destination")}
+
+    play(tmp_path, Peer({"EHLO": (CHUNKING,), verb: ("421 4.3.2 bye",)}), scene)
+
+
+def test_a_kept_connection_that_ends_without_a_word_has_taken_nothing(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        await rig.send()
+        peer.answers = {"EHLO": (CHUNKING,), "MAIL": (DROP, "250 ok")}
+        peer.used.clear()
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 2
+        # One that is silent may have.
+        peer.answers = {"EHLO": (CHUNKING,), "MAIL": (HANG,)}
+        assert told(await rig.send()) == {1: ("deferred", 421, "message")}
+        assert len(peer.said) == 2
+
+    play(tmp_path, Peer({"EHLO": (CHUNKING,)}), scene, timeouts=replace(FAST, mail=S, idle=60))
+
+
+def test_a_packet_without_the_lease_is_not_sent(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        rig.lease_lost = True
+        with pytest.raises(LeaseLost):
+            await rig.send()
+        await asyncio.sleep(0.02)
+        assert peer.said == [["EHLO mx.home.example"]]
+
+    play(tmp_path, Peer({"EHLO": (CHUNKING,)}), scene)
+
+
+# --- limits and wishes ------------------------------------------------------------------------------------------------
+
+
+def test_what_the_peer_says_of_its_limits_is_kept_to(tmp_path: Path) -> None:
+    """RFC 9422 §4"""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send(*[f"u{n}@there.example" for n in range(7)])
+        assert set(told(report).values()) == {RELAYED}
+        assert rig.past_dot == [[1, 2], [3, 4], [5, 6], [7]]
+        assert [sum(line.startswith("MAIL") for line in said) for said in peer.said] == [2, 2]
+        assert told(await rig.send()) == {1: RELAYED}
+        assert len(peer.said) == 3
+
+    play(tmp_path, Peer({"EHLO": ("250-there\r\n250 LIMITS RCPTMAX=2 MAILMAX=2",)}), scene)
+
+
+def test_recipients_of_many_domains_are_offered_so_many_domains_at_a_time() -> None:
+    left = [QueuedRecipient(n, parse(f"u@d{n % 3}.example"), "") for n in range(6)]
+    assert [one.id for one in batch(left, {"RCPTDOMAINMAX": 2})] == [0, 1, 3, 4]
+    assert [one.id for one in batch(left, {"RCPTMAX": 3, "RCPTDOMAINMAX": 1})] == [0, 3]
+    assert len(batch(left, {})) == 6
+
+
+@pytest.mark.parametrize("dsn", [True, False])
+def test_whether_the_peer_reports_itself_is_told(tmp_path: Path, dsn: bool) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        wishes = Wishes(envid="e", ret="HDRS")
+        report = await rig.send(wishes=wishes, notify=frozenset({"SUCCESS"}), orcpt="rfc822;b@x.example")
+        assert [(one.fate.value, one.dsn_carried) for one in report.outcomes] == [("relayed", dsn)]
+        parameters = " NOTIFY=SUCCESS ORCPT=rfc822;b@x.example" if dsn else ""
+        assert f"RCPT TO:<bob@there.example>{parameters}" in peer.said[0]
+
+    play(tmp_path, Peer({"EHLO": ("250-there\r\n250 DSN" if dsn else "250 there",)}), scene)
+
+
+@pytest.mark.parametrize(
+    ("offered", "left", "returned", "expected"),
+    [
+        ("250 DELIVERBY", 60, True, " BY=60;R"),
+        ("250 DELIVERBY", -60, False, " BY=-60;N"),
+        ("250 DELIVERBY 30", 60, True, " BY=60;R"),
+        ("250 HELP", 60, False, ""),
+        ("250 DELIVERBY", 0, True, "5.4.7"),
+        ("250 DELIVERBY 240", 60, True, "5.4.7"),
+        ("250 HELP", 60, True, "5.3.3"),
+    ],
+)
+def test_what_must_arrive_in_time_says_how_much_is_left(
+    tmp_path: Path, offered: str, left: int, returned: bool, expected: str
+) -> None:
+    """RFC 2852 §4"""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        by = DeliverBy(rig.clock.now() + left * 1000, returned)
+        report = await rig.send(wishes=Wishes(deliver_by=by))
+        if expected.startswith("5"):
+            assert (enhanced(report), peer.messages) == ([expected], [])
+        else:
+            assert f"MAIL FROM:<alice@home.example>{expected}" in peer.said[0]
+
+    play(tmp_path, Peer({"EHLO": (f"250-there\r\n{offered}",)}), scene)
+
+
+# --- the form that the peer can carry ---------------------------------------------------------------------------------
+
+ACCENTS = (
+    "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nGrüße an alle, die das lesen!\r\n".encode()
+)
+
+
+def test_submitted_mail_is_converted_where_8bitmime_lacks_and_signed_as_it_leaves(tmp_path: Path) -> None:
+    class Signing:
+        asked: ClassVar[list[tuple[str, bytes, bytes]]] = []
+
+        async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> bytes:
+            self.asked.append((str(sender), prologue, bytes(octets)))
+            return b"DKIM-Signature: of this\r\n"
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send(octets=ACCENTS, prologue=b"X: y\r\n", account=1)) == {1: RELAYED}
+        converted = b"".join(convert(ACCENTS))
+        assert Signing.asked == [("alice@home.example", b"X: y\r\n", converted)]
+        assert peer.messages == [b"DKIM-Signature: of this\r\nX: y\r\n" + converted]
+        assert not any("BODY=" in line for line in peer.said[0])
+        await rig.courier.close()
+        peer.answers = {"EHLO": (EHLO,)}
+        assert told(await rig.send(octets=ACCENTS, account=1)) == {1: RELAYED}
+        assert peer.messages[1] == b"DKIM-Signature: of this\r\n" + ACCENTS
+
+    play(tmp_path, Peer({"EHLO": ("250 there",)}), scene, signer=Signing())
+
+
+def test_a_large_message_is_converted_beside_the_loop(tmp_path: Path) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        large = ACCENTS + "Grüße an alle, die das hier lesen.\r\n".encode() * 20_000
+        assert told(await rig.send(octets=large, account=1)) == {1: RELAYED}
+        assert peer.messages == [b"".join(convert(large))]
+
+    play(tmp_path, Peer({"EHLO": ("250 there",)}), scene)
+
+
+@pytest.mark.parametrize(
+    ("octets", "account", "status"),
+    [
+        (ACCENTS, None, "5.6.2"),
+        (b"DKIM-Signature: v=1\r\n" + ACCENTS, 1, "5.6.2"),
+        ("Subject: Grüße\r\n\r\nHello\r\n".encode(), 1, "5.6.3"),
+    ],
+)
+def test_what_must_not_be_converted_comes_back(tmp_path: Path, octets: bytes, account: int | None, status: str) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        report = await rig.send(octets=octets, account=account)
+        assert (told(report), enhanced(report)) == ({1: ("failed", 554, "message")}, [status])
+
+    play(tmp_path, Peer({"EHLO": ("250 there",)}), scene)
+
+
+BINARY = b"MIME-Version: 1.0\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\x00\n\r\xff"
+
+
+@pytest.mark.parametrize(
+    ("offered", "body", "octets"),
+    [
+        ("250-CHUNKING\r\n250-BINARYMIME\r\n250 8BITMIME", " BODY=BINARYMIME", BINARY),
+        ("250-CHUNKING\r\n250-PIPELINING\r\n250 BINARYMIME", " BODY=BINARYMIME", BINARY),
+        ("250-BINARYMIME\r\n250 8BITMIME", "", b"".join(convert(BINARY))),
+        ("250 HELP", "", b"".join(convert(BINARY))),
+    ],
+)
+def test_binary_mail_goes_by_bdat_or_becomes_base64(tmp_path: Path, offered: str, body: str, octets: bytes) -> None:
+    """RFC 3030 §3"""
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send(octets=BINARY, account=1, wishes=Wishes(body="BINARYMIME"))) == {1: RELAYED}
+        assert peer.messages == [octets]
+        assert f"MAIL FROM:<alice@home.example>{body}" in peer.said[0] or "8BITMIME" in offered
+
+    play(tmp_path, Peer({"EHLO": (f"250-there\r\n{offered}",)}), scene)
+
+
+# --- whatever a peer does ---------------------------------------------------------------------------------------------
+
+SAYINGS = st.sampled_from(
+    ["220 hi", "250 ok", "250 2.1.5 ok", "354 go", "421 bye", "450 later", "452 4.5.3 many", "550 5.1.1 no", "554 no",
+     "250-half", "250-a\r\n251 b", "999", "", "\x00", "334 x", "235 in", DROP, CHUNKING, EHLO, "250-x\r\n250 STARTTLS",
+     "250 ok\r\n250 ok", "250-x\r\n250-CHUNKING\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 MAILMAX=1"]
+)  # fmt: skip
+VERBS = ["", "EHLO", "HELO", "MAIL", "RCPT", "DATA", ".", "RSET", "STARTTLS"]
+LIES = st.fixed_dictionaries({}, optional={verb: st.lists(SAYINGS, min_size=1, max_size=4) for verb in VERBS})
+
+
+@settings(max_examples=60, deadline=None)
+@given(LIES, st.integers(1, 3))
+def test_a_lying_peer_never_makes_the_courier_raise_nor_believe(lies: dict[str, list[str]], count: int) -> None:
+    async def main() -> None:
+        with TemporaryDirectory() as directory:
+            async with Peer(lies) as peer:
+                times = replace(FAST, greeting=0.02, hello=0.02, mail=0.02, rcpt=0.02, data=0.02, dot=0.02, quit=0.01)
+                rig = Rig(Blobs(Path(directory)), peer, timeouts=times)
+                recipients = [f"u{n}@there.example" for n in range(count)]
+                for _ in range(2):
+                    report = await rig.send(*recipients)
+                    assert set(told(report)) == set(range(1, count + 1))
+                    relayed = [one for one in report.outcomes if one.fate is Fate.RELAYED]
+                    assert all(one.reply.code // 100 == 2 for one in relayed)
+                    assert not relayed or peer.messages
+                await rig.courier.close()
+
+    run(main())

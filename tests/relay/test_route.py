@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.relay.route import Ipv6, NoRoute, Route, Router, order
+from posthouse.net.dns import Answer, TemporaryFailure
+from posthouse.relay.route import Ipv6, NoRoute, Route, Router, interleave, order
 from posthouse.written import Dial, Endpoint
 from tests.relay.support import Names
 from tests.support import run
@@ -89,6 +90,36 @@ def test_mail_that_would_come_back_to_us_goes_nowhere() -> None:
 def test_families_come_as_configured(ipv6: Ipv6, expected: list[str]) -> None:
     names = Names({}, {"a.example": ["192.0.2.1", "2001:db8::1"]})
     assert [one.host for one in run(router(names, ipv6=ipv6).addresses("a.example"))] == expected
+
+
+class Named(Names):
+    """Our own address has a name, or DNS is asked in vain."""
+
+    async def ptr(self, address: str) -> Answer[str]:
+        if address != "2001:db8::9":
+            raise TemporaryFailure(address, "servfail")
+        return Answer(("mx.home.example",), 60, False, address)
+
+
+@pytest.mark.parametrize(
+    ("names", "source", "first"),
+    [
+        (Named, ("192.0.2.9", "2001:db8::9"), "2001:db8::1"),
+        (Named, ("2001:db8::8",), "192.0.2.1"),
+        (Names, ("2001:db8::9",), "192.0.2.1"),
+    ],
+)
+def test_ipv6_is_preferred_where_our_address_has_a_name(
+    names: type[Names], source: tuple[str, ...], first: str
+) -> None:
+    found = names({}, {"a.example": ["192.0.2.1", "2001:db8::1"]})
+    asking = Router(found, own=OWN, random=Random(1), ipv6="auto", source=source)
+    assert run(asking.addresses("a.example"))[0].host == first
+
+
+def test_families_take_turns() -> None:
+    assert interleave(["1", "2", "3"], ["a"]) == ["1", "a", "2", "3"]
+    assert interleave([], ["a", "b"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("found", "code"), [("nxdomain", 550), ("servfail", 451), ((), 550)])

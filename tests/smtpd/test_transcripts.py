@@ -2,6 +2,7 @@
 
 The world of each: at home.example live alice and bob (who log in with PASSWORD); full takes 400 octets in all and
 packed takes nothing; gone is disabled; team is alice and bob; mixed is bob and full; away leads to ann@far.example.
+alice may send as team; carol keeps a copy of what she sends.
 """
 
 import asyncio
@@ -28,8 +29,12 @@ async def settle_in(home: House) -> None:
         for alias, *targets in (("team", "alice", "bob"), ("mixed", "bob", "full")):
             addresses.add_alias(tx, at_home(alias), [at_home(one) for one in targets])
         addresses.add_alias(tx, at_home("away"), [parse("ann@far.example")])
+        addresses.grant(tx, alice, at_home("team"))
+        accounts.set_copy_to_sent(tx, carol, True)
+        accounts.set_full_name(tx, alice, "Alice Liddell")
 
-    *_, gone = await home.people("alice@home.example", "bob@home.example", "gone@home.example")
+    names = ("alice@home.example", "carol@home.example", "bob@home.example", "gone@home.example")
+    alice, carol, *_, gone = await home.people(*names)
     await home.people("full@home.example", octets=400)
     await home.people("packed@home.example", emails=0)
     await home.changed(disable)
@@ -97,11 +102,16 @@ class Player:
         match verb:
             case "tls":
                 await self.client.writer.start_tls(client_tls())
-            case "filed" | "junk":
-                count = len(await self.home.mail(rest[0], "inbox" if verb == "filed" else "junk"))
-                assert count == int(rest[1]), f"{rest[0]} has {count}"
+            case "filed" | "junk" | "sent":
+                await self.holds(rest[0], "inbox" if verb == "filed" else verb, int(rest[1]))
             case "queued":
                 assert [address for address, _ in await self.home.queued()] == rest
+            case "held":
+                rows = await self.home.query("SELECT due_at FROM queued_recipient WHERE address = ?", rest[0])
+                assert [round((due_at - self.home.clock.now()) / 1000, -2) for (due_at,) in rows] == [int(rest[1])]
+            case "wishes":
+                ((wishes,),) = await self.home.query(f"SELECT {rest[0]} FROM queued_message")
+                assert str(wishes) == " ".join(rest[1:]), wishes
             case "refused":
                 assert (await self.home.journeys(rest[0]))[0].steps[0].kind == "mail.refused"
             case "header":
@@ -112,6 +122,15 @@ class Player:
                 assert rest[1].encode() not in octets
             case _:
                 raise AssertionError(f"nobody knows how to {what}")
+
+    async def holds(self, name: str, role: str, wanted: int) -> None:
+        """What couriers bring comes a moment later."""
+        for _ in range(100):
+            count = len(await self.home.mail(name, role))
+            if count == wanted:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{name} has {count}")
 
 
 @pytest.mark.parametrize("path", scripts("smtpd"), ids=lambda path: path.stem)

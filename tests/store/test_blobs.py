@@ -116,6 +116,44 @@ def test_where_memory_is_short_small_ones_go_to_disk_and_where_both_are_it_is_sa
         fill(spool, 3000 * KB)
 
 
+def test_one_owner_leaves_room_for_the_others(holder: Blobs) -> None:
+    # Of 1 MB of memory and 4 MB of disk one owner has a quarter.
+    assert holder.has_room(900 * KB, "192.0.2.1")
+    assert not holder.has_room(1100 * KB, "192.0.2.1")
+    assert holder.has_room(1100 * KB)
+    spools = [holder.spool("192.0.2.1") for _ in range(2)]
+    fill(spools[0], 200 * KB)
+    fill(spools[1], 1000 * KB)
+    with pytest.raises(SpoolFull):
+        fill(spools[1], 100 * KB)
+    assert not holder.has_room(100 * KB, "192.0.2.1")
+    assert holder.has_room(900 * KB, "192.0.2.2")
+    with holder.spool("192.0.2.2") as other, holder.spool() as nobodys:
+        fill(other, 1000 * KB)
+        fill(nobodys, 1500 * KB)
+        with pytest.raises(SpoolFull):
+            fill(nobodys, 1000 * KB)
+    for spool in spools:
+        spool.discard()
+    assert holder.has_room(900 * KB, "192.0.2.1")
+    del spools, spool, other, nobodys
+    assert len(holder._purses) == 0
+    with holder.spool() as whole:
+        fill(whole, 3500 * KB)
+
+
+def test_an_owner_whose_share_is_used_up_cannot_begin(holder: Blobs) -> None:
+    spools = [holder.spool("192.0.2.1") for _ in range(2)]
+    with pytest.raises(SpoolFull):
+        fill(spools[0], 1100 * KB, piece=1 * KB)
+    fill(spools[1], 250 * KB, piece=1 * KB)
+    with pytest.raises(SpoolFull):
+        holder.spool("192.0.2.1")
+    holder.spool("192.0.2.2").discard()
+    for spool in spools:
+        spool.discard()
+
+
 def test_a_disk_that_is_full_is_said(tmp_path: Path, holder: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")

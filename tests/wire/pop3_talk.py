@@ -6,21 +6,8 @@ with dots.
 """
 
 from posthouse.wire.multiline import top, whole
-from posthouse.wire.pop3 import (
-    Auth,
-    AuthResponse,
-    Broken,
-    Capa,
-    Command,
-    Ended,
-    List,
-    Pop3Server,
-    Request,
-    Retr,
-    State,
-    Top,
-    Uidl,
-)
+from posthouse.wire.pop3.command import Auth, Capa, List, Request, Retr, State, Top, Uidl
+from posthouse.wire.pop3.server import AuthResponse, Broken, Command, Ended, Pop3Server
 from tests.wire.shown import shown
 
 MESSAGES = (b"Subject: one\r\n\r\nfirst\r\nsecond\r\nthird\r\n", b"Subject: two\r\n\r\n.\r\n..dots\r\nend")

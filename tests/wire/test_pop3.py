@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse import limits
-from posthouse.wire import pop3
-from posthouse.wire.pop3 import TABLE, Auth, AuthResponse, Command, Ended, Pass, Pop3Server, State
+from posthouse.wire.pop3.command import TABLE, Auth, Pass, State, markdown
+from posthouse.wire.pop3.server import AuthResponse, Command, Ended, Pop3Server
 from tests import transcript
 from tests.wire.pop3_talk import Talk
 
@@ -97,8 +97,8 @@ def test_lines_that_begin_with_a_dot_are_doubled() -> None:
 
 
 def test_the_manual_shows_the_table() -> None:
-    assert pop3.markdown() in (Path(__file__).parents[2] / "docs" / "wire-pop3.md").read_text()
-    assert len(pop3.markdown().splitlines()) == len(TABLE) + 2
+    assert markdown() in (Path(__file__).parents[2] / "docs" / "wire-pop3.md").read_text()
+    assert len(markdown().splitlines()) == len(TABLE) + 2
 
 
 SAID = st.lists(

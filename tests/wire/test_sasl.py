@@ -11,6 +11,7 @@ from posthouse.wire.sasl import (
     Challenge,
     ChannelBinding,
     ClientExchange,
+    Evidence,
     Failure,
     LoginClient,
     NeedPassword,
@@ -144,6 +145,36 @@ def test_channel_binding_ties_the_exchange_to_the_connection() -> None:
     assert isinstance(ScramServer("m", plus_offered=True).start(b"y,,n=user,r=x"), Failure)
 
 
+def test_the_client_chooses_the_channel_binding() -> None:
+    one, two = ChannelBinding("tls-exporter", b"one"), ChannelBinding("tls-server-end-point", b"two")
+    for binding in (one, two):
+        assert converse(ScramClient("user", "pencil", "n", binding), ScramServer("m", one, two)) == Success("user")
+    assert isinstance(ScramServer("m", one, two).start(b"p=tls-unique,,n=user,r=x"), Failure)
+
+
+def test_what_a_connection_proves_decides_what_is_offered() -> None:
+    assert sasl.offered() == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    assert sasl.offered(PROVEN)[:3] == ("EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")
+    # RFC 5802 §6: who says that we made no offer where we did was lied to.
+    assert isinstance(sasl.server("SCRAM-SHA-256", "m", PROVEN).start(b"y,,n=user,r=x"), Failure)
+
+
+@pytest.mark.parametrize(
+    ("named", "step"),
+    [
+        (b"", Success("alice@example.org")),
+        (b"A@example.org", Success("a@example.org")),
+        (b"bob@example.org", Failure("the certificate is for somebody else")),
+        (b"\xff", Failure("a name or password is no UTF-8", malformed=True)),
+    ],
+)
+def test_a_certificate_logs_in_whom_it_names(named: bytes, step: Success | Failure) -> None:
+    # RFC 4422 appendix A
+    server = sasl.server("EXTERNAL", "", PROVEN)
+    assert server.start(None) == Challenge(b"")
+    assert server.respond(named) == sasl.server("EXTERNAL", "", PROVEN).start(named) == step
+
+
 @pytest.mark.parametrize(
     ("message", "step"),
     [
@@ -219,9 +250,12 @@ OCTETS = st.binary(max_size=40) | st.sampled_from(
 )
 
 
-@given(st.sampled_from(sorted(sasl.SERVERS)), st.lists(OCTETS, min_size=1, max_size=4))
+PROVEN = Evidence((ChannelBinding("tls-exporter", b"one"),), ("alice@example.org", "a@example.org"))
+
+
+@given(st.sampled_from(sorted(set(sasl.SERVERS) - {"EXTERNAL"})), st.lists(OCTETS, min_size=1, max_size=4))
 def test_no_stranger_makes_the_server_raise_or_yield(mechanism: str, said: list[bytes]) -> None:
-    server = sasl.server(mechanism, "m")
+    server = sasl.server(mechanism, "m", PROVEN)
     step = server.start(said[0])
     for octets in said[1:]:
         while isinstance(step, NeedPassword | NeedVerifier):
@@ -233,7 +267,7 @@ def test_no_stranger_makes_the_server_raise_or_yield(mechanism: str, said: list[
 
 
 @settings(max_examples=30)
-@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20), st.sampled_from(sorted(sasl.SERVERS)))
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20), st.sampled_from(sasl.offered()))
 def test_both_halves_agree(username: str, password: str, mechanism: str) -> None:
     try:
         verifier = make_verifier(password, b"salt", 4096)

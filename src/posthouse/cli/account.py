@@ -80,29 +80,36 @@ def list_(installation: Installation, json_output: bool) -> None:
     if json_output:
         print_json([_described(*row) for row in found])
         return
-    for one, identities, octets, emails in found:
+    for one, identities, granted, octets, emails in found:
         also = [address for address in identities if address.casefold() != one.name]
         quota = f" of {format_size(one.quota_octets)}" if one.quota_octets is not None else ""
         notes = "" if one.enabled else "  disabled"
         notes += f"  also {', '.join(also)}" if also else ""
+        notes += f"  sends as {', '.join(granted)}" if granted else ""
+        notes += "  copies to Sent" if one.copy_to_sent else ""
         click.echo(f"{one.name}  {emails} emails, {format_size(octets)}{quota}{notes}")
 
 
-def _list(tx: Tx) -> list[tuple[Account, list[str], int, int]]:
-    rows: list[tuple[Account, list[str], int, int]] = []
+def _list(tx: Tx) -> list[tuple[Account, list[str], list[str], int, int]]:
+    rows: list[tuple[Account, list[str], list[str], int, int]] = []
     after = ""
     while batch := accounts.list_accounts(tx, after):
-        rows += [(one, addresses.identities(tx, one.id), *accounts.usage(tx, one.id)) for one in batch]
+        rows += [
+            (one, addresses.identities(tx, one.id), addresses.granted(tx, one.id), *accounts.usage(tx, one.id))
+            for one in batch
+        ]
         after = batch[-1].name
     return rows
 
 
-def _described(one: Account, identities: list[str], octets: int, emails: int) -> dict[str, object]:
+def _described(one: Account, identities: list[str], granted: list[str], octets: int, emails: int) -> dict[str, object]:
     return {
         "id": one.id,
         "name": one.name,
         "full_name": one.full_name,
         "addresses": identities,
+        "sends_as": granted,
+        "copy_to_sent": one.copy_to_sent,
         "enabled": one.enabled,
         "quota_octets": one.quota_octets,
         "used_octets": octets,
@@ -154,6 +161,51 @@ def address_(installation: Installation, address: str, another: Address, remove:
     change = addresses.remove if remove else addresses.add
     installation.write(lambda tx: change(tx, accounts.by_address(tx, address).id, another))
     click.echo(f"{another} is {'no address' if remove else 'an address'} of {address}")
+
+
+@account.command("grant-send-as")
+@click.argument("address")
+@click.argument("another", type=ADDRESS)
+@pass_installation
+def grant_send_as(installation: Installation, address: str, another: Address) -> None:
+    """Let the account of ADDRESS send as ANOTHER, an address or alias of somebody else here."""
+    installation.write(lambda tx: addresses.grant(tx, accounts.by_address(tx, address).id, another))
+    click.echo(f"{address} may send as {another}")
+
+
+@account.command("revoke-send-as")
+@click.argument("address")
+@click.argument("another", type=ADDRESS)
+@pass_installation
+def revoke_send_as(installation: Installation, address: str, another: Address) -> None:
+    """Take that back."""
+    installation.write(lambda tx: addresses.revoke(tx, accounts.by_address(tx, address).id, another))
+    click.echo(f"{address} may not send as {another}")
+
+
+@account.command("set")
+@click.argument("address")
+@click.option(
+    "--copy-to-sent",
+    type=click.Choice(["on", "off"]),
+    help="File what the account submits in its Sent, too. For programs that don't; others would have two.",
+)
+@click.option("--name", help="The person's name.")
+@pass_installation
+def set_(installation: Installation, address: str, copy_to_sent: str | None, name: str | None) -> None:
+    """Change what is told of the account, or done for it."""
+    if copy_to_sent is None and name is None:
+        raise CommandError("nothing to set")
+
+    def change(tx: Tx) -> None:
+        found = accounts.by_address(tx, address).id
+        if copy_to_sent is not None:
+            accounts.set_copy_to_sent(tx, found, copy_to_sent == "on")
+        if name is not None:
+            accounts.set_full_name(tx, found, name)
+
+    installation.write(change)
+    click.echo(f"{address} is set")
 
 
 @account.command("quota")

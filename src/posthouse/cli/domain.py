@@ -1,12 +1,15 @@
 """`posthouse domain`: which domains are served here."""
 
+from collections.abc import Iterable
+
 import click
 
 from posthouse.cli.installation import ADDRESS, Installation, as_json, pass_installation, print_json
-from posthouse.directory import domains
+from posthouse.directory import domains, signing
 from posthouse.directory.model import Domain
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address
+from posthouse.trust.keys import Algorithm, PrivateKey
 
 
 @click.group("domain")
@@ -18,9 +21,25 @@ def domain() -> None:
 @click.argument("name")
 @pass_installation
 def add(installation: Installation, name: str) -> None:
-    """Serve the domain NAME. Publish its DNS records then (`posthouse dns NAME`)."""
-    added = installation.write(domains.add, name, installation.clock.now())
+    """Serve the domain NAME. Publish its DNS records then (`posthouse dns NAME`).
+
+    Keys that sign its mail are made with it (`posthouse dkim`).
+    """
+    added = installation.write(serve, name, new_keys(), installation.clock.now())
     click.echo(f"serving {added.name}")
+
+
+def new_keys(algorithms: Iterable[Algorithm] = tuple(Algorithm)) -> list[PrivateKey]:
+    """New keys of these kinds, RSA first. Takes 100 ms of CPU or so."""
+    return [PrivateKey.generate(one) for one in algorithms]
+
+
+def serve(tx: Tx, name: str, keys: Iterable[PrivateKey], now: int) -> Domain:
+    """Serve a domain from now on, and sign its mail with these keys. Raises DomainExists, BadAddress."""
+    added = domains.add(tx, name, now)
+    for key in keys:
+        signing.add(tx, added.name, key, now)
+    return added
 
 
 @domain.command("list")
@@ -49,7 +68,10 @@ def every_domain(tx: Tx) -> list[Domain]:
 @click.argument("new")
 @pass_installation
 def rename(installation: Installation, old: str, new: str) -> None:
-    """Serve NEW in place of OLD: its addresses, account names and aliases move along."""
+    """Serve NEW in place of OLD: its addresses, account names, aliases and keys move along.
+
+    The keys' records have to be published anew (`posthouse dns NEW`).
+    """
     click.echo(f"serving {installation.write(domains.rename, old, new).name} in place of {old}")
 
 

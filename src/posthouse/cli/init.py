@@ -2,17 +2,21 @@
 
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from posthouse import config
 from posthouse.cli.dns import print_records, records
+from posthouse.cli.domain import new_keys, serve
 from posthouse.cli.installation import CommandError, Installation, pass_installation
-from posthouse.directory import domains
+from posthouse.directory import domains, signing
 from posthouse.directory.model import NoSuchDomain
+from posthouse.directory.signing import DomainKey
 from posthouse.store.database import Tx
 from posthouse.terms.address import BadAddress, parse_domain
+from posthouse.trust.keys import PrivateKey
 
 _TEMPLATE = """\
 # posthouse's configuration. docs/configuration.md explains every setting; only what differs from the default need be
@@ -67,17 +71,19 @@ def init(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{installation.path}: {(error.strerror or str(error)).lower()}") from error
-    installation.write(_serve, name, installation.clock.now())
+    kept = installation.write(_serve, name, new_keys(), installation.clock.now())
     click.echo(f"wrote {installation.path}; mail is kept in {installation.config.data}\n\nPublish these DNS records:\n")
-    print_records(records(name, host), host)
+    print_records(records(name, host, kept), host)
     click.echo(f"\nNext: posthouse account add you@{name}, then posthouse serve")
 
 
-def _serve(tx: Tx, name: str, now: int) -> None:
+def _serve(tx: Tx, name: str, keys: Iterable[PrivateKey], now: int) -> list[DomainKey]:
+    """The domain's keys, which are those that it has where it is served already."""
     try:
         domains.find(tx, name)
     except NoSuchDomain:
-        domains.add(tx, name, now)
+        serve(tx, name, keys, now)
+    return signing.keys(tx, name)
 
 
 def _domain(text: str) -> str:

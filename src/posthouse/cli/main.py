@@ -23,8 +23,12 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "domain": ("domain", "domain", "Domains that are served here."),
     "account": ("account", "account", "Accounts: where mail is kept, and who may log in."),
     "alias": ("alias", "alias", "Addresses that stand for others."),
+    "list": ("list", "list_group", "Mailing lists, who is on them, and what waits for a moderator."),
     "queue": ("queue", "queue", "Mail that waits to be relayed or delivered."),
+    "suppression": ("suppression", "suppression", "Addresses that an account's mail did not reach, and why."),
     "journey": ("journey", "journey", "What happened to a message."),
+    "block": ("block", "block", "Networks that nobody is served from, because they misbehaved."),
+    "dkim": ("dkim", "dkim", "Keys that sign the mail of a domain."),
     "dns": ("dns", "dns", "Print the DNS records to publish."),
     "mime": ("mime", "mime", "Show the structure of a message in a file."),
 }

@@ -1,26 +1,38 @@
 """`posthouse queue`: mail that waits to be relayed or delivered, and what a person may do with it.
 
 Promises: a running server notices what is changed here within a second. What is being handed over right now is left
-alone: it is neither dropped nor sent twice.
+alone: it is neither dropped nor sent twice. Whatever concerns many is done some hundreds at a time, so that the server
+goes on beside it.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from random import SystemRandom
 from typing import Any, Final
 
 import click
 
 from posthouse import journey
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
-from posthouse.cli.queue_print import described, in_full, lanes_table, table
+from posthouse.cli.queue_print import attempts, described, in_full, lanes_table, table
+from posthouse.journey import Journey
 from posthouse.queue import control
-from posthouse.queue.control import Listed, Operation, Selection
+from posthouse.queue.clerk import Clerk, Terms
+from posthouse.queue.control import Listed, Operation, Progress, Selection
 from posthouse.queue.queue import DOMAIN, QueuedMessage, find_message
+from posthouse.queue.settling import Rules
+from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteStore
+from posthouse.terms.address import BadAddress, parse_domain
 
 _SHOWN: Final = 100
 _ID_DIGITS: Final = 12
+# What concerns more recipients is done when the person who asked has seen how many.
+_MANY: Final = 100
+_ROUTE: Final = "route:"
 
 
 @click.group("queue")
@@ -123,7 +135,8 @@ def lanes(installation: Installation, json_output: bool) -> None:
 @as_json
 @pass_installation
 def show(installation: Installation, one: Selection, json_output: bool) -> None:
-    """Show the message that ID belongs to: envelope, recipients that wait, attempts, and the last reply verbatim.
+    """Show the message that ID belongs to: envelope, recipients that wait, the last reply, and the last attempts with
+    every line that was said.
 
     ID is a number from `posthouse queue list`, or the id from our 250.
     """
@@ -131,23 +144,25 @@ def show(installation: Installation, one: Selection, json_output: bool) -> None:
     found = installation.read(_with_message, one, now)
     if found is None:
         raise CommandError(_no_such(one))
-    message, recipients = found
+    message, recipients, told_of = found
     if json_output:
         mail = message.mail
         told = {"journey": journey.code(mail.journey), "body": mail.wishes.body, "smtputf8": mail.wishes.smtputf8}
         told |= {"envid": mail.wishes.envid, "ret": mail.wishes.ret}
-        print_json(told | {"recipients": [described(each) for each in recipients]})
+        told |= {"recipients": [described(each) for each in recipients]}
+        print_json(told | {"steps": journey.as_json(told_of)["steps"] if told_of else []})
     else:
-        click.echo(in_full(message, recipients, now), nl=False)
+        click.echo(in_full(message, recipients, now) + (attempts(told_of) if told_of else ""), nl=False)
 
 
-def _with_message(tx: Tx, one: Selection, now: int) -> tuple[QueuedMessage, list[Listed]] | None:
+def _with_message(tx: Tx, one: Selection, now: int) -> tuple[QueuedMessage, list[Listed], Journey | None] | None:
     found = control.list_recipients(tx, one, now, limit=1)
     if not found:
         return None
     message = find_message(tx, found[0].message)
     assert message is not None, "a recipient's message is there"
-    return message, control.list_recipients(tx, Selection(journey=found[0].journey), now, limit=1000)
+    recipients = control.list_recipients(tx, Selection(journey=found[0].journey), now, limit=1000)
+    return message, recipients, journey.get(tx, found[0].journey)
 
 
 def _no_such(one: Selection) -> str:
@@ -164,6 +179,7 @@ def acting(name: str) -> Callable[[Callable[..., None]], click.Command]:
     def made(command: Callable[..., None]) -> click.Command:
         # Options stand in the help in the opposite order.
         command = as_json(pass_installation(command))
+        command = click.option("--yes", is_flag=True, help="Don't ask.")(command)
         command = click.option("--all", "everything", is_flag=True, help="Everything in the queue.")(command)
         command = selecting(command)
         return queue.command(name)(click.argument("ids", metavar="[ID]...", type=WAITING, nargs=-1)(command))
@@ -172,13 +188,13 @@ def acting(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 
 @acting("retry")
-def retry(installation: Installation, json_output: bool, **chosen: Any) -> None:
-    """Try now, instead of when it is due."""
-    _act(installation, control.retry, "to be tried now", json_output, _selections(**chosen))
+def retry(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
+    """Try now, instead of when it is due. What its sender wants to leave later is let go by `release`."""
+    _act(installation, control.retry, "to be tried now", json_output, yes, _selections(**chosen))
 
 
 @acting("hold")
-def hold(installation: Installation, json_output: bool, **chosen: Any) -> None:
+def hold(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
     """Keep it where it is until it is released. --destination alone also holds what comes later."""
     selections = _selections(**chosen)
     if selections[0].whole_destination:
@@ -186,12 +202,13 @@ def hold(installation: Installation, json_output: bool, **chosen: Any) -> None:
         installation.write(control.hold_destination, destination, installation.clock.now())
         _told(json_output, None, f"{destination} is held, with what comes later")
     else:
-        _act(installation, control.hold, "held", json_output, selections)
+        _act(installation, control.hold, "held", json_output, yes, selections)
 
 
 @acting("release")
-def release(installation: Installation, json_output: bool, **chosen: Any) -> None:
-    """Let what was held go on, now. A destination that was held is released by --destination."""
+def release(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
+    """Let what was held go on, now, and what its sender wants to leave later. A destination that was held is released
+    by --destination."""
     selections = _selections(**chosen)
     if selections[0].whole_destination:
         destination = selections[0].destination or ""
@@ -200,17 +217,41 @@ def release(installation: Installation, json_output: bool, **chosen: Any) -> Non
             raise CommandError(f"{destination} is not held")
         _told(json_output, None, f"{destination} is released")
     else:
-        _act(installation, control.release, "released", json_output, selections)
+        _act(installation, control.release, "released", json_output, yes, selections)
+
+
+@acting("reroute")
+@click.option("--to", required=True, metavar="WHERE", help="A route of the configuration, a host or domain, or mx.")
+def reroute(installation: Installation, json_output: bool, yes: bool, to: str, **chosen: Any) -> None:
+    """Send it another way, now: by a route that the configuration names, or to a host or domain (by its MX, or itself
+    where it has none). `--to mx` sends it where mail for its recipients usually goes."""
+    destination = _where(installation, to)
+    selections = _selections(**chosen)
+    _act(installation, control.reroute(destination), f"rerouted to {destination or 'MX'}", json_output, yes, selections)
+
+
+@acting("bounce")
+def bounce(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
+    """Give it up now: it goes back to its sender, who is told so. What is being handed over right now stays."""
+    selections = _selections(**chosen)
+
+    async def work(store: SqliteStore, selection: Selection, progress: Progress) -> int:
+        blobs = Blobs(installation.config.data / "blobs")
+        try:
+            clerk = _clerk(installation, store, blobs)
+            return await control.give_up(store, clerk, installation.clock, selection, progress)
+        finally:
+            blobs.close()
+
+    _work(installation, work, "given up", json_output, selections, None if yes else "Send {} back to their senders?")
 
 
 @acting("drop")
-@click.option("--yes", is_flag=True, help="Don't ask.")
 def drop(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
     """Remove it for ever. Nobody is told: there is no bounce. What is being handed over right now stays."""
     selections = _selections(**chosen)
-    if not yes:
-        click.confirm("Drop it from the queue, without a bounce?", abort=True, err=True)
-    _act(installation, control.drop, "dropped", json_output, selections)
+    question = None if yes else "Drop {} from the queue, without a bounce?"
+    _work(installation, _each(installation, control.drop), "dropped", json_output, selections, question)
 
 
 def _selections(*, ids: tuple[Selection, ...], everything: bool, **options: str | None) -> list[Selection]:
@@ -221,22 +262,105 @@ def _selections(*, ids: tuple[Selection, ...], everything: bool, **options: str 
     return [replace(wanted, id=one.id, journey=one.journey) for one in ids] or [wanted]
 
 
+def _where(installation: Installation, text: str) -> str | None:
+    """The destination that is meant; None: by MX."""
+    if text == "mx":
+        return None
+    name = text.removeprefix(_ROUTE)
+    if any(route.name == name for route in installation.config.routes):
+        return _ROUTE + name
+    if text.startswith(_ROUTE):
+        raise CommandError(f"the configuration has no route {name}")
+    try:
+        return DOMAIN + parse_domain(text)
+    except BadAddress as error:
+        raise CommandError(f"{text}: neither a route of the configuration, nor a domain ({error}), nor mx") from error
+
+
+def _clerk(installation: Installation, store: SqliteStore, blobs: Blobs) -> Clerk:
+    """Who writes down what is given up, with the report to the sender."""
+    settings = installation.config
+    rules = Rules(settings.queue.schedule, store.secret)
+    terms = Terms(settings.hostname, rules, settings.queue.expire)
+    return Clerk(store, blobs, terms, installation.clock, SystemRandom())
+
+
+Work = Callable[[SqliteStore, Selection, Progress], Awaitable[int]]
+
+
+def _each(installation: Installation, operation: Operation) -> Work:
+    async def work(store: SqliteStore, selection: Selection, progress: Progress) -> int:
+        return await control.each(store, operation, selection, installation.clock.now(), progress)
+
+    return work
+
+
 def _act(
-    installation: Installation, operation: Operation, done: str, json_output: bool, selections: list[Selection]
+    installation: Installation,
+    operation: Operation,
+    done: str,
+    json_output: bool,
+    yes: bool,
+    selections: list[Selection],
 ) -> None:
+    """Carry it out; whoever means many is asked first."""
+    question = None
+    if not yes and _count(installation, selections) > _MANY:
+        question = "This concerns {}. Go on?"
+    _work(installation, _each(installation, operation), done, json_output, selections, question)
+
+
+def _count(installation: Installation, selections: list[Selection]) -> int:
+    """How many recipients are meant. Raises CommandError where one of the selections means none."""
     now = installation.clock.now()
 
-    async def work(store: SqliteStore) -> int:
-        count = 0
+    def counted(tx: Tx) -> int:
         for selection in selections:
-            if not await store.read(control.list_recipients, selection, now, limit=1):
+            if not control.list_recipients(tx, selection, now, limit=1):
                 plain = selection == Selection(id=selection.id, journey=selection.journey) != Selection()
                 raise CommandError(_no_such(selection) if plain else "nothing in the queue fits")
-            count += await control.each(store, operation, selection, now)
+        return sum(control.count(tx, selection) for selection in selections)
+
+    return installation.read(counted)
+
+
+def _work(
+    installation: Installation,
+    work: Work,
+    done: str,
+    json_output: bool,
+    selections: list[Selection],
+    question: str | None,
+) -> None:
+    total = _count(installation, selections)
+    if question is not None:
+        click.confirm(question.format(_recipients(total)), abort=True, err=True)
+
+    async def whole(store: SqliteStore) -> int:
+        count = 0
+        with _progress(total) as progress:
+            for selection in selections:
+                count += await work(store, selection, progress)
         return count
 
-    count = installation.with_store(work)
-    _told(json_output, count, f"{count} recipient{'' if count == 1 else 's'} {done}")
+    count = installation.with_store(whole)
+    _told(json_output, count, f"{_recipients(count)} {done}")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Progress]:
+    """On a terminal, and where it takes a while, tell how far it is."""
+    if total <= _MANY or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    try:
+        yield lambda seen: click.echo(f"\r{seen} of {total}", nl=False, err=True)
+    finally:
+        click.echo(err=True)
+
+
+def _recipients(count: int) -> str:
+    return f"{count} recipient{'' if count == 1 else 's'}"
 
 
 def _told(json_output: bool, count: int | None, text: str) -> None:

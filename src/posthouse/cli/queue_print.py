@@ -3,13 +3,19 @@ are.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 from posthouse import journey
 from posthouse.cli.plain import length, printable, size
+from posthouse.journey import Journey
 from posthouse.queue.control import Listed, ListedLane
 from posthouse.queue.queue import QueuedMessage
 from posthouse.terms.reply import Reply
+
+# Steps of the journey that `show` tells: some five attempts.
+_STEPS_SHOWN: Final = 30
 
 
 def described(one: Listed | ListedLane) -> dict[str, object]:
@@ -24,7 +30,8 @@ def described(one: Listed | ListedLane) -> dict[str, object]:
         "last_remote": one.last_remote,
     }
     if isinstance(one, ListedLane):
-        return {**common, "failures": one.failures, "recipients": one.recipients}
+        lane = {"site": one.site, "priority": one.priority}
+        return {**common, **lane, "failures": one.failures, "recipients": one.recipients}
     return {
         "id": one.id,
         "journey": journey.code(one.journey),
@@ -34,6 +41,8 @@ def described(one: Listed | ListedLane) -> dict[str, object]:
         "queued_at": timestamp(one.queued_at),
         "expires_at": timestamp(one.expires_at),
         "attempts": one.attempts,
+        "scheduled": one.scheduled,
+        "delayed_at": timestamp(one.delayed_at) if one.delayed_at is not None else None,
         **common,
     }
 
@@ -106,11 +115,22 @@ def _recipient(one: Listed, now: int) -> list[str]:
         f"  attempts   {one.attempts}",
         f"  next try   {next_try(one, now)}" + ("" if one.held or one.in_flight else f", {timestamp(one.due_at)}"),
     ]
+    if one.delayed_at is not None:
+        told.append(f"  told       its sender, that it waits, {length(now - one.delayed_at)} ago")
     if one.last_reply:
         reply = one.last_reply.octets().decode("utf-8", "replace").splitlines()
         told.append(f"  last reply from {one.last_remote}:" if one.last_remote else "  last reply, from ourselves:")
         told += [f"    {printable(line)}" for line in reply]
     return told
+
+
+def attempts(told: Journey) -> str:
+    """The last attempts with what was said, as the journey has it."""
+    steps = [step for step in told.steps if step.kind.startswith(("relay.", "recipient."))][-_STEPS_SHOWN:]
+    if not steps:
+        return ""
+    lines = journey.timeline(replace(told, steps=tuple(steps))).split("\n\n", 1)
+    return f"\nAttempts\n\n{lines[1]}"
 
 
 def said(reply: Reply, remote: str | None) -> str:
@@ -122,7 +142,9 @@ def next_try(one: Listed | ListedLane, now: int) -> str:
     """When it is tried."""
     if one.in_flight:
         return "under way"
-    return "held" if one.held else ahead(one.due_at, now)
+    if one.held:
+        return "held"
+    return f"{ahead(one.due_at, now)}{', as its sender wants' if isinstance(one, Listed) and one.scheduled else ''}"
 
 
 def ahead(at: int, now: int) -> str:

@@ -66,7 +66,8 @@ def _certificates(settings: Config) -> Certificates | None:
     if not settings.tls.pairs:
         return None
     try:
-        return Certificates([(pair.certificate, pair.key) for pair in settings.tls.pairs])
+        pairs = [(pair.certificate, pair.key) for pair in settings.tls.pairs]
+        return Certificates(pairs, clients=settings.tls.client_authorities)
     except CertificateError as error:
         raise CommandError(str(error)) from error
 
@@ -77,7 +78,8 @@ def bind(settings: Config) -> Bound:
     bound: list[tuple[Listener, Sequence[socket.socket]]] = []
     try:
         for listener in settings.listeners:
-            found = [one for endpoint in listener.address for one in listen.bind(endpoint, inherited)]
+            group = listener.socket_group
+            found = [one for at in listener.address for one in listen.bind(at, inherited, group=group)]
             bound.append((listener, found))
         _require_used(inherited, bound)
     except listen.BindError as error:

@@ -13,14 +13,18 @@ from typing import Final
 from posthouse import limits
 from posthouse.clock import Clock
 from posthouse.delivery.filing import INBOX, Copy, file_local, prologue
-from posthouse.directory import accounts, addresses
+from posthouse.delivery.forward import Forwarding, forwarding
+from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, Rules, Standing
 from posthouse.directory.model import version
 from posthouse.mailbox.append import Filed as Email
 from posthouse.mailbox.model import OverQuota
 from posthouse.mailbox.summary import Rendered, render
+from posthouse.message.feedback import Feedback
+from posthouse.message.header import Header
+from posthouse.message.report import Report as DeliveryReport
 from posthouse.observe import Step
-from posthouse.queue import queue
+from posthouse.queue import feedback, queue
 from posthouse.queue.outcome import Fate, Filed, Outcome, Report
 from posthouse.queue.queue import Job, NewRecipient, QueuedRecipient
 from posthouse.queue.runner import BeforeDot
@@ -34,6 +38,7 @@ from posthouse.terms.reply import Reply
 _IN_THREAD: Final = 128 * limits.KB
 
 _DELIVERED: Final = Reply(250, "2.1.5", "Delivered")
+_AS_IT_IS: Final = Forwarding()
 _FORWARDED: Final = Reply(250, "2.1.5", "Sent on to the address that it stands for")
 _EXPANDED: Final = Reply(250, "2.1.5", "Sent on to the addresses that it stands for")
 _MOVED: Final = Reply(250, "2.1.5", "Sent on: the domain is served elsewhere")
@@ -49,6 +54,7 @@ _REFUSALS: Final[dict[Standing, Reply]] = {
 
 
 Notify = frozenset[str] | None
+News = DeliveryReport | Feedback | None
 
 
 @dataclass(slots=True)
@@ -83,9 +89,10 @@ class DeliveryCourier:
         octets = self._blobs.load(job.blob)
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
         now = self._clock.now()
-        return Report(tuple(plan.refused), inside=lambda tx: self._deliver(tx, job, plan, rendered, now))
+        news = feedback.read(Header.parse(octets), octets)
+        return Report(tuple(plan.refused), inside=lambda tx: self._deliver(tx, job, plan, rendered, news, now))
 
-    def _deliver(self, tx: Tx, job: Job, plan: _Plan, rendered: Rendered, now: int) -> Filed:
+    def _deliver(self, tx: Tx, job: Job, plan: _Plan, rendered: Rendered, news: News, now: int) -> Filed:
         """In the settling transaction: file and queue as planned, or as planned anew where the directory changed."""
         later: list[Outcome] = []
         if version(tx) != plan.version:
@@ -94,7 +101,7 @@ class DeliveryCourier:
             # A refusal wants a bounce, which is written outside transactions: the next attempt gives it.
             later = [Outcome(refused.recipient, Fate.DEFERRED, _LATER) for refused in plan.refused]
         copies = [
-            Copy(account, job.prologue + prologue(job.mail.sender, first.address), job.domain or INBOX)
+            Copy(account, prologue(job.sender, first.address) + job.prologue, job.domain or INBOX)
             for account, (first, *_) in plan.filed.items()
         ]
         fates = file_local(
@@ -110,6 +117,8 @@ class DeliveryCourier:
             fate = fates[account]
             if isinstance(fate, Email):
                 steps.append(filed_step(job.mail.journey, now, recipients[0].address, job.domain or INBOX, fate))
+                if news is not None:
+                    feedback.of_report(tx, account, news, self._secret, now)
             elif isinstance(fate, OverQuota):
                 queued += _postponed(tx, account, recipients, plan, job)
             outcomes += [_outcome(one, fate) for one in recipients if one.id not in plan.fan_out]
@@ -153,20 +162,23 @@ def _plan(tx: Tx, job: Job, rules: Rules, without: set[int] | None = None) -> _P
         if without and recipient.id in without:
             continue
         expansion = addresses.expand(tx, recipient.address, rules)
-        if not expansion.local and not expansion.remote:
+        if not expansion.reaches:
             plan.refused.append(Outcome(recipient.id, Fate.FAILED, _REFUSALS[expansion.standing]))
-        elif len(expansion.local) == 1 and not expansion.remote:
+        elif len(expansion.local) == 1 and not expansion.remote and not expansion.lists:
             plan.filed.setdefault(expansion.local[0].account, []).append(recipient)
         else:
-            _plan_fan_out(tx, plan, recipient, expansion, job)
+            _plan_fan_out(tx, plan, recipient, expansion, job, rules)
     return plan
 
 
-def _plan_fan_out(tx: Tx, plan: _Plan, recipient: QueuedRecipient, expansion: Expansion, job: Job) -> None:
+def _plan_fan_out(
+    tx: Tx, plan: _Plan, recipient: QueuedRecipient, expansion: Expansion, job: Job, rules: Rules
+) -> None:
     if expansion.standing is Standing.RELAY:
         reply = _MOVED
     else:
-        reply = _EXPANDED if len(expansion.local) + len(expansion.remote) > 1 else _FORWARDED
+        places = len(expansion.local) + len(expansion.remote) + len(expansion.lists)
+        reply = _EXPANDED if places > 1 else _FORWARDED
     plan.fan_out[recipient.id] = (recipient, reply)
     # RFC 3461 §5.2.7: of several it is told that the address was expanded, and of each only what goes wrong; one that
     # stands for another leaves it to that to tell.
@@ -176,8 +188,12 @@ def _plan_fan_out(tx: Tx, plan: _Plan, recipient: QueuedRecipient, expansion: Ex
             plan.filed.setdefault(reached.account, []).append(recipient)
         else:
             plan.queued.append(_member(tx, reached.account, recipient, job, notify))
+    for reached_list in expansion.lists:
+        address = lists.address_of(tx, reached_list)
+        plan.queued.append(_sent_on(address, recipient, job, notify, f"{queue.LIST}{reached_list.id}"))
     for address in expansion.remote:
-        plan.queued.append(_sent_on(address, recipient, job, notify, None))
+        way = forwarding(tx, rules, job.sender, recipient.address, address)
+        plan.queued.append(_sent_on(address, recipient, job, notify, None, way))
 
 
 def _member(tx: Tx, account: int, recipient: QueuedRecipient, job: Job, notify: Notify) -> NewRecipient:
@@ -186,7 +202,12 @@ def _member(tx: Tx, account: int, recipient: QueuedRecipient, job: Job, notify: 
 
 
 def _sent_on(
-    address: Address, recipient: QueuedRecipient, job: Job, notify: Notify, destination: str | None
+    address: Address,
+    recipient: QueuedRecipient,
+    job: Job,
+    notify: Notify,
+    destination: str | None,
+    way: Forwarding = _AS_IT_IS,
 ) -> NewRecipient:
     return NewRecipient(
         address=address,
@@ -194,7 +215,8 @@ def _sent_on(
         original=recipient.original,
         notify=notify,
         orcpt=recipient.orcpt,
-        prologue=job.prologue,
+        prologue=way.prologue + job.prologue,
+        return_path=way.return_path or job.return_path,
     )
 
 

@@ -18,6 +18,7 @@ from posthouse.terms.address import Address
 
 INBOX = "inbox"
 JUNK = "junk"
+SENT = "sent"
 
 
 @dataclass(frozen=True, slots=True)

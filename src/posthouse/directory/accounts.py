@@ -132,6 +132,13 @@ def set_enabled(tx: Tx, account: int, enabled: bool) -> None:
     changed(tx)
 
 
+def set_copy_to_sent(tx: Tx, account: int, copy: bool) -> None:
+    """Whether what it submits is filed in Sent, too. Raises NoSuchAccount."""
+    find(tx, account)
+    tx.run("account_set_copy_to_sent", account=account, copy=int(copy))
+    changed(tx)
+
+
 def remove(tx: Tx, account: int, now: int) -> None:
     """The account is gone for everybody; `sweep_removed` takes its mail. Raises NoSuchAccount, AddressInUse."""
     find(tx, account)

@@ -5,8 +5,9 @@ more than ALIAS_FANOUT of them. An account is reached once, a remote address is 
 Resolution of a message's recipients; `current` says inside the accepting transaction whether it still holds.
 Refuses: to decide what happens to a recipient; policy/ does.
 
-How a local part is read, first match wins: the address as it stands; without its tag (`user+tag`, RFC 5233's detail);
-`postmaster`, which always leads to somebody (RFC 5321 §4.5.1); the domain's catch-all; nobody.
+How a local part is read, first match wins: the address as it stands; an address beside a list (`name-owner`); without
+its tag (`user+tag`, RFC 5233's detail); a reverse-path of forwarded mail (srs.py); `postmaster`, which always leads to
+somebody (RFC 5321 §4.5.1); the domain's catch-all; nobody.
 """
 
 from collections import deque
@@ -24,14 +25,20 @@ from posthouse.directory.model import (
     NoSuchAddress,
     NoSuchAlias,
     NoSuchDomain,
+    NoSuchGrant,
     changed,
     version,
 )
+from posthouse.directory.srs import Srs
 from posthouse.limits import ALIAS_DEPTH, ALIAS_FANOUT
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
 
 POSTMASTER: Final = "postmaster"
+# Addresses beside a mailing list: behind its name and a hyphen. Behind those that end with "+" a token follows.
+PURPOSES: Final = frozenset({
+    "owner", "request", "subscribe", "unsubscribe", "bounces", "confirm+", "approve+", "refuse+", "leave+", "bounces+"
+})  # fmt: skip
 # More addresses than this an account never needs; it bounds what submission keeps in memory of it.
 ADDRESSES_PER_ACCOUNT: Final = 1000
 
@@ -42,12 +49,13 @@ class Rules:
 
     `separator` parts user and tag ("" for none). `postmaster` takes the postmasters' mail where no such address
     exists. `hosts` are names of this very host: `postmaster` there is deliverable, served or not; "" is the domain of
-    the bare `<postmaster>`.
+    the bare `<postmaster>`. `srs` knows the reverse-paths of what was forwarded.
     """
 
     separator: str = "+"
     postmaster: Address | None = None
     hosts: frozenset[str] = frozenset({""})
+    srs: Srs | None = None
 
 
 class Standing(Enum):
@@ -75,17 +83,32 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
+class ListReached:
+    """A mailing list, by its id; or an address beside it: "owner", "request", "confirm" with its token."""
+
+    id: int
+    purpose: str = ""
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Expansion:
     """What one address leads to. `broken` are members of an alias that lead nowhere, and why.
 
-    `version` is the directory's when it was looked up. KNOWN has at least one of `local` and `remote`.
+    `version` is the directory's when it was looked up. KNOWN has at least one of `local`, `remote` and `lists`.
     """
 
     standing: Standing
     local: tuple[Local, ...] = ()
     remote: tuple[Address, ...] = ()
     broken: tuple[tuple[str, Standing], ...] = ()
+    lists: tuple[ListReached, ...] = ()
     version: int = 0
+
+    @property
+    def reaches(self) -> bool:
+        """It leads to somebody."""
+        return bool(self.local or self.remote or self.lists)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +133,7 @@ class Resolution:
     """What a message's recipients lead to: each account once, each remote address once.
 
     `failed` are the given addresses that lead to nobody; `broken` are (original, member of its alias, why) beside
-    others that were reached. `version`: for `current`.
+    others that were reached. `version`: for `current`. `lists`: each with the first address that led to it.
     """
 
     local: tuple[LocalRecipient, ...]
@@ -118,6 +141,7 @@ class Resolution:
     failed: tuple[tuple[Address, Standing], ...]
     broken: tuple[tuple[Address, str, Standing], ...]
     version: int
+    lists: tuple[tuple[ListReached, Address], ...] = ()
 
 
 # --- what an address leads to -----------------------------------------------------------------------------------------
@@ -140,6 +164,7 @@ def merge(expansions: Iterable[tuple[Address, Expansion]], at_version: int | Non
     remote: dict[Address, RemoteRecipient] = {}
     failed: list[tuple[Address, Standing]] = []
     broken: list[tuple[Address, str, Standing]] = []
+    lists: dict[ListReached, Address] = {}
     oldest: int | None = None
     for original, expansion in expansions:
         if oldest is None or expansion.version < oldest:
@@ -150,12 +175,16 @@ def merge(expansions: Iterable[tuple[Address, Expansion]], at_version: int | Non
         for address in expansion.remote:
             if address not in remote:
                 remote[address] = RemoteRecipient(address, original)
-        if not expansion.local and not expansion.remote:
+        for reached_list in expansion.lists:
+            lists.setdefault(reached_list, original)
+        if not expansion.reaches:
             failed.append((original, expansion.standing))
         else:
             broken += [(original, member, why) for member, why in expansion.broken]
     found = at_version if at_version is not None else oldest or 0
-    return Resolution(tuple(local.values()), tuple(remote.values()), tuple(failed), tuple(broken), found)
+    return Resolution(
+        tuple(local.values()), tuple(remote.values()), tuple(failed), tuple(broken), found, tuple(lists.items())
+    )
 
 
 def current(tx: Tx, resolution: Resolution, addresses: Sequence[Address], rules: Rules) -> Resolution:
@@ -176,8 +205,8 @@ class _Targets:
     addresses: tuple[Address, ...]
 
 
-_Step = _Account | _Targets | Standing
-"""Where one address leads: an account, further addresses, or an end (RELAY, UNKNOWN)."""
+_Step = _Account | _Targets | ListReached | Standing
+"""Where one address leads: an account, a list, further addresses, or an end (RELAY, UNKNOWN)."""
 
 
 @dataclass(slots=True)
@@ -187,18 +216,21 @@ class _Found:
     local: dict[int, Local] = field(default_factory=dict)
     remote: dict[Address, None] = field(default_factory=dict)
     broken: dict[str, Standing] = field(default_factory=dict)
+    lists: dict[ListReached, Address] = field(default_factory=dict)
     looped: bool = False
 
     def expansion(self, own: Standing | None) -> Expansion:
         """`own` is how the given address itself ended, where it did."""
-        reached = bool(self.local or self.remote)
+        reached = bool(self.local or self.remote or self.lists)
         if own is not None:
             standing = own
         elif reached:
             standing = Standing.KNOWN
         else:
             standing = next(iter(self.broken.values()), Standing.LOOP if self.looped else Standing.UNKNOWN)
-        return Expansion(standing, tuple(self.local.values()), tuple(self.remote), tuple(self.broken.items()))
+        return Expansion(
+            standing, tuple(self.local.values()), tuple(self.remote), tuple(self.broken.items()), tuple(self.lists)
+        )
 
 
 class _Search:
@@ -235,6 +267,8 @@ class _Search:
                         found.broken[str(address)] = step
                     else:
                         own = step
+                case ListReached():
+                    found.lists.setdefault(step, address)
                 case _Targets(addresses):
                     self._follow(addresses, depth + 1, visited, waiting, found)
         return found.expansion(own)
@@ -275,11 +309,15 @@ class _Search:
             exact = self._served(f"{local}@{address.domain}", "")
             if exact is not None:
                 return exact
+            if (beside := self._beside_list(local, address.domain)) is not None:
+                return beside
             user, tag = split_tag(local, self._rules.separator)
             if tag:
                 plain = self._served(f"{user}@{address.domain}", tag)
                 if plain is not None:
                     return plain
+            if self._rules.srs is not None and (writer := self._rules.srs.reverse(address)) is not None:
+                return _Targets((writer,))
         if local == POSTMASTER:
             return self._postmaster(address, domain)
         if domain is not None and domain[0] is not None:
@@ -297,10 +335,24 @@ class _Search:
         rows = self._tx.all("address_look", key=key, limit=ALIAS_FANOUT + 1)
         if not rows:
             return None
-        account, enabled, limited, _ = rows[0]
+        account, enabled, limited, _, list = rows[0]
         if account is not None:
             return _Account(Local(account, tag, bool(limited)), bool(enabled))
-        return _Targets(tuple(parse(target) for *_, target in rows if target is not None))
+        if list is not None:
+            return ListReached(list)
+        return _Targets(tuple(parse(target) for *_, target, _ in rows if target is not None))
+
+    def _beside_list(self, local: str, domain: str) -> _Step | None:
+        """The address beside a list: NAME-owner, NAME-confirm+TOKEN."""
+        name, hyphen, purpose = local.rpartition("-")
+        while hyphen:
+            word, plus, token = purpose.partition("+")
+            if f"{word}{plus}" in PURPOSES:
+                found = self._served(f"{name}@{domain}", "")
+                return replace(found, purpose=word, token=token) if isinstance(found, ListReached) else None
+            name, hyphen, more = name.rpartition("-")
+            purpose = f"{more}-{purpose}"
+        return None
 
     def _postmaster(self, address: Address, domain: tuple[str | None] | None) -> _Step:
         """RFC 5321 §4.5.1: a server must take mail for postmaster. The configured one, the catch-all, the domain's
@@ -332,7 +384,8 @@ def identities(tx: Tx, account: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """What an account may send as: its addresses by key, and any of them with a tag that is not itself another's."""
+    """What an account may send as: its addresses and those it was granted, by key; and any of them with a tag that is
+    not itself another's."""
 
     keys: frozenset[str]
     taken: frozenset[str] = frozenset()
@@ -350,6 +403,7 @@ class Identities:
 def find_identities(tx: Tx, account: int, rules: Rules) -> Identities:
     """What the account may send as."""
     own = [key for key, _ in tx.all("address_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
+    own += [key for key, _ in tx.all("send_as_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
     taken: set[str] = set()
     for key in own if rules.separator else ():
         local, _, domain = key.rpartition("@")
@@ -357,6 +411,28 @@ def find_identities(tx: Tx, account: int, rules: Rules) -> Identities:
         bounds = {"domain": domain, "low": low, "high": low + "\U0010ffff", "limit": ADDRESSES_PER_ACCOUNT}
         taken.update(found for (found,) in tx.all("address_between", account=account, **bounds))
     return Identities(frozenset(own), frozenset(taken), rules.separator)
+
+
+def granted(tx: Tx, account: int) -> list[str]:
+    """Addresses of others that the account may send as, as they were written."""
+    return [written for _, written in tx.all("send_as_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
+
+
+def grant(tx: Tx, account: int, address: Address) -> None:
+    """Let an account send as an address that is another's, or an alias. Raises NoSuchAccount, NoSuchAddress."""
+    if tx.one("account_find", account=account) is None:
+        raise NoSuchAccount(account)
+    if tx.one("address_find", key=address.key) is None:
+        raise NoSuchAddress(str(address))
+    tx.run("send_as_insert", account=account, key=address.key)
+    changed(tx)
+
+
+def revoke(tx: Tx, account: int, address: Address) -> None:
+    """Take that back. Raises NoSuchGrant."""
+    if not tx.run("send_as_delete", account=account, key=address.key):
+        raise NoSuchGrant(str(address))
+    changed(tx)
 
 
 def add(tx: Tx, account: int, address: Address) -> None:
@@ -420,7 +496,7 @@ def list_aliases(tx: Tx, after: str = "", limit: int = 1000) -> list[Alias]:
 def find_alias(tx: Tx, address: Address) -> Alias:
     """The alias of that address. Raises NoSuchAlias."""
     row = tx.one("address_find", key=address.key)
-    if row is None or row[2] is not None:
+    if row is None or row[2] is not None or row[3] is not None:
         raise NoSuchAlias(str(address))
     targets = tx.all("alias_targets", alias=address.key, limit=ALIAS_FANOUT)
     return Alias(row[1], tuple(target for (target,) in targets))

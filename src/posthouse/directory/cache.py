@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.directory import accounts, addresses
+from posthouse.directory import accounts, addresses, signing
 from posthouse.directory.addresses import Expansion, Identities, Resolution, Rules, Standing
 from posthouse.directory.kept import Kept
-from posthouse.directory.model import Account, NoSuchAccount, version
+from posthouse.directory.model import Account, NoSuchAccount, NoSuchAlias, version
+from posthouse.directory.signing import Signatory
 from posthouse.store.database import Store, Topic, Tx
 from posthouse.terms.address import Address
 
@@ -40,6 +41,7 @@ class Directory:
         self._elsewhere: Kept[str, int] = Kept(OTHERS)
         self._identities: Kept[int, Identities] = Kept(KNOWN)
         self._accounts: Kept[int, Account] = Kept(KNOWN)
+        self._signatories: Kept[str, Signatory] = Kept(OTHERS)
         self._fresh_until = 0.0
         # Grows whenever all is forgotten: what was read before that is not kept afterwards.
         self._generation = 0
@@ -58,7 +60,8 @@ class Directory:
     def forget(self) -> None:
         """The directory has changed, or may have."""
         self._generation += 1
-        for kept in (self._known, self._unknown, self._elsewhere, self._identities, self._accounts):
+        answers = (self._known, self._unknown, self._elsewhere, self._identities, self._accounts, self._signatories)
+        for kept in answers:
             kept.clear()
         self._fresh_until = self._clock.monotonic() + FRESH
 
@@ -123,6 +126,24 @@ class Directory:
                 self._accounts.put(account, found)
         return found
 
+    async def signatory(self, domain: str) -> Signatory:
+        """Who signs mail of this domain. Raises StoreUnavailable."""
+        self._forget_if_old()
+        found = self._signatories.get(domain)
+        if found is None:
+            generation = self._generation
+            found = signing.signatory(*await self._store.read(signing.signing, domain))
+            if generation == self._generation:
+                self._signatories.put(domain, found)
+        return found
+
+    async def members(self, address: Address) -> tuple[str, ...] | None:
+        """Whom the alias of this address stands for, as written; None: it is no alias. Not kept.
+
+        Raises StoreUnavailable.
+        """
+        return await self._store.read(_members, address)
+
     async def version(self) -> int:
         """The directory's version now. Raises StoreUnavailable."""
         return await self._store.read(version)
@@ -130,7 +151,14 @@ class Directory:
 
 def _relay(address: Address, at_version: int) -> Expansion:
     """Kept by domain, not by address: the local part travels as it was written (RFC 5321 §2.4)."""
-    return Expansion(Standing.RELAY, (), (address,), (), at_version)
+    return Expansion(Standing.RELAY, remote=(address,), version=at_version)
+
+
+def _members(tx: Tx, address: Address) -> tuple[str, ...] | None:
+    try:
+        return addresses.find_alias(tx, address).targets
+    except NoSuchAlias:
+        return None
 
 
 def _account(tx: Tx, account: int) -> Account | None:

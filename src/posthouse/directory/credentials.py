@@ -343,6 +343,14 @@ class Authenticator:
         self._throttle.succeeded(challenge.login, challenge.peer)
         return challenge.account if challenge.account.enabled else LoginRefused(LoginFailure.DISABLED)
 
+    async def certified(self, login: str) -> Account | LoginRefused:
+        """Whose login this is, where something else than a password has proved it. Raises StoreUnavailable."""
+        found = await self._store.read(_find_login, login_key(login))
+        if found is None:
+            return LoginRefused(LoginFailure.WRONG)
+        account, _ = found
+        return account if account.enabled else LoginRefused(LoginFailure.DISABLED)
+
     def _fake(self, key: str) -> ScramVerifier:
         """The verifier of nobody: the same each time this login is asked for, on every node of this store."""
         salt, stored, server = (

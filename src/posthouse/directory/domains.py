@@ -45,7 +45,7 @@ def remove(tx: Tx, name: str) -> None:
 
 
 def rename(tx: Tx, old: str, new: str) -> Domain:
-    """Serve `new` instead of `old`: addresses, account names, aliases and what points to them move along.
+    """Serve `new` instead of `old`: addresses, account names, aliases, what points to them, and keys move along.
 
     Raises NoSuchDomain, DomainExists, BadAddress.
     """
@@ -57,9 +57,11 @@ def rename(tx: Tx, old: str, new: str) -> Domain:
     tx.run("domain_rename_addresses", **names)
     tx.run("domain_rename_aliases", **names)
     tx.run("domain_rename_accounts", **names)
+    tx.run("domain_rename_send_as", **names)
     tx.run("domain_rename_delete_addresses", old=domain.name)
     tx.run("domain_rename_targets", **names)
     tx.run("domain_rename_doubled_targets", old=domain.name)
+    tx.run("domain_rename_keys", **names)
     tx.run("domain_delete", name=domain.name)
     for other, catch_all in tx.all("domain_catch_alls"):
         target = parse(catch_all)

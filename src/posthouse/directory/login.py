@@ -14,9 +14,10 @@ from posthouse.directory import credentials
 from posthouse.directory.credentials import Authenticator, LoginFailure, LoginRefused
 from posthouse.directory.model import Account
 from posthouse.wire import sasl
+from posthouse.wire.sasl import NOTHING, Evidence
 
-# In the order that clients should prefer.
-MECHANISMS: Final = ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+# What can be had everywhere, in the order that clients should prefer; where TLS proves more, `sasl.offered` says what.
+MECHANISMS: Final = sasl.offered()
 _NONCE_OCTETS: Final = 18
 
 
@@ -38,12 +39,13 @@ Answer = Ask | Account | LoginRefused | Malformed
 
 
 class Login:
-    """One attempt of a client at `peer` (an IP address) to log in by `mechanism`, one of MECHANISMS."""
+    """One attempt of a client at `peer` (an IP address) to log in by `mechanism`, which `proven` must allow."""
 
-    def __init__(self, authenticator: Authenticator, peer: str, mechanism: str) -> None:
+    def __init__(self, authenticator: Authenticator, peer: str, mechanism: str, proven: Evidence = NOTHING) -> None:
         self._authenticator = authenticator
         self._peer = peer
-        self._exchange = sasl.server(mechanism, b64encode(token_bytes(_NONCE_OCTETS)).decode())
+        self._exchange = sasl.server(mechanism, b64encode(token_bytes(_NONCE_OCTETS)).decode(), proven)
+        self._certified = mechanism == "EXTERNAL"
         self._challenge: credentials.Challenge | None = None
         self._account: Account | None = None
 
@@ -73,7 +75,9 @@ class Login:
                         return found
                     self._challenge = found
                     step = self._exchange.verifier(*found.verifiers)
-                case sasl.Success():
+                case sasl.Success(username):
+                    if self._certified:
+                        return await self._authenticator.certified(username)
                     return self._settled(True)
                 case sasl.Failure(why, malformed):
                     if malformed:

@@ -70,6 +70,13 @@ class AddressInUse(DirectoryError):
         super().__init__(f"address {address} is still used by {', '.join(by)}; change that first")
 
 
+class NoSuchGrant(DirectoryError):
+    """The account may not send as that address, so it cannot be taken back."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} was not granted")
+
+
 class NoSuchAlias(DirectoryError):
     """There is no alias of that address."""
 
@@ -79,6 +86,31 @@ class NoSuchAlias(DirectoryError):
 
 class BadAlias(DirectoryError):
     """An alias with no targets, too many, or itself as its only one."""
+
+
+class NoSuchList(DirectoryError):
+    """There is no mailing list of that address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"there is no list {address}")
+
+
+class BadList(DirectoryError):
+    """A setting of a list that cannot be."""
+
+
+class NoSuchMember(DirectoryError):
+    """The address is not on the list."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} is not on the list")
+
+
+class AlreadyMember(DirectoryError):
+    """The address is on the list already."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} is on the list already")
 
 
 class NoSuchCredential(DirectoryError):
@@ -114,7 +146,10 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Where mail is kept. `name` is the key of one of its addresses; quotas in octets and emails, None: no limit."""
+    """Where mail is kept. `name` is the key of one of its addresses; quotas in octets and emails, None: no limit.
+
+    `copy_to_sent`: what it submits is filed in Sent, too.
+    """
 
     id: int
     name: str
@@ -123,12 +158,13 @@ class Account:
     quota_emails: int | None
     enabled: bool
     created_at: int
+    copy_to_sent: bool = False
 
 
 def account_from(row: Row) -> Account:
     """The account of a row as `account_find`, `account_by_address` and `account_list` give it."""
-    id, name, full_name, quota_octets, quota_emails, enabled, created_at = row
-    return Account(id, name, full_name, quota_octets, quota_emails, bool(enabled), created_at)
+    id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent = row
+    return Account(id, name, full_name, quota_octets, quota_emails, bool(enabled), created_at, bool(copy_to_sent))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ is measured only by what that network does.
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from posthouse.clock import Clock
+from posthouse.directory.familiar import Familiar
 from posthouse.directory.kept import Kept
 from posthouse.written import Rate
 
@@ -22,7 +23,6 @@ MOST_WAIT: Final = 900.0
 ACCOUNT_FACTOR: Final = 5
 NETWORKS: Final = 100_000
 ACCOUNTS: Final = 100_000
-FAMILIAR: Final = 100_000
 
 
 def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -51,24 +51,41 @@ class _Guesses:
     failures: float
     at: float
     closed_until: float
+    told: bool = False
+
+
+class Witness(Protocol):
+    """Who is told what came of guesses, with the peer's address."""
+
+    def guessed_wrong(self, peer: str) -> None:
+        """One more wrong guess than are free to a network."""
+        ...
+
+    def logged_in(self, peer: str) -> None:
+        """A guess that was right."""
+        ...
 
 
 class GuessThrottle:
     """Whoever checks a password asks `admit` first and says `succeeded` afterwards where it was right."""
 
-    def __init__(self, clock: Clock, free: Rate) -> None:
+    def __init__(
+        self, clock: Clock, free: Rate, witness: Witness | None = None, familiar: Familiar | None = None
+    ) -> None:
         self._clock = clock
         self._free = free
+        self._witness = witness
         self._networks: Kept[str, _Guesses] = Kept(NETWORKS)
         self._accounts: Kept[str, _Guesses] = Kept(ACCOUNTS)
-        self._familiar: Kept[tuple[str, str], bool] = Kept(FAMILIAR)
+        self._familiar = familiar or Familiar(clock)
 
     def admit(self, login: str, peer: str) -> float:
         """0.0: guess, it is counted as wrong until you say otherwise. Else seconds to wait; nothing was counted."""
         now = self._clock.monotonic()
         network = network_of(peer)
+        self._tell(self._networks.get(network), peer)
         guesses = [(self._networks, network, 1)]
-        if self._familiar.get((login, network)) is None:
+        if not self._familiar.knows(login, network):
             guesses.append((self._accounts, login, ACCOUNT_FACTOR))
         wait = max(self._wait(kept.get(key), now) for kept, key, _ in guesses)
         if wait > 0:
@@ -81,16 +98,24 @@ class GuessThrottle:
         """The guess that was admitted was right: it does not count, and this network is familiar to the account."""
         network = network_of(peer)
         self._forgive(self._networks.get(network))
-        if self._familiar.get((login, network)) is None:
+        if self._witness is not None:
+            self._witness.logged_in(peer)
+        if not self._familiar.knows(login, network):
             self._forgive(self._accounts.get(login))
-            self._familiar.put((login, network), True)
+        self._familiar.met(login, network)
 
     def withdraw(self, login: str, peer: str) -> None:
         """The guess that was admitted was never judged (the store was away): it does not count."""
         network = network_of(peer)
         self._forgive(self._networks.get(network))
-        if self._familiar.get((login, network)) is None:
+        if not self._familiar.knows(login, network):
             self._forgive(self._accounts.get(login))
+
+    def _tell(self, guesses: _Guesses | None, peer: str) -> None:
+        """The guess before this one was wrong, for nobody has said otherwise; past the free ones that is told of."""
+        if self._witness is not None and guesses is not None and guesses.closed_until and not guesses.told:
+            guesses.told = True
+            self._witness.guessed_wrong(peer)
 
     def _wait(self, guesses: _Guesses | None, now: float) -> float:
         return 0.0 if guesses is None else max(0.0, guesses.closed_until - now)
@@ -106,6 +131,7 @@ class GuessThrottle:
         guesses.at = now
         if guesses.failures >= free:
             # The exponent is bounded before it is raised; 2 ** 10 s is past MOST_WAIT.
+            guesses.told = False
             guesses.closed_until = now + min(MOST_WAIT, 2.0 ** min(10.0, guesses.failures - free))
 
     def _forgive(self, guesses: _Guesses | None) -> None:

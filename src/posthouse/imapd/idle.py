@@ -24,7 +24,7 @@ async def idle(session: Session, command: Command, asked: request.Idle) -> None:
     """IDLE."""
     session.engine.idle()
     # The ear has been open since the login: what rang meanwhile is told here, what rings from now on by the task.
-    await session.tell_news(expunge=True)
+    await session.tell_listener()
     session.ongoing = _Idling(session, command)
 
 
@@ -58,7 +58,7 @@ class _Idling:
                 async with self._telling:
                     if not rung:
                         session.engine.send(response.ok("Still here"))
-                    await session.tell_news(expunge=True)
+                    await session.tell_listener()
                     await session.flush()
         except (ConnectionError, StreamTimeout):
             session.stream.abort()

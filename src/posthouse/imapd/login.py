@@ -46,6 +46,11 @@ def _may_log_in(session: Session) -> bool:
     return session.entrance.clear_text_login or session.stream.tls is not None
 
 
+def guard(session: Session) -> None:
+    """Let LOGIN be refused before its password is sent, where the connection is in clear text."""
+    session.engine.login_disabled = None if _may_log_in(session) else _NOT_YET
+
+
 async def capability(session: Session, command: Command, asked: request.Capability) -> None:
     """CAPABILITY."""
     session.engine.send(response.capability(capabilities(session)))
@@ -62,12 +67,11 @@ async def starttls(session: Session, command: Command, asked: request.StartTls) 
         stream.write(engine.outgoing())
         await stream.start_tls(session.around.certificates.context, server_side=True)
         engine.tls_started()
+        guard(session)
 
 
 async def login(session: Session, command: Command, asked: request.Login) -> None:
-    """LOGIN: RFC 9051 §6.2.3."""
-    if not _may_log_in(session):
-        raise Refused(_NOT_YET, Code.PRIVACYREQUIRED)
+    """LOGIN: RFC 9051 §6.2.3. In clear text the engine has refused it already."""
     try:
         name, password = asked.user.decode(), asked.password.decode()
     except UnicodeDecodeError as error:

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from posthouse.imapd.session import DELETED_FLAG, Session
-from posthouse.mailbox import query
-from posthouse.mailbox.query import Condition
+from posthouse.mailbox import conditions, query
+from posthouse.mailbox.conditions import Condition
 from posthouse.terms.keywords import FROM_IMAP
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap import search as keys
@@ -31,7 +31,7 @@ async def search(session: Session, command: Command, asked: request.Search) -> N
         opened.saved = ()
     # What others have expunged meanwhile is not found; the numbers stay what they are.
     uids = opened.view.live_uids()
-    if condition == query.EVERYTHING:
+    if condition == conditions.EVERYTHING:
         found = uids.tolist()
     else:
         found = await query.search(around.store, around.blobs, session.owner, opened.mailbox, condition, uids)
@@ -92,30 +92,30 @@ def _keyword(name: str) -> str:
 def _condition(session: Session, key: keys.Key, bits: dict[str, int]) -> Condition:
     match key:
         case keys.And(parts):
-            return query.And(tuple(_condition(session, part, bits) for part in parts))
+            return conditions.And(tuple(_condition(session, part, bits) for part in parts))
         case keys.Or(left, right):
-            return query.Or((_condition(session, left, bits), _condition(session, right, bits)))
+            return conditions.Or((_condition(session, left, bits), _condition(session, right, bits)))
         case keys.Not(part):
-            return query.Not(_condition(session, part, bits))
+            return conditions.Not(_condition(session, part, bits))
         case keys.Everything():
-            return query.EVERYTHING
+            return conditions.EVERYTHING
         case keys.Recent():
             # RFC 9051 Appendix E: nothing is recent here.
-            return query.NOTHING
+            return conditions.NOTHING
         case keys.Flagged(name, present):
             return _flagged(name, present, bits)
         case keys.Numbers(numbers, uid):
-            return query.Uids(session.uid_ranges(numbers, uid=uid))
+            return conditions.Uids(session.uid_ranges(numbers, uid=uid))
         case keys.Received(side, day):
-            return query.Received(*_days(side, day))
+            return conditions.Received(*_days(side, day))
         case keys.Sent(side, day):
-            return query.Sent(*_days(side, day))
+            return conditions.Sent(*_days(side, day))
         case keys.Larger(octets):
-            return query.Size(above=octets)
+            return conditions.Size(above=octets)
         case keys.Smaller(octets):
-            return query.Size(below=octets)
+            return conditions.Size(below=octets)
         case keys.HasHeader(name, value):
-            return query.Header(name, value)
+            return conditions.Header(name, value)
         case keys.Contains(where, value):
             return _text(where, value)
 
@@ -123,11 +123,11 @@ def _condition(session: Session, key: keys.Key, bits: dict[str, int]) -> Conditi
 def _flagged(name: str, present: bool, bits: dict[str, int]) -> Condition:
     found: Condition
     if name.lower() == DELETED_FLAG:
-        found = query.Deleted()
+        found = conditions.Deleted()
     else:
         bit = bits.get(_keyword(name))
-        found = query.NOTHING if bit is None else query.Keywords(bit)
-    return found if present else query.Not(found)
+        found = conditions.NOTHING if bit is None else conditions.Keywords(bit)
+    return found if present else conditions.Not(found)
 
 
 def _days(side: Side, day: date) -> tuple[int | None, int | None]:
@@ -145,10 +145,10 @@ def _days(side: Side, day: date) -> tuple[int | None, int | None]:
 def _text(where: keys.Where, value: str) -> Condition:
     match where:
         case keys.Where.SUBJECT:
-            return query.Subject(value)
+            return conditions.Subject(value)
         case keys.Where.BODY:
-            return query.Body(value)
+            return conditions.Body(value)
         case keys.Where.TEXT:
-            return query.Text(value)
+            return conditions.Text(value)
         case keys.Where.FROM | keys.Where.TO | keys.Where.CC | keys.Where.BCC:
-            return query.Address(where.value.lower(), value)
+            return conditions.Address(where.value.lower(), value)

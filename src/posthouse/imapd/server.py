@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from posthouse import __version__, observe
+from posthouse import __version__
 from posthouse.imapd import append, fetch, idle, login, mailboxes, messages, opening, search
 from posthouse.imapd.session import Entrance, Refused, Senseless, Session, Surroundings
 from posthouse.mailbox.mailboxes import SEPARATOR
@@ -39,21 +39,16 @@ class ImapDoor:
 
     async def serve(self, stream: Stream) -> None:
         """Hold one conversation."""
-        connections, peer = self._around.connections, stream.peer.host
-        crowded = connections.arrive(peer)
-        try:
-            if crowded is None:
-                await _hold(Session(stream, self._around, self._entrance))
-            else:
-                observe.tell("connection.refused", peer=peer, door="imap", why=", ".join(crowded.reasons))
-                stream.write(response.bye("Too many connections; try again later", Code.UNAVAILABLE))
-        finally:
-            connections.depart(peer)
+        if stream.unwelcome is None:
+            await _hold(Session(stream, self._around, self._entrance))
+        else:
+            stream.write(response.bye(stream.unwelcome.text, Code.UNAVAILABLE))
 
 
 async def _hold(session: Session) -> None:
     """Answer until the client leaves, or has to."""
     engine = session.engine
+    login.guard(session)
     engine.greet(f"{session.around.hostname} posthouse", login.capabilities(session))
     try:
         await _converse(session)
@@ -78,6 +73,9 @@ async def _converse(session: Session) -> None:
     patience = loop.time() + session.around.login_timeout
     turn = 0
     while True:
+        if session.account is None and loop.time() >= patience:
+            # Who does not log in buys no time with a word now and then, nor with so many that no read has to wait.
+            raise StreamTimeout
         event = engine.next_event()
         if isinstance(event, Ended):
             return
@@ -90,7 +88,6 @@ async def _converse(session: Session) -> None:
             continue
         await session.flush()
         if session.account is None:
-            # A word now and then does not buy time to those who do not log in.
             stream.timeout = max(patience - loop.time(), 0.001)
         if engine.midway:
             # Python's imaplib and others send what follows a literal by itself.

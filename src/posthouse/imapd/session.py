@@ -22,7 +22,6 @@ from posthouse.mailbox.model import DELETED, MailboxError, NoSuchMailbox
 from posthouse.mailbox.snapshot import Entry, Snapshots, View
 from posthouse.net.stream import Stream
 from posthouse.net.tls import Certificates
-from posthouse.policy.limits import Connections
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Listener, Store, StoreUnavailable, Topic, Tx
 from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
@@ -91,7 +90,6 @@ class Surroundings:
     snapshots: Snapshots
     authenticator: Authenticator
     presence: Presence
-    connections: Connections
     certificates: Certificates
     append_limit: int
     login_timeout: float
@@ -109,13 +107,14 @@ class Entrance:
 @dataclass(slots=True)
 class Selected:
     """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
-    it was deleted."""
+    it was deleted; `overheard`: new mail was announced beside the answer to something else."""
 
     mailbox: int
     view: View
     read_only: bool
     saved: Sequence[Range] = ()
     gone: bool = False
+    overheard: bool = False
 
 
 class Ongoing(Protocol):
@@ -284,9 +283,25 @@ class Session:
         if self.selected.gone:
             self.lose_mailbox()
         elif self.selected.view.stale:
-            await self._announce(self.selected.view, expunge)
+            await self._announce(self.selected, expunge)
 
-    async def _announce(self, view: View, expunge: bool) -> None:
+    async def tell_listener(self) -> None:
+        """The same, for a client that idles. New mail that was announced beside the answer to something else is
+        announced once more, as RFC 9051 §5.2 allows: Thunderbird fetches what it hears of while it idles, and leaves
+        what it hears of during a FETCH, STORE or CHECK until it looks again, ten minutes later.
+        """
+        selected = self.selected
+        if selected is None:
+            await self.tell_news(expunge=True)
+            return
+        again, selected.overheard = selected.overheard, False
+        await self.tell_news(expunge=True)
+        if again and not (selected.overheard or selected.gone):
+            self.engine.send(response.exists(len(selected.view)))
+        selected.overheard = False
+
+    async def _announce(self, selected: Selected, expunge: bool) -> None:
+        view = selected.view
         while not self.knows(view.changed()):
             await self.learn_names()
         # From here to the end of what is announced nothing waits: it would change meanwhile, or be cancelled.
@@ -298,6 +313,7 @@ class Session:
         await self.tell_flags(changed)
         if more:
             self.engine.send(response.exists(count))
+            selected.overheard = True
 
     def lose_mailbox(self) -> None:
         """The open mailbox was deleted."""
@@ -332,7 +348,7 @@ class Session:
 
     async def learn_names(self) -> None:
         """Read the account's keywords. Raises StoreUnavailable."""
-        names = await self.read(emails.keyword_names)
+        names = await self.read(emails.keyword_spellings)
         new = names.keys() - self._names.keys()
         self._names, self._unnamed = names, ~(sum(names) | DELETED)
         self._flags.clear()
@@ -360,8 +376,8 @@ class Session:
         return found
 
     def bits(self) -> dict[str, int]:
-        """The account's keywords by name, as far as this session has met them."""
-        return {name: bit for bit, name in self._names.items()}
+        """The account's keywords by the model's names, as far as this session has met them."""
+        return {name.lower(): bit for bit, name in self._names.items()}
 
     # --- numbers
 
@@ -425,7 +441,9 @@ def _merged(numbers: Sequence[Range]) -> list[Range]:
 
 
 def split_flags(flags: Sequence[str]) -> tuple[list[str], bool]:
-    """Keywords by the model's names, and whether `\\Deleted` is among the flags. `\\Recent` cannot be set."""
-    lowered = [flag.lower() for flag in flags]
-    keywords = [FROM_IMAP.get(flag, flag) for flag in lowered if flag not in (DELETED_FLAG, "\\recent")]
-    return keywords, DELETED_FLAG in lowered
+    """Keywords, the system's by the model's names and the others as they are written, and whether `\\Deleted` is among
+    the flags. `\\Recent` cannot be set."""
+    lowered = {flag.lower(): flag for flag in reversed(flags)}
+    deleted = lowered.pop(DELETED_FLAG, None) is not None
+    lowered.pop("\\recent", None)
+    return [FROM_IMAP.get(flag, written) for flag, written in lowered.items()], deleted

@@ -195,6 +195,13 @@ def keyword_names(tx: Tx, account: int) -> dict[int, str]:
     return names
 
 
+def keyword_spellings(tx: Tx, account: int) -> dict[int, str]:
+    """The same, the account's own as they were first written."""
+    names = {bit: name for name, bit in BITS.items()}
+    names.update((1 << row[0], row[2]) for row in tx.all("keyword_names", account=account))
+    return names
+
+
 def known_keywords(tx: Tx, account: int, names: Iterable[str]) -> int:
     """The bits of those of these keywords that the account has met: for reading and searching."""
     bits = {name: bit for bit, name in keyword_names(tx, account).items()}
@@ -202,19 +209,22 @@ def known_keywords(tx: Tx, account: int, names: Iterable[str]) -> int:
 
 
 def learn_keywords(tx: Tx, account: int, names: Iterable[str]) -> int:
-    """The bits of these keywords, given to those that the account has not met. Locks the account.
+    """The bits of these keywords, given to those that the account has not met, which keep their spelling. Locks the
+    account.
 
     Raises BadKeyword, TooManyKeywords, NoSuchAccount.
     """
-    wanted = {check_keyword(name) for name in names}
+    wanted: dict[str, str] = {}
+    for written in names:
+        wanted.setdefault(check_keyword(written), written)
     lock_account(tx, account)
     bits = {name: bit for bit, name in keyword_names(tx, account).items()}
     free = (n for n in range(FIRST_OWN_BIT, LAST_OWN_BIT + 1) if 1 << n not in bits.values())
-    for name in sorted(wanted - bits.keys()):
+    for name in sorted(wanted.keys() - bits.keys()):
         number = next(free, None)
         if number is None:
             raise TooManyKeywords(f"an account has {LAST_OWN_BIT - FIRST_OWN_BIT + 1} keywords of its own at most")
-        tx.run("keyword_insert", account=account, bit=number, name=name)
+        tx.run("keyword_insert", account=account, bit=number, name=name, written=wanted[name])
         bits[name] = 1 << number
     return sum(bits[name] for name in wanted)
 

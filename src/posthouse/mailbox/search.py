@@ -3,17 +3,20 @@
 Promises: `email_words` holds every email up to the account's search mark, under rowid account << 32 | email, until
 retention drops the email; what is past the mark is scanned by `query`. A crash costs nothing: the mark moves in the
 commit that indexes. Chinese, Japanese and Korean are indexed by pairs of characters, so that two-character words are
-found.
+found. Of accounts that are searched by substrings (`want_words`), `search_words` holds the words themselves, so that
+those which contain a string can be looked for: `suspects`.
 Refuses: to hold up filing, and to keep the writer for longer than a batch.
 """
 
 import asyncio
-import re
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from posthouse.limits import MB
-from posthouse.mailbox import ranges
+from posthouse.limits import MB, SEARCH_TEXT
+from posthouse.mailbox import ranges, vocabulary
+from posthouse.mailbox.verify import Headers
+from posthouse.message.text import CUT
 from posthouse.store.database import Store, Topic, Tx
 
 # Emails indexed in one transaction: some 15 ms of the writer.
@@ -24,23 +27,22 @@ _PAGE: Final = 20
 # Between two rounds more mail comes together.
 PAUSE_SECONDS: Final = 0.1
 
-# Scripts written without spaces: kana, ideographs (and their extensions), bopomofo, hangul.
-_UNSPACED: Final = re.compile(
-    "[\u3040-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9d"
-    "\U00020000-\U0003ffff]+"
-)
+# The words of so many emails are kept together, once they are there; the texts of those behind them are scanned.
+TOGETHER: Final = 1000
+# Emails whose words are taken from their texts in one look.
+_LOOK: Final = 100
+# Rows of words looked through at once: some hundred KB each.
+_ROWS: Final = 20
+# More words than these, or longer ones, are not asked for: other parts of the string must do, or the texts are scanned.
+_MOST_WORDS: Final = 500
+_LONGEST_WORD: Final = 1000
+_MOST_PARTS: Final = 8
+# More emails than these are scanned in order, rather than gathered.
+_MOST_SUSPECTS: Final = 200_000
 
-
-def words(text: str) -> str:
-    """Folded text as it goes into the index: runs of unspaced script as overlapping pairs of characters."""
-    return text if text.isascii() else _UNSPACED.sub(_pairs, text)
-
-
-def _pairs(run: re.Match[str]) -> str:
-    text = run[0]
-    if len(text) == 1:
-        return f" {text} "
-    return f" {' '.join([text[at : at + 2] for at in range(len(text) - 1)])} "
+# Stands in the index for a text of which only the beginning is there. A letter of private use (U+E000), which is no
+# part of a word that anybody looks for.
+_CUT_MARK: Final = " \ue000"
 
 
 class Round(NamedTuple):
@@ -83,9 +85,17 @@ def _index(tx: Tx, account: int, mark: int, upto: int) -> int:
     found = tx.all("search_texts", **here)
     tx.many(
         "words_insert",
-        [{"rowid": account << 32 | email, "text": words(f"{head}\n{body}")} for email, head, body in found],
+        [
+            {"rowid": account << 32 | email, "text": _indexed(head, body, bool(in_place))}
+            for email, head, body, in_place in found
+        ],
     )
-    return sum([len(head) + len(body) for _, head, body in found])
+    return sum([len(head) + len(body) for _, head, body, _ in found])
+
+
+def _indexed(head: str, body: str, in_place: bool) -> str:
+    cut = (body.endswith(CUT) and not in_place) or len(head) >= SEARCH_TEXT
+    return vocabulary.indexed(f"{head}\n{body}{_CUT_MARK if cut else ''}")
 
 
 def forget(tx: Tx, account: int, emails: Iterable[int]) -> None:
@@ -95,7 +105,8 @@ def forget(tx: Tx, account: int, emails: Iterable[int]) -> None:
 
 def reset(tx: Tx, account: int) -> None:
     """Have an account indexed anew, from its first email on."""
-    tx.run("search_mark", account=account, mark=0)
+    tx.run("search_reset", account=account)
+    tx.run("search_words_forget", account=account)
     tx.ring(Topic.SEARCH, account)
 
 
@@ -103,6 +114,140 @@ def find_words(tx: Tx, account: int, match: str, limit: int) -> list[int]:
     """Emails of the account that an FTS5 query finds, by id. Only what is up to the mark."""
     found = tx.all("words_find", match=match, low=account << 32, high=(account + 1 << 32) - 1, limit=limit)
     return [row[0] & 0xFFFFFFFF for row in found]
+
+
+# substrings -----------------------------------------------------------------------------------------------------------
+
+
+class Suspects(NamedTuple):
+    """The emails up to `mark` that may hold a needle; all others up to there do not. None: any may."""
+
+    mark: int
+    emails: list[int] | None
+
+
+def suspects(tx: Tx, account: int, needle: str) -> Suspects | None:
+    """Which emails may hold a folded needle in their head or body, by the words they have; None where the account's
+    words are not kept."""
+    mark = tx.value("search_words_mark", account=account)
+    if not mark:
+        return None if mark is None else Suspects(0, None)
+    clues = vocabulary.clues(needle)
+    terms = clues.terms[:_MOST_PARTS]
+    alternatives = _words(tx, account, sorted(clues.patterns, key=len)[-_MOST_PARTS:])
+    if not alternatives and not terms:
+        return Suspects(mark, None)
+    low = account << 32
+    match = vocabulary.match(alternatives, terms, _CUT_MARK)
+    found = tx.all("words_find", match=match, low=low, high=low | mark, limit=_MOST_SUSPECTS)
+    return Suspects(mark, None if len(found) == _MOST_SUSPECTS else [row[0] - low for row in found])
+
+
+def _words(tx: Tx, account: int, patterns: Sequence[str]) -> list[list[str]]:
+    """The account's words with each of these patterns, without those patterns that too many words have."""
+    found: dict[str, set[str]] = {pattern: set() for pattern in patterns}
+    after = 0
+    while found and (rows := tx.all("search_words_next", account=account, after=after, limit=_ROWS)):
+        after = rows[-1][0]
+        for _, packed in rows:
+            for pattern in tuple(found):
+                if not _add_words(found[pattern], vocabulary.containing(pattern, packed)):
+                    del found[pattern]
+    return [sorted(words) for words in found.values()]
+
+
+def _add_words(found: set[str], more: Iterable[str]) -> bool:
+    """False where there are more words than can be asked for."""
+    for word in more:
+        found.add(word)
+        if len(found) > _MOST_WORDS or len(word) > _LONGEST_WORD or not vocabulary.askable(word):
+            return False
+    return True
+
+
+def suspects_by_header(tx: Tx, account: int, needle: str) -> Suspects | None:
+    """Which emails may have all of a folded needle's words in their header; None where these are not kept."""
+    mark = tx.value("search_words_mark", account=account)
+    if not mark:
+        return None if mark is None else Suspects(0, None)
+    patterns = vocabulary.clues(needle).in_headers()
+    if not patterns:
+        return Suspects(mark, None)
+    found: list[int] = []
+    after = 0
+    while rows := tx.all("search_fields_next", account=account, after=after, limit=_ROWS):
+        for upto, packed, unread in rows:
+            if all(pattern in packed for pattern in patterns):
+                found += range(after + 1, upto + 1)
+            else:
+                found += json.loads(unread)
+            after = upto
+    return Suspects(mark, None if len(found) > mark // 2 else found)
+
+
+def uids_of(tx: Tx, account: int, mailbox: int, suspects: Suspects) -> set[int]:
+    """Where these emails are in a mailbox, and those past the mark."""
+    packed = json.dumps(suspects.emails)
+    return {
+        row[0] for row in tx.all("search_uids", account=account, mailbox=mailbox, mark=suspects.mark, emails=packed)
+    }
+
+
+def want_words(tx: Tx, account: int) -> None:
+    """Have the account's words kept from now on: it is searched by substrings."""
+    if tx.run("search_words_want", account=account):
+        tx.ring(Topic.SEARCH, account)
+
+
+async def keep_words(store: Store, accounts: Collection[int] | None) -> None:
+    """Keep the words of indexed mail, as far as TOGETHER emails have come together."""
+    asked = ranges.pack_ranges([(0, 1 << 62)]) if accounts is None else ranges.pack(accounts)
+    while (due := await store.read(_words_due, asked)) is not None:
+        account, mark = due
+        words: set[str] = set()
+        fields: set[str] = set()
+        unread: list[int] = []
+        for start in range(mark, mark + TOGETHER, _LOOK):
+            words |= await store.read(_words_of, account, start, start + _LOOK)
+            read, missed = await store.read(_fields_of, account, start, start + _LOOK)
+            fields |= read
+            unread += missed
+            # Others have their turn: there may be much to catch up with.
+            await asyncio.sleep(0)
+        await store.write(_keep, account, mark, vocabulary.pack(words), vocabulary.pack(fields), json.dumps(unread))
+
+
+def _words_due(tx: Tx, accounts: str) -> tuple[int, int] | None:
+    row = tx.one("search_words_due", accounts=accounts, together=TOGETHER)
+    return None if row is None else (row[0], row[1])
+
+
+def _words_of(tx: Tx, account: int, mark: int, upto: int) -> set[str]:
+    found: set[str] = set()
+    for _, head, body, _ in tx.all("search_texts", account=account, mark=mark, upto=upto):
+        # Apart: text that stands in place is not folded.
+        found |= vocabulary.words(head)
+        found |= vocabulary.words(body)
+    return found
+
+
+def _fields_of(tx: Tx, account: int, mark: int, upto: int) -> tuple[set[str], list[int]]:
+    """The words of these emails' headers; and the emails whose header does not lie in the database."""
+    found: set[str] = set()
+    unread: list[int] = []
+    for email, prologue, header in tx.all("search_headers_upto", account=account, mark=mark, upto=upto):
+        if header is None:
+            unread.append(email)
+        else:
+            found |= Headers(prologue, header).words
+    return found, unread
+
+
+def _keep(tx: Tx, account: int, mark: int, words: str, fields: str, unread: str) -> None:
+    # Another process may have done the same, or the account is to be indexed anew.
+    upto = mark + TOGETHER
+    if tx.run("search_words_move", account=account, mark=mark, upto=upto):
+        tx.run("search_words_insert", account=account, upto=upto, words=words, fields=fields, unread=unread)
 
 
 async def keep_indexed(store: Store) -> None:
@@ -113,8 +258,10 @@ async def keep_indexed(store: Store) -> None:
     heard: Collection[int] = {0}
     try:
         while True:
-            while (await store.write(index_pending, BATCH, None if 0 in heard else heard)).full:
+            accounts = None if 0 in heard else heard
+            while (await store.write(index_pending, BATCH, accounts)).full:
                 pass
+            await keep_words(store, accounts)
             heard = await ear.wait()
             await asyncio.sleep(PAUSE_SECONDS)
     finally:

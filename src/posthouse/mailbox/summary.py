@@ -63,7 +63,7 @@ def render(octets: Buffer) -> Rendered:
         structure=structure(octets, root),
         parts=mime.pack(root),
         preview=text.preview_text(words) if text_at is None else text.preview_in_place(octets, root, text_at),
-        head=text.head_text(subject, fields.all()),
+        head=text.head_text(header, subject, fields.by_name),
         body=text.body_text(words),
         text_at=text_at,
         sent_at=None if date is None else parse_date(date),
@@ -143,21 +143,18 @@ def _nstring(value: bytes | None) -> bytes:
 class _AddressFields:
     """The address fields of a header, each split once. A field that stands there twice counts as one longer field."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("by_name",)
 
     def __init__(self, header: Header) -> None:
-        self._fields: dict[bytes, list[RawAddress]] = {}
+        self.by_name: dict[bytes, list[RawAddress]] = {}
         for name in (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"):
             values = header.all(name)
             if values:
-                self._fields[name] = split_addresses(values[0] if len(values) == 1 else b", ".join(values))
+                self.by_name[name] = split_addresses(values[0] if len(values) == 1 else b", ".join(values))
 
     def imap(self, name: bytes, default: bytes = b"NIL") -> bytes:
-        addresses = self._fields.get(name)
+        addresses = self.by_name.get(name)
         return b"(%b)" % b"".join(map(_address, addresses)) if addresses else default
-
-    def all(self) -> list[RawAddress]:
-        return [address for addresses in self._fields.values() for address in addresses]
 
 
 def _address(item: RawAddress) -> bytes:

@@ -317,10 +317,19 @@ def _file_part(file: Attachment) -> list[bytes]:
     kind = file.type or media_type(file.name)
     if not re.fullmatch(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+", kind):
         kind = "application/octet-stream"
-    header = b"Content-Type: %b\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: attachment;%b\r\n\r\n"
-    return [header % (kind.encode(), _filename(file.name)), in_base64(file.octets)]
+    encoding, octets = b"base64", b""
+    if kind == "message/rfc822":
+        # RFC 2046 §5.2.1: a message is never encoded as a whole. What cannot travel as it is, is a file.
+        if _UNFIT.search(file.octets):
+            kind = "application/octet-stream"
+        else:
+            encoding, octets = b"7bit" if file.octets.isascii() else b"8bit", file.octets
+    header = b"Content-Type: %b\r\nContent-Transfer-Encoding: %b\r\nContent-Disposition: attachment;%b\r\n\r\n"
+    return [header % (kind.encode(), encoding, _filename(file.name)), octets or in_base64(file.octets)]
 
 
+# A bare CR or LF, a NUL, or a line too long (RFC 5322 §2.1.1).
+_UNFIT: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)|\0|[^\n]{1000}")
 _SAFE_NAME = re.compile(r"[ A-Za-z0-9!#$&+.^_`{}~@,()=-]{1,60}\Z")
 
 

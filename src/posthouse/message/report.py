@@ -257,7 +257,7 @@ def parse_report(octets: Buffer) -> Report | None:
         recipients=recipients,
         envid=None if envid is None else undeclared(envid),
         arrived_at=_date(message, b"arrival-date"),
-        message_id=_returned_id(octets, root),
+        message_id=returned_id(octets, root),
     )
 
 
@@ -329,7 +329,8 @@ def _date(block: Header, name: bytes) -> int | None:
 _HEADERS: Final = (("text", "rfc822-headers"), ("text", "global-headers"), ("message", "global-headers"))
 
 
-def _returned_id(octets: Buffer, root: Part) -> str | None:
+def returned_id(octets: Buffer, root: Part) -> str | None:
+    """The Message-ID of the message that a report returns, or whose header."""
     for part in root.children:
         if part.message is not None:
             header = Header.parse(octets, part.message.header_start, part.message.body_start)

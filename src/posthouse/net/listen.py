@@ -1,16 +1,18 @@
 """Sockets to listen on, and what a process settles before it serves.
 
 Promises: a socket that cannot be bound is one clear line; systemd's sockets are used where they are given.
-Refuses: to accept anything; that is stream.serve's.
+Refuses: to accept anything; that is server.serve's.
 """
 
 import ctypes
 import errno
+import grp
 import ipaddress
 import os
 import resource
 import socket
 from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Final
 
 from posthouse.written import Endpoint
@@ -26,15 +28,22 @@ class BindError(Exception):
     """An address cannot be listened on: one line for the person who started us."""
 
 
-def bind(endpoint: Endpoint, inherited: Iterable[socket.socket] = ()) -> list[socket.socket]:
+def bind(
+    endpoint: Endpoint, inherited: Iterable[socket.socket] = (), *, group: str | None = None
+) -> list[socket.socket]:
     """Sockets that listen at the endpoint: one, or for "*" one for IPv4 and one for IPv6.
 
-    Who connects waits in the kernel until `stream.serve` accepts; we may become somebody else in between. One of
+    A Unix socket may be reached by our user and by members of the `group`, where one is named; one that a predecessor
+    left behind is replaced.
+
+    Who connects waits in the kernel until `server.serve` accepts; we may become somebody else in between. One of
     `inherited` that is bound there already is taken. Port 0 lets the system choose. Raises BindError.
     """
     for one in inherited:
         if _is_bound_to(one, endpoint):
             return [one]
+    if endpoint.is_path:
+        return [_bind_path(endpoint, group)]
     if endpoint.host != "*":
         return [_bind(endpoint.host, endpoint.port)]
     sockets = [_bind("", endpoint.port)]
@@ -52,9 +61,44 @@ def bind(endpoint: Endpoint, inherited: Iterable[socket.socket] = ()) -> list[so
 
 def _is_bound_to(bound: socket.socket, endpoint: Endpoint) -> bool:
     name = bound.getsockname()
+    if endpoint.is_path:
+        return bool(name == endpoint.host)
     if not isinstance(name, tuple) or name[1] != endpoint.port:
         return False
     return name[0] == endpoint.host or (endpoint.host == "*" and ipaddress.ip_address(name[0]).is_unspecified)
+
+
+def _bind_path(endpoint: Endpoint, group: str | None) -> socket.socket:
+    path = Path(endpoint.host)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Nobody may connect in between.
+    before = os.umask(0o177)
+    try:
+        _remove_forsaken(path)
+        bound.bind(endpoint.host)
+        if group is not None:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            path.chmod(0o660)
+        bound.setblocking(False)
+        bound.listen(1024)
+    except (OSError, KeyError) as error:
+        bound.close()
+        why = _strerror(error) if isinstance(error, OSError) else f"there is no group {group}"
+        raise BindError(f"cannot listen on {endpoint}: {why}") from error
+    finally:
+        os.umask(before)
+    return bound
+
+
+def _remove_forsaken(path: Path) -> None:
+    """A socket that nobody listens at goes; one of somebody's stays, and is in our way, as any other file is."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
 
 
 def _bind(host: str, port: int, family: socket.AddressFamily | None = None) -> socket.socket:

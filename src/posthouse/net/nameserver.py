@@ -22,7 +22,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from posthouse.net.stream import Server, Stream, serve
+from posthouse.net.server import Server, serve
+from posthouse.net.stream import Stream
 from posthouse.written import Endpoint
 
 Fault = Literal["servfail", "silence", "truncated", "refused", "garbage", "bogus", "bogus without a word"]

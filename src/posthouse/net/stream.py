@@ -4,7 +4,7 @@ Promises: what arrives is read into one buffer a thread and handed on as whole r
 stops the peer once 256 KB wait for it, and one that writes is told to wait (`drain`) while the peer reads nothing.
 What is written in one turn of the loop leaves in one system call. A connection has one timer, however often it reads.
 Octets that are already there when TLS is to start end the connection (CVE-2011-0411).
-Refuses: to know any protocol, and to decide who may connect; `admit` is asked.
+Refuses: to know any protocol, and to listen; that is server.py's.
 """
 
 import asyncio
@@ -13,20 +13,21 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from mmap import mmap
 from typing import Any, Final, TypeVar
 
 import uvloop
 
 from posthouse import observe
-from posthouse.net.tls import PeerTls, reason
+from posthouse.net.binding import bindings
+from posthouse.net.tls import PeerTls, presented, reason
 from posthouse.net.tls import TlsFailed as TlsFailed
+from posthouse.terms.reply import Reply
 from posthouse.written import Endpoint
 
 T = TypeVar("T")
 Octets = bytes | bytearray | memoryview
-Handler = Callable[["Stream"], Awaitable[None]]
 
 _BUFFER_SIZE: Final = 128 * 1024
 # As much may wait for a session before its peer is held back.
@@ -35,9 +36,6 @@ _MOST_WAITING: Final = 256 * 1024
 _PIECE: Final = 256 * 1024
 # RFC 8446 and 5246 set no time; a peer that shakes hands for longer than this is not well, or not kind.
 HANDSHAKE_SECONDS: Final = 30.0
-# What may come between two turns of the loop; the kernel caps it at net.core.somaxconn.
-_BACKLOG: Final = 1024
-_ACCEPTS_A_TURN: Final = 64
 # tcp(7); other systems have none.
 _QUICK_ACKNOWLEDGEMENT: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
@@ -98,14 +96,18 @@ class Stream(asyncio.BufferedProtocol):
         "_waiting",
         "local",
         "peer",
+        "unwelcome",
     )
 
     peer: Endpoint
     local: Endpoint
+    unwelcome: Reply | None
+    """Why nobody is to be served here, as the server's Gate said; the door says it in its protocol."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connected: "Callable[[Stream], None] | None" = None) -> None:
         self._loop = loop
         self._connected = connected
+        self.unwelcome = None
         self._scratch = _scratch.view
         self._transport: Any = None
         self._chunks: list[bytes] = []
@@ -155,6 +157,34 @@ class Stream(asyncio.BufferedProtocol):
             self._transport.writelines(octets)
         else:
             self._transport.write(octets)
+
+    async def hush(self, seconds: float) -> bool:
+        """Wait so long, or until octets are there; True where the peer kept quiet and is still there.
+
+        Raises Stopping when the server stops, and what `read` raises.
+        """
+        if not self._chunks and not self._ended and not self._stopping:
+            await self._doze(seconds)
+        if self._stopping and not self._chunks:
+            raise Stopping
+        return not self._chunks and not self._ended
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, whatever arrives; less where the peer sends nothing more or the server stops."""
+        until = self._loop.time() + seconds
+        while not self._ended and not self._stopping and (left := until - self._loop.time()) > 0:
+            await self._doze(left)
+
+    async def _doze(self, seconds: float) -> None:
+        """Wait so long, or until anything happens that a reader is woken for."""
+        self._reader = reader = self._loop.create_future()
+        self._watch()
+        timer = self._loop.call_later(seconds, _wake, reader)
+        try:
+            await reader
+        finally:
+            self._reader = None
+            timer.cancel()
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was written. Raises ConnectionLost, StreamTimeout."""
@@ -215,7 +245,7 @@ class Stream(asyncio.BufferedProtocol):
         A client that leaves Nagle's algorithm on holds its last small piece back until then, and Linux would wait 40 ms
         for an answer to send the acknowledgement with.
         """
-        if _QUICK_ACKNOWLEDGEMENT is not None and not self._gone:
+        if _QUICK_ACKNOWLEDGEMENT is not None and not self._gone and not self.local.is_path:
             self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGEMENT, 1)
 
     @property
@@ -223,6 +253,18 @@ class Stream(asyncio.BufferedProtocol):
         """What was agreed with the peer; None in clear text."""
         ssl_object = self._transport.get_extra_info("ssl_object")
         return None if ssl_object is None else PeerTls.of(ssl_object)
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates that the peer showed (DER), its own first, as they came, unverified; none in clear text."""
+        ssl_object = self._transport.get_extra_info("ssl_object")
+        return () if ssl_object is None else presented(ssl_object)
+
+    @property
+    def bindings(self) -> tuple[tuple[str, bytes], ...]:
+        """The channel bindings of a session that we serve (RFC 5056): type and octets; none in clear text."""
+        ssl_object = self._transport.get_extra_info("ssl_object")
+        return () if ssl_object is None else bindings(ssl_object)
 
     async def start_tls(
         self,
@@ -294,8 +336,8 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self.peer = _endpoint(transport.get_extra_info("peername"))
-        self.local = _endpoint(transport.get_extra_info("sockname"))
+        self.peer = endpoint_of(transport.get_extra_info("peername"))
+        self.local = endpoint_of(transport.get_extra_info("sockname"))
         if self._connected is not None:
             self._connected(self)
 
@@ -363,153 +405,11 @@ def _wake(waiter: "asyncio.Future[None] | None") -> None:
         waiter.set_result(None)
 
 
-def _endpoint(name: Any) -> Endpoint:
-    return Endpoint(name[0], name[1]) if isinstance(name, tuple) else Endpoint("*", 0)
-
-
-# --- servers ----------------------------------------------------------------------------------------------------------
-
-
-class Server:
-    """What listens for one handler: its sockets, and the connections there are."""
-
-    def __init__(
-        self,
-        handler: Handler,
-        tls: ssl.SSLContext | None = None,
-        admit: Callable[[Endpoint], bool] | None = None,
-    ) -> None:
-        self._handler = handler
-        self._tls = tls
-        self._admit = admit
-        self._loop = asyncio.get_running_loop()
-        self._servers: list[asyncio.AbstractServer] = []
-        self._accepting: list[socket.socket] = []
-        self._sessions: dict[asyncio.Task[None], Stream | None] = {}
-        self.endpoints: tuple[Endpoint, ...] = ()
-
-    async def start(self, sockets: Iterable[socket.socket]) -> None:
-        """Listen on these."""
-        for bound in sockets:
-            self.endpoints += (_endpoint(bound.getsockname()),)
-            if self._tls is not None:
-                # uvloop reads before we could begin a handshake: so we accept ourselves, which also lets `admit`
-                # be asked before a stranger has cost us one.
-                bound.listen(_BACKLOG)
-                self._accepting.append(bound)
-                self._loop.add_reader(bound, self._accept, bound)
-            else:
-                self._servers.append(await self._loop.create_server(self._stream, sock=bound, backlog=_BACKLOG))
-
-    @property
-    def connections(self) -> int:
-        """How many there are."""
-        return len(self._sessions)
-
-    def _stream(self) -> Stream:
-        return Stream(self._loop, self._connected)
-
-    def _connected(self, stream: Stream) -> None:
-        if self._admit is not None and not self._admit(stream.peer):
-            stream.abort()
-            return
-        self._begin(self._converse(stream), stream)
-
-    def _begin(self, session: Coroutine[Any, Any, None], stream: Stream | None) -> None:
-        task = self._loop.create_task(session)
-        self._sessions[task] = stream
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._sessions.pop(task, None)
-
-    def _accept(self, bound: socket.socket) -> None:
-        for _ in range(_ACCEPTS_A_TURN):
-            try:
-                accepted, name = bound.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # Out of descriptors or memory: those who wait in the backlog are better served in a while.
-                observe.tell("accept.failed", level=observe.ERROR, error=_plain(error))
-                self._loop.remove_reader(bound)
-                self._loop.call_later(1, self._accept_again, bound)
-                return
-            if self._admit is not None and not self._admit(_endpoint(name)):
-                accepted.close()
-                continue
-            accepted.setblocking(False)
-            self._begin(self._shake_hands(accepted, _endpoint(name)), None)
-
-    def _accept_again(self, bound: socket.socket) -> None:
-        if bound in self._accepting:
-            self._loop.add_reader(bound, self._accept, bound)
-
-    async def _shake_hands(self, accepted: socket.socket, peer: Endpoint) -> None:
-        stream = Stream(self._loop)
-        try:
-            await self._loop.connect_accepted_socket(
-                lambda: stream, accepted, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
-        except (OSError, ssl.SSLError) as error:
-            accepted.close()
-            observe.tell("tls.failed", level=observe.DEBUG, peer=str(peer), error=reason(error))
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self._sessions[task] = stream
-        await self._converse(stream)
-
-    async def _converse(self, stream: Stream) -> None:
-        try:
-            await self._handler(stream)
-            await stream.close()
-        except (ConnectionError, StreamTimeout, Stopping, TlsFailed) as error:
-            name = type(error).__name__
-            observe.tell("connection.ended", level=observe.DEBUG, peer=str(stream.peer), error=f"{name}: {error}")
-        except Exception as error:
-            observe.fault("session.failed", error, peer=str(stream.peer))
-        finally:
-            stream.abort()
-
-    async def stop(self, seconds: float) -> None:
-        """Listen no more, tell the sessions, and wait for them; after `seconds` end those that are left."""
-        for server in self._servers:
-            server.close()
-        for bound in self._accepting:
-            self._loop.remove_reader(bound)
-            bound.close()
-        self._servers.clear()
-        self._accepting.clear()
-        for task, stream in list(self._sessions.items()):
-            if stream is None:
-                task.cancel()
-            else:
-                stream.stop()
-        if not self._sessions:
-            return
-        _, late = await asyncio.wait(set(self._sessions), timeout=seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=5)
-
-
-async def serve(
-    handler: Handler,
-    sockets: Iterable[socket.socket],
-    tls: ssl.SSLContext | None = None,
-    *,
-    admit: Callable[[Endpoint], bool] | None = None,
-) -> Server:
-    """Run `handler` for each connection to these sockets; with `tls`, in TLS from the first octet.
-
-    `admit` is asked with the peer's address before anything is read, and before any handshake; False ends the
-    connection. A handler that returns has its connection closed; an error it lets out ends it too, and is logged.
-    """
-    server = Server(handler, tls, admit)
-    await server.start(sockets)
-    return server
+def endpoint_of(name: Any) -> Endpoint:
+    """An address as sockets tell it. Whoever comes by a Unix socket has none, and is on this machine."""
+    if isinstance(name, tuple):
+        return Endpoint(name[0], name[1])
+    return Endpoint(name, 0) if isinstance(name, str) and name.startswith("/") else Endpoint("127.0.0.1", 0)
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -538,13 +438,14 @@ async def connect(
         raise DialError(f"no answer from {address} within {seconds:g} s", timed_out=True) from error
     except OSError as error:
         timed_out = error.errno == errno.ETIMEDOUT
-        raise DialError(f"{address}: {_plain(error)}", timed_out=timed_out) from error
+        raise DialError(f"{address}: {plain(error)}", timed_out=timed_out) from error
     if tls is not None:
         await stream.start_tls(tls, server_hostname=server_hostname)
     return stream
 
 
-def _plain(error: OSError) -> str:
+def plain(error: OSError) -> str:
+    """What the system says, in its words."""
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
 

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from posthouse.clock import Clock
 
@@ -32,6 +32,10 @@ _LEAF_DAYS: Final = 397
 _RENEW_DAYS: Final = 30
 
 
+# How the ssl module's own certificates are asked for their octets.
+_DER: Final = 2
+
+
 class TlsFailed(Exception):
     """There is no TLS on this connection; it is of no further use. The message says why, for the log."""
 
@@ -41,9 +45,11 @@ class CertificateError(Exception):
 
 
 class _Object(ssl.SSLObject):
-    """The TLS side of one connection, which remembers the name that was asked for."""
+    """The TLS side of one connection, which remembers the name that was asked for, and which certificate was shown."""
 
     asked_name: str | None = None
+    end_point: bytes | None = None
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,24 @@ class PeerTls:
         return f"{self.version} {self.cipher}"
 
 
+def presented(ssl_object: ssl.SSLObject) -> tuple[bytes, ...]:
+    """The certificates that the peer showed (DER), its own first, as they came and unverified."""
+    connection: Any = ssl_object
+    # Public from Python 3.13 on; before, the object inside has the same under the same name.
+    if not hasattr(connection, "get_unverified_chain"):
+        connection = connection._sslobj
+    chain = connection.get_unverified_chain() or ()
+    return tuple(one if isinstance(one, bytes) else one.public_bytes(_DER) for one in chain)
+
+
+def end_point(ssl_object: ssl.SSLObject) -> bytes | None:
+    """The binding tls-server-end-point of a server's side (RFC 5929 §4.1); None where it has no certificate of ours."""
+    if not isinstance(ssl_object, _Object) or (ssl_object.renewed and ssl_object.session_reused):
+        # Who resumes a session (RFC 8446 §2.2) goes by the certificate that he saw then: it may be the one before.
+        return None
+    return ssl_object.end_point
+
+
 def reason(error: OSError | ssl.SSLError) -> str:
     """Why a handshake failed, in few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -91,42 +115,56 @@ def reason(error: OSError | ssl.SSLError) -> str:
 
 
 class Certificates:
-    """The certificates of this server, and the one context that doors hand to `serve` and `start_tls`."""
+    """The certificates of this server, and the contexts that doors hand to `serve` and `start_tls`."""
 
-    def __init__(self, pairs: Sequence[tuple[Path, Path]], *, strangers: bool = False) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[Path, Path]], *, strangers: bool = False, clients: Path | None = None
+    ) -> None:
         """`pairs` of (certificate with chain, key) in PEM; the first is shown to those who ask for no name we know.
 
-        `strangers` allows older ciphers too, for port 25. Raises CertificateError.
+        `strangers` allows older ciphers too, for port 25. `clients`: the file of authorities that sign certificates of
+        clients, who are asked for theirs; None: nobody is. Raises CertificateError.
         """
         self._pairs = tuple(pairs)
         self._strangers = strangers
-        self.context = _server_context(strangers)
-        self.context.sni_callback = self._choose  # type: ignore[assignment]  # typeshed wants SSLSocket; it is our object
+        self._clients = clients
+        self.context = self._front(None)
+        # Asks clients for their certificate, where there are authorities that sign them.
+        self.asking = self._front(clients) if clients is not None else self.context
         self._first, self._by_name = self._load()
+
+    def _front(self, clients: Path | None) -> "_Context":
+        """What doors hand around; which certificate is shown is chosen in each handshake."""
+        context = _server_context(self._strangers, clients)
+        context.sni_callback = self._choose  # type: ignore[assignment]  # typeshed wants SSLSocket; it is our object
+        return context
 
     def reload(self) -> None:
         """Read the files again; handshakes from now on show what they hold.
 
         Raises CertificateError, and goes on with the old ones. Connections and session tickets stay valid.
         """
-        self._first, self._by_name = self._load()
+        self._first, self._by_name = self._load(renewed=True)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The host names that the certificates are for, wildcards as written."""
         return tuple(sorted(self._by_name))
 
-    def _load(self) -> tuple[ssl.SSLContext, dict[str, ssl.SSLContext]]:
+    def _load(self, *, renewed: bool = False) -> "tuple[_Context, dict[str, _Context]]":
         contexts = []
-        by_name: dict[str, ssl.SSLContext] = {}
+        by_name: dict[str, _Context] = {}
         for chain, key in self._pairs:
-            context = _server_context(self._strangers)
+            context = _server_context(self._strangers, self._clients)
             names = _load_pair(context, chain, key)
             contexts.append(context)
+            context.end_point = _hash_of(chain)
+            context.renewed = renewed
             for name in names:
                 by_name.setdefault(name, context)
         # Whoever names no host gets the first; OpenSSL wants one in the context that is handed around, too.
-        _load_pair(self.context, *self._pairs[0])
+        for front in {self.context, self.asking}:
+            _load_pair(front, *self._pairs[0])
         return contexts[0], by_name
 
     def _choose(self, connection: _Object, name: str | None, _: ssl.SSLContext) -> None:
@@ -142,15 +180,35 @@ class Certificates:
                 or chosen
             )
         connection.context = chosen
+        connection.end_point = chosen.end_point
+        connection.renewed = chosen.renewed
 
 
-def _server_context(strangers: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+class _Context(ssl.SSLContext):
+    """What is shown by one certificate: its hash for tls-server-end-point; whether it came in another's place."""
+
+    end_point: bytes | None = None
+    renewed: bool = False
+
+
+def _server_context(strangers: bool, clients: Path | None) -> _Context:
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS_OF_STRANGERS if strangers else _CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.sslobject_class = _Object
+    if clients is not None:
+        _trust(context, clients)
+        # Whoever shows none logs in by password; one that these authorities did not sign ends the handshake.
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
+
+
+def _trust(context: ssl.SSLContext, authorities: Path) -> None:
+    try:
+        context.load_verify_locations(authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateError(f"{authorities}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _load_pair(context: ssl.SSLContext, chain: Path, key: Path) -> list[str]:
@@ -167,6 +225,33 @@ def _load_pair(context: ssl.SSLContext, chain: Path, key: Path) -> list[str]:
         why = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
         raise CertificateError(f"{chain} with key {key}: {why.lower().replace('_', ' ')}") from error
     return _names_of(chain)
+
+
+def _hash_of(chain: Path) -> bytes | None:
+    """RFC 5929 §4.1: by the hash of the certificate's signature, SHA-256 where that is too old; None: it has none."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    try:
+        certificate = x509.load_pem_x509_certificate(chain.read_bytes())
+    except (ValueError, OSError) as error:
+        raise CertificateError(f"{chain}: {error}") from error
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None:
+        return None
+    return certificate.fingerprint(hashes.SHA256() if isinstance(algorithm, hashes.MD5 | hashes.SHA1) else algorithm)
+
+
+def emails_of(certificate: bytes) -> tuple[str, ...]:
+    """The e-mail addresses that a certificate (DER) is for (RFC 5280 §4.2.1.6), as written."""
+    from cryptography import x509
+
+    try:
+        loaded = x509.load_der_x509_certificate(certificate)
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(names.value.get_values_for_type(x509.RFC822Name))
 
 
 def _names_of(chain: Path) -> list[str]:
@@ -201,14 +286,21 @@ def client_context(*, verify: bool, authorities: Path | None = None) -> ssl.SSLC
         context.set_ciphers(_CIPHERS_OF_STRANGERS)
         return context
     context.set_ciphers(_CIPHERS)
+    # RFC 9525 §2: names stand in subjectAltName and nowhere else.
+    context.hostname_checks_common_name = False
     if authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return context
-    try:
-        context.load_verify_locations(authorities)
-    except (OSError, ssl.SSLError) as error:
-        raise CertificateError(f"{authorities}: {(error.strerror or str(error)).lower()}") from error
+    _trust(context, authorities)
     return context
+
+
+def has_authorities() -> bool:
+    """Whether this machine has certificate authorities to verify others by."""
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile and Path(paths.cafile).stat().st_size:
+        return True
+    return bool(paths.capath) and any(Path(paths.capath).iterdir())
 
 
 # --- the private CA of an installation --------------------------------------------------------------------------------

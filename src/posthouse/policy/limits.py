@@ -2,28 +2,35 @@
 
 Promises: each limit answers 4xx (421 where the connection ends), for patience may help, except where a message shows
 that nobody meant it (a loop, a bounce to a crowd). Memory is bounded. A network is an IPv4 address or the /64 of an
-IPv6 one. Peers in `unlimited` networks (loopback by default) are held by what one connection may do, not by how many
-there are and how often they come.
+IPv6 one; its neighbours are the /24 or the /48. Peers in `unlimited` networks (loopback by default) are held by what
+one connection may do, not by how many there are, how often they come and how slow they are answered.
 Refuses: to know configuration files; the values come in by `Limits`.
 """
 
-import ipaddress
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, Final
 
+from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.directory.kept import Kept
-from posthouse.directory.throttle import address_of, network_of
+from posthouse.directory.throttle import network_of
 from posthouse.limits import RECEIVED_FIELDS, RECIPIENTS
 from posthouse.policy.check import Check, Facts, RecipientFacts, Verdict, defer, refuse
-from posthouse.written import Rate
+from posthouse.policy.networks import LOOPBACK, Networks, neighbours_of
+from posthouse.terms.address import Address
+from posthouse.terms.reply import Reply
+from posthouse.written import Rate, format_duration
 
 CONNECTION_RATE: Final = Rate(300, 60)
 MESSAGE_RATE: Final = Rate(3000, 3600)
 KEYS: Final = 100_000
-LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
+# Seconds by which one answer is held back at most: more would cost us the connection longer than it costs the client.
+LONGEST_PAUSE: Final = 5.0
+_BUSY: Final = Reply(421, "4.3.2", "Too many connections; try again later")
+_MANY: Final = Reply(421, "4.7.0", "Too many connections from your network; try again later")
+_OFTEN: Final = Reply(421, "4.7.0", "Connections from your network come too often; try again later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +40,19 @@ class Limits:
     connections: int = 10_000
     # A household behind one address; Postfix allows 50.
     connections_per_network: int = 50
+    # A twentieth of them all; the largest providers send from a few hundred at once to the largest of sites.
+    connections_per_neighbours: int = 500
     connection_rate: Rate = CONNECTION_RATE
     message_rate: Rate = MESSAGE_RATE
     recipients: int = RECIPIENTS
     # Postfix's smtpd_client_message_rate_limit has no default; a thousand in one connection shows that nobody waits.
     messages: int = 1000
     commands: int = 20_000
-    # Postfix ends the connection at 20 errors (smtpd_hard_error_limit).
+    # Postfix ends the connection at 20 errors (smtpd_hard_error_limit), and from the tenth answers each a second later.
     errors: int = 20
+    free_errors: int = 5
+    # Seconds by which each further one is answered later than the one before; 0: at once.
+    tarpit: float = 1.0
     # RFC 5321 §6.1: a bounce goes to the one who sent. Some, whose aliases lead to several here, still mean it.
     null_sender_recipients: int = 10
 
@@ -78,72 +90,66 @@ class Buckets:
             self._full_at.put(key, full_at - amount * self._interval)
 
 
-class _Near:
-    """Which peers are held by no counter of networks."""
+class Connections:
+    """How many connections at once, in all, of one network and of its neighbours, and how often. The doors' Gate.
 
-    def __init__(self, networks: Iterable[str]) -> None:
-        self._networks = [ipaddress.ip_network(network) for network in networks]
-        self.holds = lru_cache(maxsize=4096)(self._holds)
-
-    def _holds(self, peer: str) -> bool:
-        address = address_of(peer)
-        return address is not None and any(address in network for network in self._networks)
-
-
-class Connections(Check):
-    """How many connections at once, in all and of one network, and how often.
-
-    Whoever asked `connect` says `leave` in the end.
+    `blocked` says of a peer why nobody is to be served from there.
     """
 
-    name: ClassVar[str] = "connections"
-    exemptible: ClassVar[bool] = False
-
-    def __init__(self, clock: Clock, limits: Limits, unlimited: Iterable[str] = LOOPBACK) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        limits: Limits,
+        unlimited: Iterable[str] = LOOPBACK,
+        blocked: Callable[[str], Reply | None] = lambda peer: None,
+    ) -> None:
         self._clock = clock
-        self._near = _Near(unlimited)
+        self._near = Networks(unlimited, machine=True)
+        self._blocked = blocked
         self.limit(limits)
-        self._open: dict[str, int] = {}
+        self._here: Counter[str] = Counter()
+        self._beside: Counter[str] = Counter()
         self._total = 0
-        self._busy = defer(self.name, 421, "4.3.2", "Too many connections; try again later", close=True)
-        self._many = defer(self.name, 421, "4.7.0", "Too many connections from your network", close=True)
-        self._often = defer(self.name, 421, "4.7.0", "Connections from your network come too often", close=True)
 
     def limit(self, limits: Limits) -> None:
         """From now on these hold; the connections there are stay counted."""
         self._limits = limits
         self._rate = Buckets(self._clock, limits.connection_rate)
 
-    def connect(self, facts: Facts) -> Verdict | None:
-        """Count the connection, whatever the verdict."""
-        return self.arrive(facts.peer)
-
-    def leave(self, facts: Facts) -> None:
-        """The connection has ended."""
-        self.depart(facts.peer)
-
-    def arrive(self, peer: str) -> Verdict | None:
-        """`connect`, for the doors that have no pipeline."""
-        network = network_of(peer)
+    def arrive(self, peer: str) -> Reply | None:
+        """Count a connection in, whatever the answer; None: welcome. Whoever asked says `depart` in the end."""
+        network, neighbours = network_of(peer), neighbours_of(peer)
         self._total += 1
-        self._open[network] = here = self._open.get(network, 0) + 1
-        if self._total > self._limits.connections:
-            return self._busy
-        if self._near.holds(peer):
+        self._here[network] += 1
+        self._beside[neighbours] += 1
+        refusal = self._blocked(peer)
+        if refusal is not None:
+            observe.tell("connection.refused", level=observe.DEBUG, peer=peer, reply=str(refusal))
+            return refusal
+        refusal = self._crowded(peer, network, neighbours)
+        if refusal is not None:
+            observe.tell("connection.refused", peer=peer, reply=str(refusal))
+        return refusal
+
+    def _crowded(self, peer: str, network: str, neighbours: str) -> Reply | None:
+        limits = self._limits
+        if self._total > limits.connections:
+            return _BUSY
+        if self._near.hold(peer):
             return None
-        if here > self._limits.connections_per_network:
-            return self._many
-        return self._often if self._rate.take(network) else None
+        if self._here[network] > limits.connections_per_network:
+            return _MANY
+        if self._beside[neighbours] > limits.connections_per_neighbours:
+            return _MANY
+        return _OFTEN if self._rate.take(network) else None
 
     def depart(self, peer: str) -> None:
-        """`leave`, likewise."""
-        network = network_of(peer)
+        """The connection has ended."""
         self._total -= 1
-        left = self._open[network] - 1
-        if left:
-            self._open[network] = left
-        else:
-            del self._open[network]
+        for counts, key in ((self._here, network_of(peer)), (self._beside, neighbours_of(peer))):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
 
 
 class Conversation(Check):
@@ -154,7 +160,7 @@ class Conversation(Check):
 
     def __init__(self, clock: Clock, limits: Limits, unlimited: Iterable[str] = LOOPBACK) -> None:
         self._limits = limits
-        self._near = _Near(unlimited)
+        self._near = Networks(unlimited, machine=True)
         self._rate = Buckets(clock, limits.message_rate)
         name = self.name
         self._enough = defer(name, 421, "4.7.0", "Enough messages in one connection; please connect again", close=True)
@@ -165,12 +171,17 @@ class Conversation(Check):
         self._commands = defer(name, 421, "4.7.0", "Too many commands in one connection", close=True)
         self._errors = defer(name, 421, "4.7.0", "Too many errors; goodbye", close=True)
 
+    @property
+    def most(self) -> tuple[int, int]:
+        """Recipients of one message, messages of one connection."""
+        return self._limits.recipients, self._limits.messages
+
     def mail(self, facts: Facts) -> Verdict | None:
         """Count a message."""
         facts.messages += 1
         if facts.messages > self._limits.messages:
             return self._enough
-        if facts.account is not None or self._near.holds(facts.peer):
+        if facts.account is not None or self._near.hold(facts.peer):
             return None
         return self._often if self._rate.take(network_of(facts.peer)) else None
 
@@ -193,26 +204,88 @@ class Conversation(Check):
         facts.errors += 1
         return self._errors if facts.errors > self._limits.errors else None
 
+    def pause(self, facts: Facts) -> float:
+        """Seconds to wait before an error is answered: those who guess and probe shall not be quick about it."""
+        late = facts.errors - self._limits.free_errors
+        if late <= 0 or facts.account is not None or self._near.hold(facts.peer):
+            return 0.0
+        return min(late * self._limits.tarpit, LONGEST_PAUSE)
+
 
 class SubmissionRate(Check):
-    """How many recipients an account may send to: a stolen password shall not be worth much."""
+    """How many recipients an account may send to: a stolen password shall not be worth much.
+
+    The reply, which mail programs show, says how many these are and when it goes on.
+    """
 
     name: ClassVar[str] = "submission-rate"
     exemptible: ClassVar[bool] = False
 
-    def __init__(self, clock: Clock, rate: Rate) -> None:
+    def __init__(self, clock: Clock, rate: Rate, most: int = RECIPIENTS) -> None:
+        """`most`: recipients of one message."""
         self._buckets = Buckets(clock, rate)
-        self._often = defer(self.name, 450, "4.7.1", "You have sent to too many recipients; try again later")
+        self._rate = rate
+        self._most = most
+        text = f"A message of yours may have {most} recipients; send the others another copy"
+        self._crowd = defer(self.name, 452, "4.5.3", text)
 
     def rcpt(self, facts: Facts, recipient: RecipientFacts) -> Verdict | None:
         """Count a recipient of an account's."""
         if facts.account is None:
             return None
-        return None if self.allow(facts.account.id) else self._often
+        if len(facts.recipients) >= self._most:
+            return self._crowd
+        wait = self._buckets.take(str(facts.account.id))
+        if not wait:
+            return None
+        allowed = f"{self._rate.count} recipients in {format_duration(self._rate.seconds)}"
+        text = f"You may send to {allowed}; try again in {max(1, round(wait / 60))} minutes"
+        return defer(self.name, 450, "4.7.1", text)
 
     def allow(self, account: int, recipients: int = 1) -> bool:
         """May the account send to so many more? Counted where it may. For doors without RCPT."""
         return not self._buckets.take(str(account), recipients)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRates:
+    """How many messages may come from senders of a domain, and how many recipients in it be named; None: any number."""
+
+    sender: Rate | None = None
+    recipient: Rate | None = None
+
+
+class DomainRate(Check):
+    """How often senders of a domain, and recipients in it, may be named; by domain, "*" for each that is not."""
+
+    name: ClassVar[str] = "domain-rate"
+    exemptible: ClassVar[bool] = False
+
+    def __init__(self, clock: Clock, rates: Mapping[str, DomainRates]) -> None:
+        self._senders = {name: _buckets(clock, rate.sender) for name, rate in rates.items()}
+        self._recipients = {name: _buckets(clock, rate.recipient) for name, rate in rates.items()}
+        self._sent = defer(self.name, 450, "4.7.1", "Mail from this domain comes too often; try again later")
+        self._received = defer(self.name, 450, "4.7.1", "Mail to this domain comes too often; try again later")
+
+    def mail(self, facts: Facts) -> Verdict | None:
+        """Count a message."""
+        return self._sent if _is_too_often(self._senders, facts.sender) else None
+
+    def rcpt(self, facts: Facts, recipient: RecipientFacts) -> Verdict | None:
+        """Count a recipient."""
+        return self._received if _is_too_often(self._recipients, recipient.recipient.address) else None
+
+
+def _buckets(clock: Clock, rate: Rate | None) -> Buckets | None:
+    return None if rate is None else Buckets(clock, rate)
+
+
+def _is_too_often(rates: Mapping[str, Buckets | None], address: Address | None) -> bool:
+    if not rates or address is None:
+        return False
+    # A domain that is named has what it is given, and nothing of "*".
+    buckets = rates.get(address.domain if address.domain in rates else "*")
+    return buckets is not None and buckets.take(address.domain) > 0
 
 
 class HeloRequired(Check):

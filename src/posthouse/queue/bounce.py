@@ -29,6 +29,7 @@ from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 
 _NEVER_TRIED: Final = Reply(451, "4.4.7", "The message could not be attempted in time")
+_TOO_LATE: Final = Reply(554, "5.4.7", "The time by which the message was to arrive has passed")
 # What of the failed message is returned: its header, or all of it where RET=FULL asks for that and it is not too long.
 _MOST_RETURNED: Final = 256 * KB
 
@@ -54,6 +55,17 @@ def time_is_up(job: Job) -> tuple[Outcome, ...]:
     )
 
 
+def too_late(job: Job, now: int) -> tuple[Outcome, ...] | None:
+    """Failures of all recipients of a job that may not be attempted any more; None where it may.
+
+    RFC 2852 §4.1.4: in mode R what did not arrive in time goes back, with 5.4.7 (RFC 3463 §3.5: delivery time expired).
+    """
+    by = job.mail.wishes.deliver_by
+    if by is None or not by.returned or now < by.at:
+        return None
+    return tuple(Outcome(one.id, Fate.FAILED, _TOO_LATE) for one in job.recipients)
+
+
 # --- who is told ------------------------------------------------------------------------------------------------------
 
 
@@ -71,7 +83,7 @@ class Told:
 
 def reportable(job: Job, outcomes: Sequence[Outcome]) -> tuple[Told, ...]:
     """What of these outcomes the sender wants to hear; nothing where there is no sender (RFC 5321 §6.1)."""
-    if job.mail.sender is None:
+    if job.sender is None:
         return ()
     recipients = {recipient.id: recipient for recipient in job.recipients}
     told = [_told(recipients[outcome.recipient], outcome) for outcome in outcomes]
@@ -96,12 +108,12 @@ def _told(recipient: QueuedRecipient, outcome: Outcome) -> Told | None:
 
 def wants_success(job: Job) -> bool:
     """Somebody wants to hear of success."""
-    return job.mail.sender is not None and any("SUCCESS" in (one.notify or ()) for one in job.recipients)
+    return job.sender is not None and any("SUCCESS" in (one.notify or ()) for one in job.recipients)
 
 
 def delayed(job: Job) -> tuple[Told, ...]:
     """What the sender hears while the job's recipients wait (RFC 3461 §4.1: where NOTIFY says nothing, or DELAY)."""
-    if job.mail.sender is None:
+    if job.sender is None:
         return ()
     return tuple(
         Told(
@@ -122,7 +134,7 @@ def silence(job: Job, outcomes: Sequence[Outcome], now: int) -> tuple[Step, ...]
     failed = [outcome for outcome in outcomes if outcome.fate is Fate.FAILED]
     if not failed:
         return ()
-    reason = "the message is a report itself" if job.mail.sender is None else "the sender asked not to be told"
+    reason = "the message is a report itself" if job.sender is None else "the sender asked not to be told"
     recipients = {recipient.id: str(recipient.address) for recipient in job.recipients}
     names = tuple(recipients[outcome.recipient] for outcome in failed[:20])
     return (Step("bounce.none", now, job.mail.journey, {"recipients": names, "reason": reason}),)
@@ -174,7 +186,9 @@ def _original(store: Blobs, job: Job, *, failed: bool) -> tuple[bytes, bool]:
         octets = store.load(job.blob)
     except BlobLost:
         return b"", False
-    if failed and job.mail.wishes.ret == "FULL" and len(octets) <= _MOST_RETURNED:
+    # RFC 8689 §5: what was to travel only under verified TLS does not come back in a report that may not.
+    whole = failed and job.mail.wishes.ret == "FULL" and not job.mail.wishes.requiretls
+    if whole and len(octets) <= _MOST_RETURNED:
         return bytes(octets), True
     head = bytes(octets[:HEADER_SIZE])
     end = head.find(b"\r\n\r\n")
@@ -183,13 +197,13 @@ def _original(store: Blobs, job: Job, *, failed: bool) -> tuple[bytes, bool]:
 
 def compose(draft: Draft, told: Sequence[Told]) -> bytes:
     """The report to the sender of the draft's job. Pure."""
-    mail = draft.job.mail
-    assert mail.sender is not None, "nothing is reportable where there is nobody to tell"
+    mail, to = draft.job.mail, draft.job.sender
+    assert to is not None, "nothing is reportable where there is nobody to tell"
     return delivery_report(
         reporting_mta=draft.hostname,
         # RFC 3464 §2 wants a human-readable From; the name is what every reader of mail knows.
         sender=Mailbox("Mail delivery", "MAILER-DAEMON", draft.hostname),
-        to=Mailbox("", mail.sender.local, mail.sender.domain),
+        to=Mailbox("", to.local, to.domain),
         at=draft.now,
         message_id=draft.message_id,
         recipients=[_report(one, draft.now) for one in told],
@@ -235,7 +249,7 @@ def write(tx: Tx, draft: Draft, told: Sequence[Told], secret: bytes) -> tuple[St
 def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
     """Queue the report, in the transaction that settles what it is about; the steps that tell of it."""
     draft = bounce.draft
-    sender = draft.job.mail.sender
+    sender = draft.job.sender
     assert sender is not None, "nothing is reportable where there is nobody to tell"
     blob = blobs.insert(tx, bounce.staged)
     mail = QueuedMail(
@@ -247,7 +261,7 @@ def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
         queued_at=draft.now,
         expires_at=draft.expires_at,
         # RFC 6533 §4: an address that is not ASCII needs SMTPUTF8 to be written to.
-        wishes=Wishes(smtputf8=not sender.ascii),
+        wishes=Wishes(smtputf8=not sender.ascii, requiretls=draft.job.mail.wishes.requiretls),
     )
     the_queue.accept(tx, mail, [NewRecipient(sender, _destination(tx, sender), notify=frozenset({"NEVER"}))])
     about, own = draft.job.mail.journey, draft.journey

@@ -1,22 +1,33 @@
-"""What a person does with the queue: list, show, hold, release, retry, drop. Functions over a transaction.
+"""What a person does with the queue: list, show, hold, release, retry, reroute, drop. Functions over a transaction.
 
 Promises: each works on a bounded number of recipients and says where to go on, so that a queue of a million is no
-different from one of ten; `each` goes through all of them. What is in flight is left to its courier: it is neither
-taken away under it nor sent twice.
-Refuses: to bounce, and to send anything itself: it moves due times and rings.
+different from one of ten; `each` goes through all of them, a short transaction at a time. What is in flight is left to
+its courier: it is neither taken away under it nor sent twice.
+Refuses: to send anything itself: it moves due times and rings. `give_up` fails what is to go back now, under the lanes'
+leases, as the runner would.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from posthouse import journey
+from posthouse.clock import Clock
 from posthouse.observe import Step
-from posthouse.queue.queue import forget_messages, read_reply
+from posthouse.queue import lanes
+from posthouse.queue.clerk import Clerk
+from posthouse.queue.outcome import Fate, Outcome, Report
+from posthouse.queue.queue import DOMAIN, as_list, find_messages, forget_messages, open_lane, read_reply
 from posthouse.store.database import Row, Store, Topic, Tx
+from posthouse.terms.address import parse
 from posthouse.terms.reply import Reply
 
 _CHUNK: Final = 500
+# Recipients of one lane that are made due together.
+_FLUSHED: Final = 5000
+_LEASE_MS: Final = 60_000
+_GIVEN_UP: Final = Reply(554, "5.0.0", "Given up by the postmaster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One recipient as a person sees it. `due_at` is when it is tried next, unless it is `held` or `in_flight` now."""
+    """One recipient as a person sees it. `due_at` is when it is tried next, unless it is `held` or `in_flight` now.
+
+    `scheduled`: nobody tried it yet, because it is to leave later. `delayed_at`: when its sender was told of the delay.
+    """
 
     id: int
     journey: int
@@ -60,11 +74,14 @@ class Listed:
     last_remote: str | None
     lane: int
     message: int
+    scheduled: bool
+    delayed_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ListedLane:
-    """One lane as a person sees it; `recipients` is counted up to a thousand."""
+    """One lane as a person sees it; `recipients` is counted up to a thousand. `site` is what its destination rolls up
+    to, once that is known."""
 
     destination: str
     sender: str
@@ -75,22 +92,40 @@ class ListedLane:
     last_reply: Reply | None
     last_remote: str | None
     recipients: int
+    site: str | None
+    priority: int
 
 
-def list_recipients(tx: Tx, wanted: Selection, now: int, after: int = 0, limit: int = 100) -> list[Listed]:
-    """Recipients that fit, in the order they were queued, those behind the id `after`."""
+def list_recipients(
+    tx: Tx, wanted: Selection, now: int, after: int = 0, limit: int = 100, upto: int = lanes.NEVER
+) -> list[Listed]:
+    """Recipients that fit, in the order they were queued, those behind the id `after` and up to the id `upto`."""
     rows = tx.all(
         "queue_list",
-        id=wanted.id,
-        journey=wanted.journey,
-        sender=None if wanted.sender is None else wanted.sender.lower(),
-        recipient=None if wanted.recipient is None else wanted.recipient.lower(),
-        destination=wanted.destination,
         now=now,
-        after=after,
+        after=after if wanted.id is None else max(after, wanted.id - 1),
+        upto=upto if wanted.id is None else wanted.id,
         limit=limit,
+        **_parameters(wanted),
     )
-    return [Listed(*_readable(row, 11)) for row in rows]
+    return [Listed(*_readable(row[:17], 11), bool(row[17]), row[18]) for row in rows]
+
+
+def count(tx: Tx, wanted: Selection, most: int = 1_000_000) -> int:
+    """How many recipients fit, counted up to `most`; one where an id is given."""
+    if wanted.id is not None:
+        return 1
+    counted: int = tx.value("queue_count", most=most, **_parameters(wanted))
+    return counted
+
+
+def _parameters(wanted: Selection) -> dict[str, int | str | None]:
+    return {
+        "journey": wanted.journey,
+        "sender": None if wanted.sender is None else wanted.sender.lower(),
+        "recipient": None if wanted.recipient is None else wanted.recipient.lower(),
+        "destination": wanted.destination,
+    }
 
 
 def list_lanes(tx: Tx, now: int, limit: int = 1000) -> list[ListedLane]:
@@ -104,6 +139,9 @@ def _readable(row: Row, at: int) -> list[Any]:
     return [*row[:at], bool(held), bool(in_flight), read_reply(reply) if reply else None, *row[at + 3 :]]
 
 
+# --- doing ------------------------------------------------------------------------------------------------------------
+
+
 Operation = Callable[[Tx, list[Listed], int], int]
 """Does something to recipients; how many it concerned."""
 
@@ -114,19 +152,21 @@ def hold(tx: Tx, recipients: list[Listed], now: int) -> int:
 
 
 def release(tx: Tx, recipients: list[Listed], now: int) -> int:
-    """Let those that were held go on, now."""
-    released = sum(tx.run("queue_release_recipient", id=one.id) for one in recipients)
+    """Let those go, now, that were held, or were to leave later by their sender's wish."""
+    released = sum(tx.run("queue_release_recipient", id=one.id, now=now) for one in recipients)
     _wake(tx, recipients, now)
     return released
 
 
 def retry(tx: Tx, recipients: list[Listed], now: int) -> int:
-    """Try these now instead of when they are due; those in flight are being tried."""
-    for one in recipients:
+    """Try these now instead of when they are due; those in flight are being tried, and those whose senders want them to
+    leave later are not."""
+    waiting = [one for one in recipients if not one.scheduled]
+    for one in waiting:
         # Moves only what is due later: what a courier has in hands is due already, and is not claimed twice.
         tx.run("queue_retry_recipient", id=one.id, now=now)
-    _wake(tx, recipients, now)
-    return sum(not one.in_flight for one in recipients)
+    _wake(tx, waiting, now)
+    return sum(not one.in_flight for one in waiting)
 
 
 def drop(tx: Tx, recipients: list[Listed], now: int) -> int:
@@ -134,9 +174,9 @@ def drop(tx: Tx, recipients: list[Listed], now: int) -> int:
     dropped = [one for one in recipients if not one.in_flight]
     steps: dict[int, list[Step]] = {}
     for one in dropped:
-        tx.run("queue_settle_final", id=one.id, lane=one.lane)
         step = Step("recipient.dropped", now, one.journey, {"recipient": one.address, "reason": "dropped by hand"})
         steps.setdefault(one.journey, []).append(step)
+    tx.run("queue_settle_final", ids=as_list(one.id for one in dropped))
     for of, told in steps.items():
         journey.record(tx, of, told)
     forget_messages(tx, sorted({one.message for one in dropped}), now)
@@ -145,15 +185,65 @@ def drop(tx: Tx, recipients: list[Listed], now: int) -> int:
     return len(dropped)
 
 
+def reroute(destination: str | None) -> Operation:
+    """What sends recipients to another destination, now; None: to where their domains' mail usually goes. Those in
+    flight stay."""
+
+    def operation(tx: Tx, recipients: list[Listed], now: int) -> int:
+        moved = [one for one in recipients if not one.in_flight]
+        messages = find_messages(tx, {one.message for one in moved})
+        targets: dict[tuple[str, str, int], int] = {}
+        steps: dict[int, list[Step]] = {}
+        for one in moved:
+            mail = messages[one.message].mail
+            to = destination or DOMAIN + parse(one.address).domain
+            key = (to, mail.lane_sender, mail.wishes.priority)
+            if key not in targets:
+                targets[key] = open_lane(tx, to, mail, now)
+            tx.run("queue_reroute", id=one.id, lane=targets[key], now=now)
+            facts = {"recipient": one.address, "destination": to, "before": one.destination}
+            steps.setdefault(one.journey, []).append(Step("recipient.rerouted", now, one.journey, facts))
+        for of, told in steps.items():
+            journey.record(tx, of, told)
+        for lane in sorted({one.lane for one in moved} - set(targets.values())):
+            tx.run("lane_delete_if_empty", lane=lane)
+        tx.ring(Topic.QUEUE)
+        return len(moved)
+
+    return operation
+
+
 def _wake(tx: Tx, recipients: list[Listed], now: int) -> None:
     for lane in sorted({one.lane for one in recipients}):
-        tx.run("queue_retry_lane", lane=lane, now=now)
+        _wake_lane(tx, lane, now)
     tx.ring(Topic.QUEUE)
+
+
+def _wake_lane(tx: Tx, lane: int, now: int) -> None:
+    """The lane is tried now, whether it or its site backs off or not."""
+    if (row := tx.one("queue_retry_lane", lane=lane, now=now)) is not None:
+        for name in row:
+            tx.run("queue_retry_site", site=name)
+
+
+# --- destinations -----------------------------------------------------------------------------------------------------
+
+
+def flush(tx: Tx, domain: str, now: int) -> int:
+    """Try what waits for this domain now, as ETRN wants it (RFC 1985); how many recipients wait, counted up to a
+    thousand. What is held stays so, and what is to leave later by its sender's wish."""
+    destination = DOMAIN + domain
+    for (lane,) in tx.all("queue_lanes_of", destination=destination):
+        tx.run("queue_retry_of_lane", lane=lane, now=now, limit=_FLUSHED)
+        _wake_lane(tx, lane, now)
+    waiting = count(tx, Selection(destination=destination), most=1000)
+    tx.ring(Topic.QUEUE)
+    return waiting
 
 
 def hold_destination(tx: Tx, destination: str, now: int) -> None:
     """Hold a destination: everything that waits for it, and what comes later."""
-    tx.value("queue_lane_open", destination=destination, sender="", due_at=now)
+    tx.value("queue_lane_open", destination=destination, sender="", priority=0, due_at=now)
     tx.run("queue_hold_destination", destination=destination)
 
 
@@ -166,17 +256,73 @@ def release_destination(tx: Tx, destination: str, now: int) -> int:
     return lanes
 
 
-async def each(store: Store, operation: Operation, wanted: Selection, now: int) -> int:
-    """Carry `operation` out on every recipient that fits, some hundreds a commit; how many it concerned."""
-    done = after = 0
+# --- any number -------------------------------------------------------------------------------------------------------
+
+# Told now and then how many recipients were gone through.
+Progress = Callable[[int], None]
+
+
+async def each(
+    store: Store, operation: Operation, wanted: Selection, now: int, progress: Progress = lambda _: None
+) -> int:
+    """Carry `operation` out on every recipient that fits, some hundreds a commit; how many it concerned. What is queued
+    meanwhile is not meant."""
+    done = after = seen = 0
+    newest = await store.read(_newest)
     while True:
-        some = await store.read(list_recipients, wanted, now, after, _CHUNK)
+        some = await store.read(list_recipients, wanted, now, after, _CHUNK, newest)
         if not some:
             return done
         done += await store.write(_again, operation, wanted, now, some[0].id - 1, len(some))
         after = some[-1].id
+        seen += len(some)
+        progress(seen)
+
+
+def _newest(tx: Tx) -> int:
+    """The highest id of a recipient."""
+    newest: int = tx.value("queue_newest") or 0
+    return newest
 
 
 def _again(tx: Tx, operation: Operation, wanted: Selection, now: int, after: int, limit: int) -> int:
     """The same recipients, as they stand inside the writing transaction."""
     return operation(tx, list_recipients(tx, wanted, now, after, limit), now)
+
+
+async def give_up(
+    store: Store, clerk: Clerk, clock: Clock, wanted: Selection, progress: Progress = lambda _: None
+) -> int:
+    """Fail every recipient that fits, now, and tell the senders who want to hear of it; how many. Those in lanes at
+    work stay: a courier has them in hands."""
+    done = after = seen = 0
+    newest = await store.read(_newest)
+    while some := await store.read(list_recipients, wanted, clock.now(), after, _CHUNK, newest):
+        by_lane: dict[int, list[int]] = {}
+        for one in some:
+            if not one.in_flight:
+                by_lane.setdefault(one.lane, []).append(one.id)
+        for lane, ids in by_lane.items():
+            done += await _give_up(store, clerk, clock, lane, ids)
+        after = some[-1].id
+        seen += len(some)
+        progress(seen)
+    return done
+
+
+async def _give_up(store: Store, clerk: Clerk, clock: Clock, lane: int, ids: list[int]) -> int:
+    now = clock.now()
+    held = await store.write(lanes.lease, lane, now, now + _LEASE_MS, True)
+    if held is None:
+        return 0
+    done = 0
+    try:
+        while jobs := await store.read(lanes.jobs_of, held, ids):
+            reports = [
+                (job, Report(tuple(Outcome(one.id, Fate.FAILED, _GIVEN_UP) for one in job.recipients))) for job in jobs
+            ]
+            await asyncio.gather(*[clerk.settle(held, job, report) for job, report in reports])
+            done += sum(len(job.recipients) for job in jobs)
+    finally:
+        await store.write(lanes.release, held)
+    return done

@@ -1,33 +1,32 @@
-"""Lanes: what is due, the lease on one, claiming from it and settling what became of it. Functions over a transaction.
+"""Lanes: what is due, the lease on one, and claiming from it. Functions over a transaction.
 
-Promises: a recipient is in the hands of at most one holder of its lane's lease, and each recipient ends exactly once: a
-settlement by whoever no longer holds the lease writes nothing but the journey. A claim costs the same however many
+Promises: a recipient is in the hands of at most one holder of its lane's lease. A claim costs the same however many
 recipients wait in other lanes, or wait for their own time in this one.
-Refuses: to wait, to attempt, and to decide who goes first (schedule.py).
+Refuses: to wait, to attempt, to settle (settling.py) and to decide who goes first (schedule.py).
 
 A lease is a row's token and time, never an open transaction. Its holder renews it while couriers run. One that ran out
 is taken by the next holder; recipients that were past the final dot may then have been delivered, and their journeys
-say so.
+say so. A site is leased by one runner, so that what it may be asked to bear holds across processes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from posthouse import journey
-from posthouse.limits import KB, LOCAL_RECIPIENTS
-from posthouse.observe import WARNING, Fact, Step
-from posthouse.queue.outcome import Fate, Outcome, Report
+from posthouse.limits import KB, LOCAL_RECIPIENTS, RECIPIENTS
+from posthouse.observe import WARNING, Step
 from posthouse.queue.queue import (
+    MEMBERS,
     Job,
     QueuedMessage,
     QueuedRecipient,
-    find_message,
-    forget_messages,
+    as_list,
+    find_messages,
     read_reply,
-    write_reply,
 )
-from posthouse.queue.schedule import LaneState, is_local, retry_at
+from posthouse.queue.schedule import LaneState, Postpone, is_local
 from posthouse.store import blobs
 from posthouse.store.database import Row, Tx
 from posthouse.terms.address import parse
@@ -36,7 +35,7 @@ from posthouse.terms.address import parse
 NEVER: Final = 1 << 62
 # RFC 5321 §4.5.3.1.8: a peer takes at least 100 recipients in a transaction.
 CLAIM_RECIPIENTS: Final = 100
-CLAIM_MESSAGES: Final = 20
+CLAIM_MESSAGES: Final = 50
 # What the rows' octets of one claim may hold in memory, about; the first message is taken whatever its size.
 CLAIM_OCTETS: Final = 256 * KB
 
@@ -66,79 +65,152 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """What a settlement did: the steps that were recorded, the lease as it is now (None: it was lost), whether the
-    lane now backs off, and the outcomes that came out inside it."""
+class Look:
+    """What a runner needs to know: lanes that are due, which of their sites are down (failures, and until when), when
+    a lane becomes due by itself, and when a message's time is up next, or it should have arrived."""
 
-    steps: tuple[Step, ...]
-    lease: Lease | None
-    doomed: bool
-    inside: tuple[Outcome, ...] = ()
+    lanes: tuple[LaneState, ...]
+    sites: Mapping[str, tuple[int, int]]
+    wake_at: int | None
+    deadline: int | None
 
 
 # --- what is due ------------------------------------------------------------------------------------------------------
 
 
-def due(tx: Tx, now: int, limit: int = 500, senders: int = 100, each: int = 10) -> list[LaneState]:
-    """Lanes that may be started now: the `limit` oldest, and where there are more, the oldest `each` of up to
-    `senders` senders as well, so that one sender's thousands do not hide the others."""
-    lanes = {row[0]: LaneState(*row) for row in tx.all("lanes_due", now=now, limit=limit)}
-    if len(lanes) == limit:
-        sender = tx.value("lanes_next_sender", sender="", now=now)
-        for _ in range(senders):
-            if sender is None:
-                break
-            rows = tx.all("lanes_due_of_sender", sender=sender, now=now, limit=each)
-            lanes.update((row[0], LaneState(*row)) for row in rows)
-            sender = tx.value("lanes_next_sender", sender=sender, now=now)
-    return list(lanes.values())
+@dataclass(slots=True)
+class _Found:
+    """Lanes by id, and what the database knows of their sites."""
+
+    lanes: dict[int, LaneState] = field(default_factory=dict)
+    sites: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, rows: Sequence[Row]) -> int:
+        for id, destination, sender, due_at, site, priority, failures, site_failures, site_due_at in rows:
+            self.lanes[id] = LaneState(id, destination, sender, due_at, site, priority, failures)
+            if site is not None:
+                self.sites[site] = (site_failures or 0, site_due_at or 0)
+        return len(rows)
+
+
+def look(tx: Tx, now: int, holder: int = 0, full: Sequence[str] = (), limit: int = 300) -> Look:
+    """Lanes that may be started by this runner now: the `limit` oldest. Where there are more, also the oldest whose
+    sites are not `full`, urgent ones, and some of each sender, so that thousands do not hide the others."""
+    found = _Found()
+    if found.add(tx.all("lanes_due", now=now, holder=holder, limit=limit)) == limit:
+        names = json_list(full)
+        found.add(tx.all("lanes_due_elsewhere", now=now, holder=holder, full=names, limit=limit))
+        found.add(tx.all("lanes_due_urgent", now=now, holder=holder, limit=limit // 5))
+        _add_senders(tx, found, now, holder)
+    return Look(tuple(found.lanes.values()), found.sites, next_due(tx, now), _next_deadline(tx, now))
+
+
+def _add_senders(tx: Tx, found: _Found, now: int, holder: int, senders: int = 50, each: int = 5) -> None:
+    sender = tx.value("lanes_next_sender", sender="", now=now)
+    for _ in range(senders):
+        if sender is None:
+            break
+        found.add(tx.all("lanes_due_of_sender", sender=sender, now=now, holder=holder, limit=each))
+        sender = tx.value("lanes_next_sender", sender=sender, now=now)
 
 
 def next_due(tx: Tx, now: int) -> int | None:
-    """When a lane becomes due that is not due yet, another's lease ends, or a message's time is up; None: never."""
-    times = [tx.value("lanes_next_due", now=now), tx.value("lanes_next_lease_end", now=now)]
-    times.append(tx.value("queue_next_expiry", now=now))
+    """When a lane becomes due that is not due yet, or another's lease ends; None: never."""
+    return _first(tx.value("lanes_next_due", now=now), tx.value("lanes_next_lease_end", now=now))
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Messages whose time is up, lanes where their recipients wait, and where the next look goes on (None: that was
+    all)."""
+
+    messages: tuple[int, ...]
+    lanes: tuple[int, ...]
+    after: Cursor | None
+
+
+def expired(tx: Tx, now: int, after: Cursor, limit: int = 100) -> Expired:
+    """The next messages behind `after` whose time is up. What was due while nobody ran is tried first, not given up."""
+    rows = tx.all("queue_expired_messages", now=now, after_at=after[0], after_id=after[1], limit=limit)
+    ids = [id for _, id in rows]
+    lanes = [lane for (lane,) in tx.all("queue_expired_lanes", ids=as_list(ids), now=now)] if ids else []
+    return Expired(tuple(ids), tuple(lanes), rows[-1] if len(rows) == limit else None)
+
+
+def next_time(tx: Tx, now: int, notice: int) -> int | None:
+    """When a message's time is up next, should have arrived, or has waited for `notice` milliseconds; None: never."""
+    since = tx.value("queue_next_delayed", since=now - notice)
+    return _first(_next_deadline(tx, now), None if since is None else since + notice)
+
+
+def _next_deadline(tx: Tx, now: int) -> int | None:
+    return _first(tx.value("queue_next_expiry", now=now), tx.value("queue_next_overdue", now=now))
+
+
+def _first(*times: int | None) -> int | None:
     return min((time for time in times if time is not None and time < NEVER), default=None)
-
-
-def expired(tx: Tx, now: int, limit: int = 100) -> list[int]:
-    """Lanes that wait with recipients whose time is up. What was due while nobody ran is tried first, not given up."""
-    return [lane for (lane,) in tx.all("queue_expired_lanes", now=now, limit=limit)]
-
-
-def look(tx: Tx, now: int) -> tuple[list[LaneState], list[int], int | None]:
-    """What a runner needs to know: lanes that are due, lanes with expired recipients, and when to look again."""
-    return due(tx, now), expired(tx, now), next_due(tx, now)
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------
 
 
-def lease(tx: Tx, lane: int, now: int, until: int) -> Lease | None:
-    """Take the lane until `until`; None where it is held, leased by another, or gone.
+def lease(tx: Tx, lane: int, now: int, until: int, even_held: bool = False) -> Lease | None:
+    """Take the lane until `until`; None where it is held (unless that does not matter), leased by another, or gone.
 
     A lease that ran out is taken over: those past the dot under it are journalled as possible duplicates.
     """
-    row = tx.one("lane_lease", lane=lane, now=now, until=until)
+    row = tx.one("lane_lease", lane=lane, until=until, even_held=int(even_held))
     if row is None:
-        return None
+        row = tx.one("lane_take_over", lane=lane, now=now, until=until, even_held=int(even_held))
+        if row is None:
+            return None
+        for _, address, of in tx.all("lane_past_dot", lane=lane):
+            journey.record(tx, of, [possible_duplicate(of, address, now)])
+        tx.run("lane_clear_past_dot", lane=lane)
     token, destination, sender, failures, site = row
-    for _, address, of in tx.all("lane_past_dot", lane=lane):
-        journey.record(tx, of, [_possible_duplicate(of, address, now)])
-    tx.run("lane_clear_past_dot", lane=lane)
     return Lease(lane, token, destination, sender, failures, site)
 
 
-def start(tx: Tx, lanes: Sequence[int], now: int, until: int) -> list[tuple[Lease, Claim]]:
-    """Take those of these lanes that can be had, each with its first claim: one commit for all."""
+def start(
+    tx: Tx, lanes: Sequence[int], now: int, until: int, holder: int = 0, sites: Mapping[int, str] | None = None
+) -> list[tuple[Lease, Claim]]:
+    """Take those of these lanes that can be had, each with its first claim: one commit for all.
+
+    `sites` are those of the lanes that are to be leased for the holder: lanes of one that another has are left alone.
+    """
+    refused = {site for site in set((sites or {}).values()) if not lease_site(tx, site, holder, now, until)}
     started: list[tuple[Lease, Claim]] = []
     for lane in lanes:
+        if sites and sites.get(lane) in refused:
+            continue
         held = lease(tx, lane, now, until)
         if held is not None:
             first = claim(tx, held, START, now)
             assert first is not None, "the lease was taken in this transaction"
             started.append((held, first))
     return started
+
+
+def lease_site(tx: Tx, site: str, holder: int, now: int, until: int) -> bool:
+    """Take or keep the site for this runner. False: another has it."""
+    return tx.one("site_lease", site=site, holder=holder, now=now, until=until) is not None
+
+
+def renew_sites(tx: Tx, sites: Sequence[str], idle: Sequence[str], holder: int, until: int) -> set[str]:
+    """Keep these sites until `until`, let the idle ones go; those that were lost."""
+    for site in idle:
+        tx.run("site_let_go", site=site, holder=holder)
+        tx.run("site_delete_if_idle", site=site)
+    return {site for site in sites if not tx.run("site_renew", site=site, holder=holder, until=until)}
+
+
+def postpone(tx: Tx, lanes: Iterable[Postpone], now: int) -> None:
+    """These lanes wait with their site, without an attempt of their own."""
+    for one in lanes:
+        tx.run("lane_postpone", lane=one.lane, site=one.site, until=one.until, now=now)
 
 
 def renew(tx: Tx, leases: Sequence[Lease], until: int) -> set[int]:
@@ -153,9 +225,20 @@ def release(tx: Tx, held: Lease, not_before: int = 0) -> None:
         tx.run("lane_delete_if_empty", lane=held.lane)
 
 
+def abandon(tx: Tx, held: Lease) -> None:
+    """Let the lease run out now: a courier was stopped past the dot, and the next holder is to know."""
+    tx.run("lane_abandon", lane=held.lane, token=held.token)
+
+
 def abandon_leases(tx: Tx) -> int:
     """Let every lease run out now. Only for whoever knows that no other process works on this store."""
+    tx.run("sites_abandon")
     return tx.run("lanes_abandon")
+
+
+def forget_sites(tx: Tx, now: int, limit: int = 500) -> int:
+    """Remove sites that nothing waits for any more; how many."""
+    return tx.run("sites_forget", now=now, limit=limit)
 
 
 # --- claiming ---------------------------------------------------------------------------------------------------------
@@ -170,51 +253,77 @@ def claim(tx: Tx, held: Lease, after: Cursor, now: int) -> Claim | None:
         return Claim((), after, False)
     limit = LOCAL_RECIPIENTS if is_local(held.destination) else CLAIM_RECIPIENTS
     rows = tx.all("queue_claim", lane=held.lane, now=now, after_due=after[0], after_id=after[1], limit=limit)
-    taken, jobs = _jobs(tx, held, rows)
+    taken, jobs = _jobs(tx, held.lane, held.destination, rows)
     more = taken < len(rows) or len(rows) == limit
     if taken:
         after = (rows[taken - 1][7], rows[taken - 1][0])
     return Claim(jobs, after, more)
 
 
-def claim_expired(tx: Tx, held: Lease, now: int) -> tuple[Job, ...]:
-    """Recipients of the lane whose time is up, with what was last said of them."""
+def claim_of(tx: Tx, held: Lease, messages: Sequence[int]) -> tuple[Job, ...]:
+    """Recipients of the lane that these messages wait for, with what was last said of them."""
     if tx.value("lane_of_lease", lane=held.lane, token=held.token) is None:
         return ()
-    rows = tx.all("queue_claim_expired", lane=held.lane, now=now, limit=CLAIM_RECIPIENTS)
-    return _jobs(tx, held, rows)[1]
+    rows = tx.all("queue_claim_expired", lane=held.lane, messages=as_list(messages), limit=CLAIM_RECIPIENTS)
+    return _jobs(tx, held.lane, held.destination, rows)[1]
 
 
-def _jobs(tx: Tx, held: Lease, rows: Sequence[Row]) -> tuple[int, tuple[Job, ...]]:
-    """As many of these rows as fit one claim, as jobs: a job's recipients share message and prologue."""
-    groups: dict[tuple[int, bytes], list[QueuedRecipient]] = {}
-    messages: dict[int, QueuedMessage] = {}
+def jobs_of(tx: Tx, held: Lease, recipients: Sequence[int]) -> tuple[Job, ...]:
+    """Those of these recipients that stand in the lane, due or not, held or not."""
+    if tx.value("lane_of_lease", lane=held.lane, token=held.token) is None:
+        return ()
+    rows = tx.all("queue_end_by_hand", lane=held.lane, ids=as_list(recipients))
+    return _jobs(tx, held.lane, held.destination, rows)[1]
+
+
+def jobs_that_wait(tx: Tx, message: int, limit: int = RECIPIENTS) -> tuple[Job, ...]:
+    """Recipients of the message whose sender wants to hear of a delay and was not told yet. Not to be attempted."""
+    rows = tx.all("queue_waiting_of", message=message, limit=limit)
+    return _jobs(tx, 0, "", rows)[1]
+
+
+def _jobs(tx: Tx, lane: int, destination: str, rows: Sequence[Row]) -> tuple[int, tuple[Job, ...]]:
+    """As many of these rows as fit one claim, as jobs: a job's recipients share message, prologue and reverse-path.
+
+    A recipient that stands for a batch of a list's members is a job of its own, for each is to be a commit.
+    """
+    alone = destination.startswith(MEMBERS)
+    ids = list(dict.fromkeys(row[1] for row in rows))[:CLAIM_MESSAGES]
+    messages = find_messages(tx, ids) if ids else {}
+    groups: dict[tuple[int, bytes, str | None, int], list[QueuedRecipient]] = {}
+    wanted: dict[int, QueuedMessage] = {}
     octets = taken = 0
     for row in rows:
-        message = row[1]
-        if message not in messages:
-            if messages and (len(messages) == CLAIM_MESSAGES or octets >= CLAIM_OCTETS):
+        id = row[1]
+        if id not in wanted:
+            if wanted and (len(wanted) == CLAIM_MESSAGES or octets >= CLAIM_OCTETS):
                 break
-            found = find_message(tx, message)
-            assert found is not None, "a recipient's message is removed after its last recipient"
-            messages[message] = found
-            octets += found.mail.size
-        groups.setdefault((message, row[6]), []).append(_recipient(row))
+            wanted[id] = messages[id]
+            octets += messages[id].mail.size
+        groups.setdefault((id, row[6], row[11], row[0] if alone else 0), []).append(_recipient(row))
         taken += 1
-    refs = {id: _blob(tx, message.mail.blob) for id, message in messages.items()}
+    refs = blobs.find_many(tx, [one.mail.blob for one in wanted.values()]) if wanted else {}
     return taken, tuple(
-        Job(held.lane, held.destination, messages[message], refs[message], tuple(recipients), prologue)
-        for (message, prologue), recipients in groups.items()
+        Job(
+            lane,
+            destination,
+            wanted[id],
+            _blob(refs, wanted[id].mail.blob),
+            tuple(recipients),
+            prologue,
+            parse(return_path) if return_path else None,
+        )
+        for (id, prologue, return_path, _), recipients in groups.items()
     )
 
 
-def _blob(tx: Tx, id: int) -> blobs.BlobRef:
+def _blob(found: Mapping[int, blobs.BlobRef], id: int) -> blobs.BlobRef:
     """Where the octets lie. A row that is gone is found out at loading, like a file that is."""
-    return blobs.find(tx, id) or blobs.BlobRef(id, 0, b"", None, None)
+    return found.get(id) or blobs.BlobRef(id, 0, b"", None, None)
 
 
 def _recipient(row: Row) -> QueuedRecipient:
-    id, _, address, original, notify, orcpt, _, due_at, attempts, last_reply, last_remote = row
+    id, _, address, original, notify, orcpt, _, due_at, attempts, last_reply, last_remote, _ = row
     return QueuedRecipient(
         id=id,
         address=parse(address),
@@ -228,102 +337,11 @@ def _recipient(row: Row) -> QueuedRecipient:
     )
 
 
-def mark_past_dot(tx: Tx, held: Lease, recipients: Sequence[int]) -> bool:
-    """Note, before the final dot is sent, that from now on these may have been taken. False: the lease was lost."""
-    if tx.value("lane_of_lease", lane=held.lane, token=held.token) is None:
-        return False
-    tx.many("queue_past_dot", [{"id": id, "lane": held.lane} for id in recipients])
-    return True
-
-
-# --- settling ---------------------------------------------------------------------------------------------------------
-
-
-def settle(tx: Tx, held: Lease, job: Job, report: Report, now: int, delays: Sequence[float], jitter: float) -> Settled:
-    """Write down what became of the job's recipients, and do what the report asks to be done in the same commit.
-
-    The instant of responsibility: before this commits, each recipient is the queue's; after it, those with a final
-    outcome are the next MTA's, their mailbox's, or told of in a bounce that the same commit queued.
-    """
-    if tx.value("lane_of_lease", lane=held.lane, token=held.token) is None:
-        return _settle_too_late(tx, job, report, now)
-    inside = report.inside(tx) if report.inside else None
-    outcomes = report.outcomes + (inside.outcomes if inside else ())
-    recipients = {recipient.id: recipient for recipient in job.recipients}
-    steps = [*report.steps, *(inside.steps if inside else ())]
-    # Couriers that ran side by side meet the same failure: it counts once a lease.
-    backoff = retry_at(delays, held.failures + 1, jitter, now)
-    for outcome in outcomes:
-        recipient = recipients[outcome.recipient]
-        due_at = retry_at(delays, recipient.attempts + 1, jitter, now, job.mail.expires_at)
-        _settle_one(tx, job, recipient, outcome, due_at)
-        steps.append(outcome_step(job, recipient, outcome, now, backoff if outcome.destination_down else due_at))
-    if steps:
-        journey.record(tx, job.mail.journey, steps)
-    if any(outcome.fate.final for outcome in outcomes):
-        forget_messages(tx, [job.message.id], now)
-    held, doomed = _judge_lane(tx, held, outcomes, backoff)
-    if report.site and report.site != held.site:
-        tx.run("lane_site", lane=held.lane, site=report.site)
-        held = replace(held, site=report.site)
-    return Settled(tuple(steps), held, doomed, inside.outcomes if inside else ())
-
-
-def _settle_one(tx: Tx, job: Job, recipient: QueuedRecipient, outcome: Outcome, due_at: int) -> None:
-    if outcome.fate.final:
-        tx.run("queue_settle_final", id=outcome.recipient, lane=job.lane)
-        return
-    tx.run(
-        "queue_settle_deferred",
-        id=outcome.recipient,
-        lane=job.lane,
-        # Where the lane backs off as a whole, its recipients are due with it and not later.
-        due_at=recipient.due_at if outcome.destination_down else due_at,
-        reply=write_reply(outcome.reply),
-        remote=outcome.remote,
-    )
-
-
-def _judge_lane(tx: Tx, held: Lease, outcomes: Sequence[Outcome], backoff: int) -> tuple[Lease, bool]:
-    """Back the lane off where its destination failed; forget earlier failures where it lives."""
-    down = next((outcome for outcome in outcomes if outcome.destination_down), None)
-    if down:
-        failures, reply = held.failures + 1, write_reply(down.reply)
-        tx.run("lane_backs_off", lane=held.lane, failures=failures, due_at=backoff, reply=reply, remote=down.remote)
-        return held, True
-    if held.failures and not all(outcome.given_up for outcome in outcomes):
-        tx.run("lane_lives", lane=held.lane)
-        held = replace(held, failures=0)
-    return held, False
-
-
-def _settle_too_late(tx: Tx, job: Job, report: Report, now: int) -> Settled:
-    """The lease was lost, and the recipients are another holder's: tell the journey what happened all the same."""
-    recipients = {recipient.id: recipient for recipient in job.recipients}
-    steps = list(report.steps)
-    for outcome in report.outcomes:
-        recipient = recipients[outcome.recipient]
-        steps.append(outcome_step(job, recipient, outcome, now, None))
-        if outcome.fate is Fate.RELAYED:
-            steps.append(_possible_duplicate(job.mail.journey, str(recipient.address), now))
-    if steps:
-        journey.record(tx, job.mail.journey, steps)
-    return Settled(tuple(steps), None, False)
-
-
-def outcome_step(job: Job, recipient: QueuedRecipient, outcome: Outcome, now: int, due_at: int | None) -> Step:
-    """The line of the journey that tells a recipient's outcome; `retry_at` is when the recipient is due again."""
-    facts: dict[str, Fact] = {
-        "recipient": str(recipient.address),
-        "reply": str(outcome.reply),
-        "remote": outcome.remote,
-        "dooms": outcome.dooms.value if outcome.fate in (Fate.DEFERRED, Fate.FAILED) else None,
-        "given_up": True if outcome.given_up else None,
-        "retry_at": due_at if outcome.fate is Fate.DEFERRED else None,
-    }
-    return Step(f"recipient.{outcome.fate.value}", now, job.mail.journey, facts)
-
-
-def _possible_duplicate(of: int, address: str, now: int) -> Step:
+def possible_duplicate(of: int, address: str, now: int) -> Step:
     """At least once wherever SMTP is between; the journey says when it may have been twice."""
     return Step("recipient.possible_duplicate", now, of, {"recipient": address}, WARNING)
+
+
+def json_list(texts: Iterable[str]) -> str:
+    """Texts as a statement takes several."""
+    return json.dumps(list(texts))

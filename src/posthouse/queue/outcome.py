@@ -110,7 +110,7 @@ def classify(stage: Stage, reply: Reply, *, said: bool = True, accepted: int = 0
     if stage is Stage.DOT and not said:
         # RFC 1047: the peer may have taken it. Trying the next host at once would make the duplicate certain.
         return Trouble(Fate.DEFERRED, Dooms.MESSAGE)
-    if not said or reply.code == 421:
+    if reply.code == 421 or (not said and stage is not Stage.TLS):
         return Trouble(Fate.DEFERRED, Dooms.HOST)  # RFC 5321 §3.8, §4.2.2: the service is closing
     if stage in _OF_THE_HOST:
         return Trouble(fate, Dooms.HOST)
@@ -133,6 +133,15 @@ def _of_the_recipient(reply: Reply, fate: Fate, accepted: int) -> Trouble:
     if reply.enhanced in _TOO_MANY:
         return Trouble(Fate.DEFERRED, Dooms.RECIPIENT)
     return Trouble(fate, Dooms.RECIPIENT)
+
+
+# RFC 3463 §3.4, §3.5: the system takes no messages now; it is congested.
+_BUSY = frozenset({"4.3.2", "4.4.5"})
+
+
+def pushes_back(reply: Reply) -> bool:
+    """The peer says that this is too much for it now, whoever the mail is for (RFC 5321 §4.2.2: 421)."""
+    return reply.code == 421 or (reply.transient and reply.enhanced in _BUSY)
 
 
 def after_all_hosts(troubles: Sequence[tuple[Trouble, Reply]]) -> tuple[Trouble, Reply]:
@@ -161,10 +170,12 @@ class Report:
 
     `inside` is run in the transaction that settles the job, before anything else in it, and gives the outcomes of the
     recipients that `outcomes` leaves out: what it writes and the end of the recipients' rows are one commit. `site` is
-    what the destination rolls up to, where the courier learnt it.
+    what the destination rolls up to, where the courier learnt it. `pushed_back`: a host said that this was too much for
+    it now (`pushes_back`), whatever became of the recipients.
     """
 
     outcomes: tuple[Outcome, ...] = ()
     steps: tuple[Step, ...] = ()
     site: str | None = None
     inside: Callable[[Tx], Filed] | None = None
+    pushed_back: bool = False

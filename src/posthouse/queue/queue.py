@@ -1,22 +1,27 @@
 """The durable queue: what waits for another attempt, and the one way into it.
 
 Promises: when the transaction that called `accept` has committed, the message survives loss of power until each of its
-recipients has met a final outcome. Recipients stand in lanes (destination, sender), made on demand.
+recipients has met a final outcome. Recipients stand in lanes (destination, sender, priority), made on demand.
 Refuses: to know how mail travels. A destination is a word that a courier understands: `domain:example.org`, or `local:`
 and `local:junk` for delivery at home.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from posthouse.store import blobs
-from posthouse.store.database import Topic, Tx, Value
+from posthouse.store.database import Row, Topic, Tx, Value
 from posthouse.terms.address import Address, parse
 from posthouse.terms.envelope import NO_WISHES, Body, DeliverBy, Wishes
 from posthouse.terms.reply import Reply
 
 DOMAIN: Final = "domain:"
+# A mailing list by its id; with HELD behind it what is posted waits for a moderator, whoever wrote it.
+LIST: Final = "list:"
+HELD: Final = ":held"
+# A batch of a list's members (directory/members.py).
+MEMBERS: Final = "members:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class NewRecipient:
     """A recipient to be queued.
 
     `destination` None means its domain's MX. `original` is the address as it came in, None where it is `address`.
-    `prologue` goes in front of the message for this recipient. `due_at` None means at once.
+    `prologue` goes in front of the message for this recipient. `due_at` None means at once. `return_path`: under which
+    it travels to him, None where that is the message's sender.
     """
 
     address: Address
@@ -59,6 +65,7 @@ class NewRecipient:
     orcpt: str | None = None
     prologue: bytes = b""
     due_at: int | None = None
+    return_path: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,8 @@ class QueuedRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a courier attempts at once: one message and some of its recipients in one lane, all with one prologue."""
+    """What a courier attempts at once: one message and some of its recipients in one lane, all with one prologue and
+    one reverse-path (`return_path` None: the message's sender)."""
 
     lane: int
     destination: str
@@ -94,6 +102,12 @@ class Job:
     blob: blobs.BlobRef
     recipients: tuple[QueuedRecipient, ...]
     prologue: bytes = field(default=b"", repr=False)
+    return_path: Address | None = None
+
+    @property
+    def sender(self) -> Address | None:
+        """The reverse-path under which it travels, and which hears what became of it; None is the null one."""
+        return self.return_path or self.mail.sender
 
     @property
     def mail(self) -> QueuedMail:
@@ -134,9 +148,7 @@ def add(tx: Tx, message: QueuedMessage, recipients: Sequence[NewRecipient], now:
         destination = recipient.destination or DOMAIN + recipient.address.domain
         due_at = recipient.due_at or now
         if destination not in lanes:
-            lanes[destination] = tx.value(
-                "queue_lane_open", destination=destination, sender=message.mail.lane_sender, due_at=due_at
-            )
+            lanes[destination] = open_lane(tx, destination, message.mail, due_at)
         ids.append(tx.number("queued_recipient"))
         tx.put(
             "queue_recipient_insert",
@@ -148,18 +160,50 @@ def add(tx: Tx, message: QueuedMessage, recipients: Sequence[NewRecipient], now:
             notify=None if recipient.notify is None else ",".join(sorted(recipient.notify)),
             orcpt=recipient.orcpt,
             prologue=recipient.prologue,
+            return_path=str(recipient.return_path) if recipient.return_path else None,
             due_at=due_at,
+            waits_since=max(due_at, now) if _wants_to_hear(message.mail, recipient.notify) else None,
         )
     tx.ring(Topic.QUEUE)
     return ids
 
 
+def open_lane(tx: Tx, destination: str, mail: QueuedMail, due_at: int) -> int:
+    """The lane of such mail to this destination, made where it is not there; due at that time at the latest, unless it
+    backs off."""
+    lane: int = tx.value(
+        "queue_lane_open",
+        destination=destination,
+        sender=mail.lane_sender,
+        priority=mail.wishes.priority,
+        due_at=due_at,
+    )
+    return lane
+
+
+def _wants_to_hear(mail: QueuedMail, notify: frozenset[str] | None) -> bool:
+    """RFC 3461 §4.1: of a delay where NOTIFY says nothing, or DELAY; there must be somebody to tell."""
+    return mail.sender is not None and (notify is None or "DELAY" in notify)
+
+
 def find_message(tx: Tx, id: int) -> QueuedMessage | None:
     """The message with this id, if any recipient still waits for it."""
     row = tx.one("queue_message", id=id)
-    if row is None:
-        return None
-    _, journey, blob, size, sender, account, queued_at, expires_at, *wishes = row
+    return None if row is None else _message(row)
+
+
+def find_messages(tx: Tx, ids: Iterable[int]) -> dict[int, QueuedMessage]:
+    """Those of these messages that are in the queue. Whoever asks bounds their number."""
+    return {row[0]: _message(row) for row in tx.all("queue_messages", ids=as_list(ids))}
+
+
+def as_list(numbers: Iterable[int]) -> str:
+    """Numbers as a statement takes several: a JSON list."""
+    return f"[{','.join(map(str, numbers))}]"
+
+
+def _message(row: Row) -> QueuedMessage:
+    id, journey, blob, size, sender, account, queued_at, expires_at, *wishes = row
     mail = QueuedMail(
         journey=journey,
         blob=blob,
@@ -184,6 +228,7 @@ def _write_wishes(wishes: Wishes) -> dict[str, Value]:
         "priority": wishes.priority,
         "by_at": by.at if by else None,
         "by_mode": f"{'R' if by.returned else 'N'}{'T' if by.trace else ''}" if by else None,
+        "by_told": int(by is None or by.returned),
     }
 
 
@@ -201,14 +246,9 @@ def _read_wishes(
     return Wishes(body, bool(smtputf8), envid, ret, bool(requiretls), priority, by)
 
 
-def forget_messages(tx: Tx, ids: Sequence[int], now: int) -> None:
+def forget_messages(tx: Tx, ids: Iterable[int], now: int) -> None:
     """Remove those of these messages that no recipient waits for; their octets become suspects of the sweep."""
-    gone: list[int] = []
-    for id in ids:
-        if tx.value("queue_message_wanted", id=id) is None:
-            blob = tx.value("queue_message_delete", id=id)
-            if blob is not None:
-                gone.append(blob)
+    gone = [blob for (blob,) in tx.all("queue_messages_forget", ids=as_list(ids))]
     if gone:
         blobs.suspect(tx, gone, now)
 

@@ -3,11 +3,12 @@
 Promises: nothing leaves the queue but by a commit that holds its outcome, and the bounce where one is due stands in the
 same commit. A courier that raises defers its recipients. What a courier did is written down even where the database
 cannot take it at once: the runner tries until it can, or is stopped.
-Refuses: to know how mail travels (couriers do), and who goes first (schedule.py). It keeps nothing a restart needs.
+Refuses: to know how mail travels (couriers do), who goes first (schedule.py), what is learnt of peers (sites.py), what
+time brings (deadlines.py) and how it is written down (clerk.py, settling.py). It keeps nothing a restart needs.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -15,14 +16,18 @@ from typing import Final, Protocol
 
 from posthouse import observe
 from posthouse.clock import Clock
-from posthouse.observe import ERROR, WARNING
+from posthouse.observe import WARNING
 from posthouse.queue import bounce, lanes
-from posthouse.queue.lanes import Claim, Cursor, Lease, Settled
-from posthouse.queue.outcome import Fate, Outcome, Report
+from posthouse.queue.clerk import Clerk, Terms
+from posthouse.queue.deadlines import Deadlines
+from posthouse.queue.lanes import Claim, Cursor, Lease, Look
+from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, pushes_back
 from posthouse.queue.queue import Job
-from posthouse.queue.schedule import LaneState, Limits, schedule
-from posthouse.store.blobs import Blobs, Staged
-from posthouse.store.database import Listener, Store, StoreUnavailable, Topic, Tx
+from posthouse.queue.schedule import Decisions, LaneState, Limits, is_local, schedule
+from posthouse.queue.settling import Rules, Settled
+from posthouse.queue.sites import Sites
+from posthouse.store.blobs import Blobs
+from posthouse.store.database import Listener, Store, StoreUnavailable, Topic
 from posthouse.terms.reply import Reply
 
 # Called before the final dot with the recipients that may be taken by it. Raises LeaseLost: do not send it.
@@ -34,8 +39,13 @@ GRACE: Final = 60.0
 _PAUSE: Final = 1.0
 # How long a lane is left alone that met an error of ours.
 _AVOIDED_MS: Final = 60_000
-# Rounds of expired recipients under one lease, so that it does not run out under a very long lane.
-_EXPIRY_ROUNDS: Final = 20
+# An attempt that takes longer makes its connection a slow one. A peer in health answers all of it within seconds.
+SLOW_MS: Final = 10_000
+# Looks at the queue take no more than a part of the time: so many times what one takes passes until the next, and at
+# least so long. What came meanwhile is seen together.
+_LOOK_PART: Final = 2
+_LOOK_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
 _OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
 
 
@@ -57,7 +67,8 @@ class Courier(Protocol):
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`hostname` signs bounces. `delays` are seconds between attempts, the last repeats. `expire`: a bounce's own time.
-    `secret` keys what journeys are found by. `lease_seconds`: how soon another process may take over what we held."""
+    `secret` keys what journeys are found by. `lease_seconds`: how soon another process may take over what we held.
+    `delay_notice`: seconds after which a sender hears that his mail waits."""
 
     hostname: str
     secret: bytes
@@ -65,39 +76,58 @@ class Settings:
     expire: float = 5 * 86400
     limits: Limits = field(default_factory=Limits)
     lease_seconds: float = 60
+    delay_notice: float = 4 * 3600
 
 
 @dataclass(slots=True)
 class _Run:
-    """A lane that this process holds: its lease, the jobs claimed and not begun, and the workers on it."""
+    """A lane that this process holds: its lease, the jobs claimed and not begun, and the workers on it.
+
+    `site` is what it counts for. `yields`: so many of its connections are to give way. Once `ending`, no job is begun.
+    """
 
     lease: Lease
+    site: str
+    priority: int
+    since: int
     pending: deque[Job]
     after: Cursor
     more: bool
     workers: "dict[asyncio.Task[None], _Worker]" = field(default_factory=dict)
     claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
+    yields: int = 0
     ending: bool = False
     failed: bool = False
+    doubtful: bool = False
+    released: bool = False
 
-    def state(self) -> LaneState:
+    def state(self, now: int) -> LaneState:
         """The lane as the schedule sees it."""
         return LaneState(
             id=self.lease.lane,
             destination=self.lease.destination,
             sender=self.lease.sender,
             due_at=0,
-            site=self.lease.site,
+            site=self.site,
+            priority=self.priority,
+            failures=self.lease.failures,
             running=len(self.workers),
-            more=not self.ending and bool(self.pending or self.more),
+            slow=sum(worker.slow(now) for worker in self.workers.values()),
+            since=self.since,
+            more=not self.ending and bool(self.pending or (self.more and not self.claiming.locked())),
         )
 
 
 @dataclass(slots=True)
 class _Worker:
-    """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled."""
+    """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled.
+    `began_at`: when the attempt began; 0 between attempts."""
 
     committed: bool = False
+    began_at: int = 0
+
+    def slow(self, now: int) -> bool:
+        return self.began_at > 0 and now - self.began_at > SLOW_MS
 
 
 class Runner:
@@ -114,17 +144,23 @@ class Runner:
         random: Random,
     ) -> None:
         self._store = store
-        self._blobs = blobs
         self._couriers = couriers
         self._settings = settings
         self._clock = clock
-        self._random = random
+        terms = Terms(settings.hostname, Rules(settings.delays, settings.secret), settings.expire)
+        self._clerk = Clerk(store, blobs, terms, clock, random)
+        self._sites = Sites(settings.limits.site)
+        # Whose leases of sites are ours.
+        self._holder = random.getrandbits(62) + 1
+        self._leased_sites: set[str] = set()
         self._runs: dict[int, _Run] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stopping = False
         self._renewed_at = 0
+        self._look_took = 0.0
         self._avoided: dict[int, int] = {}
+        self._deadlines = Deadlines(store, self._clerk, clock, settings.delay_notice, settings.lease_seconds)
 
     # --- the loop
 
@@ -142,6 +178,8 @@ class Runner:
                     await asyncio.sleep(_PAUSE)
                     continue
                 await self._sleep_until(wake_at)
+                if not self._stopping:
+                    await asyncio.sleep(min(max(_LOOK_PART * self._look_took, _LOOK_PAUSE), _LONGEST_PAUSE))
         finally:
             hearing.cancel()
             ear.close()
@@ -169,43 +207,73 @@ class Runner:
         """
         now = self._clock.now()
         await self._renew(now)
-        waiting, expired, wake_at = await self._store.read(lanes.look, now)
+        began = self._clock.monotonic()
+        look = await self._store.read(lanes.look, now, self._holder, self._full_sites())
+        self._look_took = self._clock.monotonic() - began
         if self._stopping:
             return None
-        for lane in expired:
-            if self._avoided.get(lane, 0) <= now:
-                self._spawn(self._give_up(lane))
-        # A run without workers is being given back: neither at work nor to be started.
-        states = [run.state() for run in self._runs.values() if run.workers]
-        states += [lane for lane in waiting if lane.id not in self._runs and self._avoided.get(lane.id, 0) <= now]
-        decisions = schedule(states, self._settings.limits, now)
-        fresh: list[int] = []
-        for begin in decisions.start:
-            run = self._runs.get(begin.lane)
-            if run is None:
-                fresh.append(begin.lane)
-            else:
-                self._add_worker(run)
-        if fresh:
-            for held, claim in await self._start(fresh, now):
-                self._begin(held, claim)
-        return wake_at
+        for name, (failures, due_at) in look.sites.items():
+            self._sites.backs_off(name, failures, due_at)
+        decisions = schedule(self._states(look, now), self._settings.limits, now, self._sites)
+        await self._carry_out(decisions, look, now)
+        self._deadlines.expect(look.deadline)
+        if self._deadlines.due(now):
+            self._spawn(self._deadlines.look(now, lambda lane: lane in self._runs))
+        wakes = [look.wake_at, decisions.wake_at, self._deadlines.due_at]
+        return min((at for at in wakes if at is not None and at > now), default=None)
 
-    async def _start(self, fresh: Sequence[int], now: int) -> list[tuple[Lease, Claim]]:
+    def _full_sites(self) -> list[str]:
+        """Sites that have all the connections they may have."""
+        running: Counter[str] = Counter()
+        for run in self._runs.values():
+            running[run.site] += len(run.workers)
+        most = self._settings.limits.site
+        return [name for name, count in running.items() if count >= min(self._sites.find(name).connections, most)]
+
+    def _states(self, look: Look, now: int) -> list[LaneState]:
+        """Lanes at work, and lanes that are due. A run without workers is being given back, and is neither."""
+        states = [run.state(now) for run in self._runs.values() if run.workers]
+        for lane in look.lanes:
+            if lane.id in self._runs or self._avoided.get(lane.id, 0) > now:
+                continue
+            site = self._sites.name(lane.destination, lane.site)
+            states.append(lane if site == lane.site else replace(lane, site=site))
+        return states
+
+    async def _carry_out(self, decisions: Decisions, look: Look, now: int) -> None:
+        for lane in decisions.yields:
+            self._runs[lane].yields += 1
+        fresh: list[int] = []
+        for lane in decisions.start:
+            run = self._runs.get(lane)
+            if run is None:
+                fresh.append(lane)
+            elif run.workers:
+                self._add_worker(run)
+        if decisions.postpone:
+            await self._store.write(lanes.postpone, decisions.postpone, now)
+        if fresh:
+            states = {lane.id: lane for lane in look.lanes}
+            for held, claim in await self._start([states[lane] for lane in fresh], now):
+                self._begin(held, claim, states[held.lane].priority, now)
+
+    async def _start(self, fresh: Sequence[LaneState], now: int) -> list[tuple[Lease, Claim]]:
         """Take these lanes; one whose rows cannot be read is left alone, and holds up no other."""
         until = now + int(self._settings.lease_seconds * 1000)
+        sites = {lane.id: lane.site for lane in fresh if lane.site and lane.site not in self._leased_sites}
         try:
-            started = await self._store.write(lanes.start, fresh, now, until)
+            started = await self._store.write(lanes.start, [lane.id for lane in fresh], now, until, self._holder, sites)
         except StoreUnavailable:
             raise
         except Exception as error:
             if len(fresh) > 1:
                 return [one for lane in fresh for one in await self._start([lane], now)]
-            observe.fault("queue.lane_unreadable", error, lane=fresh[0])
-            self._avoided[fresh[0]] = now + _AVOIDED_MS
+            observe.fault("queue.lane_unreadable", error, lane=fresh[0].id)
+            self._avoided[fresh[0].id] = now + _AVOIDED_MS
             return []
+        self._leased_sites |= {sites[held.lane] for held, _ in started if held.lane in sites}
         for lane in fresh:
-            self._avoided.pop(lane, None)
+            self._avoided.pop(lane.id, None)
         return started
 
     @property
@@ -221,15 +289,16 @@ class Runner:
     async def stop(self, grace: float = GRACE) -> None:
         """Start nothing more; end couriers that are not past the dot at once, and the others after `grace` seconds."""
         self._stopping = True
+        self._deadlines.stop()
         self._changed.set()
         for run in self._runs.values():
-            for task, worker in run.workers.items():
-                if not worker.committed:
-                    task.cancel()
+            self._cancel_uncommitted(run)
         try:
             async with asyncio.timeout(grace):
                 await self.idle()
         except TimeoutError:
+            for run in self._runs.values():
+                run.doubtful = run.doubtful or any(worker.committed for worker in run.workers.values())
             for task in self._tasks():
                 task.cancel()
             await self.idle()
@@ -245,31 +314,52 @@ class Runner:
     def _chore_ended(self, task: asyncio.Task[None]) -> None:
         self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            observe.fault("queue.chore_failed", error)
+            if isinstance(error, StoreUnavailable):
+                observe.tell("queue.waits", level=WARNING, error=str(error))
+            else:
+                observe.fault("queue.chore_failed", error)
         self._changed.set()
 
     # --- leases
 
     async def _renew(self, now: int) -> None:
-        if not self._runs or now - self._renewed_at < self._settings.lease_seconds * 1000 / 3:
+        if now - self._renewed_at < self._settings.lease_seconds * 1000 / 3:
             return
-        held = [run.lease for run in self._runs.values()]
-        lost = await self._store.write(lanes.renew, held, now + int(self._settings.lease_seconds * 1000))
+        if self._runs or self._leased_sites:
+            until = now + int(self._settings.lease_seconds * 1000)
+            held = [run.lease for run in self._runs.values()]
+            for lane in await self._store.write(lanes.renew, held, until):
+                if run := self._runs.get(lane):
+                    self._lose(run)
+            await self._renew_sites(until)
         self._renewed_at = now
-        for lane in lost:
-            if run := self._runs.get(lane):
+
+    async def _renew_sites(self, until: int) -> None:
+        """Keep the sites that we work for, let the others go."""
+        used = {run.site for run in self._runs.values()}
+        idle = self._leased_sites - used
+        kept = self._leased_sites & used
+        lost = await self._store.write(lanes.renew_sites, sorted(kept), sorted(idle), self._holder, until)
+        self._leased_sites = kept - lost
+        for run in self._runs.values():
+            if run.site in lost:
                 self._lose(run)
 
     def _lose(self, run: _Run) -> None:
         """Another process has the lane: whoever is not past the dot stops; the others' reports will come too late."""
         observe.tell("queue.lease_lost", level=WARNING, destination=run.lease.destination)
         run.ending = True
+        self._cancel_uncommitted(run)
+
+    @staticmethod
+    def _cancel_uncommitted(run: _Run) -> None:
         for task, worker in run.workers.items():
             if not worker.committed:
                 task.cancel()
 
-    def _begin(self, held: Lease, claim: Claim) -> None:
-        run = _Run(held, deque(claim.jobs), claim.after, claim.more)
+    def _begin(self, held: Lease, claim: Claim, priority: int, now: int) -> None:
+        site = self._sites.name(held.destination, held.site)
+        run = _Run(held, site, priority, now, deque(claim.jobs), claim.after, claim.more)
         self._runs[held.lane] = run
         self._add_worker(run)
 
@@ -288,15 +378,23 @@ class Runner:
             run.ending = run.failed = True
         if not run.workers:
             run.ending = True
-            self._spawn(self._release(run))
+            if run.released:
+                del self._runs[run.lease.lane]
+            else:
+                self._spawn(self._release(run))
         self._changed.set()
 
     async def _release(self, run: _Run) -> None:
         """Nobody works on the lane any more: give it back."""
+        now = self._clock.now()
         try:
-            # What failed by a mistake of ours would fail again at once, and again.
-            not_before = self._clock.now() + _AVOIDED_MS if run.failed else 0
-            await self._store.write(lanes.release, run.lease, not_before)
+            if run.doubtful:
+                await self._store.write(lanes.abandon, run.lease)
+            else:
+                # What failed by a mistake of ours would fail again at once, and again; one that gave way waits for its
+                # turn behind the others.
+                not_before = now + _AVOIDED_MS if run.failed else now
+                await self._store.write(lanes.release, run.lease, not_before)
         except StoreUnavailable as error:
             # The lease runs out by itself.
             observe.tell("queue.cannot_release", level=WARNING, error=str(error))
@@ -304,148 +402,131 @@ class Runner:
             del self._runs[run.lease.lane]
 
     async def _work(self, run: _Run, worker: _Worker) -> None:
-        """Job after job on this lane, until none is left."""
-        while not (self._stopping or run.ending):
+        """Job after job on this lane, until none is left or others are to have their turn."""
+        go_on = True
+        while go_on and not (self._stopping or run.ending or self._gives_way(run)):
             job = await self._next_job(run)
-            if job is None:
-                break
-            await self._attempt(run, worker, job)
+            go_on = job is not None and await self._attempt(run, worker, job)
+
+    def _gives_way(self, run: _Run) -> bool:
+        if run.yields:
+            run.yields -= 1
+            return True
+        # Where even one connection was too many, the schedule says when the next message may go.
+        return self._sites.find(run.site).due_at > self._clock.now()
 
     async def _next_job(self, run: _Run) -> Job | None:
+        if run.pending:
+            return run.pending.popleft()
         async with run.claiming:
             if not run.pending and not run.ending:
                 claim = await self._store.read(lanes.claim, run.lease, run.after, self._clock.now())
                 if claim is None:
                     self._lose(run)
                     return None
-                run.pending.extend(claim.jobs)
-                run.after, run.more = claim.after, claim.more
-                if len(run.pending) > 1:
-                    self._changed.set()
+                self._take(run, claim)
             return run.pending.popleft() if run.pending else None
 
-    async def _attempt(self, run: _Run, worker: _Worker, job: Job) -> None:
+    def _take(self, run: _Run, claim: Claim) -> None:
+        run.pending.extend(claim.jobs)
+        run.after, run.more = claim.after, claim.more
+        if len(run.pending) > 1:
+            self._changed.set()
+
+    async def _attempt(self, run: _Run, worker: _Worker, job: Job) -> bool:
+        """Attempt a job and have it written down. False: nothing more is to be done here."""
+
         async def before_dot(recipients: Sequence[int]) -> None:
             worker.committed = True
-            if not await self._store.write(lanes.mark_past_dot, run.lease, recipients):
+            if not await self._clerk.mark(run.lease, recipients):
                 raise LeaseLost
 
+        now = worker.began_at = self._clock.now()
         try:
-            report = await self._courier(job).attempt(job, before_dot)
+            if (late := bounce.too_late(job, now)) is not None:
+                report = Report(late)
+            else:
+                report = await self._courier(job).attempt(job, before_dot)
         except LeaseLost:
             self._lose(run)
-            return
+            return False
         except Exception as error:
             observe.fault("courier.failed", error, journey=job.mail.journey, destination=job.destination)
             report = Report(tuple(Outcome(one.id, Fate.DEFERRED, _OUR_FAULT) for one in job.recipients))
-        worker.committed = True
-        settled = await self._settle(run.lease, job, report)
+        worker.committed, worker.began_at = True, 0
+        go_on = await self._settle(run, job, report)
         worker.committed = False
-        if settled.lease is None:
-            self._lose(run)
-        else:
-            run.lease = settled.lease
-            run.ending = run.ending or settled.doomed
+        return go_on
 
     def _courier(self, job: Job) -> Courier:
         return self._couriers[job.destination.partition(":")[0]]
 
     # --- settling
 
-    async def _settle(self, held: Lease, job: Job, report: Report) -> Settled:
-        """Write the outcomes down, with the bounce that they call for."""
-        now = self._clock.now()
-        report = replace(report, outcomes=bounce.give_up(job, report.outcomes, now))
-        told = bounce.reportable(job, report.outcomes)
-        if not told:
-            report = replace(report, steps=(*report.steps, *bounce.silence(job, report.outcomes, now)))
-        telling = _Telling(
-            await self._prepare_bounce(job, told, now) if told else None,
-            self._draft(job, now) if report.inside and bounce.wants_success(job) else None,
-            self._settings.secret,
+    async def _settle(self, run: _Run, job: Job, report: Report) -> bool:
+        """Write the report down and learn from it; the next jobs are claimed, or the lane given back, in the same
+        commit. False: nothing more is to be done here."""
+        if not report.pushed_back and any(one.remote and pushes_back(one.reply) for one in report.outcomes):
+            report = replace(report, pushed_back=True)
+        report, crowded = self._soften(run, report)
+        down = self._sites.find(run.site).down or (report.site is not None and self._sites.find(report.site).down)
+        if run.pending or run.claiming.locked():
+            settled = await self._clerk.settle(run.lease, job, report, site_down=down)
+        else:
+            async with run.claiming:
+                last = len(run.workers) == 1
+                settled = await self._clerk.settle(run.lease, job, report, site_down=down, after=run.after, last=last)
+                if settled.claim is not None:
+                    self._take(run, settled.claim)
+        self._learn(run, report, settled)
+        run.released = settled.released
+        if settled.lease is None:
+            self._lose(run)
+            return False
+        run.lease = settled.lease
+        run.ending = run.ending or settled.doomed or settled.released
+        return not crowded and (settled.claim is None or bool(run.pending))
+
+    def _soften(self, run: _Run, report: Report) -> tuple[Report, bool]:
+        """Where a site takes mail, a connection that fails was one too many: the site is not down.
+
+        This connection goes, and its recipients wait for themselves.
+        """
+        if not any(outcome.destination_down for outcome in report.outcomes):
+            return report, False
+        # Without a site it was not reached for want of a route.
+        if report.site is None or not self._sites.find(report.site).crowded(self._clock.now()):
+            return report, False
+        self._sites.refused(report.site)
+        outcomes = tuple(
+            replace(one, dooms=Dooms.HOST) if one.destination_down and not one.given_up else one
+            for one in report.outcomes
         )
-        settled = await self._write_down(held, job, report, telling, now)
-        for step in settled.steps:
-            observe.emit(step)
-        return settled
+        return replace(report, outcomes=outcomes, pushed_back=True), True
 
-    async def _prepare_bounce(self, job: Job, told: Sequence[bounce.Told], now: int) -> bounce.Bounce:
-        draft = self._draft(job, now, failed=any(one.action == "failed" for one in told))
-        return bounce.Bounce(draft, await self._stage(bounce.compose(draft, told)))
-
-    def _draft(self, job: Job, now: int, *, failed: bool = False) -> bounce.Draft:
-        settings = self._settings
-        expires_at = now + int(settings.expire * 1000)
-        return bounce.draft(self._blobs, job, settings.hostname, now, expires_at, self._random, failed=failed)
-
-    async def _stage(self, octets: bytes) -> Staged:
-        while True:
-            try:
-                return await self._blobs.stage(octets)
-            except StoreUnavailable as error:
-                await self._pause(error)
-
-    async def _write_down(self, held: Lease, job: Job, report: Report, telling: "_Telling", now: int) -> Settled:
-        """What couriers did has happened, and must be written down: try until the database takes it."""
-        jitter = self._random.random()
-        while True:
-            try:
-                return await self._store.write(_settle, held, job, report, telling, now, self._settings.delays, jitter)
-            except StoreUnavailable as error:
-                await self._pause(error)
-
-    async def _pause(self, error: StoreUnavailable) -> None:
-        observe.tell("queue.cannot_settle", level=ERROR, error=str(error))
-        await asyncio.sleep(_PAUSE)
-
-    # --- time is up
-
-    async def _give_up(self, lane: int) -> None:
-        """Fail the recipients of a waiting lane whose time is up, without another attempt."""
-        now = self._clock.now()
-        self._avoided[lane] = now + _AVOIDED_MS
-        held = await self._store.write(lanes.lease, lane, now, now + int(self._settings.lease_seconds * 1000))
-        if held is None:
-            self._avoided.pop(lane, None)
+    def _learn(self, run: _Run, report: Report, settled: Settled) -> None:
+        """What the peer's answers tell of its site."""
+        destination = run.lease.destination
+        if is_local(destination):
             return
-        try:
-            for _ in range(_EXPIRY_ROUNDS):
-                jobs = await self._store.read(lanes.claim_expired, held, now)
-                if not jobs or self._stopping:
-                    break
-                for job in jobs:
-                    await self._settle(held, job, Report(bounce.time_is_up(job)))
-            self._avoided.pop(lane, None)
-        finally:
-            await self._store.write(lanes.release, held)
+        now = self._clock.now()
+        if report.site and report.site != run.site:
+            self._sites.routed(destination, report.site)
+            run.site = report.site
+        if settled.down is not None:
+            self._sites.backs_off(*settled.down)
+            observe.tell("queue.backs_off", site=settled.down[0], failures=settled.down[1], until=settled.down[2])
+        elif report.pushed_back:
+            self._sites.pushed_back(run.site, now)
+            self._shrink(run.site)
+        elif not settled.doomed and not all(outcome.given_up for outcome in report.outcomes):
+            self._sites.lived(run.site, now)
 
-
-@dataclass(frozen=True, slots=True)
-class _Telling:
-    """What the sender is told: of outcomes that are known, and of those that come out in the settling commit."""
-
-    prepared: bounce.Bounce | None
-    draft: bounce.Draft | None
-    secret: bytes
-
-
-def _settle(
-    tx: Tx,
-    held: Lease,
-    job: Job,
-    report: Report,
-    telling: _Telling,
-    now: int,
-    delays: Sequence[float],
-    jitter: float,
-) -> Settled:
-    """The one commit that ends an attempt: outcomes, and what the sender is told."""
-    settled = lanes.settle(tx, held, job, report, now, delays, jitter)
-    if settled.lease is None:
-        return settled
-    steps = list(settled.steps)
-    if telling.prepared is not None:
-        steps += bounce.queue(tx, telling.prepared, telling.secret)
-    if telling.draft is not None:
-        steps += bounce.write(tx, telling.draft, bounce.reportable(job, settled.inside), telling.secret)
-    return replace(settled, steps=tuple(steps))
+    def _shrink(self, site: str) -> None:
+        """As many connections give way as are too many now."""
+        runs = [run for run in self._runs.values() if run.site == site]
+        excess = sum(len(run.workers) - run.yields for run in runs) - self._sites.find(site).connections
+        for run in sorted(runs, key=lambda one: -len(one.workers)):
+            share = min(max(excess, 0), len(run.workers) - run.yields)
+            run.yields += share
+            excess -= share

@@ -11,16 +11,19 @@ from typing import Final
 
 from posthouse import journey, limits, observe
 from posthouse.delivery.courier import filed_step
-from posthouse.delivery.filing import INBOX, JUNK, Copy, Fate, file_local, prologue
-from posthouse.directory import accounts, addresses
-from posthouse.directory.addresses import Expansion, Resolution, Rules
+from posthouse.delivery.filing import INBOX, JUNK, SENT, Copy, Fate, file_local, prologue
+from posthouse.delivery.forward import Forwarding, forwarding
+from posthouse.directory import accounts, addresses, lists
+from posthouse.directory.addresses import Expansion, RemoteRecipient, Resolution, Rules
 from posthouse.mailbox.append import Filed
 from posthouse.mailbox.model import OverQuota
 from posthouse.mailbox.summary import Rendered
+from posthouse.message.feedback import Feedback
+from posthouse.message.report import Report
 from posthouse.observe import Step
 from posthouse.policy.check import RecipientFacts
-from posthouse.queue import queue
-from posthouse.queue.queue import NewRecipient, QueuedMail
+from posthouse.queue import feedback, queue
+from posthouse.queue.queue import HELD, LIST, NewRecipient, QueuedMail
 from posthouse.queue.schedule import LOCAL
 from posthouse.reception.refusals import MOST_TOLD
 from posthouse.store import blobs
@@ -28,8 +31,10 @@ from posthouse.store.blobs import Staged
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
 from posthouse.terms.envelope import Envelope, Recipient
+from posthouse.terms.keywords import SEEN
 from posthouse.terms.reply import Reply
 
+_AS_IT_IS: Final = Forwarding()
 FULL: Final = Reply(452, "4.2.2", "The mailbox is full; try again later")
 CHANGED: Final = Reply(451, "4.3.0", "The address has changed meanwhile; try again")
 
@@ -64,6 +69,7 @@ class Plan:
 
     `refused` are addresses that were told no, to find the journey by; `before` are its steps so far, `received` the
     one that tells of the message. `each`: every recipient is answered for himself (LMTP).
+    `report`: what the message tells of one that an account here sent.
     """
 
     id: int
@@ -73,6 +79,7 @@ class Plan:
     taken: Sequence[RecipientFacts]
     later: Sequence[Later]
     junked: frozenset[Address]
+    unwanted: frozenset[Address]
     refused: Sequence[str]
     resolution: Resolution
     rendered: Rendered
@@ -83,6 +90,8 @@ class Plan:
     before: Sequence[Step]
     received: Step
     each: bool = False
+    copy_to_sent: bool = False
+    report: Report | Feedback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +105,26 @@ class Accepted:
 def accept(tx: Tx, plan: Plan) -> Accepted:
     """Do it all. Raises Nobody."""
     resolution = addresses.current(tx, plan.resolution, [one.recipient.address for one in plan.taken], plan.rules)
+    if plan.copy_to_sent:
+        _lock_all(tx, plan, resolution)
     queued = _to_queue(tx, plan, resolution)
     copies = [] if _is_crowd(resolution) else _copies(plan, resolution)
     # Octets that are both filed and queued, or perhaps filed in two goes, are one blob.
-    content = blobs.insert(tx, plan.staged) if queued or len(copies) > 1 else plan.staged
+    shared = queued or len(copies) > 1 or plan.copy_to_sent
+    content = blobs.insert(tx, plan.staged) if shared else plan.staged
     fates, answers = _file(tx, plan, content, copies, resolution, queued)
     steps = [
         plan.received,
         *_broken_steps(plan, resolution),
         *_filed_steps(plan, copies, fates),
         *_refused_steps(plan, answers),
+        *_unforwarded_steps(plan, resolution),
     ]
+    if plan.report is not None:
+        for account in [account for account, fate in fates.items() if isinstance(fate, Filed)]:
+            steps += feedback.of_report(tx, account, plan.report, plan.secret, plan.now)
+    if plan.copy_to_sent:
+        steps += _file_in_sent(tx, plan, content)
     if queued:
         assert isinstance(content, int), "what is queued has been inserted"
         queue.accept(tx, _queued_mail(plan, content), queued)
@@ -138,21 +156,29 @@ def _role(plan: Plan, original: Address) -> str:
 
 def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     """Recipients elsewhere; crowds, a row an account; those that wait; those whose address led to nobody meanwhile."""
-    if not (resolution.remote or resolution.failed or plan.later or _is_crowd(resolution)):
+    if not (resolution.remote or resolution.lists or resolution.failed or plan.later or _is_crowd(resolution)):
         return []
     wishes = {one.recipient.address: one.recipient for one in plan.taken}
     hold_until = plan.envelope.wishes.hold_until
 
-    def row(address: Address, original: Address, destination: str | None) -> NewRecipient:
+    def row(address: Address, original: Address, destination: str | None, way: Forwarding = _AS_IT_IS) -> NewRecipient:
         wish = wishes[original]
-        return NewRecipient(address, destination, str(original), wish.notify, wish.orcpt, due_at=hold_until)
+        return NewRecipient(
+            address, destination, str(original), wish.notify, wish.orcpt, way.prologue, hold_until, way.return_path
+        )
 
-    queued = [row(one.address, one.original, None) for one in resolution.remote]
+    def way(one: RemoteRecipient) -> Forwarding:
+        return forwarding(tx, plan.rules, plan.envelope.sender, one.original, one.address)
+
+    queued = [row(one.address, one.original, None, way(one)) for one in _forwarded(plan, resolution)]
+    for reached, original in resolution.lists:
+        destination = f"{LIST}{reached.id}{HELD if original in plan.junked else ''}"
+        queued.append(row(lists.address_of(tx, reached), original, destination))
     if _is_crowd(resolution):
         for one in resolution.local:
             name = parse(accounts.find(tx, one.account).name)
             queued.append(row(name, one.original, LOCAL + (JUNK if one.original in plan.junked else "")))
-    if not plan.each and (resolution.local or resolution.remote or plan.later):
+    if not plan.each and (resolution.local or resolution.remote or resolution.lists or plan.later):
         # SMTP cannot say no for one of several: the courier looks again, and the queue tells the sender.
         queued += [row(address, address, LOCAL) for address, _ in resolution.failed]
     return queued + [one.row() for one in plan.later]
@@ -201,6 +227,32 @@ def _file(
     return fates, answers
 
 
+def _lock_all(tx: Tx, plan: Plan, resolution: Resolution) -> None:
+    """Everybody whose mailboxes are written, the sender too, in the one order: the copies are filed in two goes."""
+    assert plan.account is not None, "a copy is an account's"
+    filed = () if _is_crowd(resolution) else (one.account for one in resolution.local)
+    for account in sorted({plan.account, *filed}):
+        tx.one("account_lock", account=account)
+
+
+def _file_in_sent(tx: Tx, plan: Plan, content: Staged | int) -> Iterator[Step]:
+    """The sender's own copy. He has written it already, so no quota keeps him from it."""
+    assert plan.account is not None, "a copy is an account's"
+    fates = file_local(
+        tx,
+        content,
+        plan.rendered,
+        [Copy(plan.account, b"", SENT, SEEN)],
+        received_at=plan.now,
+        thread_secret=plan.secret,
+        overshoot=True,
+    )
+    fate = fates[plan.account]
+    if isinstance(fate, Filed):
+        own = parse(accounts.find(tx, plan.account).name)
+        yield filed_step(plan.id, plan.now, own, SENT, fate)
+
+
 def _expansions(tx: Tx, plan: Plan, resolution: Resolution) -> dict[Address, Expansion]:
     """What each recipient leads to; nothing for a crowd, of whom nobody is told no."""
     if _is_crowd(resolution):
@@ -223,7 +275,7 @@ def _answers(reached: dict[Address, Expansion], fates: dict[int, Fate]) -> dict[
 def _answer(expansion: Expansion, fates: dict[int, Fate]) -> Reply | None:
     """None where somebody is reached."""
     reached = [fates.get(one.account) for one in expansion.local]
-    if expansion.remote or any(isinstance(fate, Filed) for fate in reached):
+    if expansion.remote or expansion.lists or any(isinstance(fate, Filed) for fate in reached):
         return None
     return FULL if any(isinstance(fate, OverQuota) for fate in reached) else CHANGED
 
@@ -262,6 +314,21 @@ def _broken_steps(plan: Plan, resolution: Resolution) -> Iterator[Step]:
 def _refused_steps(plan: Plan, answers: dict[Address, Reply]) -> Iterator[Step]:
     for address, reply in answers.items():
         yield Step("mail.refused", plan.now, plan.id, {"recipients": (str(address),), "reply": str(reply)})
+
+
+def _forwarded(plan: Plan, resolution: Resolution) -> list[RemoteRecipient]:
+    """Those elsewhere who get it. Junk is not sent on where a mailbox here has it; what an address refuses never is."""
+    kept = {one.original for one in resolution.local} & plan.junked
+    return [one for one in resolution.remote if one.original not in kept and one.original not in plan.unwanted]
+
+
+def _unforwarded_steps(plan: Plan, resolution: Resolution) -> Iterator[Step]:
+    """For the same reply somebody else got the message, so the peer was not told."""
+    forwarded = _forwarded(plan, resolution)
+    for one in resolution.remote:
+        if one not in forwarded:
+            facts = {"recipient": str(one.address), "original": str(one.original)}
+            yield Step("mail.not_forwarded", plan.now, plan.id, facts)
 
 
 def _queued_step(plan: Plan, queued: Sequence[NewRecipient]) -> Step:

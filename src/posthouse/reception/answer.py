@@ -19,7 +19,9 @@ from posthouse.mailbox.summary import Rendered, render
 from posthouse.observe import Step
 from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.pipeline import Pipeline
+from posthouse.queue import feedback
 from posthouse.reception.acceptance import Accepted, Later, Nobody, Plan, accept
+from posthouse.reception.binary import GROWTH, as_text
 from posthouse.reception.decision import Decision, decide
 from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, too_long
 from posthouse.reception.refusals import Refusals, Trail, recipients_of
@@ -70,12 +72,20 @@ class Reception:
         self._settings = settings
         self._clock = clock
 
-    def check_size(self, size: int) -> None:
-        """At MAIL: may a message have this size (0: not known), and is there room for it just now? Raises Refusal."""
+    def check_size(self, size: int, owner: str | None = None) -> None:
+        """At MAIL: may a message have this size (0: not known), and is there room just now, also in the share of its
+        owner (intake.owner_of)? Raises Refusal.
+        """
         if size > self._settings.message_size:
             raise Refusal(552, "5.3.4", too_long(self._settings.message_size))  # RFC 1870 §6.1
-        if not self._blobs.has_room(size):
+        if not self._blobs.has_room(size, owner):
             raise Refusal(NO_ROOM.code, NO_ROOM.enhanced, NO_ROOM.text)
+
+    def check_conversion(self, size: int, owner: str | None = None) -> None:
+        """At MAIL: is there room for a binary message of this size (0: not known) as text, too? Raises Refusal."""
+        if not self._blobs.has_room(size + int(size * GROWTH), owner):
+            text = "No room to make text of a binary message; send it as 8BITMIME, or later"
+            raise Refusal(455, "4.3.1", text)  # RFC 5321 §4.2.2: a parameter that cannot be had now
 
     def begin(
         self, facts: Facts, envelope: Envelope, trail: Trail, protocol: str, edit: HeaderEdit | None = None
@@ -115,7 +125,11 @@ class Reception:
                 decision = decide(verdicts, each=each)
                 if decision.nobody:
                     return self._refuse_all(intake, verdicts, decision, each=each)
+                if intake.envelope.wishes.body == "BINARYMIME":
+                    await as_text(self._blobs, intake)
                 plan = await self._plan(intake, verdicts, decision, each=each)
+        except Refusal as refusal:
+            return self._refuse(intake, refusal.reply, each=each)
         except TimeoutError:
             return self._refuse(intake, _TOO_SLOW, each=each)
         except StoreUnavailable as error:
@@ -154,6 +168,7 @@ class Reception:
             taken=taken,
             later=later,
             junked=frozenset(facts.recipients[index].recipient.address for index in decision.junked),
+            unwanted=frozenset(facts.recipients[index].recipient.address for index in decision.unwanted),
             refused=trail.recipients,
             resolution=resolution,
             rendered=rendered,
@@ -162,8 +177,10 @@ class Reception:
             expires_at=_expires_at(intake, self._settings.expire),
             secret=self._settings.secret,
             before=tuple(trail.steps),
+            copy_to_sent=facts.account is not None and facts.account.copy_to_sent,
             received=_received_step(intake, rendered, verdicts),
             each=each,
+            report=None if facts.header is None else feedback.read(facts.header, octets),
         )
 
     async def _commit(self, intake: Intake, plan: Plan, decision: Decision) -> list[Reply]:

@@ -19,6 +19,7 @@ _NOT_TAKEN: Final = Reply(554, "5.7.1", "This message is not taken")
 @dataclass(frozen=True, slots=True)
 class Decision:
     """By index of the recipients: `taken` get the message now, `junked` of them in Junk; `deferred` get it later.
+    `unwanted` are those of `junked` who refuse and could not say so.
 
     `refused` holds, for each recipient, the reply that says no; None where the message is taken for him.
     """
@@ -26,6 +27,7 @@ class Decision:
     refused: tuple[Reply | None, ...]
     taken: tuple[int, ...] = ()
     junked: frozenset[int] = frozenset()
+    unwanted: frozenset[int] = frozenset()
     deferred: tuple[int, ...] = ()
 
     @property
@@ -48,6 +50,7 @@ def decide(verdicts: Sequence[Verdict], *, each: bool) -> Decision:
         refused=(None,) * len(verdicts),
         taken=taken,
         junked=frozenset(index for index in taken if verdicts[index].action is not Action.ACCEPT),
+        unwanted=frozenset(index for index in taken if verdicts[index].action is Action.REFUSE),
         deferred=tuple(index for index, verdict in enumerate(verdicts) if verdict.action is Action.DEFER),
     )
 

@@ -11,14 +11,17 @@ from types import TracebackType
 from typing import Final
 
 from posthouse import limits, observe
+from posthouse.directory.throttle import network_of
 from posthouse.message import build
 from posthouse.message.header import Header
 from posthouse.policy.check import Facts
+from posthouse.policy.networks import LOOPBACK, Networks
 from posthouse.reception.refusals import Trail
 from posthouse.store.blobs import Blobs, Spool, SpoolFull
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal, Reply
 
+_MACHINE: Final = Networks(LOOPBACK, machine=True)
 NO_ROOM: Final = Reply(452, "4.3.1", "No room for more mail just now; try again later")
 
 HeaderEdit = Callable[[bytes], bytes]
@@ -56,7 +59,7 @@ class Intake:
         self.hostname = hostname
         self.at = at
         self.size = 0
-        self.spool: Spool = blobs.spool()
+        self.spool: Spool = blobs.spool(owner_of(facts))
         self.header: Header | None = None
         self.refusal: Reply | None = None
         self._blobs = blobs
@@ -129,7 +132,7 @@ class Intake:
             return b""
         held = bytes(self.spool.buffer())
         self.spool.discard()
-        self.spool = self._blobs.spool()
+        self.spool = self._blobs.spool(owner_of(self.facts))
         return held
 
     def _end_header(self, head: bytes, rest: bytes) -> None:
@@ -160,6 +163,11 @@ class Intake:
     def _refuse(self, reply: Reply) -> None:
         self.refusal = reply
         self.spool.discard()
+
+
+def owner_of(facts: Facts) -> str | None:
+    """Whose share of unfinished mail a session's messages are paid from: its network's; of this machine nobody's."""
+    return None if _MACHINE.hold(facts.peer) else network_of(facts.peer)
 
 
 def _end_of_fields(octets: bytes, *, whole: bool) -> int | None:

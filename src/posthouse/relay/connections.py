@@ -7,20 +7,31 @@ Refuses: to know about recipients and routes.
 """
 
 import asyncio
+import os
 import ssl
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
-from posthouse.net import stream
+from posthouse.clock import Clock
+from posthouse.net import dial, stream
 from posthouse.net.stream import ConnectionLost, DialError, Stream, StreamTimeout
 from posthouse.net.tls import TlsFailed
 from posthouse.queue.outcome import Stage
 from posthouse.terms.reply import Reply
+from posthouse.trust import dane
+from posthouse.trust.tlsrpt import Failure
+from posthouse.trust.transport import OPPORTUNISTIC
+from posthouse.trust.transport import TlsPolicy as TlsPolicy
+from posthouse.wire import sasl
+from posthouse.wire.sasl import ClientExchange, SaslError
 from posthouse.wire.smtp.client import Answered, Event, Lost, SmtpClient
 from posthouse.written import Endpoint
 
-Encryption = Literal["off", "opportunistic", "require"]
+Place = Endpoint | Path
+"""Where a hop is reached: at an address, or a socket in the file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,39 +51,63 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class TlsPolicy:
-    """What encryption a hop must have; connections are shared only under equal ones."""
+class Login:
+    """Who we are to a hop that asks."""
 
-    mode: Encryption = "opportunistic"
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A host to speak to: its name as the route gave it, the port, and how."""
+    """A host to speak to: its name as the route gave it, the port, and how. `implicit`: TLS from the first octet.
+
+    `source`: addresses of ours to come from, one a family.
+    """
 
     name: str
     port: int
-    policy: TlsPolicy = TlsPolicy()
+    policy: TlsPolicy = OPPORTUNISTIC
+    lmtp: bool = False
+    implicit: bool = False
+    login: Login | None = None
+    source: tuple[str, ...] = ()
 
 
 class HopFailed(Exception):
-    """The conversation with a hop broke at `stage`; `said` tells whether `reply` is the peer's own."""
+    """The conversation with a hop broke at `stage`; `said` tells whether `reply` is the peer's own.
 
-    def __init__(self, stage: Stage, reply: Reply, *, said: bool) -> None:
+    `place`: where, if it was not reached.
+    """
+
+    def __init__(self, stage: Stage, reply: Reply, *, said: bool, place: Place | None = None) -> None:
         super().__init__(f"{stage.value}: {reply}")
         self.stage = stage
         self.reply = reply
         self.said = said
+        self.place = place
+        self.failure: Failure = "validation-failure"
+        """Where TLS broke: what a report calls it (RFC 8460 §4.3)."""
+
+    def called(self, failure: Failure) -> "HopFailed":
+        """The same, with a name for reports."""
+        self.failure = failure
+        return self
 
 
 class Connection:
-    """One conversation with a hop. `messages` counts those offered on it."""
+    """One conversation with a hop. `messages` counts those offered on it; `kept`: it has waited in the pool.
 
-    def __init__(self, hop: Hop, address: Endpoint, transport: Stream) -> None:
+    `verified`: the peer has shown who it is.
+    """
+
+    def __init__(self, hop: Hop, address: Place, transport: Stream) -> None:
         self.hop = hop
         self.address = address
         self.messages = 0
-        self.client = SmtpClient()
+        self.kept = False
+        self.verified = False
+        self.client = SmtpClient(lmtp=hop.lmtp)
         self._stream = transport
         self._timer: asyncio.TimerHandle | None = None
 
@@ -82,6 +117,22 @@ class Connection:
         agreed = self._stream.tls
         return None if agreed is None else f"{agreed.version} {agreed.cipher}"
 
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """The certificates that the peer showed (DER), its own first."""
+        return self._stream.chain
+
+    @property
+    def private(self) -> bool:
+        """Nobody else hears what is said: TLS, or this machine's own."""
+        return self._stream.tls is not None or isinstance(self.address, Path) or self.address.loopback
+
+    @property
+    def spent(self) -> bool:
+        """The peer takes no more transactions on this connection (RFC 9422 §4)."""
+        most = self.client.limits.get("MAILMAX")
+        return most is not None and self.messages >= most
+
     async def next_event(self, seconds: float) -> Event:
         """What the peer answers next; silence for `seconds`, and loss, come out as Lost."""
         while (event := self.client.next_event()) is None:
@@ -90,7 +141,7 @@ class Connection:
             try:
                 octets = await self._stream.read()
             except StreamTimeout:
-                return Lost(f"no reply within {seconds:g} seconds")
+                return Lost(f"no reply within {seconds:g} seconds", silent=True)
             except ConnectionLost as error:
                 return Lost(str(error))
             self.client.receive(octets)
@@ -111,7 +162,8 @@ class Connection:
             self._stream.write(octets)
 
     async def send(self, octets: bytes, seconds: float) -> None:
-        """Send part of a message at the peer's speed. Raises HopFailed."""
+        """Send part of a message at the peer's speed, behind what the engine wants sent. Raises HopFailed."""
+        self.flush()
         self._stream.timeout = seconds
         self._stream.write(octets)
         if self._stream.blocked:
@@ -121,9 +173,27 @@ class Connection:
                 raise lost(Stage.DATA, Lost(str(error))) from error
 
     async def start_tls(self, context: ssl.SSLContext, name: str) -> None:
-        """The handshake behind a STARTTLS that was answered 220. Raises TlsFailed."""
+        """The handshake behind a STARTTLS that was answered 220, or before the greeting. Raises TlsFailed."""
         await self._stream.start_tls(context, server_hostname=name)
-        self.client.secured()
+        if not self.hop.implicit:
+            self.client.secured()
+
+    async def authenticate(self, exchange: ClientExchange, seconds: float) -> Answered:
+        """Log in; the last answer. A hop may ask for a computation that takes long: it runs in a thread.
+
+        Raises HopFailed.
+        """
+        self.client.authenticate(exchange)
+        while (event := await asyncio.to_thread(self.client.next_event)) is None:
+            self.flush()
+            self._stream.timeout = seconds
+            try:
+                self.client.receive(await self._stream.read())
+            except (StreamTimeout, ConnectionLost) as error:
+                raise lost(Stage.AUTH, Lost(str(error))) from error
+        if isinstance(event, Lost):
+            raise lost(Stage.AUTH, event)
+        return event
 
     @property
     def reusable(self) -> bool:
@@ -153,6 +223,12 @@ class Connection:
             self._timer = None
 
 
+def not_reached(error: DialError, place: Place | None = None) -> HopFailed:
+    """What a connection that did not come about is."""
+    # RFC 3463 §3.5: 4.4.1 no answer from host.
+    return HopFailed(Stage.CONNECT, Reply(421, "4.4.1", f"No connection: {error}"), said=False, place=place)
+
+
 def lost(stage: Stage, event: Lost) -> HopFailed:
     """What the end of a conversation at this stage is: the peer's last word, or ours for its silence."""
     if event.reply is not None:
@@ -170,32 +246,62 @@ class Opener:
     hostname: str
     timeouts: Timeouts
     context: ssl.SSLContext
+    verifying: ssl.SSLContext
+    clock: Clock
     source: tuple[str, ...] = ()
 
-    async def open(self, hop: Hop, address: Endpoint, *, plain: bool = False) -> Connection:
-        """A connection on which mail may be offered. `plain`: TLS was tried and broke, go without.
-
-        Raises HopFailed; with stage TLS where the handshake broke, after which an opportunistic caller may try plain.
-        """
+    async def open(self, hop: Hop, address: Place, policy: TlsPolicy | None = None) -> Connection:
+        """Connect to this address, and `begin` there. Raises HopFailed."""
         try:
-            transport = await stream.connect(address, seconds=self.timeouts.connect, source=self._source(address))
+            transport = await self._connect(hop, address)
         except DialError as error:
-            # RFC 3463 §3.5: 4.4.1 no answer from host.
-            raise HopFailed(Stage.CONNECT, Reply(421, "4.4.1", f"No connection: {error}"), said=False) from error
+            raise not_reached(error) from error
+        return await self.begin(hop, address, transport, policy)
+
+    async def reach(self, hop: Hop, places: Sequence[Place]) -> tuple[Place | None, Stream | None, list[HopFailed]]:
+        """Connect to the first of these (at least one) that answers (RFC 8305 §5): where, and how others failed."""
+        if len(places) == 1 or not all(isinstance(place, Endpoint) for place in places):
+            return await self._reach_one(hop, places[0])
+        ended = await dial.race(
+            [place for place in places if isinstance(place, Endpoint)], lambda place: self._connect(hop, place)
+        )
+        return ended.address, ended.stream, [not_reached(error, address) for address, error in ended.failed]
+
+    async def _reach_one(self, hop: Hop, place: Place) -> tuple[Place | None, Stream | None, list[HopFailed]]:
+        try:
+            return place, await self._connect(hop, place), []
+        except DialError as error:
+            return None, None, [not_reached(error, place)]
+
+    async def _connect(self, hop: Hop, place: Place) -> Stream:
+        if isinstance(place, Path):
+            return await dial.connect_unix(place, seconds=self.timeouts.connect)
+        return await stream.connect(place, seconds=self.timeouts.connect, source=self._source(hop, place))
+
+    async def begin(self, hop: Hop, address: Place, transport: Stream, policy: TlsPolicy | None = None) -> Connection:
+        """A connection on which mail may be offered, protected as the hop's policy says, or this one in its place.
+
+        Raises HopFailed; with stage TLS where protection did not come about, after which `policy.weaker` may be tried.
+        """
+        policy = policy or hop.policy
         connection = Connection(hop, address, transport)
         try:
+            if hop.implicit:
+                await self._shake_hands(connection, policy)
             await self._greet(connection)
-            if hop.policy.mode != "off" and not plain:
-                await self._secure(connection)
+            if policy.mode != "off" and not hop.implicit:
+                await self._secure(connection, policy)
+            if hop.login is not None:
+                await self._log_in(connection, hop.login)
         except BaseException:
             connection.abort()
             raise
         return connection
 
-    def _source(self, address: Endpoint) -> str | None:
+    def _source(self, hop: Hop, address: Endpoint) -> str | None:
         """Our address of the family that the peer's is of."""
         family = ":" in address.host
-        return next((source for source in self.source if (":" in source) == family), None)
+        return next((source for source in hop.source or self.source if (":" in source) == family), None)
 
     async def _greet(self, connection: Connection) -> None:
         greeting = await connection.expect(Stage.GREETING, self.timeouts.greeting)
@@ -212,24 +318,71 @@ class Opener:
         if answer.reply.code != 250:
             raise HopFailed(Stage.HELLO, answer.reply, said=True)
 
-    async def _secure(self, connection: Connection) -> None:
+    async def _secure(self, connection: Connection, policy: TlsPolicy) -> None:
         """STARTTLS where it is offered (RFC 3207); a policy that requires it fails without."""
-        required = connection.hop.policy.mode == "require"
+        required = policy.mode != "opportunistic"
         if "STARTTLS" not in connection.client.extensions:
             if required:
-                raise HopFailed(Stage.TLS, Reply(451, "4.7.4", "TLS is required, and not offered"), said=False)
+                reply = Reply(451, "4.7.4", "TLS is required, and not offered")
+                raise HopFailed(Stage.TLS, reply, said=False).called("starttls-not-supported")
             return
         connection.client.starttls()
         answer = await connection.expect(Stage.TLS, self.timeouts.hello)
         if answer.reply.code != 220:
             if required:
-                raise HopFailed(Stage.TLS, answer.reply, said=True)
+                # Whatever it says, it may do TLS tomorrow: no mail ends for good by this.
+                reply = Reply(451, "4.7.4", f"TLS is required, and the server said: {answer.reply}")
+                raise HopFailed(Stage.TLS, reply, said=False).called("starttls-not-supported")
             return
-        try:
-            await connection.start_tls(self.context, connection.hop.name)
-        except TlsFailed as error:
-            raise HopFailed(Stage.TLS, Reply(451, "4.7.5", f"TLS handshake failed: {error}"), said=False) from error
+        await self._shake_hands(connection, policy)
         await self._hello(connection)
+
+    async def _shake_hands(self, connection: Connection, policy: TlsPolicy) -> None:
+        """TLS, and with whom the policy says. Raises HopFailed."""
+        by_authority = policy.mode == "verify" and not policy.tlsa
+        name = policy.names[0] if policy.names else connection.hop.name
+        try:
+            await connection.start_tls(self.verifying if by_authority else self.context, name)
+            if policy.tlsa:
+                dane.verify(policy.tlsa, connection.chain, policy.names, self.clock.now())
+        except TlsFailed as error:
+            reply = Reply(451, "4.7.5", f"TLS handshake failed: {error}")
+            raise HopFailed(Stage.TLS, reply, said=False).called(_failure(error)) from error
+        except dane.NotVerified as error:
+            # RFC 7672 §2.2: what does not fit gets no mail, and the next host may.
+            reply = Reply(451, "4.7.5", f"The server is not the one that its TLSA records describe: {error}")
+            raise HopFailed(Stage.TLS, reply, said=False).called(error.failure) from error
+        connection.verified = policy.mode == "verify"
+
+    async def _log_in(self, connection: Connection, login: Login) -> None:
+        """AUTH (RFC 4954). A password never travels where others may hear it; SCRAM shows none."""
+        offered = [one for one in connection.client.mechanisms if connection.private or one.startswith("SCRAM-")]
+        try:
+            exchange = sasl.client(offered, login.username, login.password, b64encode(os.urandom(18)).decode())
+        except SaslError as error:
+            raise HopFailed(Stage.AUTH, Reply(535, "5.7.8", f"Cannot log in: {error}"), said=False) from error
+        if exchange is None:
+            # RFC 4954 §6: 4.7.0 where a login is wanted and cannot be had now.
+            text = f"No way to log in that is safe {'here' if connection.private else 'without TLS'} is offered"
+            raise HopFailed(Stage.AUTH, Reply(454, "4.7.0", text), said=False)
+        answer = await connection.authenticate(exchange, self.timeouts.hello)
+        if answer.reply.code != 235:
+            raise HopFailed(Stage.AUTH, answer.reply, said=True)
+
+
+# What OpenSSL finds wrong with a certificate (x509_vfy.h); all the rest is nobody we trust.
+_CALLED: Final[dict[int, Failure]] = {
+    9: "certificate-expired",
+    10: "certificate-expired",
+    62: "certificate-host-mismatch",
+}
+
+
+def _failure(error: TlsFailed) -> Failure:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _CALLED.get(cause.verify_code, "certificate-not-trusted")
+    return "validation-failure"
 
 
 # --- keeping ----------------------------------------------------------------------------------------------------------
@@ -256,13 +409,15 @@ class Pool:
             connection = kept[-1]
             self._remove(connection)
             if connection.reusable:
+                connection.kept = True
                 return connection
             connection.abort()
         return None
 
     def give(self, connection: Connection) -> None:
         """Keep it for the next message, or say goodbye where it has served enough."""
-        if not connection.reusable or connection.messages >= self._messages or self._count >= _MOST_KEPT:
+        served = connection.spent or connection.messages >= self._messages
+        if served or not connection.reusable or self._count >= _MOST_KEPT:
             self.end(connection)
             return
         self._kept.setdefault(connection.hop, []).append(connection)

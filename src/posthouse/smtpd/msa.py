@@ -1,24 +1,33 @@
 """The door for people of ours: submission on 587 and 465 (RFC 6409, RFC 8314).
 
 Promises: nobody sends without a login, and nobody logs in in clear text, except where the configuration allows it on
-loopback. Who logged in sends as one of his own addresses; what his message lacks is completed before it is stored.
+loopback. Who logged in sends as one of his own addresses, or as one he was granted; what his message lacks is completed
+before it is stored. VRFY and EXPN tell him what strangers are not told.
 """
 
+import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
 
 from posthouse import observe
+from posthouse.directory.addresses import Expansion, Standing
 from posthouse.directory.credentials import Authenticator, LoginFailure
-from posthouse.directory.login import MECHANISMS, Answer, Ask, Login, Malformed
+from posthouse.directory.login import Answer, Ask, Login, Malformed
 from posthouse.directory.model import Account
 from posthouse.net.stream import Stream
+from posthouse.net.tls import emails_of
 from posthouse.policy.check import Door
 from posthouse.reception.intake import HeaderEdit
-from posthouse.smtpd.mx import announced
+from posthouse.smtpd.mx import UNTOLD, announced
 from posthouse.smtpd.server import converse
 from posthouse.smtpd.session import MailSession, Surroundings
 from posthouse.submission import Submission
+from posthouse.terms.address import Address, BadAddress, parse
 from posthouse.terms.reply import Refusal, Reply
-from posthouse.wire.smtp.command import Auth, AuthResponse, Mail, challenge
+from posthouse.wire import sasl
+from posthouse.wire.sasl import NOTHING, ChannelBinding, Evidence
+from posthouse.wire.smtp.command import Auth, AuthResponse, Etrn, Expn, Mail, Vrfy, challenge
 from posthouse.wire.smtp.table import Kind
 
 # RFC 4954 §6, RFC 3463 §3.8.
@@ -30,8 +39,14 @@ _REFUSED = {
 }
 
 
+_LOG_IN_FIRST: Final = Reply(252, "2.0.0", "Log in, and you will be told")
+
+
 class Msa:
-    """One listener for submission. `clear_text_login`: on loopback people may log in without TLS."""
+    """One listener for submission. `clear_text_login`: on loopback people may log in without TLS.
+
+    `certificates`: clients are asked for theirs, which log in the account of the address that they are for (EXTERNAL).
+    """
 
     kind: Kind = "msa"
     door: Door = "submission"
@@ -44,6 +59,7 @@ class Msa:
         *,
         starttls: bool,
         clear_text_login: bool,
+        certificates: bool = False,
     ) -> None:
         self.greeting = f"{around.hostname} ESMTP posthouse submission"
         self._around = around
@@ -51,7 +67,13 @@ class Msa:
         self._submission = submission
         self._starttls = starttls
         self._clear_text_login = clear_text_login
+        self._certificates = certificates
         self._logins: dict[MailSession, Login] = {}
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What STARTTLS begins with."""
+        return self._around.certificates.asking
 
     async def serve(self, stream: Stream) -> None:
         """Hold one conversation."""
@@ -62,25 +84,48 @@ class Msa:
         finally:
             self._logins.pop(session, None)
 
-    def extensions(self, secured: bool) -> Mapping[str, str]:
+    def extensions(self, stream: Stream) -> Mapping[str, str]:
         """What EHLO announces: AUTH only where a password may travel."""
-        found = announced(self._around.limits, starttls=self._starttls and not secured)
-        if secured or self._clear_text_login:
-            found["AUTH"] = " ".join(MECHANISMS)
-        return found
+        secured, limits = stream.tls is not None, self._around.limits
+        recipients, messages = self._around.conversation.most
+        latest = datetime.fromtimestamp(self._around.clock.now() // 1000 + int(limits.hold), UTC)
+        more: dict[str, str | None] = {
+            "AUTH": " ".join(sasl.offered(self._proven(stream))) if secured or self._clear_text_login else None,
+            # RFC 4865: the longest time, and the last moment.
+            "FUTURERELEASE": f"{int(limits.hold)} {latest:%Y-%m-%dT%H:%M:%SZ}",
+            "LIMITS": f"RCPTMAX={min(recipients, limits.submission_recipients)} MAILMAX={messages}",
+        }
+        return announced(self._around, self.kind, more, starttls=self._starttls, secured=secured)
 
-    async def mail(self, session: MailSession, mail: Mail) -> None:
-        """May this session send as that? Raises Refusal."""
+    def _proven(self, stream: Stream) -> Evidence:
+        """What the TLS session proves: that it is this very one, and whom the client's certificate is for."""
+        tls = stream.tls
+        if tls is None:
+            return NOTHING
+        named = emails_of(tls.certificate) if self._certificates and tls.certificate else ()
+        return Evidence(tuple(ChannelBinding(*one) for one in stream.bindings), named)
+
+    def believes(self, peer: str) -> bool:
+        """Nobody: here people prove who they are."""
+        return False
+
+    async def named(self, login: str) -> Account | None:
+        """Nobody is believed, so nobody is named."""
+        return None
+
+    async def mail(self, session: MailSession, mail: Mail) -> Address | None:
+        """May this session send as that? The sender, perhaps another. Raises Refusal."""
         account = session.facts.account
         if account is None:
-            if "AUTH" not in self.extensions(session.facts.tls is not None):
+            if not (session.facts.tls or self._clear_text_login):
                 # RFC 3207 §4: must issue STARTTLS first.
                 raise Refusal(530, "5.7.0", "Say STARTTLS first, then log in")
             raise Refusal(530, "5.7.0", "Log in first")  # RFC 4954 §6
         now = await self._around.directory.account(account.id)
         if now is None or not now.enabled:
             raise Refusal(550, "5.2.1", "Your account has been disabled")
-        await self._submission.check_sender(now, mail.envelope.sender)
+        session.facts.account = now
+        return await self._submission.check_sender(now, mail.envelope.sender)
 
     def header_edit(self, session: MailSession) -> HeaderEdit:
         """What completes and checks the header of the account's message."""
@@ -94,7 +139,8 @@ class Msa:
     async def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> Reply:
         """The answer to one step of the exchange. Raises StoreUnavailable."""
         if isinstance(event, Auth):
-            login = self._logins[session] = Login(self._authenticator, session.facts.peer, event.mechanism)
+            proven = self._proven(session.stream)
+            login = self._logins[session] = Login(self._authenticator, session.facts.peer, event.mechanism, proven)
             return self._reply(session, await login.start(event.initial))
         return self._reply(session, await self._logins[session].respond(event.octets))
 
@@ -105,6 +151,7 @@ class Msa:
             case Account():
                 session.facts.account = answer
                 session.stream.timeout = self._around.limits.smtp_timeout
+                session.pace.allow(self._around.limits.session_timeout)
                 observe.tell("login", level=observe.DEBUG, account=answer.name, peer=session.facts.peer, door=self.door)
                 return Reply(235, "2.7.0", "Welcome")
             case Malformed(why):
@@ -113,3 +160,46 @@ class Msa:
             case _:
                 observe.tell("login.refused", peer=session.facts.peer, door=self.door, why=answer.why.value)
                 return _REFUSED[answer.why]
+
+    # --- VRFY, EXPN
+
+    async def look_up(self, session: MailSession, event: Vrfy | Expn) -> Reply:
+        """RFC 5321 §3.5, for people of ours: who is that address, who is on that list? Raises StoreUnavailable."""
+        account = session.facts.account
+        if account is None:
+            return _LOG_IN_FIRST
+        try:
+            address = _address_of(event.text, account)
+        except BadAddress as error:
+            return Reply(501, "5.1.3", f"Bad address: {error}")
+        members = await self._around.directory.members(address)
+        if isinstance(event, Expn):
+            if members is None:
+                return Reply(550, "5.1.1", "There is no such list")
+            return Reply(250, "2.1.5", "\n".join(f"<{member}>" for member in members))
+        return await self._verify(address, await self._around.directory.recipient(address))
+
+    async def _verify(self, address: Address, found: Expansion) -> Reply:
+        if found.standing is Standing.RELAY:
+            return UNTOLD
+        if found.standing is not Standing.KNOWN:
+            return Reply(550, "5.1.1", f"That leads nowhere: {found.standing.value}")
+        if not found.local:
+            # RFC 5321 §3.4
+            return Reply(251, "2.1.5", f"User not local; will forward to <{found.remote[0]}>")
+        name = ""
+        if len(found.local) == 1 and not found.remote:
+            account = await self._around.directory.account(found.local[0].account)
+            name = account.full_name if account is not None else ""
+        shown = f"{name} " if name.isascii() and name.isprintable() and name else ""
+        return Reply(250, "2.1.5", f"{shown}<{address}>")
+
+    async def turn(self, session: MailSession, event: Etrn) -> Reply:
+        """ETRN is not announced here, so the engine never hands it out."""
+        raise AssertionError("ETRN at a door that does not announce it")
+
+
+def _address_of(text: str, account: Account) -> Address:
+    """What somebody has written who is asked for an address: brackets or none, his own domain where none stands."""
+    written = text.strip().removeprefix("<").removesuffix(">")
+    return parse(written if "@" in written else f"{written}@{account.name.rpartition('@')[2]}")

@@ -1,8 +1,8 @@
 """One SMTP connection: octets from the stream to the engine, events to the session, replies back.
 
-Promises: replies that may wait leave together in one write; a client that is silent for too long, or speaks when the
-server stops, or meets an error of ours, hears 421 before the connection ends (RFC 5321 §3.8). However it ends, the
-session is told.
+Promises: replies that may wait leave together in one write; a client that is silent or slow for too long, or speaks
+when the server stops, or meets an error of ours, hears 421 before the connection ends (RFC 5321 §3.8). Whoever errs
+again and again is answered later each time, which holds nobody else up. However it ends, the session is told.
 Refuses: to know what any command means.
 """
 
@@ -11,17 +11,23 @@ from typing import Final, Protocol
 
 from posthouse import observe
 from posthouse.net.stream import Stopping, Stream, StreamTimeout, TlsFailed
+from posthouse.smtpd.pace import Pace
 from posthouse.terms.reply import Reply
-from posthouse.wire.smtp.server import Closed, Event, SmtpServer
+from posthouse.wire.smtp.server import Closed, DataChunk, Event, SmtpServer
 from posthouse.wire.smtp.table import State
 
+# The octets that come are a message's.
+_MESSAGE: Final = frozenset({State.DATA, State.CHUNK})
 _SILENT: Final = Reply(421, "4.4.2", "You said nothing for too long; goodbye")
 _STOPPING: Final = Reply(421, "4.3.2", "This server is stopping; try again soon")
 _OUR_FAULT: Final = Reply(421, "4.3.0", "An error of this server's; try again later")
 
 
 class Session(Protocol):
-    """What answers the events of one conversation."""
+    """What answers the events of one conversation. `pause`: seconds to hold the answer back, once."""
+
+    pace: Pace
+    pause: float
 
     def handle(self, event: Event) -> Awaitable[None] | None:
         """Answer the event on the engine; what must wait for something is an awaitable."""
@@ -58,15 +64,24 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
             _send(stream, engine)
             if stream.blocked:
                 await stream.drain()
-            if engine.state is State.DATA:
+            message = engine.state in _MESSAGE
+            if message:
                 stream.acknowledge()
-            engine.receive(await stream.read())
+            octets = await stream.read()
+            if session.pace.is_late(len(octets), message=message):
+                raise StreamTimeout
+            engine.receive(octets)
         elif isinstance(event, Closed):
             return event
         else:
             waiting = session.handle(event)
             if waiting is not None:
                 await waiting
+            if type(event) is not DataChunk:
+                if session.pause:
+                    await stream.pause(session.pause)
+                    session.pause = 0.0
+                session.pace.begin()
             if engine.must_flush:
                 _send(stream, engine)
 

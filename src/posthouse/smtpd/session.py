@@ -1,35 +1,45 @@
 """What both doors of SMTP share: the mail transaction from greeting to the final dot, judged stage by stage.
 
 Promises: the stages connect, helo, mail and rcpt of the pipeline are run here, data in reception; what they answer is
-said with their own words. A refused command leaves the conversation as it was. After the dot the reply says who is
-responsible. What was refused of an envelope has a journey. However a session ends, nothing unfinished is left of it.
+said with their own words. A refused command leaves the conversation as it was. After the dot, or the last chunk, the
+reply says who is responsible. What was refused of an envelope has a journey. However a session ends, nothing unfinished
+is left of it. Times that a client says relative to now are absolute from here on.
+What a stranger does that honest software does not is told to policy/abuse.py.
 Refuses: to decide anything about a message.
 """
 
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, cast
 
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.config import Limits
+from posthouse.directory.addresses import Standing
 from posthouse.directory.cache import Directory
+from posthouse.directory.model import Account
 from posthouse.net.stream import Stream
 from posthouse.net.tls import Certificates
+from posthouse.policy.abuse import Abuse, Offence
 from posthouse.policy.check import Action, Door, Facts, RecipientFacts, Verdict
-from posthouse.policy.limits import Connections, Conversation
+from posthouse.policy.limits import Conversation
 from posthouse.policy.pipeline import Pipeline
 from posthouse.reception.answer import STORE_DOWN, Reception
-from posthouse.reception.intake import HeaderEdit, Intake
+from posthouse.reception.intake import HeaderEdit, Intake, owner_of
 from posthouse.reception.refusals import Refusals, Trail
+from posthouse.smtpd.introduction import ATTRIBUTES, introduced, local_told, told
+from posthouse.smtpd.pace import Pace
 from posthouse.store.database import StoreUnavailable
-from posthouse.terms.address import Address
-from posthouse.terms.envelope import Envelope
+from posthouse.terms.address import Address, literal_of
+from posthouse.terms.envelope import NO_WISHES, DeliverBy, Envelope, Recipient
 from posthouse.terms.reply import Refusal, Reply
 from posthouse.wire.smtp.command import (
     Auth,
     AuthResponse,
+    Bdat,
     Data,
+    Etrn,
     Expn,
     Hello,
     Help,
@@ -40,12 +50,42 @@ from posthouse.wire.smtp.command import (
     Rset,
     StartTls,
     Vrfy,
+    Xclient,
 )
-from posthouse.wire.smtp.server import Closed, Connected, DataChunk, DataEnd, DataRefused, Event, Rejected, SmtpServer
-from posthouse.wire.smtp.table import VERBS, Kind, State
+from posthouse.wire.smtp.server import (
+    ChunkEnd,
+    Closed,
+    Connected,
+    DataChunk,
+    DataEnd,
+    DataRefused,
+    Event,
+    Rejected,
+    SmtpServer,
+)
+from posthouse.wire.smtp.table import Kind, State
 
 _GO_AHEAD: Final = Reply(354, None, "Send the message; a dot on a line of its own ends it")
+_SENDER_OK: Final = Reply(250, "2.1.0", "Sender ok")
 _LOGIN_FIRST: Final = 530
+# Milliseconds that a client's clock may be behind ours.
+_CLOCKS_DIFFER: Final = 60_000
+_HELP: Final = {
+    "EHLO": "EHLO your.host.name: hello; what can be had here is listed behind it (RFC 5321 §4.1.1.1)",
+    "MAIL": "MAIL FROM:<address> [parameters]: whom errors go to; <> for nobody (RFC 5321 §4.1.1.2)",
+    "RCPT": "RCPT TO:<address> [parameters]: who is to get the message; once for each (RFC 5321 §4.1.1.3)",
+    "DATA": "DATA: the message follows, ended by a dot on a line of its own (RFC 5321 §4.1.1.4)",
+    "BDAT": "BDAT size [LAST]: so many octets of the message follow (RFC 3030)",
+    "AUTH": "AUTH mechanism [initial response]: log in (RFC 4954)",
+    "STARTTLS": "STARTTLS: go on encrypted (RFC 3207)",
+    "ETRN": "ETRN domain: try now to send what waits for it (RFC 1985)",
+}
+# RFC 5321 §3.1: the greeting is what a conversation begins with.
+_TOO_EARLY: Final = Reply(554, "5.5.1", "You spoke before the greeting; goodbye")
+# How long whoever is turned away may take to say QUIT (RFC 5321 §3.1).
+_PARTING_SECONDS: Final = 30.0
+_OFFENCES: Final = {Standing.RELAY: Offence.RELAY, Standing.UNKNOWN: Offence.RECIPIENT}
+_CLOSINGS: Final = {"web": Offence.WEB, "injected": Offence.INJECTION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +98,7 @@ class Surroundings:
     certificates: Certificates
     directory: Directory
     pipeline: Pipeline
-    connections: Connections
+    abuse: Abuse
     conversation: Conversation
     reception: Reception
     refusals: Refusals
@@ -71,12 +111,25 @@ class Role(Protocol):
     door: Door
     greeting: str
 
-    def extensions(self, secured: bool) -> Mapping[str, str]:
-        """What EHLO announces, in clear text or behind TLS."""
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What STARTTLS begins with."""
         ...
 
-    def mail(self, session: "MailSession", mail: Mail) -> Awaitable[None] | None:
-        """May this session send as that? Raises Refusal, StoreUnavailable."""
+    def extensions(self, stream: Stream) -> Mapping[str, str]:
+        """What EHLO announces on this connection, as it stands now."""
+        ...
+
+    def believes(self, peer: str) -> bool:
+        """May this peer say by XCLIENT for whom it speaks?"""
+        ...
+
+    def named(self, login: str) -> Awaitable[Account | None]:
+        """The account that somebody we believe names by its login. Raises StoreUnavailable."""
+        ...
+
+    def mail(self, session: "MailSession", mail: Mail) -> Awaitable[Address | None] | None:
+        """May this session send as that? The sender, as it holds here. Raises Refusal, StoreUnavailable."""
         ...
 
     def header_edit(self, session: "MailSession") -> HeaderEdit | None:
@@ -85,6 +138,14 @@ class Role(Protocol):
 
     def authenticate(self, session: "MailSession", event: Auth | AuthResponse) -> Awaitable[Reply]:
         """The answer to a step of AUTH."""
+        ...
+
+    def look_up(self, session: "MailSession", event: Vrfy | Expn) -> Awaitable[Reply]:
+        """The answer to VRFY or EXPN. Raises StoreUnavailable."""
+        ...
+
+    def turn(self, session: "MailSession", event: Etrn) -> Awaitable[Reply]:
+        """The answer to ETRN. Raises StoreUnavailable."""
         ...
 
 
@@ -96,12 +157,18 @@ class MailSession:
         self.around = around
         self.stream = stream
         self.role = role
-        self.engine = SmtpServer(role.kind, role.extensions(tls is not None), home=around.hostname)
+        self.engine = SmtpServer(role.kind, self._extensions(), home=around.hostname)
         self.facts = Facts(role.door, stream.peer.host, tls=str(tls) if tls else None)
         self.envelope: Envelope | None = None
+        self.pause = 0.0
+        limits = around.limits
+        session = limits.login_timeout if role.door == "submission" else limits.session_timeout
+        self.pace = Pace(around.clock, line=limits.smtp_timeout, rate=limits.data_rate, session=session)
+        self._literal = literal_of(stream.local.host)
         self._trail: Trail | None = None
         self._intake: Intake | None = None
-        self._counted = False
+        # Why the message that BDAT began is not taken: said at the end of the chunk.
+        self._unwanted: Reply | None = None
 
     def handle(self, event: Event) -> Awaitable[None] | None:
         """Answer one event."""
@@ -116,16 +183,66 @@ class MailSession:
     def closed(self, event: Closed) -> None:
         """Nothing unfinished is kept: before the 250 the client is responsible for it."""
         self._drop()
-        if self._counted:
-            self.around.connections.leave(self.facts)
+        if event.why in _CLOSINGS:
+            self.around.abuse.mark(self.facts.peer, _CLOSINGS[event.why])
         observe.tell("smtp.closed", level=observe.DEBUG, peer=self.facts.peer, why=event.why)
 
     # Greeting
 
     async def _connected(self, event: Connected) -> None:
-        self._counted = True
-        verdict = await self.around.pipeline.connect(self.facts)
-        if not self._refused(verdict):
+        if self.stream.unwelcome is not None:
+            self._turn_away(self.stream.unwelcome)
+        elif not self._refused(await self.around.pipeline.connect(self.facts)) and not await self._is_early():
+            self.engine.reply(Reply(220, None, self.role.greeting))
+
+    def _turn_away(self, reply: Reply) -> None:
+        self.stream.timeout = _PARTING_SECONDS
+        self.engine.reply(reply)
+
+    async def _is_early(self) -> bool:
+        """Has the client spoken before the greeting, and was it told so? Strangers at port 25 wait for it a while."""
+        facts, stream, around = self.facts, self.stream, self.around
+        if self.role.kind != "mx":
+            return False
+        near = around.abuse.is_near(facts.peer)
+        if not near and around.limits.greeting_delay and not around.abuse.is_known(facts.peer):
+            await stream.hush(around.limits.greeting_delay)
+        if not stream.waiting:
+            return False
+        facts.early = True
+        around.abuse.mark(facts.peer, Offence.EARLY)
+        observe.tell("session.early", level=observe.DEBUG, peer=facts.peer)
+        if near or around.limits.early_talkers == "note":
+            return False
+        self._note(_TOO_EARLY, (), None)
+        self.engine.end(_TOO_EARLY)
+        return True
+
+    def _extensions(self) -> dict[str, str]:
+        found = dict(self.role.extensions(self.stream))
+        if self.role.believes(self.stream.peer.host):
+            found["XCLIENT"] = ATTRIBUTES
+        return found
+
+    async def _xclient(self, event: Xclient) -> None:
+        """Begin anew with the client of our client (Postfix's XCLIENT_README)."""
+        try:
+            facts, local = introduced(self.facts, event), local_told(event)
+            login = told(event, "LOGIN")
+            facts.account = None if login is None else await self.role.named(login)
+        except StoreUnavailable:
+            self._refuse(STORE_DOWN)
+            return
+        except ValueError:
+            self._refuse(Reply(501, "5.5.4", "An attribute has a value that is none"))
+            return
+        self._drop()
+        self.facts = facts
+        self._literal = self._literal if local is None else literal_of(local)
+        refusal = self.around.abuse.refusal(facts.peer)
+        if refusal is not None:
+            self._turn_away(refusal)
+        elif not self._refused(await self.around.pipeline.connect(facts)):
             self.engine.reply(Reply(220, None, self.role.greeting))
 
     async def _hello(self, event: Hello) -> None:
@@ -141,12 +258,12 @@ class MailSession:
         if self.engine.state is not State.TLS:
             return
         self.stream.write(self.engine.outgoing())
-        await self.stream.start_tls(self.around.certificates.context, server_side=True)
+        await self.stream.start_tls(self.role.context, server_side=True)
         # RFC 3207 §4.2: what the client said in the clear is forgotten, a login too.
         self._drop()
         self.facts.tls = str(self.stream.tls)
         self.facts.helo, self.facts.esmtp, self.facts.account = None, False, None
-        self.engine.secured(self.role.extensions(True))
+        self.engine.secured(self._extensions())
 
     # The envelope
 
@@ -154,11 +271,16 @@ class MailSession:
         envelope = event.envelope
         self._trail = self.around.refusals.begin(envelope.sender)
         self.facts.begin(envelope.sender, envelope.size or 0)
+        self.facts.hasty = self.engine.spoke_early
+        done = _SENDER_OK
         try:
             waiting = self.role.mail(self, event)
-            if waiting is not None:
-                await waiting
-            self.around.reception.check_size(self.facts.size)
+            if waiting is not None and (sender := await waiting) != envelope.sender:
+                self.facts.sender = self._trail.sender = sender
+                envelope = replace(envelope, sender=sender)
+            self.around.reception.check_size(self.facts.size, owner_of(self.facts))
+            if _needs_settling(event):
+                envelope, done = self._settled(envelope, event)
         except Refusal as refusal:
             if refusal.reply.code == _LOGIN_FIRST:
                 # Nobody has a message yet: those who guess passwords leave no journeys.
@@ -170,47 +292,123 @@ class MailSession:
             return
         if not self._refused(await self.around.pipeline.mail(self.facts)):
             self.envelope = envelope
-            self.engine.reply(Reply(250, "2.1.0", "Sender ok"))
+            self.engine.reply(done)
+
+    def _settled(self, envelope: Envelope, event: Mail) -> tuple[Envelope, Reply]:
+        """The envelope with its wishes as they hold here, and what is said of them. Raises Refusal."""
+        now, wishes = self.around.clock.now(), envelope.wishes
+        hold_until = wishes.hold_until if event.hold_for is None else now + event.hold_for * 1000
+        if hold_until is not None and not now < hold_until <= now + int(self.around.limits.hold * 1000):
+            hold_until = self._held_for_nothing(hold_until, now)
+        by = None if event.by is None else DeliverBy(now + event.by.seconds * 1000, event.by.returned, event.by.trace)
+        if by is not None and by.returned and by.at <= (hold_until or now):
+            raise Refusal(501, "5.5.4", "The message would be late before it leaves")  # RFC 4865, RFC 2852
+        if wishes.body == "BINARYMIME":
+            self.around.reception.check_conversion(envelope.size or 0, owner_of(self.facts))
+        done, priority = _SENDER_OK, wishes.priority
+        if priority > 0 and not self._may_hurry():
+            # RFC 6710 §5: whoever is not known to us may not push others aside; X.3.6 tells the new priority.
+            priority, done = 0, Reply(250, "2.3.6", "0 is the priority here, for you are not known to us")
+        settled = replace(wishes, hold_until=hold_until, deliver_by=by, priority=priority)
+        return replace(envelope, wishes=settled), done
+
+    def _held_for_nothing(self, hold_until: int, now: int) -> int | None:
+        """A time that has just gone is no wish any more; one further off is a mistake (RFC 4865)."""
+        if now - _CLOCKS_DIFFER < hold_until <= now:
+            return None
+        if hold_until <= now:
+            raise Refusal(501, "5.5.4", "That time is past")
+        days = self.around.limits.hold / 86400
+        raise Refusal(501, "5.5.4", f"A message is held for {days:g} days at most")
+
+    def _may_hurry(self) -> bool:
+        return self.facts.account is not None or self.facts.trusted or self.role.kind == "lmtp"
 
     async def _rcpt(self, event: Rcpt) -> None:
         assert self.envelope is not None, "the table lets no RCPT come before MAIL"
-        address = event.recipient.address
+        wanted = self._at_home(event.recipient)
+        address = wanted.address
         try:
             expansion = await self.around.directory.recipient(address)
         except StoreUnavailable:
             self._refuse(STORE_DOWN, recipient=address)
             return
-        recipient = RecipientFacts(event.recipient, expansion)
-        if self._refused(await self.around.pipeline.rcpt(self.facts, recipient), address):
+        recipient = RecipientFacts(wanted, expansion)
+        verdict = await self.around.pipeline.rcpt(self.facts, recipient)
+        if self._refused(verdict, address):
+            if verdict.action is Action.REFUSE and expansion.standing in _OFFENCES and self.facts.account is None:
+                self.around.abuse.mark(self.facts.peer, _OFFENCES[expansion.standing])
             return
         self.facts.recipients.append(recipient)
-        self.envelope = self.envelope.with_recipient(event.recipient)
+        self.envelope = self.envelope.with_recipient(wanted)
         self.engine.reply(Reply(250, "2.1.5", "Recipient ok"))
+
+    def _at_home(self, recipient: Recipient) -> Recipient:
+        """RFC 5321 §4.1.3, §4.5.1: an address literal of ours is a name of this host."""
+        address = recipient.address
+        if address.domain != self._literal:
+            return recipient
+        return replace(recipient, address=Address(address.local, self.around.hostname))
 
     # The message
 
     def _data(self, event: Data) -> None:
-        assert self.envelope is not None, "the table lets no DATA come before MAIL"
-        assert self._trail is not None, "MAIL began it"
         try:
-            edit = self.role.header_edit(self)
-            self._intake = self.around.reception.begin(self.facts, self.envelope, self._trail, self.protocol(), edit)
+            self._intake = self._begin()
         except Refusal as refusal:
             self._refuse(refusal.reply)
             return
         self.engine.reply(_GO_AHEAD)
 
+    def _begin(self) -> Intake:
+        """A place for the message. Raises Refusal."""
+        assert self.envelope is not None, "the table lets no DATA come before MAIL"
+        assert self._trail is not None, "MAIL began it"
+        edit = self.role.header_edit(self)
+        return self.around.reception.begin(self.facts, self.envelope, self._trail, self.protocol(), edit)
+
+    def _bdat(self, event: Bdat) -> None:
+        """The chunk follows, whatever is thought of it (RFC 3030 §2)."""
+        if self._intake is None:
+            try:
+                self._intake = self._begin()
+            except Refusal as refusal:
+                self._unwanted = refusal.reply
+
     def _chunk(self, event: DataChunk) -> None:
-        assert self._intake is not None, "the table lets no data come before DATA"
-        self._intake.write(event.octets)
+        if self._intake is not None:
+            self._intake.write(event.octets)
+
+    def _end_of_chunk(self, event: ChunkEnd) -> None:
+        unwanted = self._unwanted or (self._intake.refusal if self._intake is not None else None)
+        if unwanted is None:
+            self.engine.reply(Reply(250, "2.0.0", f"{event.size} octets taken"))
+        else:
+            self._refuse_message(unwanted)
+
+    def _refuse_message(self, reply: Reply) -> None:
+        """Answer so, to all who were to get it (LMTP), and forget the envelope."""
+        assert self._trail is not None, "MAIL began it"
+        self.around.refusals.refuse(self._trail, self.facts, reply)
+        while self.engine.asked:
+            self.engine.reply(reply)
+        self._drop()
+        if reply.permanent:
+            self._erred()
 
     async def _end_of_data(self, event: DataEnd) -> None:
-        assert self._intake is not None, "the table lets no data come before DATA"
+        if self._intake is None:
+            assert self._unwanted is not None, "a message that has no place was refused one"
+            self._refuse_message(self._unwanted)
+            return
         replies = await self.around.reception.finish(self._intake, self._still_there, each=self.role.kind == "lmtp")
         for reply in replies:
             if self.engine.state is not State.CLOSED:  # by a 421
                 self.engine.reply(reply)
         self._drop()
+        self.pace.allow(self.around.limits.session_timeout)
+        if replies[0].positive:
+            self.around.abuse.welcome(self.facts.peer)
         if replies[0].permanent:
             self._erred()
 
@@ -239,6 +437,7 @@ class MailSession:
     def _drop(self) -> None:
         """Forget the envelope and what came of its message; what was refused of it is written down."""
         self.envelope = None
+        self._unwanted = None
         if self._intake is not None:
             self._intake.discard()
             self._intake = None
@@ -255,16 +454,33 @@ class MailSession:
     def _noop(self, event: Noop) -> None:
         self.engine.reply(Reply(250, "2.0.0", "Still here"))
 
-    def _vrfy(self, event: Vrfy) -> None:
-        # RFC 5321 §7.3: whether an address exists is not told to those who only ask; 252 says neither yes nor no.
-        self.engine.reply(Reply(252, "2.0.0", "Send mail to it, and you will see"))
+    async def _look_up(self, event: Vrfy | Expn) -> None:
+        try:
+            reply = await self.role.look_up(self, event)
+        except StoreUnavailable:
+            reply = STORE_DOWN
+        self.engine.reply(reply)
+        if reply.permanent:
+            self._erred()
 
-    def _expn(self, event: Expn) -> None:
-        self.engine.reply(Reply(252, "2.0.0", "Members of lists are not told"))
+    async def _etrn(self, event: Etrn) -> None:
+        try:
+            reply = await self.role.turn(self, event)
+        except StoreUnavailable:
+            reply = Reply(458, "4.3.0", f"Unable to queue messages for {event.node}")  # RFC 1985
+        self.engine.reply(reply)
 
     def _help(self, event: Help) -> None:
-        verbs = " ".join(VERBS[self.role.kind])
-        self.engine.reply(Reply(214, "2.0.0", f"Commands: {verbs}\nRFC 5321 tells what they do"))
+        """RFC 5321 §4.2.3: 211 tells of the system, 214 what a command means."""
+        verb = event.text.upper()
+        if verb in self.engine.verbs:
+            self.engine.reply(Reply(214, "2.0.0", _HELP.get(verb, f"{verb}: RFC 5321 and its extensions tell")))
+        elif verb:
+            self.engine.reply(Reply(504, "5.5.4", "There is no help about that"))
+            self._erred()
+        else:
+            verbs = " ".join(self.engine.verbs)
+            self.engine.reply(Reply(211, "2.0.0", f"This is posthouse\nCommands: {verbs}\nHELP command tells more"))
 
     def _quit(self, event: Quit) -> None:
         self.engine.reply(Reply(221, "2.0.0", f"{self.around.hostname} says goodbye"))
@@ -313,8 +529,12 @@ class MailSession:
 
     def _erred(self) -> None:
         """A command was answered by 5xx: end the conversation where that is one too many."""
-        verdict = self.around.conversation.error(self.facts)
+        conversation, facts = self.around.conversation, self.facts
+        verdict = conversation.error(facts)
+        self.pause = max(self.pause, conversation.pause(facts))
         if verdict is not None:
+            if facts.account is None:
+                self.around.abuse.mark(facts.peer, Offence.ERRORS)
             self._hang_up(verdict)
 
     def _hang_up(self, verdict: Verdict) -> None:
@@ -322,9 +542,18 @@ class MailSession:
         self.engine.end(verdict.reply)
 
 
+def _needs_settling(event: Mail) -> bool:
+    """Does its sender wish for something that depends on the time, on us, or on who he is?"""
+    wishes = event.envelope.wishes
+    if wishes is NO_WISHES:
+        return False
+    timed = event.by is not None or event.hold_for is not None or wishes.hold_until is not None
+    return timed or wishes.priority > 0 or wishes.body == "BINARYMIME"
+
+
 _Handler = Callable[[MailSession, Event], Awaitable[None] | None]
 # Events that are no line of the client's.
-_NO_COMMANDS: Final = frozenset({Connected, DataChunk, DataEnd, DataRefused})
+_NO_COMMANDS: Final = frozenset({Connected, DataChunk, ChunkEnd, DataEnd, DataRefused})
 _HANDLERS: Final = cast(
     "dict[type, _Handler]",
     {
@@ -336,15 +565,19 @@ _HANDLERS: Final = cast(
         Mail: MailSession._mail,
         Rcpt: MailSession._rcpt,
         Data: MailSession._data,
+        Bdat: MailSession._bdat,
         DataChunk: MailSession._chunk,
+        ChunkEnd: MailSession._end_of_chunk,
         DataEnd: MailSession._end_of_data,
         DataRefused: MailSession._data_refused,
         Rset: MailSession._rset,
         Noop: MailSession._noop,
-        Vrfy: MailSession._vrfy,
-        Expn: MailSession._expn,
+        Vrfy: MailSession._look_up,
+        Expn: MailSession._look_up,
+        Etrn: MailSession._etrn,
         Help: MailSession._help,
         Quit: MailSession._quit,
+        Xclient: MailSession._xclient,
         Rejected: MailSession._rejected,
     },
 )

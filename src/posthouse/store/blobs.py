@@ -1,8 +1,9 @@
 """Blobs: immutable octets, known by a number. Small ones are a row's column, large ones a file; one column says which.
 
 Promises: a blob that `insert` names in a transaction is on the disk when that commits: `stage` has brought a file there
-before. Unfinished mail of the process keeps to one memory and one disk budget, whatever strangers send. A blob's hash
-verifies it; it is no key, so equal octets are stored once only where the caller knows that they are shared.
+before. Unfinished mail of the process keeps to one memory and one disk budget, whatever strangers send, and that of one
+owner to his share of both. A blob's hash verifies it; it is no key, so equal octets are stored once only where the
+caller knows that they are shared.
 Refuses: to change a blob, to use a file's name twice, and to remove one that anything refers to (that is `sweep`).
 """
 
@@ -10,6 +11,7 @@ import asyncio
 import hashlib
 import mmap
 import os
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ IN_FILE: Final = 1
 # Measured (docs/store.md): in the row 64 KB cost a quarter of the CPU that a file costs, 512 KB half, and 1 MB nearly
 # as much. Past SPOOL_MEMORY a message is in a file anyway, and the only writer is better spared.
 INLINE_LIMIT: Final = limits.SPOOL_MEMORY
+# Whoever has used up a quarter leaves room for three others; the largest message fits into a quarter of the disk.
+SHARES: Final = 4
 # What comes in small pieces is held in pieces of this size.
 _BLOCK: Final = 8 * limits.KB
 
@@ -76,16 +80,63 @@ class Budget:
         self.left -= octets
         return True
 
+    def give_back(self, octets: int) -> None:
+        """They are free again."""
+        self.left += octets
+
+
+class Share(Budget):
+    """So much of a budget: what one owner takes of it leaves room for the others."""
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, whole: Budget, octets: int) -> None:
+        super().__init__(octets)
+        self._whole = whole
+
+    def take(self, octets: int) -> bool:
+        """True where the share and the whole had room."""
+        if octets > self.left or not self._whole.take(octets):
+            return False
+        self.left -= octets
+        return True
+
+    def give_back(self, octets: int) -> None:
+        """They are free again, for everybody."""
+        self.left += octets
+        self._whole.give_back(octets)
+
+
+class Purse:
+    """What one owner's unfinished mail is paid from. Forgotten with the last spool that holds it."""
+
+    __slots__ = ("__weakref__", "disk", "memory")
+
+    def __init__(self, memory: Budget, disk: Budget) -> None:
+        self.memory = memory
+        self.disk = disk
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is left to begin with."""
+        return self.memory.left <= 0 and self.disk.left <= 0
+
+    def holds(self, size: int) -> bool:
+        """Is there room for so many octets?"""
+        in_memory = size <= limits.SPOOL_MEMORY and self.memory.left >= max(size, 1)
+        return in_memory or self.disk.left >= max(size, 1)
+
 
 class Spool:
     """A message that is still arriving: in memory, and beyond SPOOL_MEMORY (or where memory is short) in a file."""
 
-    __slots__ = ("_disk", "_files", "_hash", "_held", "_map", "_memory", "_path", "descriptor", "size")
+    __slots__ = ("_disk", "_files", "_hash", "_held", "_map", "_memory", "_path", "_purse", "descriptor", "size")
 
-    def __init__(self, files: BlobFiles, memory: Budget, disk: Budget) -> None:
+    def __init__(self, files: BlobFiles, purse: Purse) -> None:
         self._files = files
-        self._memory = memory
-        self._disk = disk
+        self._purse = purse
+        self._memory = purse.memory
+        self._disk = purse.disk
         self._held: list[bytes | bytearray] = []  # while in memory
         self._hash = hashlib.sha256()
         self._map: mmap.mmap | None = None
@@ -135,12 +186,12 @@ class Spool:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-            self._disk.left += self.size
+            self._disk.give_back(self.size)
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
                 self._path = None
         else:
-            self._memory.left += self.size
+            self._memory.give_back(self.size)
         self._held, self._map = [], None
         self.size = 0
 
@@ -172,9 +223,9 @@ class Spool:
         try:
             self._path, descriptor = self._files.begin()
         except OSError as error:
-            self._disk.left += self.size
+            self._disk.give_back(self.size)
             raise SpoolFull from error
-        self._memory.left += self.size
+        self._memory.give_back(self.size)
         self.descriptor = descriptor
         self._held = []
         self._put(held)
@@ -208,18 +259,32 @@ class Blobs:
         self.files = BlobFiles(directory)
         self._memory = Budget(memory_budget)
         self._disk = Budget(disk_budget)
+        self._purse = Purse(self._memory, self._disk)
+        self._shares = memory_budget // SHARES, disk_budget // SHARES
+        self._purses: weakref.WeakValueDictionary[str, Purse] = weakref.WeakValueDictionary()
         self._inline_limit = inline_limit
 
-    def has_room(self, size: int) -> bool:
+    def has_room(self, size: int, owner: str | None = None) -> bool:
         """Is there room now for a message of this size (0: nobody knows)? Its spool has the last word."""
-        in_memory = size <= limits.SPOOL_MEMORY and self._memory.left >= max(size, 1)
-        return in_memory or self._disk.left >= max(size, 1)
+        return self._purse.holds(size) and (owner is None or self._purse_of(owner).holds(size))
 
-    def spool(self) -> Spool:
-        """A place for a message that begins to arrive. Raises SpoolFull where nothing is left to begin with."""
-        if self._memory.left <= 0 and self._disk.left <= 0:
+    def spool(self, owner: str | None = None) -> Spool:
+        """A place for a message that begins to arrive. Raises SpoolFull where nothing is left to begin with.
+
+        All spools of one owner together get no more than one part in SHARES of what there is; None: no owner, no limit.
+        """
+        purse = self._purse if owner is None else self._purse_of(owner)
+        if self._purse.empty or purse.empty:
             raise SpoolFull
-        return Spool(self.files, self._memory, self._disk)
+        return Spool(self.files, purse)
+
+    def _purse_of(self, owner: str) -> Purse:
+        purse = self._purses.get(owner)
+        if purse is None:
+            memory, disk = self._shares
+            purse = Purse(Share(self._memory, memory), Share(self._disk, disk))
+            self._purses[owner] = purse
+        return purse
 
     async def stage(self, source: Spool | bytes) -> Staged:
         """Make octets ready to be named in a transaction; a file is on the disk, name and all, when this returns.

@@ -31,6 +31,7 @@ class Topic(StrEnum):
     DIRECTORY = "directory"
     SEARCH = "search"
     JOURNEY = "journey"
+    BLOCKS = "blocks"
 
 
 class Tx(Protocol):

@@ -93,6 +93,15 @@ def parse_domain(text: str) -> str:
     return lowered
 
 
+def literal_of(host: str) -> str | None:
+    """The address literal of an IP address (RFC 5321 §4.1.3); None for other text."""
+    plain = host.partition("%")[0]
+    try:
+        return _parse_literal(f"[IPv6:{plain}]" if ":" in plain else f"[{plain}]")
+    except BadAddress:
+        return None
+
+
 def _parse_literal(text: str) -> str:
     inner = text[1:-1]
     try:

@@ -1,4 +1,5 @@
-"""SASL (RFC 4422): the exchanges PLAIN, LOGIN and SCRAM-SHA-256, both halves, without I/O; and SCRAM's stored verifier.
+"""SASL (RFC 4422): the exchanges PLAIN, LOGIN, SCRAM-SHA-256 and -PLUS, both halves, without I/O; SCRAM's stored
+verifier; and EXTERNAL, the server's half.
 
 Promises: the server's half knows no password and no user: it asks by a step (NeedPassword, NeedVerifier) and is told.
 Comparisons of secrets take the same time whatever they find. Whatever the peer sends, nothing but SaslError is raised
@@ -120,6 +121,17 @@ class ChannelBinding:
 
     type: str
     octets: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a connection itself proves: the bindings of its TLS session, and who its client's certificate says it is."""
+
+    bindings: tuple[ChannelBinding, ...] = ()
+    identities: tuple[str, ...] = ()
+
+
+NOTHING: Final = Evidence()
 
 
 # The server's half ----------------------------------------------------------------------------------------------------
@@ -293,13 +305,43 @@ def _to_base64(octets: bytes) -> str:
     return binascii.b2a_base64(octets, newline=False).decode()
 
 
-class ScramServer:
-    """RFC 5802 with SHA-256 (RFC 7677); with a binding it is SCRAM-SHA-256-PLUS."""
+class ExternalServer:
+    """EXTERNAL (RFC 4422 appendix A): the client is who its certificate says; of several, whom it names."""
 
-    def __init__(self, nonce: str, binding: ChannelBinding | None = None, *, plus_offered: bool = False) -> None:
+    def __init__(self, identities: tuple[str, ...]) -> None:
+        self._identities = identities
+
+    def start(self, initial: bytes | None) -> Step:
+        """The client speaks first; without an initial response an empty challenge asks for it."""
+        return Challenge(b"") if initial is None else self.respond(initial)
+
+    def respond(self, octets: bytes) -> Step:
+        """The name to act as; nothing: whoever the certificate is for."""
+        try:
+            wanted = saslprep(_text(octets))
+        except SaslError as error:
+            return Failure(str(error), malformed=True)
+        named = {identity.casefold(): identity for identity in self._identities}
+        found = named.get(wanted.casefold()) if wanted else next(iter(self._identities), None)
+        return Failure("the certificate is for somebody else") if found is None else Success(found)
+
+    def decide(self, good: bool) -> Step:
+        """Never asked for."""
+        raise RuntimeError("no password was asked about")
+
+    def verifier(self, verifier: ScramVerifier, *others: ScramVerifier) -> Step:
+        """Never asked for."""
+        raise RuntimeError("no verifier was asked for")
+
+
+class ScramServer:
+    """RFC 5802 with SHA-256 (RFC 7677); with bindings, of which the client chooses, it is SCRAM-SHA-256-PLUS."""
+
+    def __init__(self, nonce: str, *bindings: ChannelBinding, plus_offered: bool = False) -> None:
         self._nonce = nonce
-        self._binding = binding
-        self._plus_offered = plus_offered or binding is not None
+        self._bindings = {binding.type: binding for binding in bindings}
+        self._binding: ChannelBinding | None = None
+        self._plus_offered = plus_offered or bool(bindings)
         self._username = ""
         self._gs2 = ""
         self._bare = ""
@@ -342,7 +384,8 @@ class ScramServer:
         """RFC 5802 §6: the flag must fit the mechanism, and "y" where we offered PLUS means somebody removed it."""
         if flag == "y" and self._plus_offered:
             raise SaslError("the offer of channel binding was removed on the way")
-        if (self._binding is None) is (flag[0] == "p") or (self._binding and self._binding.type != type):
+        self._binding = self._bindings.get(type or "")
+        if bool(self._bindings) is not (flag[0] == "p") or (self._bindings and self._binding is None):
             raise SaslError("the channel binding does not fit the mechanism")
 
     def verifier(self, verifier: ScramVerifier, *others: ScramVerifier) -> Step:
@@ -384,16 +427,27 @@ class ScramServer:
         raise RuntimeError("no password was asked about")
 
 
-SERVERS: Final[Mapping[str, Callable[[str], ServerExchange]]] = {
-    "PLAIN": lambda nonce: PlainServer(),
-    "LOGIN": lambda nonce: LoginServer(),
-    "SCRAM-SHA-256": lambda nonce: ScramServer(nonce),
+# In the order that clients should prefer.
+SERVERS: Final[Mapping[str, Callable[[str, Evidence], ServerExchange]]] = {
+    "EXTERNAL": lambda nonce, proven: ExternalServer(proven.identities),
+    "SCRAM-SHA-256-PLUS": lambda nonce, proven: ScramServer(nonce, *proven.bindings),
+    "SCRAM-SHA-256": lambda nonce, proven: ScramServer(nonce, plus_offered=bool(proven.bindings)),
+    "PLAIN": lambda nonce, proven: PlainServer(),
+    "LOGIN": lambda nonce, proven: LoginServer(),
 }
 
 
-def server(mechanism: str, nonce: str) -> ServerExchange:
-    """The server's half of `mechanism`, one of SERVERS, in upper case."""
-    return SERVERS[mechanism](nonce)
+def offered(proven: Evidence = NOTHING) -> tuple[str, ...]:
+    """The mechanisms that can be had on a connection that proves so much, in the order of SERVERS."""
+    lacking = set() if proven.identities else {"EXTERNAL"}
+    if not proven.bindings:
+        lacking.add("SCRAM-SHA-256-PLUS")
+    return tuple(name for name in SERVERS if name not in lacking)
+
+
+def server(mechanism: str, nonce: str, proven: Evidence = NOTHING) -> ServerExchange:
+    """The server's half of `mechanism`, one of those `offered`, in upper case."""
+    return SERVERS[mechanism](nonce, proven)
 
 
 # The client's half ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Settings: `@ state authenticated` (else selected; or `not authenticated`), `@ answer NO [CODE]` to every command,
 `@ answer later` (then `A: ok`, `A: no`), `@ refuse message` (APPEND is refused when its message is announced),
-`@ limit 100` (octets of a message), `@ challenges 2`, `@ utf8` (mailbox names are UTF-8).
+`@ limit 100` (octets of a message), `@ challenges 2`, `@ utf8` (mailbox names are UTF-8), `@ login disabled`.
 """
 
 from posthouse import limits
@@ -31,6 +31,7 @@ class Talk:
         self.engine = ImapServer(append_limit=int(settings.get("limit", limits.MESSAGE_SIZE)))
         self.engine.state = State(settings.get("state", "selected"))
         self.engine.utf8 = "utf8" in settings
+        self.engine.login_disabled = "Not in clear text" if "login" in settings else None
         self.seen: list[str] = []
         self.commands: list[Command] = []
         self.challenges = int(settings.get("challenges", "0"))

@@ -9,6 +9,7 @@ from posthouse.terms.reply import Reply
 from posthouse.wire import sasl
 from posthouse.wire.smtp import command
 from posthouse.wire.smtp.server import (
+    ChunkEnd,
     Closed,
     Connected,
     DataChunk,
@@ -30,6 +31,17 @@ ALL = {
     "AUTH": "PLAIN LOGIN SCRAM-SHA-256",
     "STARTTLS": "",
 }
+# What doors announce besides, for those transcripts that ask for it.
+MORE = {
+    "CHUNKING": "",
+    "BINARYMIME": "",
+    "DELIVERBY": "",
+    "ETRN": "",
+    "FUTURERELEASE": "2592000 2030-01-01T00:00:00Z",
+    "MT-PRIORITY": "",
+    "REQUIRETLS": "",
+    "XCLIENT": "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+}
 GREETING = Reply(220, None, "mx.example.org ESMTP posthouse")
 GO_AHEAD = Reply(220, "2.0.0", "Go ahead")
 PASSWORD = "pencil"
@@ -40,7 +52,8 @@ VERIFIER = sasl.make_verifier(PASSWORD, b"salt of the sea", 4096)
 class Door:
     """Takes mail from everybody to everybody, except where a name says otherwise: `refused@`, `later@`, `gone@`.
 
-    A message to `full@` is refused after its dot; LMTP refuses only that copy.
+    A message to `full@` is refused after its dot; LMTP refuses only that copy. `most`: octets that a message may have,
+    asked at the end of each chunk of BDAT.
     """
 
     engine: SmtpServer
@@ -53,6 +66,7 @@ class Door:
     envelope: Envelope | None = None
     received: bytearray = field(default_factory=bytearray)
     exchange: sasl.ServerExchange | None = None
+    most: int = 100_000
 
     def run(self) -> None:
         """Answer events until the engine runs dry or has ended."""
@@ -70,7 +84,7 @@ class Door:
             case Connected():
                 return [self.greeting]
             case command.Hello():
-                self.envelope = None
+                self.forget()
                 return [self.hello or self.engine.hello_reply("mx.example.org greets you")]
             case command.Mail(envelope):
                 return [self.judge("sender", envelope)]
@@ -79,12 +93,22 @@ class Door:
             case command.Data():
                 self.received.clear()
                 return [Reply(354, None, "Go on")]
+            case command.Bdat():
+                return []
             case DataChunk(octets):
                 self.received += octets
                 return []
+            case ChunkEnd(size):
+                if size > self.most:
+                    self.forget()
+                    return [Reply(552, "5.3.4", "That is too much")]
+                return [Reply(250, "2.0.0", f"{size} octets so far")]
             case DataEnd():
                 return self.deliver()
-            case DataRefused() | Rejected() | Closed():
+            case DataRefused():
+                self.forget()
+                return []
+            case Rejected() | Closed():
                 return []
             case command.Auth(mechanism, initial):
                 self.exchange = sasl.server(mechanism, "servernonce0123456789")
@@ -102,6 +126,8 @@ class Door:
         | command.Noop
         | command.Vrfy
         | command.Expn
+        | command.Etrn
+        | command.Xclient
         | command.Help
         | command.Quit,
     ) -> Reply:
@@ -110,7 +136,7 @@ class Door:
             case command.StartTls():
                 return self.tls
             case command.Rset():
-                self.envelope = None
+                self.forget()
                 return Reply(250, "2.0.0", "Forgotten")
             case command.Noop():
                 return Reply(250, "2.0.0", "Nothing done")
@@ -118,6 +144,10 @@ class Door:
                 return Reply(252, "2.1.5", "Send it, and you will see")
             case command.Expn():
                 return Reply(502, "5.7.0", "Lists are not expanded")
+            case command.Etrn():
+                return Reply(250, "2.0.0", "Queuing started")
+            case command.Xclient():
+                return self.greeting
             case command.Help(text):
                 return Reply(214, "2.0.0", f"See RFC 5321 about {text}" if text else "See RFC 5321")
             case command.Quit():
@@ -152,8 +182,13 @@ class Door:
             full = [any(full)]
         if not all(full):
             self.messages.append((self.envelope, bytes(self.received)))
-        self.envelope = None
+        self.forget()
         return [Reply(552, "5.2.2", "Mailbox full") if f else Reply(250, "2.0.0", "Taken") for f in full]
+
+    def forget(self) -> None:
+        """The transaction is over."""
+        self.envelope = None
+        self.received.clear()
 
     def authenticate(self, step: sasl.Step) -> Reply:
         """Carry an exchange on."""

@@ -1,6 +1,8 @@
 """The client's half: every transcript of it, and both halves against each other."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from posthouse.terms import address
 from posthouse.terms.address import Address
-from posthouse.terms.envelope import Envelope, Recipient, Wishes
+from posthouse.terms.envelope import NO_WISHES, DeliverBy, Envelope, Recipient, Wishes
 from posthouse.terms.reply import Reply
 from posthouse.wire import sasl
 from posthouse.wire.lines import BareLineEnding
@@ -16,6 +18,8 @@ from posthouse.wire.smtp.client import Answered, Lost, NotOffered, SmtpClient
 from posthouse.wire.smtp.table import Kind
 from tests.transcript import PIECES, Driven, Pieces, play, read, scripts, unescape
 from tests.wire.smtp.door import ALL, PASSWORD, Door, server
+
+NOW = 1_700_000_000_000
 
 
 class Caller:
@@ -25,6 +29,8 @@ class Caller:
         self.client = SmtpClient(lmtp=lmtp)
         self.heard: list[Answered] = []
         self.lost: Lost | None = None
+        self.wishes = NO_WISHES
+        self.recipient: dict[str, Any] = {}
 
     def run(self) -> None:
         """Hear all there is."""
@@ -44,13 +50,41 @@ class Caller:
                 exchange = sasl.client([argument], "alice", PASSWORD, "clientnonce")
                 assert exchange is not None
                 self.client.authenticate(exchange)
-            case "send":
-                self.client.transaction(envelope(*argument.split()))
+            case "wish":
+                self.wish(dict(word.split("=", 1) for word in argument.split()))
+            case "send" | "envelope":
+                self.client.transaction(self.envelope(argument), now=NOW, data=verb == "send")
+            case "packet":
+                addresses, _, text = argument.partition(" with ")
+                self.client.transaction(self.envelope(addresses), chunk=unescape(text), now=NOW)
+            case "chunk":
+                self.client.chunk(len(unescape(argument)))
+                assert b"".join(self.client.content(unescape(argument), binary=True)) == unescape(argument)
             case "content":
                 self.content = b"".join(self.client.content(unescape(argument)))
                 assert self.content == unescape(argument.replace("\\r\\n.", "\\r\\n..")) + b".\r\n"
             case _:
                 self.check(verb, argument)
+
+    def envelope(self, addresses: str) -> Envelope:
+        """The addresses, with what is wished."""
+        plain = envelope(*addresses.split())
+        recipients = tuple(replace(one, **self.recipient) for one in plain.recipients)
+        return replace(plain, recipients=recipients, wishes=self.wishes)
+
+    def wish(self, wishes: dict[str, str]) -> None:
+        """What the next envelopes ask for."""
+        if notify := wishes.pop("notify", None):
+            self.recipient["notify"] = frozenset(notify.split(","))
+        if orcpt := wishes.pop("orcpt", None):
+            self.recipient["orcpt"] = orcpt
+        given: dict[str, Any] = dict(wishes)
+        if by := given.pop("by", None):
+            seconds, _, mode = by.partition(";")
+            given["deliver_by"] = DeliverBy(NOW + int(seconds) * 1000, mode[0] == "R", "T" in mode)
+        given |= {"requiretls": True} if "requiretls" in given else {}
+        given |= {"priority": int(given["priority"])} if "priority" in given else {}
+        self.wishes = replace(NO_WISHES, **given)
 
     def check(self, verb: str, argument: str) -> None:
         """Assert what an `A:` line says."""
@@ -139,33 +173,47 @@ TEXTS = st.lists(st.sampled_from([b"\r\n", b".", b"\r\n.", b"..", b"word", b"\xc
 
 
 @given(
-    st.lists(st.tuples(ENVELOPES, TEXTS, st.booleans()), max_size=3),
+    st.lists(st.tuples(ENVELOPES, TEXTS, st.sampled_from(["data", "halves", "packet", "chunk"])), max_size=3),
     st.integers(1, 50),
     st.sampled_from(["mx", "lmtp"]),
     st.booleans(),
 )
 def test_both_halves_carry_the_same_mail(
-    mails: list[tuple[Envelope, bytes, bool]], cut: int, kind: Kind, pipelining: bool
+    mails: list[tuple[Envelope, bytes, str]], cut: int, kind: Kind, pipelining: bool
 ) -> None:
-    extensions = {keyword: text for keyword, text in ALL.items() if keyword != "PIPELINING" or pipelining}
+    offered = {**ALL, "CHUNKING": "", "BINARYMIME": ""}
+    extensions = {keyword: text for keyword, text in offered.items() if keyword != "PIPELINING" or pipelining}
     client, door = SmtpClient(lmtp=kind == "lmtp"), Door(server(kind, extensions))
     client.hello("client.example")
     assert [answer.reply.code for answer in converse(client, door, cut)] == [220, 250]
     assert client.extensions == extensions
     sent = []
-    for wanted, text, halved in mails:
-        client.transaction(wanted)
-        answers = converse(client, door, cut)
-        assert [answer.verb for answer in answers] == ["MAIL", *["RCPT"] * len(wanted.recipients), "DATA"]
-        assert client.ready_for_content
-        halves = (text[: len(text) // 2], text[len(text) // 2 :]) if halved else (text,)
-        for octets in client.content(*halves):
-            carry(octets, door, cut)
-        client.receive(door.engine.outgoing())
-        answers = converse(client, door, cut)
+    for wanted, text, way in mails:
+        whole = text if not text or text.endswith(b"\r\n") else text + b"\r\n"
         about = wanted.recipients if kind == "lmtp" else (None,)
-        assert answers == [Answered(".", Reply(250, "2.0.0", "Taken"), recipient) for recipient in about]
-        sent.append((wanted, text if not text or text.endswith(b"\r\n") else text + b"\r\n"))
+        taken = [Answered(".", Reply(250, "2.0.0", "Taken"), recipient) for recipient in about]
+        envelope_verbs = ["MAIL", *["RCPT"] * len(wanted.recipients)]
+        if way == "packet" and kind == "mx" and whole:
+            client.transaction(wanted, chunk=whole)
+            answers = converse(client, door, cut)
+            assert [answer.verb for answer in answers] == [*envelope_verbs, "."]
+            answers = answers[-1:]
+        else:
+            client.transaction(wanted, data=way != "chunk")
+            answers = converse(client, door, cut)
+            assert [answer.verb for answer in answers] == [*envelope_verbs, *["DATA"] * (way != "chunk")]
+            if way == "chunk":
+                client.chunk(len(whole))
+                carry(client.outgoing(), door, cut)
+            assert client.ready_for_content
+            octets_sent = whole if way == "chunk" else text
+            halves = (text[: len(text) // 2], text[len(text) // 2 :]) if way == "halves" else (octets_sent,)
+            for octets in client.content(*halves):
+                carry(octets, door, cut)
+            client.receive(door.engine.outgoing())
+            answers = converse(client, door, cut)
+        assert answers == taken
+        sent.append((wanted, whole))
     client.quit()
     assert converse(client, door, cut)[-1].reply.code == 221
     assert door.messages == sent
@@ -221,6 +269,33 @@ def test_a_message_with_a_bare_ending_is_never_finished() -> None:
         client.rset()
 
 
+def chunking() -> SmtpClient:
+    """A client whose peer has taken an envelope and knows BDAT."""
+    client = SmtpClient()
+    client.transaction(envelope("a@example.org", "b@example.org"), data=False)
+    for reply in (b"220 hi\r\n", b"250 Yes\r\n", b"250 Yes\r\n"):
+        client.receive(reply)
+        client.next_event()
+    return client
+
+
+def test_a_chunk_with_a_bare_ending_is_never_finished() -> None:
+    client = chunking()
+    client.chunk(70003)
+    content = client.content(b"x" * 70000 + b"\n.\n")
+    with pytest.raises(BareLineEnding):
+        list(content)
+    with pytest.raises(RuntimeError):
+        client.rset()
+
+
+def test_a_chunk_is_as_long_as_was_said() -> None:
+    client = chunking()
+    client.chunk(4)
+    with pytest.raises(RuntimeError, match="differs by -1"):
+        list(client.content(b"12345"))
+
+
 def test_needs_that_the_peer_does_not_meet() -> None:
     client = SmtpClient()
     for wanted, extension in (
@@ -243,7 +318,7 @@ def test_what_the_peer_announces() -> None:
     client.receive(b"220 hi\r\n250-x\r\n"[:8])
     client.hello("a")
     client.next_event()
-    client.receive(b"250-x\r\n250-size 1000\r\n250-AUTH=PLAIN\r\n250 LIMITS RCPTMAX=10 MAILMAX=x\r\n")
+    client.receive(b"250-x\r\n250-size 1000\r\n250-AUTH=PLAIN\r\n250 LIMITS RCPTMAX=10 MAILMAX=x RCPTDOMAINMAX=0\r\n")
     client.next_event()
     assert client.size_limit == 1000
     assert client.mechanisms == ["PLAIN"]
@@ -259,15 +334,15 @@ SAID = st.lists(
 )  # fmt: skip
 
 
-@given(SAID, st.integers(1, 30))
-def test_no_peer_makes_the_client_raise(said: list[bytes], cut: int) -> None:
+@given(SAID, st.integers(1, 30), st.sampled_from([None, b"one\r\n"]))
+def test_no_peer_makes_the_client_raise(said: list[bytes], cut: int, chunk: bytes | None) -> None:
     whole = b"".join(said)
     client = SmtpClient()
     client.hello("a")
     exchange = sasl.client(["PLAIN"], "alice", "pencil", "n")
     assert exchange is not None
     client.authenticate(exchange)
-    client.transaction(envelope("a@example.org", "b@example.org", "c@example.org"))
+    client.transaction(envelope("a@example.org", "b@example.org", "c@example.org"), chunk=chunk)
     for at in range(0, len(whole), cut):
         client.receive(whole[at : at + cut])
         while (event := client.next_event()) is not None and not isinstance(event, Lost):

@@ -10,13 +10,15 @@ from posthouse.wire.smtp import command
 from posthouse.wire.smtp.command import Parser, Situation, decode_xtext, encode_xtext
 from posthouse.wire.smtp.server import Rejected
 from posthouse.wire.smtp.table import VERBS
-from tests.wire.smtp.door import ALL, Door, server
+from tests.wire.smtp.door import ALL, MORE, Door, server
 
-SITUATION = Situation(ALL, "example.org")
+SITUATION = Situation(ALL | MORE, "example.org")
 WORDS = st.sampled_from(
     ["FROM:", "TO:", "<", ">", "@", "a", "a@b.example", '"', "\\", " ", "SIZE=", "1", "BODY=", "8BITMIME", "NOTIFY=",
      "NEVER", ",", "ORCPT=rfc822;", "+2B", "+", "=", "SMTPUTF8", "é", "日本", "AUTH=<>", "RET=FULL", "ENVID=",
-     "[1.2.3.4]", "[IPv6:", "]", ":", "PLAIN", "\U0001f4a9", "xn--", ".", "-", "*"]
+     "BY=", "120", ";R", ";NT", "HOLDFOR=", "HOLDUNTIL=", "2030-01-01T00:00:00Z", "MT-PRIORITY=", "-9", "REQUIRETLS",
+     "LAST", "#", "ADDR=", "NAME=", "[UNAVAILABLE]", "\t", "[1.2.3.4]", "[IPv6:", "]", ":", "PLAIN", "\U0001f4a9",
+     "xn--", ".", "-", "*"]
 )  # fmt: skip
 TEXT = st.lists(WORDS | st.text(max_size=3)).map("".join)
 
@@ -26,7 +28,7 @@ TEXT = st.lists(WORDS | st.text(max_size=3)).map("".join)
 def test_a_parser_raises_nothing_but_a_refusal(verb: str, argument: str, smtputf8: bool) -> None:
     parse = VERBS["mx"][verb].parse
     assert parse is not None
-    refusal = refused(parse, argument, Situation(ALL, "example.org", smtputf8))
+    refusal = refused(parse, argument, Situation(ALL | MORE, "example.org", smtputf8))
     if refusal is not None:
         assert 500 <= refusal.reply.code < 600
         assert refusal.reply.enhanced is not None
@@ -69,7 +71,9 @@ def test_a_long_path_takes_no_time() -> None:
 
 COMMANDS = st.lists(
     st.sampled_from(
-        [b"EHLO a.example\r\n", b"MAIL FROM:<a@b.example>\r\n", b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n", b"text\r\n",
+        [b"BDAT 4\r\n", b"BDAT 6 LAST\r\nlast\r\n", b"BDAT x\r\n", b"MAIL FROM:<a@b.example> BODY=BINARYMIME\r\n",
+         b"ETRN @b.example\r\n", b"XCLIENT ADDR=192.0.2.1\r\n", b"EHLO a.example\r\n", b"MAIL FROM:<a@b.example>\r\n",
+         b"RCPT TO:<c@d.example>\r\n", b"DATA\r\n", b"text\r\n",
          b".\r\n", b"..\r\n", b"RSET\r\n", b"NOOP\r\n", b"AUTH LOGIN\r\n", b"YWxpY2U=\r\n", b"*\r\n", b"\n", b"\r",
          b"\0", b"AUTH PLAIN AGFsaWNlAHBlbmNpbA==\r\n", b"RCPT TO:<refused@d.example>\r\n", b"VRFY \xff\r\n",
          b"x" * 3000, b"QUIT\r\n", b"MAIL FROM:<\xc3\xa9@b.example> SMTPUTF8\r\n", b"RCPT TO:<full@d.example>\r\n"]
@@ -83,7 +87,7 @@ def test_any_octets_in_any_pieces_get_the_same_answers(said: list[bytes], cuts: 
     whole = b"EHLO a.example\r\n" + b"".join(said)
     answers = []
     for sizes in ([len(whole)], cuts, [1] * len(whole)):
-        door = Door(server("msa" if kind == "msa" else "mx"))
+        door = Door(server("msa" if kind == "msa" else "mx", ALL | MORE))
         door.run()
         rest, sent = whole, b""
         for size in [*sizes, len(whole)]:

@@ -9,7 +9,7 @@ from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.server import Closed, DataRefused
 from posthouse.wire.smtp.table import Kind
 from tests.transcript import PIECES, Driven, Pieces, Script, play, read, scripts, unescape
-from tests.wire.smtp.door import ALL, Door, server
+from tests.wire.smtp.door import ALL, MORE, Door, server
 
 
 def door(script: Script) -> Door:
@@ -17,8 +17,10 @@ def door(script: Script) -> Door:
     extensions = dict(ALL)
     for keyword in script.settings.get("without", "").split():
         del extensions[keyword]
+    for keyword in script.settings.get("with", "").split():
+        extensions[keyword] = MORE[keyword]
     engine = server(cast(Kind, script.settings.get("kind", "mx")), extensions, normalise="normalise" in script.settings)
-    made = Door(engine)
+    made = Door(engine, most=int(script.settings.get("most", 100_000)))
     for name, text in script.settings.items():
         if name in ("greeting", "hello", "tls"):
             code, enhanced, words = text.split(" ", 2)
@@ -84,6 +86,9 @@ def test_there_is_a_transcript_for_every_command() -> None:
         "EXPN",
         "HELP",
         "AUTH",
+        "BDAT",
+        "ETRN",
+        "XCLIENT",
     ):
         assert f"C: {verb}" in said
     assert len(scripts("smtp")) >= 60

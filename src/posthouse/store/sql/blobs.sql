@@ -18,6 +18,7 @@ INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT 
 SELECT suspect.blob, blob.file,
        EXISTS (SELECT 1 FROM message WHERE message.id = suspect.blob)
     OR EXISTS (SELECT 1 FROM queued_message WHERE queued_message.blob = suspect.blob)
+    OR EXISTS (SELECT 1 FROM list_held WHERE list_held.blob = suspect.blob)
   FROM blob_suspect AS suspect LEFT JOIN blob ON blob.id = suspect.blob
  ORDER BY suspect.blob
  LIMIT :limit;

@@ -44,6 +44,10 @@ WHERE alias IN (SELECT key FROM address WHERE domain = :old)
 UPDATE account SET name = substr(name, 1, length(name) - length(:old)) || :new
 WHERE name IN (SELECT key FROM address WHERE domain = :old)
 
+-- name: domain_rename_send_as
+UPDATE send_as SET key = substr(key, 1, length(key) - length(:old)) || :new
+WHERE key IN (SELECT key FROM address WHERE domain = :old)
+
 -- name: domain_rename_delete_addresses
 DELETE FROM address WHERE domain = :old
 
@@ -58,6 +62,34 @@ WHERE substr(target_key, -length(:old) - 1) = '@' || :old
 -- name: domain_rename_doubled_targets
 DELETE FROM alias_target WHERE substr(target_key, -length(:old) - 1) = '@' || :old
 
+-- keys of domains ------------------------------------------------------------------------------------------------------
+
+-- name: dkim_key_list
+SELECT domain, selector, algorithm, public, state, created_at, since_at
+FROM dkim_key WHERE domain = :domain ORDER BY created_at, length(selector), selector LIMIT :limit
+
+-- The longest records first: a verifier that knows only RSA finds its signature on top.
+-- name: dkim_key_signing
+SELECT selector, private FROM dkim_key WHERE domain = :domain AND state = 'signing'
+ORDER BY length(public) DESC, selector LIMIT :limit
+
+-- name: dkim_key_insert
+INSERT INTO dkim_key (domain, selector, algorithm, private, public, state, created_at, since_at)
+VALUES (:domain, :selector, :algorithm, :private, :public, :state, :now, :now)
+
+-- name: dkim_key_retire
+UPDATE dkim_key SET state = 'retired', since_at = :now
+WHERE domain = :domain AND algorithm = :algorithm AND state = 'signing'
+
+-- name: dkim_key_use
+UPDATE dkim_key SET state = 'signing', since_at = :now WHERE domain = :domain AND selector = :selector
+
+-- name: dkim_key_delete
+DELETE FROM dkim_key WHERE domain = :domain AND selector = :selector
+
+-- name: domain_rename_keys
+UPDATE dkim_key SET domain = :new WHERE domain = :old
+
 -- accounts -------------------------------------------------------------------------------------------------------------
 
 -- name: account_insert
@@ -70,15 +102,15 @@ INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, use
 VALUES (:account, :epoch, 0, 1, 1, 0, 0, 0, 0, 0, 0)
 
 -- name: account_find
-SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at
+SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent
 FROM account WHERE id = :account AND removed_at IS NULL
 
 -- name: account_by_address
-SELECT c.id, c.name, c.full_name, c.quota_octets, c.quota_emails, c.enabled, c.created_at
+SELECT c.id, c.name, c.full_name, c.quota_octets, c.quota_emails, c.enabled, c.created_at, c.copy_to_sent
 FROM address AS a JOIN account AS c ON c.id = a.account WHERE a.key = :key
 
 -- name: account_list
-SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at
+SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent
 FROM account WHERE removed_at IS NULL AND name > :after ORDER BY name LIMIT :limit
 
 -- name: account_count
@@ -99,6 +131,9 @@ UPDATE account SET quota_octets = :quota_octets, quota_emails = :quota_emails WH
 
 -- name: account_set_enabled
 UPDATE account SET enabled = :enabled WHERE id = :account
+
+-- name: account_set_copy_to_sent
+UPDATE account SET copy_to_sent = :copy WHERE id = :account
 
 -- name: account_remove
 UPDATE account SET name = :name, full_name = '', enabled = 0, removed_at = :now WHERE id = :account
@@ -123,14 +158,14 @@ FROM account WHERE enabled = 1 AND removed_at IS NULL ORDER BY id LIMIT 1
 
 -- One row of an account, or a row a target of an alias.
 -- name: address_look
-SELECT a.account, c.enabled, c.quota_octets IS NOT NULL OR c.quota_emails IS NOT NULL, t.target
+SELECT a.account, c.enabled, c.quota_octets IS NOT NULL OR c.quota_emails IS NOT NULL, t.target, a.list
 FROM address AS a
 LEFT JOIN account AS c ON c.id = a.account
 LEFT JOIN alias_target AS t ON t.alias = a.key
 WHERE a.key = :key ORDER BY t.target_key LIMIT :limit
 
 -- name: address_find
-SELECT key, written, account FROM address WHERE key = :key
+SELECT key, written, account, list FROM address WHERE key = :key
 
 -- name: address_insert
 INSERT INTO address (key, domain, written, account) VALUES (:key, :domain, :written, :account)
@@ -148,8 +183,19 @@ SELECT key, written FROM address WHERE account = :account ORDER BY key LIMIT :li
 SELECT key FROM address
 WHERE key > :low AND key < :high AND domain = :domain AND (account IS NULL OR account <> :account) LIMIT :limit
 
+-- Addresses of others that an account may send as.
+-- name: send_as_of_account
+SELECT a.key, a.written FROM send_as AS s JOIN address AS a ON a.key = s.key
+WHERE s.account = :account ORDER BY a.key LIMIT :limit
+
+-- name: send_as_insert
+INSERT INTO send_as (account, key) VALUES (:account, :key) ON CONFLICT DO NOTHING
+
+-- name: send_as_delete
+DELETE FROM send_as WHERE account = :account AND key = :key
+
 -- name: alias_list
-SELECT key, written FROM address WHERE account IS NULL AND key > :after ORDER BY key LIMIT :limit
+SELECT key, written FROM address WHERE account IS NULL AND list IS NULL AND key > :after ORDER BY key LIMIT :limit
 
 -- name: alias_targets
 SELECT target FROM alias_target WHERE alias = :alias ORDER BY target_key LIMIT :limit
@@ -186,3 +232,42 @@ DELETE FROM credential WHERE account = :account
 -- Those of these accounts that may log in. `accounts`: JSON ranges (mailbox/ranges.py).
 SELECT a.id FROM json_each(:accounts) AS r
 CROSS JOIN account AS a ON a.id BETWEEN r.value ->> 0 AND r.value ->> 1 WHERE a.enabled = 1
+
+-- suppression ----------------------------------------------------------------------------------------------------------
+
+-- An account that was removed while its mail waited keeps no list.
+-- name: suppression_note
+INSERT INTO suppression (account, address, written, cause, words, times, first_at, last_at)
+SELECT id, :address, :written, :cause, :words, 1, :now, :now FROM account WHERE id = :account
+ON CONFLICT (account, address) DO UPDATE SET written = excluded.written, cause = excluded.cause, words = excluded.words,
+  times = times + 1, last_at = excluded.last_at
+RETURNING times;
+
+-- name: suppression_count
+SELECT count(*) FROM suppression WHERE account = :account;
+
+-- name: suppression_list
+SELECT written, cause, words, times, first_at, last_at, address FROM suppression
+WHERE account = :account AND address > :after ORDER BY address LIMIT :limit;
+
+-- name: suppression_clear
+DELETE FROM suppression WHERE account = :account AND address = :address;
+
+-- name: suppression_clear_all
+DELETE FROM suppression WHERE account = :account;
+
+-- name: suppression_trim
+DELETE FROM suppression WHERE account = :account AND address IN
+  (SELECT address FROM suppression WHERE account = :account ORDER BY last_at DESC LIMIT -1 OFFSET :most);
+
+-- familiar networks (directory/familiar.py) ----------------------------------------------------------------------------
+
+-- name: familiar_recent
+SELECT login, network, day FROM familiar_network WHERE day >= :oldest ORDER BY day DESC LIMIT :limit
+
+-- name: familiar_put
+INSERT INTO familiar_network (login, network, day) VALUES (:login, :network, :day)
+ON CONFLICT (login, network) DO UPDATE SET day = excluded.day
+
+-- name: familiar_expire
+DELETE FROM familiar_network WHERE day < :oldest

@@ -132,10 +132,10 @@ FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e
 -- keywords -------------------------------------------------------------------------------------------------------------
 
 -- name: keyword_names
-SELECT bit, name FROM keyword WHERE account = :account ORDER BY bit
+SELECT bit, name, written FROM keyword WHERE account = :account ORDER BY bit
 
 -- name: keyword_insert
-INSERT INTO keyword (account, bit, name) VALUES (:account, :bit, :name)
+INSERT INTO keyword (account, bit, name, written) VALUES (:account, :bit, :name, :written)
 
 -- retention ------------------------------------------------------------------------------------------------------------
 

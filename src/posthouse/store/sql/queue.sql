@@ -2,40 +2,66 @@
 
 -- name: queue_message_insert
 INSERT INTO queued_message (id, journey, blob, size, sender, account, queued_at, expires_at, body, smtputf8, envid, ret,
-  requiretls, priority, by_at, by_mode)
+  requiretls, priority, by_at, by_mode, by_told)
 VALUES (:id, :journey, :blob, :size, :sender, :account, :queued_at, :expires_at, :body, :smtputf8, :envid, :ret,
-  :requiretls, :priority, :by_at, :by_mode);
+  :requiretls, :priority, :by_at, :by_mode, :by_told);
 
 -- name: queue_message
 SELECT id, journey, blob, size, sender, account, queued_at, expires_at, body, smtputf8, envid, ret, requiretls, priority,
   by_at, by_mode
 FROM queued_message WHERE id = :id;
 
--- Still wanted by any recipient?
--- name: queue_message_wanted
-SELECT 1 FROM queued_recipient WHERE message = :id LIMIT 1;
+-- name: queue_messages
+-- `ids`: a JSON list.
+SELECT m.id, m.journey, m.blob, m.size, m.sender, m.account, m.queued_at, m.expires_at, m.body, m.smtputf8, m.envid,
+  m.ret, m.requiretls, m.priority, m.by_at, m.by_mode
+FROM json_each(:ids) AS j CROSS JOIN queued_message AS m ON m.id = j.value;
 
--- name: queue_message_delete
-DELETE FROM queued_message WHERE id = :id RETURNING blob;
+-- name: queue_messages_forget
+-- Those that no recipient waits for; `ids`: a JSON list.
+DELETE FROM queued_message WHERE id IN (SELECT value FROM json_each(:ids))
+AND NOT EXISTS (SELECT 1 FROM queued_recipient WHERE message = queued_message.id) RETURNING blob;
 
 -- A destination that backs off keeps its time; one that is held, holds what comes later too.
 -- name: queue_lane_open
-INSERT INTO lane (destination, sender, due_at, failures, held)
-VALUES (:destination, :sender, :due_at, 0, EXISTS (SELECT 1 FROM lane WHERE destination = :destination AND held = 1))
-ON CONFLICT (destination, sender) DO UPDATE
+INSERT INTO lane (destination, sender, priority, due_at, failures, held)
+VALUES (:destination, :sender, :priority, :due_at, 0,
+  EXISTS (SELECT 1 FROM lane WHERE destination = :destination AND held = 1))
+ON CONFLICT (destination, sender, priority) DO UPDATE
 SET due_at = CASE WHEN failures = 0 THEN min(due_at, excluded.due_at) ELSE due_at END
 RETURNING id;
 
 -- name: queue_recipient_insert
-INSERT INTO queued_recipient (id, lane, message, address, original, notify, orcpt, prologue, due_at, attempts, held)
-VALUES (:id, :lane, :message, :address, :original, :notify, :orcpt, :prologue, :due_at, 0, 0);
+INSERT INTO queued_recipient
+  (id, lane, message, address, original, notify, orcpt, prologue, due_at, attempts, held, waits_since,
+  return_path)
+VALUES (:id, :lane, :message, :address, :original, :notify, :orcpt, :prologue, :due_at, 0, 0, :waits_since,
+  :return_path);
 
 -- lanes: what is due ---------------------------------------------------------------------------------------------------
 
 -- name: lanes_due
-SELECT id, destination, sender, due_at, site FROM lane
-WHERE held = 0 AND due_at <= :now AND lease_until <= :now
-ORDER BY due_at LIMIT :limit;
+SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
+FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+WHERE l.held = 0 AND l.due_at <= :now AND l.lease_until <= :now
+  AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
+ORDER BY l.due_at LIMIT :limit;
+
+-- name: lanes_due_elsewhere
+-- `full`, a JSON list: sites and destinations that have all the connections they may have.
+SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
+FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+WHERE l.held = 0 AND l.due_at <= :now AND l.lease_until <= :now
+  AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
+  AND coalesce(l.site, l.destination) NOT IN (SELECT value FROM json_each(:full))
+ORDER BY l.due_at LIMIT :limit;
+
+-- name: lanes_due_urgent
+SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
+FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+WHERE l.held = 0 AND l.priority > 0 AND l.due_at <= :now AND l.lease_until <= :now
+  AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
+ORDER BY l.due_at LIMIT :limit;
 
 -- The sender after this one that has a lane which is due: a step of a walk over senders.
 -- name: lanes_next_sender
@@ -44,9 +70,11 @@ WHERE held = 0 AND sender > :sender AND due_at <= :now AND lease_until <= :now
 ORDER BY sender LIMIT 1;
 
 -- name: lanes_due_of_sender
-SELECT id, destination, sender, due_at, site FROM lane
-WHERE held = 0 AND sender = :sender AND due_at <= :now AND lease_until <= :now
-ORDER BY due_at LIMIT :limit;
+SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
+FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+WHERE l.held = 0 AND l.sender = :sender AND l.due_at <= :now AND l.lease_until <= :now
+  AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
+ORDER BY l.due_at LIMIT :limit;
 
 -- name: lanes_next_due
 SELECT min(due_at) FROM lane WHERE held = 0 AND due_at > :now;
@@ -58,7 +86,13 @@ SELECT min(lease_until) FROM lane WHERE lease_until > :now;
 
 -- name: lane_lease
 UPDATE lane SET lease_token = lease_token + 1, lease_until = :until
-WHERE id = :lane AND held = 0 AND lease_until <= :now
+WHERE id = :lane AND held <= :even_held AND lease_until = 0
+RETURNING lease_token, destination, sender, failures, site;
+
+-- A lease that ran out: who was past the dot under it may have been served.
+-- name: lane_take_over
+UPDATE lane SET lease_token = lease_token + 1, lease_until = :until
+WHERE id = :lane AND held <= :even_held AND lease_until BETWEEN 1 AND :now
 RETURNING lease_token, destination, sender, failures, site;
 
 -- name: lane_renew
@@ -67,8 +101,17 @@ UPDATE lane SET lease_until = :until WHERE id = :lane AND lease_token = :token A
 -- name: lane_of_lease
 SELECT held FROM lane WHERE id = :lane AND lease_token = :token AND lease_until > 0;
 
+-- name: lanes_of_leases
+-- `leases`, a JSON list of [lane, token]: the lanes of those that stand.
+SELECT l.id FROM json_each(:leases) AS j CROSS JOIN lane AS l ON l.id = j.value ->> 0
+WHERE l.lease_token = j.value ->> 1 AND l.lease_until > 0;
+
+-- The second condition is what makes the index of leased lanes fit.
 -- name: lanes_abandon
-UPDATE lane SET lease_until = 1 WHERE lease_until > 1;
+UPDATE lane SET lease_until = 1 WHERE lease_until > 1 AND lease_until > 0;
+
+-- name: lane_abandon
+UPDATE lane SET lease_until = 1 WHERE id = :lane AND lease_token = :token AND lease_until > 1;
 
 -- name: lane_past_dot
 SELECT r.id, r.address, m.journey FROM queued_recipient r JOIN queued_message m ON m.id = r.message
@@ -97,80 +140,218 @@ WHERE id = :lane;
 DELETE FROM lane WHERE id = :lane AND held = 0 AND lease_until = 0
 AND NOT EXISTS (SELECT 1 FROM queued_recipient WHERE lane = :lane);
 
+-- sites ----------------------------------------------------------------------------------------------------------------
+
+-- name: site_lease
+INSERT INTO site (name, holder, lease_until) VALUES (:site, :holder, :until)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, lease_until = excluded.lease_until
+WHERE site.holder = excluded.holder OR site.lease_until <= :now
+RETURNING failures, due_at;
+
+-- name: site_renew
+UPDATE site SET lease_until = :until WHERE name = :site AND holder = :holder AND lease_until > 0;
+
+-- name: site_let_go
+UPDATE site SET lease_until = 0 WHERE name = :site AND holder = :holder;
+
+-- name: site_delete_if_idle
+DELETE FROM site WHERE name = :site AND lease_until = 0 AND failures = 0;
+
+-- name: sites_abandon
+UPDATE site SET lease_until = 0 WHERE lease_until > 0;
+
+-- Those that nothing waits for any more.
+-- name: sites_forget
+DELETE FROM site WHERE name IN (
+  SELECT name FROM site AS s WHERE s.lease_until <= :now AND s.due_at <= :now
+  AND NOT EXISTS (SELECT 1 FROM lane WHERE site = s.name) AND NOT EXISTS (SELECT 1 FROM lane WHERE destination = s.name)
+  LIMIT :limit);
+
+-- name: site_get
+SELECT failures, due_at FROM site WHERE name = :site;
+
+-- name: site_backs_off
+INSERT INTO site (name, failures, due_at, last_reply, last_remote)
+VALUES (:site, :failures, :due_at, :reply, :remote)
+ON CONFLICT (name) DO UPDATE SET failures = excluded.failures, due_at = excluded.due_at,
+  last_reply = excluded.last_reply, last_remote = excluded.last_remote;
+
+-- name: site_lives
+UPDATE site SET failures = 0, due_at = 0, last_reply = NULL, last_remote = NULL
+WHERE name = :site AND failures > 0;
+
+-- A lane waits with its site, without an attempt of its own.
+-- name: lane_postpone
+UPDATE lane SET due_at = :until, failures = max(failures, 1), site = :site,
+  last_reply = coalesce((SELECT last_reply FROM site WHERE name = :site), last_reply),
+  last_remote = coalesce((SELECT last_remote FROM site WHERE name = :site), last_remote)
+WHERE id = :lane AND lease_until <= :now AND due_at <= :now;
+
+-- name: site_wake_lanes
+UPDATE lane SET due_at = :now, failures = 0 WHERE id IN
+  (SELECT id FROM lane WHERE site = :site AND failures > 0 AND due_at > :now LIMIT :limit);
+
+-- name: destination_wake_lanes
+UPDATE lane SET due_at = :now, failures = 0 WHERE id IN
+  (SELECT id FROM lane WHERE destination = :destination AND failures > 0 AND due_at > :now LIMIT :limit);
+
 -- claiming and settling ------------------------------------------------------------------------------------------------
 
 -- name: queue_claim
-SELECT id, message, address, original, notify, orcpt, prologue, due_at, attempts, last_reply, last_remote
+SELECT id, message, address, original, notify, orcpt, prologue, due_at, attempts, last_reply, last_remote,
+  return_path
 FROM queued_recipient
 WHERE lane = :lane AND held = 0 AND due_at <= :now AND (due_at, id) > (:after_due, :after_id)
 ORDER BY due_at, id LIMIT :limit;
 
--- Recipients whose time is up in lanes that are not about to be tried: what was never tried is tried once more first.
+-- name: queue_expired_messages
+SELECT expires_at, id FROM queued_message
+WHERE expires_at <= :now AND (expires_at, id) > (:after_at, :after_id) ORDER BY expires_at, id LIMIT :limit;
+
+-- Lanes with recipients of these (`ids`: a JSON list) that are not about to be tried: what was never tried is tried once
+-- more first.
 -- name: queue_expired_lanes
-SELECT DISTINCT r.lane FROM queued_message m
-JOIN queued_recipient r ON r.message = m.id
-JOIN lane l ON l.id = r.lane
-WHERE m.expires_at <= :now AND r.held = 0 AND l.held = 0 AND l.due_at > :now AND l.lease_until <= :now
-LIMIT :limit;
+SELECT DISTINCT l.id FROM json_each(:ids) AS j
+CROSS JOIN queued_recipient AS r ON r.message = j.value
+CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.held = 0 AND l.held = 0 AND l.due_at > :now AND l.lease_until <= :now;
 
 -- name: queue_next_expiry
 SELECT min(expires_at) FROM queued_message WHERE expires_at > :now;
 
 -- name: queue_claim_expired
+-- Of these messages; `messages`: a JSON list.
 SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
-  coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END
-FROM queued_message m
-JOIN queued_recipient r ON r.message = m.id
-JOIN lane l ON l.id = r.lane
-WHERE m.expires_at <= :now AND r.lane = :lane AND r.held = 0
+  coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
+  r.return_path
+FROM json_each(:messages) AS j
+CROSS JOIN queued_recipient AS r ON r.message = j.value
+CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.lane = :lane AND r.held = 0
 ORDER BY r.message, r.id LIMIT :limit;
 
+-- recipients that wait for long ----------------------------------------------------------------------------------------
+
+-- Whoever waits since then or longer, and whether his lane is tried just now or soon.
+-- name: queue_delayed
+SELECT r.waits_since, r.id, r.message, r.held = 0 AND l.held = 0 AND (l.due_at <= :now OR l.lease_until > :now)
+FROM queued_recipient AS r CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.waits_since <= :since AND (r.waits_since, r.id) > (:after_since, :after_id)
+ORDER BY r.waits_since, r.id LIMIT :limit;
+
+-- name: queue_next_delayed
+SELECT min(waits_since) FROM queued_recipient WHERE waits_since > :since;
+
+-- RFC 2852 §4.1.4: past their time, and the sender wants to be told.
+-- name: queue_overdue
+SELECT id FROM queued_message WHERE by_at IS NOT NULL AND by_told = 0 AND by_at <= :now LIMIT :limit;
+
+-- name: queue_next_overdue
+SELECT min(by_at) FROM queued_message WHERE by_at IS NOT NULL AND by_told = 0 AND by_at > :now;
+
+-- name: queue_overdue_told
+UPDATE queued_message SET by_told = 1 WHERE id = :id;
+
+-- name: queue_waiting_of
+-- Those of the message whose sender wants to hear that they wait.
+SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
+  coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
+  r.return_path
+FROM queued_recipient AS r CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.message = :message AND r.waits_since IS NOT NULL
+ORDER BY r.id LIMIT :limit;
+
+-- name: queue_delay_told
+-- `ids`: a JSON list.
+UPDATE queued_recipient SET waits_since = NULL, delayed_at = :now
+WHERE id IN (SELECT value FROM json_each(:ids)) AND waits_since IS NOT NULL;
+
+-- settling -------------------------------------------------------------------------------------------------------------
+
 -- name: queue_past_dot
-UPDATE queued_recipient SET past_dot = 1 WHERE id = :id AND lane = :lane;
+-- `ids`: a JSON list.
+UPDATE queued_recipient SET past_dot = 1 WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: queue_settle_final
-DELETE FROM queued_recipient WHERE id = :id AND lane = :lane;
+-- `ids`: a JSON list.
+DELETE FROM queued_recipient WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: queue_settle_deferred
 UPDATE queued_recipient
 SET attempts = attempts + 1, due_at = :due_at, past_dot = 0, last_reply = :reply, last_remote = :remote
-WHERE id = :id AND lane = :lane;
+WHERE id = :id;
 
 -- what a person does with it -------------------------------------------------------------------------------------------
 
 -- name: queue_list
+-- `destination` and `journey` are asked of the recipient's own row, so that what does not fit costs no further look.
 SELECT r.id, m.journey, m.size, m.sender, m.queued_at, m.expires_at, r.address, r.original,
   l.destination, max(r.due_at, l.due_at), r.attempts, r.held OR l.held, l.lease_until > :now,
   coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
-  r.lane, r.message
-FROM queued_recipient r
-JOIN queued_message m ON m.id = r.message
-JOIN lane l ON l.id = r.lane
-WHERE r.id > :after
-  AND (:id IS NULL OR r.id = :id)
-  AND (:journey IS NULL OR m.journey = :journey)
-  AND (:sender IS NULL OR lower(coalesce(m.sender, '')) = :sender)
+  r.lane, r.message, r.attempts = 0 AND r.due_at > :now, r.delayed_at
+FROM queued_recipient AS r
+CROSS JOIN queued_message AS m ON m.id = r.message
+CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.id > :after AND r.id <= :upto
   AND (:recipient IS NULL OR lower(r.address) = :recipient OR lower(r.original) = :recipient)
-  AND (:destination IS NULL OR l.destination = :destination)
+  AND (:destination IS NULL OR r.lane IN (SELECT id FROM lane WHERE destination = :destination))
+  AND (:journey IS NULL OR r.message IN (SELECT id FROM queued_message WHERE journey = :journey))
+  AND (:sender IS NULL OR lower(coalesce(m.sender, '')) = :sender)
 ORDER BY r.id LIMIT :limit;
+
+-- name: queue_newest
+SELECT max(id) FROM queued_recipient;
+
+-- name: queue_count
+SELECT count(*) FROM (SELECT 1 FROM queued_recipient AS r CROSS JOIN queued_message AS m ON m.id = r.message
+WHERE (:recipient IS NULL OR lower(r.address) = :recipient OR lower(r.original) = :recipient)
+  AND (:destination IS NULL OR r.lane IN (SELECT id FROM lane WHERE destination = :destination))
+  AND (:journey IS NULL OR r.message IN (SELECT id FROM queued_message WHERE journey = :journey))
+  AND (:sender IS NULL OR lower(coalesce(m.sender, '')) = :sender)
+LIMIT :most);
 
 -- name: queue_lanes
 SELECT l.destination, l.sender, l.due_at, l.failures, l.held, l.lease_until > :now, l.last_reply, l.last_remote,
-  (SELECT count(*) FROM (SELECT 1 FROM queued_recipient r WHERE r.lane = l.id LIMIT :most))
+  (SELECT count(*) FROM (SELECT 1 FROM queued_recipient r WHERE r.lane = l.id LIMIT :most)), l.site, l.priority
 FROM lane l ORDER BY l.destination, l.sender LIMIT :limit;
 
 -- name: queue_hold_recipient
 UPDATE queued_recipient SET held = 1 WHERE id = :id AND held = 0;
 
+-- What was held, or is to leave later by its sender's wish, goes now.
 -- name: queue_release_recipient
-UPDATE queued_recipient SET held = 0 WHERE id = :id AND held = 1;
+UPDATE queued_recipient SET held = 0, due_at = CASE WHEN attempts = 0 THEN min(due_at, :now) ELSE due_at END
+WHERE id = :id AND (held = 1 OR (attempts = 0 AND due_at > :now));
 
--- Recipients in flight are due already and stay where the claim found them.
+-- Recipients in flight are due already and stay where the claim found them; those whose sender wants them to leave later
+-- (RFC 4865) were not tried yet.
 -- name: queue_retry_recipient
-UPDATE queued_recipient SET due_at = :now WHERE id = :id AND due_at > :now;
+UPDATE queued_recipient SET due_at = :now WHERE id = :id AND due_at > :now AND attempts > 0;
 
+-- A lane that is tried by hand does not wait with its site.
 -- name: queue_retry_lane
-UPDATE lane SET due_at = :now WHERE id = :lane AND due_at > :now;
+UPDATE lane SET due_at = min(due_at, :now), failures = 0 WHERE id = :lane AND (due_at > :now OR failures > 0)
+RETURNING destination, site;
+
+-- name: queue_retry_site
+UPDATE site SET failures = 0, due_at = 0 WHERE name = :site;
+
+-- name: queue_retry_of_lane
+UPDATE queued_recipient SET due_at = :now WHERE id IN
+  (SELECT id FROM queued_recipient WHERE lane = :lane AND held = 0 AND due_at > :now AND attempts > 0 LIMIT :limit);
+
+-- name: queue_reroute
+UPDATE queued_recipient SET lane = :lane, due_at = min(due_at, :now) WHERE id = :id;
+
+-- name: queue_end_by_hand
+SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
+  coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
+  r.return_path
+FROM json_each(:ids) AS j
+CROSS JOIN queued_recipient AS r ON r.id = j.value
+CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.lane = :lane
+ORDER BY r.message, r.id;
 
 -- name: queue_hold_destination
 UPDATE lane SET held = 1 WHERE destination = :destination AND held = 0;

@@ -16,13 +16,16 @@ FROM email AS e JOIN message AS m ON m.id = e.message
 WHERE e.account = :account AND e.id > :mark AND e.id <= :upto
 
 -- name: search_texts
-SELECT e.id, m.head, coalesce(t.body, CAST(substr(b.octets, m.text_at + 1) AS TEXT), '')
+SELECT e.id, m.head, coalesce(t.body, CAST(substr(b.octets, m.text_at + 1) AS TEXT), ''), m.text_at IS NOT NULL
 FROM email AS e JOIN message AS m ON m.id = e.message
 LEFT JOIN message_text AS t ON t.message = m.id LEFT JOIN blob AS b ON b.id = m.id AND m.text_at IS NOT NULL
 WHERE e.account = :account AND e.id > :mark AND e.id <= :upto ORDER BY e.id
 
 -- name: search_mark
 UPDATE account_state SET search_mark = :mark WHERE account = :account
+
+-- name: search_reset
+UPDATE account_state SET search_mark = 0, words_mark = words_mark * 0 WHERE account = :account
 
 -- name: words_insert
 INSERT OR REPLACE INTO email_words (rowid, text) VALUES (:rowid, :text)
@@ -38,3 +41,49 @@ DELETE FROM email_words WHERE rowid = :rowid
 
 -- name: words_find
 SELECT rowid FROM email_words WHERE email_words MATCH :match AND rowid BETWEEN :low AND :high ORDER BY rowid LIMIT :limit
+
+-- the words themselves, of accounts that are searched by substrings ------------------------------------------------------
+
+-- name: search_words_mark
+SELECT words_mark FROM account_state WHERE account = :account
+
+-- name: search_words_want
+UPDATE account_state SET words_mark = 0 WHERE account = :account AND words_mark IS NULL
+
+-- name: search_words_due
+SELECT s.account, s.words_mark FROM json_each(:accounts) AS r
+CROSS JOIN account_state AS s ON s.account BETWEEN r.value ->> 0 AND r.value ->> 1
+WHERE s.words_mark + :together <= s.search_mark LIMIT 1
+
+-- name: search_words_move
+UPDATE account_state SET words_mark = :upto WHERE account = :account AND words_mark = :mark AND search_mark >= :upto
+
+-- name: search_words_insert
+INSERT INTO search_words (account, upto, words, fields, unread) VALUES (:account, :upto, :words, :fields, :unread)
+
+-- name: search_words_forget
+DELETE FROM search_words WHERE account = :account
+
+-- name: search_words_next
+SELECT upto, words FROM search_words WHERE account = :account AND upto > :after ORDER BY upto LIMIT :limit
+
+-- name: search_fields_next
+SELECT upto, fields, unread FROM search_words WHERE account = :account AND upto > :after ORDER BY upto LIMIT :limit
+
+-- name: search_uids
+SELECT uid FROM placement WHERE account = :account AND mailbox = :mailbox
+AND (email > :mark OR email IN (SELECT value FROM json_each(:emails)))
+
+-- looking into headers ---------------------------------------------------------------------------------------------------
+
+-- name: search_headers
+-- Prologue and at least the header of those that lie in the database.
+SELECT e.id, e.prologue, substr(b.octets, 1, coalesce(nullif(instr(b.octets, x'0A0D0A'), 0) + 2, length(b.octets)))
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN blob AS b ON b.id = e.message AND b.place = 0
+
+-- name: search_headers_upto
+-- The same of emails with ids in (mark, upto]; NULL for a header that lies elsewhere.
+SELECT e.id, e.prologue, substr(b.octets, 1, coalesce(nullif(instr(b.octets, x'0A0D0A'), 0) + 2, length(b.octets)))
+FROM email AS e CROSS JOIN blob AS b ON b.id = e.message
+WHERE e.account = :account AND e.id > :mark AND e.id <= :upto

@@ -228,10 +228,13 @@ class _Reader:
         self.parser.space()
         start = self.parser.at
         try:
-            return self.parser.astring().decode(self.codec)
+            found = self.parser.astring().decode(self.codec)
         except UnicodeDecodeError:
             self.parser.at = start
             self.parser.fail(f"text in {self.codec}")
+        if len(found) > limits.SEARCH_STRING:
+            raise ParseError("The string to look for is too long", b"LIMIT", no=True)
+        return found
 
 
 _NUMBER_STARTS = frozenset(b"%c" % octet for octet in b"0123456789*$")

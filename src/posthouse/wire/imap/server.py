@@ -19,7 +19,7 @@ from typing import Final
 from posthouse import limits
 from posthouse.wire.imap import command as commands
 from posthouse.wire.imap import response
-from posthouse.wire.imap.command import Head, State
+from posthouse.wire.imap.command import Head, Row, State
 from posthouse.wire.imap.event import (
     AppendEnd,
     AuthResponse,
@@ -46,12 +46,13 @@ _UTF8: Final = frozenset({b"IMAP4REV2", b"UTF8=ACCEPT"})
 class ImapServer:
     """One connection's conversation. `append_limit`: octets of the largest message that APPEND may bring.
 
-    `state`, `utf8` (mailbox names are written in UTF-8) and `ended` are to be read, never set.
+    `state`, `utf8` (mailbox names are written in UTF-8) and `ended` are to be read, never set. `login_disabled` is the
+    door's to set: while it holds a text, LOGIN is answered with it, and no password in a literal is asked for.
     """
 
     __slots__ = (
         "_append_limit", "_first", "_gathered", "_lines", "_literals", "_message", "_missing", "_out", "_pending",
-        "_pieces", "_reason", "_step", "_unread", "_waits", "ended", "mistakes", "state", "utf8",
+        "_pieces", "_reason", "_step", "_unread", "_waits", "ended", "login_disabled", "mistakes", "state", "utf8",
     )  # fmt: skip
 
     def __init__(self, *, append_limit: int = limits.MESSAGE_SIZE) -> None:
@@ -59,6 +60,7 @@ class ImapServer:
         self.utf8 = False
         self.ended = False
         self.mistakes = 0
+        self.login_disabled: str | None = None
         self._append_limit = append_limit
         self._lines = Lines()
         self._out: list[Buffer] = []
@@ -263,7 +265,7 @@ class ImapServer:
     def _parse(self, octets: bytes) -> Command | None:
         head = commands.head(octets)
         row = head.row if head else None
-        if head is None or row is None or self.state not in row.states:
+        if head is None or row is None or self._unwelcome(row):
             self._refuse_head(head)
             return None
         try:
@@ -279,13 +281,20 @@ class ImapServer:
             self._first = command
         return command
 
+    def _unwelcome(self, row: Row) -> bool:
+        """Whatever its arguments are, this command is refused now."""
+        # RFC 9051 §6.2.3: under LOGINDISABLED.
+        return self.state not in row.states or (row.name == b"LOGIN" and self.login_disabled is not None)
+
     def _refuse_head(self, head: Head | None) -> None:
         if head is None:
             self._refuse(b"*", b"BAD", "A command begins with a tag")
         elif head.row is None:
             self._refuse(head.tag, b"BAD", "There is no such command")
-        else:
+        elif self.state not in head.row.states:
             self._refuse(head.tag, b"BAD", f"Not while {self.state.value}")
+        else:
+            self._refuse(head.tag, b"NO", self.login_disabled or "", Code.PRIVACYREQUIRED)
 
     def _refuse(self, tag: bytes, status: bytes, text: str, code: bytes = b"") -> None:
         self._out.append(response.status_line(tag, status, text, code))
@@ -299,7 +308,7 @@ class ImapServer:
         self._pieces.append(line)
         head = commands.head(self._pieces[0])
         row = head.row if head else None
-        if head is None or row is None or self.state not in row.states:
+        if head is None or row is None or self._unwelcome(row):
             # A client that waits for "+" hears it now. What another has sent already is read first, and refused then.
             if waits:
                 self._drop()

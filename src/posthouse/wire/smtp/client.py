@@ -2,7 +2,7 @@
 
 Promises: each command sent gets one Answered with the peer's Reply, in order; commands leave together where the peer
 announced PIPELINING and one by one where not; what is queued behind a failure that makes it pointless is not sent; the
-transcript holds every line that passed, without secrets.
+transcript holds every line that passed, without secrets. A message leaves by DATA, or by one BDAT (RFC 3030).
 Refuses: replies that are no replies (wrong endings, too long, a code that changes from line to line), replies to
 nothing, octets that would cross the beginning of TLS: each ends the conversation with Lost, as 421 does at any moment.
 """
@@ -10,14 +10,14 @@ nothing, octets that would cross the beginning of TLS: each ends the conversatio
 import binascii
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from posthouse.terms.address import Address
-from posthouse.terms.envelope import Envelope, Recipient
+from posthouse.terms.envelope import DeliverBy, Envelope, Recipient
 from posthouse.terms.reply import Reply
-from posthouse.wire.lines import LineError, Lines, Octets
+from posthouse.wire.lines import BareLineEnding, LineError, Lines, Octets, clean
 from posthouse.wire.sasl import ClientExchange, SaslError
 from posthouse.wire.smtp.command import encode_xtext
 from posthouse.wire.smtp.data import Buffer, Stuffer, pieces
@@ -29,10 +29,15 @@ REPLY_SIZE: Final = 32768
 # RFC 2920 §3.1: a client must not fill both directions. So many commands may be unanswered at a time.
 IN_FLIGHT: Final = 100
 
+# RFC 9422 §3
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}")
 _REPLY: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\Z", re.DOTALL)
 # RFC 3463 §2
 _ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
 
+
+# RFC 6533 §3: what stands for itself in utf-8-addr-xtext.
+_NOT_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 _CLOSED: Final = "the peer closed the service"
 
@@ -51,7 +56,7 @@ class NotOffered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The peer's reply to a command. `verb` is "" for the greeting, "." for the end of the message.
+    """The peer's reply to a command. `verb` is "" for the greeting, "." for the end of the message, also by BDAT.
 
     `recipient`: whom it is about, for RCPT, and for "." where the peer speaks LMTP.
     """
@@ -63,10 +68,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The conversation is over; commands without an answer will get none. `reply`: the peer's last word, if any."""
+    """The conversation is over; commands without an answer will get none. `reply`: the peer's last word, if any.
+
+    `silent`: nobody hung up; the caller has waited long enough.
+    """
 
     why: str
     reply: Reply | None = None
+    silent: bool = False
 
 
 Event = Answered | Lost
@@ -74,13 +83,14 @@ Event = Answered | Lost
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """`group` may be pipelined behind (RFC 2920 §3.1); `shown` is what the transcript says."""
+    """`group`: may be pipelined behind (RFC 2920 §3.1). `shown`: for the transcript. `chunk` follows the line."""
 
     verb: str
     line: str = ""
     shown: str = ""
     group: bool = False
     recipient: Recipient | None = None
+    chunk: bytes = b""
 
 
 class SmtpClient:
@@ -88,17 +98,22 @@ class SmtpClient:
     until `idle`.
 
     `extensions`: what the last EHLO announced, keyword (upper case) → parameters. `accepted`: the recipients taken in
-    the transaction that is open. `ready_for_content`: 354 has been heard; `content` is expected now.
+    the transaction that is open. `ready_for_content`: 354 has been heard, or BDAT said; `content` is expected now.
+    `size_limit`: the largest message the peer takes, in octets, None where it has not said (RFC 1870 §4). `limits`:
+    what it announced by LIMITS (RFC 9422): RCPTMAX, MAILMAX, RCPTDOMAINMAX, each 1 or more.
     """
 
     __slots__ = (
-        "_content", "_eof", "_exchange", "_expected", "_handshake", "_lines", "_lost", "_name", "_out", "_partial",
-        "_queue", "_said", "_transcript", "accepted", "extensions", "lmtp", "ready_for_content",
+        "_awaited", "_content", "_eof", "_exchange", "_expected", "_handshake", "_lines", "_lost", "_name", "_out",
+        "_partial", "_queue", "_said", "_transcript", "accepted", "extensions", "limits", "lmtp", "ready_for_content",
+        "size_limit",
     )  # fmt: skip
 
     def __init__(self, *, lmtp: bool = False) -> None:
         self.lmtp = lmtp
         self.extensions: dict[str, str] = {}
+        self.size_limit: int | None = None
+        self.limits: dict[str, int] = {}
         self.accepted: list[Recipient] = []
         self.ready_for_content = False
         self._lines = Lines()
@@ -108,7 +123,8 @@ class SmtpClient:
         self._partial: list[bytes] = []
         self._transcript: list[tuple[str, str]] = []
         self._exchange: ClientExchange | None = None
-        self._content: Stuffer | None = None
+        self._content = False
+        self._awaited: int | None = None
         self._lost: Lost | None = None
         self._handshake = False
         self._eof = False
@@ -143,18 +159,6 @@ class SmtpClient:
         """The SASL mechanisms that the peer announced, in upper case."""
         return self.extensions.get("AUTH", "").upper().split()
 
-    @property
-    def size_limit(self) -> int | None:
-        """The largest message the peer takes, in octets; None where it has not said (RFC 1870 §4)."""
-        text = self.extensions.get("SIZE", "")
-        return int(text) or None if text.isascii() and text.isdigit() and len(text) <= 20 else None
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """What the peer announced by LIMITS (RFC 9422): RCPTMAX, MAILMAX, RCPTDOMAINMAX."""
-        pairs = [word.partition("=") for word in self.extensions.get("LIMITS", "").upper().split()]
-        return {name: int(number) for name, _, number in pairs if number.isascii() and number.isdigit()}
-
     def take_transcript(self) -> list[tuple[str, str]]:
         """The lines that passed since the last call: ("C", what we said) and ("S", what the peer said)."""
         taken, self._transcript = self._transcript, []
@@ -177,7 +181,7 @@ class SmtpClient:
         if not self._handshake:
             raise RuntimeError("no handshake was promised")
         self._handshake = False
-        self.extensions = {}
+        self._offered({})
 
     def authenticate(self, exchange: ClientExchange) -> None:
         """AUTH by this exchange; the Answered with verb AUTH tells how it ended (RFC 4954)."""
@@ -190,63 +194,111 @@ class SmtpClient:
             # RFC 4954 §4: an empty initial response is written "=".
             self._say(_Command("AUTH", f"{line} {_to_base64(initial) or '='}", shown=f"{line} ****"))
 
-    def mail(self, envelope: Envelope) -> None:
-        """MAIL with what the envelope needs and the peer offers. Raises NotOffered where it needs more."""
-        if envelope.wishes.smtputf8 and "SMTPUTF8" not in self.extensions:
-            raise NotOffered("SMTPUTF8")
-        words = [f"MAIL FROM:<{self._path(envelope.sender, envelope.wishes.smtputf8) if envelope.sender else ''}>"]
-        if envelope.size is not None and "SIZE" in self.extensions:
+    def mail(self, envelope: Envelope, now: int = 0) -> None:
+        """MAIL with what the envelope needs and the peer offers. Raises NotOffered where it needs more.
+
+        `now`, in UTC milliseconds, is what DELIVERBY counts from.
+        """
+        wishes, offered = envelope.wishes, self.extensions
+        for needed, extension in ((wishes.smtputf8, "SMTPUTF8"), (wishes.requiretls, "REQUIRETLS")):
+            if needed and extension not in offered:
+                raise NotOffered(extension)
+        words = [f"MAIL FROM:<{self._path(envelope.sender, wishes.smtputf8) if envelope.sender else ''}>"]
+        if envelope.size is not None and "SIZE" in offered:
             words.append(f"SIZE={envelope.size}")
-        if envelope.wishes.body != "7BIT":
-            extension = "BINARYMIME" if envelope.wishes.body == "BINARYMIME" else "8BITMIME"
+        if wishes.body != "7BIT":
+            self._check_body(wishes.body)
+            words.append(f"BODY={wishes.body}")
+        words += ["SMTPUTF8"] if wishes.smtputf8 else []
+        words += ["REQUIRETLS"] if wishes.requiretls else []
+        # RFC 6710 §4: where the peer does not know priorities, the message goes without.
+        words += [f"MT-PRIORITY={wishes.priority}"] if wishes.priority and "MT-PRIORITY" in offered else []
+        words += [_by(wishes.deliver_by, now)] if wishes.deliver_by and "DELIVERBY" in offered else []
+        if "DSN" in offered:
+            words += [f"RET={wishes.ret}"] if wishes.ret else []
+            words += [f"ENVID={encode_xtext(wishes.envid)}"] if wishes.envid else []
+        self._say(_Command("MAIL", " ".join(words), group=True))
+
+    def _check_body(self, body: str) -> None:
+        # RFC 3030 §3: BINARYMIME is nothing without CHUNKING.
+        for extension in ("BINARYMIME", "CHUNKING") if body == "BINARYMIME" else ("8BITMIME",):
             if extension not in self.extensions:
                 raise NotOffered(extension)
-            words.append(f"BODY={envelope.wishes.body}")
-        if envelope.wishes.smtputf8:
-            words.append("SMTPUTF8")
-        if "DSN" in self.extensions:
-            words += [f"RET={envelope.wishes.ret}"] if envelope.wishes.ret else []
-            words += [f"ENVID={encode_xtext(envelope.wishes.envid)}"] if envelope.wishes.envid else []
-        self._say(_Command("MAIL", " ".join(words), group=True))
 
     def rcpt(self, recipient: Recipient, *, smtputf8: bool = False) -> None:
         """RCPT, with RFC 3461's wishes where the peer takes them. Raises NotOffered as `mail` does."""
         words = [f"RCPT TO:<{self._path(recipient.address, smtputf8)}>"]
         if "DSN" in self.extensions:
             words += [f"NOTIFY={','.join(sorted(recipient.notify))}"] if recipient.notify else []
-            if recipient.orcpt:
-                kind, _, text = recipient.orcpt.partition(";")
-                words.append(f"ORCPT={kind};{encode_xtext(text)}")
+            words += [f"ORCPT={_orcpt(recipient.orcpt)}"] if recipient.orcpt else []
         self._say(_Command("RCPT", " ".join(words), group=True, recipient=recipient))
 
     def data(self) -> None:
         """DATA. When `ready_for_content` has become true, send what `content` gives."""
         self._say(_Command("DATA", "DATA"))
 
-    def transaction(self, envelope: Envelope) -> None:
-        """MAIL, RCPT for each recipient, DATA: in one packet where the peer allows (RFC 2920)."""
-        self.mail(envelope)
+    def chunk(self, size: int) -> None:
+        """BDAT, for a message of `size` octets that `content` gives next: all of it in one chunk (RFC 3030 §2)."""
+        if self._queue or self._expected:
+            raise RuntimeError("BDAT while answers are awaited")
+        self._put(f"BDAT {size} LAST", f"BDAT {size} LAST")
+        self._awaited = size
+        self.ready_for_content = True
+
+    def transaction(self, envelope: Envelope, *, chunk: bytes | None = None, now: int = 0, data: bool = True) -> None:
+        """MAIL, RCPT for each recipient, DATA: in one packet where the peer allows (RFC 2920).
+
+        With `chunk` the message itself leaves with them, as one BDAT (RFC 3030 §4.2): it may have been taken from then
+        on. Without `data` what follows the answers is the caller's: `chunk` or `rset`.
+        """
+        self.mail(envelope, now)
         for recipient in envelope.recipients:
             self.rcpt(recipient, smtputf8=envelope.wishes.smtputf8)
-        self.data()
+        if chunk is not None:
+            if self.lmtp:
+                raise RuntimeError("how many answers an LMTP server will give is not known yet")
+            self._say(_Command(".", f"BDAT {len(chunk)} LAST", chunk=chunk))
+        elif data:
+            self.data()
 
-    def content(self, *buffers: Buffer) -> Iterator[bytes]:
+    def content(self, *buffers: Buffer, binary: bool = False) -> Iterator[bytes]:
         """The message that `buffers` make together, as octets to send at once, in pieces of about 64 KB.
 
-        Raises BareLineEnding where the message has a bare CR or LF: hang up then, the end has not been sent. The
-        iterator must be run to its end, else the conversation cannot go on.
+        Raises BareLineEnding where the message has a bare CR or LF, which only a `binary` one behind BDAT may: hang up
+        then, the end has not been sent. The iterator must be run to its end, else the conversation cannot go on.
         """
-        if not self.ready_for_content or self._content is not None:
+        if not self.ready_for_content or self._content:
             raise RuntimeError("the peer does not wait for a message")
-        self._content = stuffer = Stuffer()
+        self._content = True
+        pieces_sent = self._stuffed(buffers) if self._awaited is None else self._raw(buffers, self._awaited, binary)
+        for octets in pieces_sent:
+            self._said += len(octets)
+            yield octets
+
+    def _stuffed(self, buffers: Iterable[Buffer]) -> Iterator[bytes]:
+        stuffer = Stuffer()
         for buffer in buffers:
             for piece in pieces(buffer):
-                octets = stuffer.send(piece)
-                self._said += len(octets)
-                yield octets
+                yield stuffer.send(piece)
         end = stuffer.end()
         self._end_content()
         yield end
+
+    def _raw(self, buffers: Iterable[Buffer], left: int, binary: bool) -> Iterator[bytes]:
+        """The octets as they are; the last piece is held back until all of them have been seen to be right."""
+        held = b""
+        for buffer in buffers:
+            for piece in pieces(buffer):
+                if not binary and not clean(piece):
+                    raise BareLineEnding("LF" if piece.count(b"\n") > piece.count(b"\r\n") else "CR")
+                if held:
+                    yield held
+                left -= len(piece)
+                held = piece
+        if left:
+            raise RuntimeError(f"the message differs by {left} octets from what BDAT said")
+        self._end_content()
+        yield held
 
     def rset(self) -> None:
         """RSET: forget the transaction."""
@@ -285,6 +337,9 @@ class SmtpClient:
                 return
             command = self._queue.popleft()
             self._put(command.line, command.shown or command.line)
+            if command.chunk:
+                self._out.append(command.chunk)
+                self._transcript.append(("C", f"(the message: {len(command.chunk)} octets)"))
             self._expected.append(command)
 
     def _may_follow(self, before: _Command) -> bool:
@@ -299,7 +354,8 @@ class SmtpClient:
             return
         self._transcript.append(("C", f"(the message: {self._said} octets)"))
         self._said = 0
-        self._content = None
+        self._content = False
+        self._awaited = None
         self.ready_for_content = False
         if self.lmtp:
             # RFC 2033 §4.2: a reply for each recipient taken, in their order.
@@ -360,10 +416,11 @@ class SmtpClient:
 
     def _reply(self, lines: list[bytes]) -> Reply:
         """The reply in our terms: text cleaned of what is not printable, the enhanced code taken out of it."""
-        code = int(lines[0][:3])
-        texts = [_clean(line[4:]) for line in lines]
+        shown = [_clean(line) for line in lines]
+        code = int(shown[0][:3])
         secret = code == 334 and self._exchange is not None
-        self._transcript.extend(("S", "334 ****" if secret else _clean(line)) for line in lines)
+        self._transcript += [("S", "334 ****" if secret else line) for line in shown]
+        texts = [line[4:] for line in shown]
         enhanced = None
         match = _ENHANCED.match(texts[0])
         # RFC 2034 §4: its first digit is the reply's.
@@ -389,15 +446,24 @@ class SmtpClient:
 
     # What answers bring with them
 
+    def _offered(self, extensions: dict[str, str]) -> None:
+        self.extensions = extensions
+        size = extensions.get("SIZE", "")
+        self.size_limit = int(size) or None if size.isascii() and size.isdigit() and len(size) <= 20 else None
+        pairs = [word.partition("=") for word in extensions.get("LIMITS", "").upper().split()]
+        # RFC 9422 §3: at most six digits, and what is malformed is as good as not said.
+        self.limits = {name: int(number) for name, _, number in pairs if _LIMIT.fullmatch(number)}
+
     def _after_hello(self, command: _Command, reply: Reply) -> None:
         if reply.code == 250:
-            self.extensions = {}
+            extensions: dict[str, str] = {}
             for line in reply.text.split("\n")[1:] if command.verb != "HELO" else ():
                 keyword, _, parameters = line.partition(" ")
                 if keyword[:5].upper() == "AUTH=":
                     # How servers of the last century spelled it.
                     keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}"
-                self.extensions[keyword.upper()] = parameters.strip()
+                extensions[keyword.upper()] = parameters.strip()
+            self._offered(extensions)
         elif command.verb == "EHLO" and reply.code in (500, 501, 502, 504):
             # RFC 5321 §3.2
             self._queue.appendleft(_Command("HELO", f"HELO {self._name}"))
@@ -416,13 +482,13 @@ class SmtpClient:
     def _after_mail(self, command: _Command, reply: Reply) -> None:
         self.accepted = []
         if not reply.positive:
-            self._drop("RCPT", "DATA")
+            self._drop("RCPT", "DATA", ".")
 
     def _after_rcpt(self, command: _Command, reply: Reply) -> None:
         if reply.positive and command.recipient is not None:
             self.accepted.append(command.recipient)
-        elif not self.accepted and self._queue and self._queue[0].verb == "DATA":
-            self._drop("DATA")
+        elif not self.accepted and self._queue and self._queue[0].verb in ("DATA", "."):
+            self._drop("DATA", ".")
 
     def _drop(self, *verbs: str) -> None:
         """Take from the head of the queue what has become pointless."""
@@ -464,6 +530,19 @@ def _clean(line: bytes) -> str:
     """A line of the peer's as text fit for logs, bounces and journeys."""
     text = line.decode(errors="replace")
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _by(wish: DeliverBy, now: int) -> str:
+    """RFC 2852 §4: the seconds that are left, less than none where the time has passed already."""
+    return f"BY={(wish.at - now) // 1000};{'R' if wish.returned else 'N'}{'T' if wish.trace else ''}"
+
+
+def _orcpt(orcpt: str) -> str:
+    """RFC 3461 §4.2; where it is not ASCII, RFC 6533 §3's utf-8-addr-xtext, which passes everywhere."""
+    kind, _, text = orcpt.partition(";")
+    if text.isascii():
+        return f"{kind};{encode_xtext(text)}"
+    return f"{kind};{_NOT_QCHAR.sub(lambda match: f'{chr(92)}x{{{ord(match[0]):X}}}', text)}"
 
 
 def _to_base64(octets: bytes) -> str:

@@ -2,8 +2,9 @@
 
 Promises: each parser takes the argument of its command and the Situation, and returns its event or raises the Refusal
 that answers the client. A parameter is known only where the extension it belongs to is announced (RFC 5321 §4.1.1.11).
-Refuses: source routes, addresses without brackets, and non-ASCII outside of SMTPUTF8. Tolerated, as everywhere: spaces
-before the bracket and at the end of the line.
+Times come out as they were said: what is relative stays so, for there is no clock in here.
+Refuses: source routes, and non-ASCII outside of SMTPUTF8. Tolerated, as Postfix does where it is not told to be strict:
+spaces before the bracket and at the end of the line, a plain address without brackets, words behind the client's name.
 
 A new parameter of MAIL or RCPT is a row in MAIL_PARAMETERS or RCPT_PARAMETERS, a small function, and a field.
 """
@@ -12,7 +13,8 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from datetime import datetime
+from typing import Final, Literal, TypeVar
 
 from posthouse.terms import address
 from posthouse.terms.address import Address, BadAddress
@@ -42,11 +44,31 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliverWithin:
+    """RFC 2852's BY: so many `seconds` from now, fewer than none for one that is late already. The rest: DeliverBy."""
+
+    seconds: int
+    returned: bool
+    trace: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Mail:
-    """MAIL: an envelope without recipients. `auth` is RFC 4954 §5's: None where not given, "" for `<>`."""
+    """MAIL: an envelope without recipients. `auth` is RFC 4954 §5's: None where not given, "" for `<>`.
+
+    What depends on the time is not in the envelope's wishes yet: `by`, and `hold_for` in seconds (RFC 4865). A
+    HOLDUNTIL is: whether that time is past, or too far away, is for those who have a clock.
+    """
 
     envelope: Envelope
     auth: str | None = None
+    hold_for: int | None = None
+    by: DeliverWithin | None = None
+
+    def __repr__(self) -> str:
+        """Only what was said."""
+        said = [(name, getattr(self, name)) for name in ("envelope", "auth", "hold_for", "by")]
+        return f"Mail({', '.join(f'{name}={value!r}' for name, value in said if value is not None)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,14 @@ class Rcpt:
 @dataclass(frozen=True, slots=True)
 class Data:
     """DATA: the client wants to send the message. 354 lets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT: a chunk of `size` octets follows, as DataChunks; nothing is answered before its end (RFC 3030 §2)."""
+
+    size: int
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +136,21 @@ class Expn:
 
 
 @dataclass(frozen=True, slots=True)
+class Etrn:
+    """ETRN: try now what waits for `node`. `option`: "@", its subdomains too; "#", a queue by its name (RFC 1985)."""
+
+    node: str
+    option: Literal["", "@", "#"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Xclient:
+    """XCLIENT: who the client of our client is. Upper case names; values may be `[UNAVAILABLE]`, `[TEMPUNAVAIL]`."""
+
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """HELP, perhaps about something."""
 
@@ -117,7 +162,7 @@ class Quit:
     """QUIT."""
 
 
-Command = Hello | Mail | Rcpt | Data | StartTls | Auth | Rset | Noop | Vrfy | Expn | Help | Quit
+Command = Hello | Mail | Rcpt | Data | Bdat | StartTls | Auth | Rset | Noop | Vrfy | Expn | Etrn | Xclient | Help | Quit
 Parser = Callable[[str, Situation], Command]
 
 _DATA, _STARTTLS, _RSET, _NOOP, _QUIT = Data(), StartTls(), Rset(), Noop(), Quit()
@@ -127,10 +172,14 @@ _DATA, _STARTTLS, _RSET, _NOOP, _QUIT = Data(), StartTls(), Rset(), Noop(), Quit
 
 
 def parse_ehlo(argument: str, situation: Situation) -> Hello:
-    """RFC 5321 §4.1.1.1. What the name is worth is for the checks to judge (§4.1.4): much honest software lies."""
-    if not argument or len(argument) > 255 or not argument.isascii() or " " in argument:
-        raise Refusal(501, "5.5.4", "Say your host name behind it, and nothing else")
-    return Hello(argument, True)
+    """RFC 5321 §4.1.1.1. What the name is worth is for the checks to judge (§4.1.4): much honest software lies.
+
+    Machines whose owner gave them a name of two words say both; the first is taken.
+    """
+    name = argument.partition(" ")[0]
+    if not name or len(name) > 255 or not name.isascii():
+        raise Refusal(501, "5.5.4", "Say your host name behind it")
+    return Hello(name, True)
 
 
 def parse_helo(argument: str, situation: Situation) -> Hello:
@@ -141,12 +190,15 @@ def parse_helo(argument: str, situation: Situation) -> Hello:
 # Paths ----------------------------------------------------------------------------------------------------------------
 
 _PATH: Final = re.compile(r'<((?:"(?:[^"\\]|\\.)*")?[^<>"\\]*)>(?: +(.*))?\Z')
+# What programs that know no brackets send: one address, of which nothing can be read in two ways.
+_BARE: Final = re.compile(r'([^ <>"\\(),:;@\[\]]+@[^ <>"\\(),:;@]+)(?: +(.*))?\Z')
 
 
 def _split_path(argument: str, prefix: str, syntax: str) -> tuple[str, str]:
     """What stands between the brackets, and the parameters behind them."""
     if argument[: len(prefix)].upper() == prefix:
-        match = _PATH.match(argument[len(prefix) :].lstrip(" "))
+        path = argument[len(prefix) :].lstrip(" ")
+        match = _PATH.match(path) or _BARE.match(path)
         if match:
             return match[1], match[2] or ""
     raise Refusal(501, "5.5.4", f"Syntax: {syntax} [parameters]")
@@ -174,6 +226,11 @@ class _MailWishes:
     ret: str | None = None
     envid: str | None = None
     auth: str | None = None
+    requiretls: bool = False
+    priority: int = 0
+    hold_for: int | None = None
+    hold_until: int | None = None
+    by: DeliverWithin | None = None
 
 
 @dataclass(slots=True)
@@ -185,12 +242,21 @@ class _RcptWishes:
 def parse_mail(argument: str, situation: Situation) -> Mail:
     """RFC 5321 §4.1.1.2."""
     path, parameters = _split_path(argument, "FROM:", "MAIL FROM:<address>")
-    wishes = _MailWishes()
-    if parameters:
-        _apply(parameters, MAIL_PARAMETERS, wishes, situation)
-    sender = _parse_path(path, "5.1.7", utf8=wishes.smtputf8) if path else None
-    wanted = Wishes(wishes.body, wishes.smtputf8, wishes.envid, wishes.ret)
-    return Mail(Envelope(sender, size=wishes.size, wishes=wanted), wishes.auth)
+    if not parameters:
+        return Mail(Envelope(_parse_path(path, "5.1.7", utf8=False) if path else None))
+    said = _MailWishes()
+    _apply(parameters, MAIL_PARAMETERS, said, situation)
+    sender = _parse_path(path, "5.1.7", utf8=said.smtputf8) if path else None
+    wanted = Wishes(
+        said.body,
+        said.smtputf8,
+        said.envid,
+        said.ret,
+        said.requiretls,
+        said.priority,
+        hold_until=said.hold_until,
+    )
+    return Mail(Envelope(sender, size=said.size, wishes=wanted), said.auth, said.hold_for, said.by)
 
 
 def parse_rcpt(argument: str, situation: Situation) -> Rcpt:
@@ -281,6 +347,45 @@ def _set_auth(wishes: _MailWishes, value: str, situation: Situation) -> None:
     wishes.auth = "" if decoded == "<>" else decoded
 
 
+def _set_requiretls(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 8689 §2
+    if value:
+        raise _bad_value("REQUIRETLS")
+    wishes.requiretls = True
+
+
+def _set_priority(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 6710 §3: -9 to 9.
+    if not _PRIORITY.match(value):
+        raise _bad_value("MT-PRIORITY")
+    wishes.priority = int(value)
+
+
+def _set_by(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 2852 §4. What is to be returned when it is late must have some time.
+    match = _BY.match(value)
+    if match is None or (match[2] in "Rr" and int(match[1]) <= 0):
+        raise _bad_value("BY")
+    wishes.by = DeliverWithin(int(match[1]), match[2] in "Rr", bool(match[3]))
+
+
+def _set_hold_for(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 4865: 1 to 9 digits, and one of the two only.
+    if not _HOLD_FOR.match(value) or wishes.hold_until is not None:
+        raise _bad_value("HOLDFOR")
+    wishes.hold_for = int(value)
+
+
+def _set_hold_until(wishes: _MailWishes, value: str, situation: Situation) -> None:
+    # RFC 4865: a date and time of RFC 3339.
+    if not _DATE_TIME.match(value) or wishes.hold_for is not None:
+        raise _bad_value("HOLDUNTIL")
+    try:
+        wishes.hold_until = int(datetime.fromisoformat(value.upper()).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise _bad_value("HOLDUNTIL") from None
+
+
 def _set_notify(wishes: _RcptWishes, value: str, situation: Situation) -> None:
     # RFC 3461 §4.1: NEVER stands alone.
     notify = frozenset(value.upper().split(","))
@@ -292,10 +397,10 @@ def _set_notify(wishes: _RcptWishes, value: str, situation: Situation) -> None:
 def _set_orcpt(wishes: _RcptWishes, value: str, situation: Situation) -> None:
     # RFC 3461 §4.2: at most 500 characters.
     kind, semicolon, text = value.partition(";")
-    decoded = decode_xtext(text)
+    decoded = _decode_original(kind, text)
     if not semicolon or not _ADDRESS_TYPE.match(kind) or not decoded or len(value) > 500:
         raise _bad_value("ORCPT")
-    wishes.orcpt = f"{kind};{decoded}"
+    wishes.orcpt = f"{kind if decoded.isascii() else 'utf-8'};{decoded}"
 
 
 MAIL_PARAMETERS: Final[ParameterTable[_MailWishes]] = {
@@ -305,15 +410,29 @@ MAIL_PARAMETERS: Final[ParameterTable[_MailWishes]] = {
     "RET": ("DSN", _set_ret),
     "ENVID": ("DSN", _set_envid),
     "AUTH": ("AUTH", _set_auth),
+    "REQUIRETLS": ("REQUIRETLS", _set_requiretls),
+    "MT-PRIORITY": ("MT-PRIORITY", _set_priority),
+    "BY": ("DELIVERBY", _set_by),
+    "HOLDFOR": ("FUTURERELEASE", _set_hold_for),
+    "HOLDUNTIL": ("FUTURERELEASE", _set_hold_until),
 }
 RCPT_PARAMETERS: Final[ParameterTable[_RcptWishes]] = {
     "NOTIFY": ("DSN", _set_notify),
     "ORCPT": ("DSN", _set_orcpt),
 }
 
+_PRIORITY: Final = re.compile(r"(?:-?[1-9]|0)\Z")
+_BY: Final = re.compile(r"([+-]?[0-9]{1,9});([RNrn])([Tt]?)\Z", re.ASCII)
+_HOLD_FOR: Final = re.compile(r"[0-9]{1,9}\Z", re.ASCII)
+_DATE_TIME: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})\Z",
+    re.ASCII | re.IGNORECASE,
+)
 _ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9-]{1,40}\Z")
 _XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
 _HEXCHAR: Final = re.compile(r"\+([0-9A-F]{2})")
+_UTF_8_ADDRESS: Final = re.compile(r"(?:[!-*,-<>-\[\]-~\x80-\U0010FFFF]|\\x\{[0-9A-F]{2,6}\})+\Z")
+_EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _UNSAFE: Final = re.compile(r"[^!-*,-<>-~]")
 
 
@@ -323,6 +442,25 @@ def decode_xtext(text: str) -> str | None:
         return None
     decoded = _HEXCHAR.sub(lambda match: chr(int(match[1], 16)), text)
     return decoded if decoded.isascii() and decoded.isprintable() else None
+
+
+def _decode_original(kind: str, text: str) -> str | None:
+    """An original recipient of this type, decoded. None where it is malformed or hides what is not printable."""
+    if kind.lower() == "utf-8":
+        # RFC 6533 §3: UTF-8 as it is, or \\x{...} for single characters.
+        if not _UTF_8_ADDRESS.match(text):
+            return None
+        points = [int(point, 16) for point in _EMBEDDED.findall(text)]
+        if any(point > 0x10FFFF for point in points):
+            return None
+        decoded = _EMBEDDED.sub(lambda match: chr(int(match[1], 16)), text)
+    elif not _XTEXT.match(text):
+        return None
+    else:
+        # ASCII, says RFC 3461 §4.2. Postfix 3.7 writes the octets of UTF-8 so.
+        octets = _HEXCHAR.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1")
+        decoded = octets.decode("utf-8", errors="surrogateescape")
+    return decoded if decoded.isprintable() else None
 
 
 def encode_xtext(text: str) -> str:
@@ -342,6 +480,17 @@ def parse_data(argument: str, situation: Situation) -> Data:
     """RFC 5321 §4.1.1.4."""
     _nothing(argument)
     return _DATA
+
+
+_BDAT: Final = re.compile(r"([0-9]{1,20})(?: +(LAST))?\Z", re.ASCII | re.IGNORECASE)
+
+
+def parse_bdat(argument: str, situation: Situation) -> Bdat:
+    """RFC 3030 §2. Raises 521: where a chunk without a readable size ends, nobody knows."""
+    match = _BDAT.match(argument)
+    if match is None:
+        raise Refusal(521, "5.5.4", "Syntax: BDAT size [LAST]; what follows cannot be told from commands")
+    return Bdat(int(match[1]), match[2] is not None)
 
 
 def parse_starttls(argument: str, situation: Situation) -> StartTls:
@@ -377,6 +526,33 @@ def parse_expn(argument: str, situation: Situation) -> Expn:
     return Expn(_string(argument, situation))
 
 
+_NODE: Final = re.compile(r"([@#]?)([A-Za-z0-9_.:\[\]-]{1,255})\Z", re.ASCII)
+
+
+def parse_etrn(argument: str, situation: Situation) -> Etrn:
+    """RFC 1985."""
+    match = _NODE.match(argument)
+    if match is None:
+        raise Refusal(501, "5.5.4", "Syntax: ETRN domain")
+    option: Literal["", "@", "#"] = "@" if match[1] == "@" else "#" if match[1] else ""
+    return Etrn(match[2].lower(), option)
+
+
+def parse_xclient(argument: str, situation: Situation) -> Xclient:
+    """Postfix's XCLIENT: attributes that are announced, each once, their values in xtext."""
+    offered = situation.extensions["XCLIENT"].split()
+    attributes: dict[str, str] = {}
+    for word in argument.split():
+        name, _, text = word.partition("=")
+        name, value = name.upper(), decode_xtext(text)
+        if name not in offered or name in attributes or not value:
+            raise Refusal(501, "5.5.4", "Syntax: XCLIENT attribute=value...")
+        attributes[name] = value
+    if not attributes:
+        raise Refusal(501, "5.5.4", "Syntax: XCLIENT attribute=value...")
+    return Xclient(attributes)
+
+
 def parse_help(argument: str, situation: Situation) -> Help:
     """RFC 5321 §4.1.1.8."""
     return Help(argument)
@@ -394,6 +570,10 @@ def _string(argument: str, situation: Situation) -> str:
     return argument
 
 
+# Their hashes are outdated, or the server would have to keep what is as good as the password.
+_WEAK: Final = frozenset({"CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS"})
+
+
 def parse_auth(argument: str, situation: Situation) -> Auth:
     """RFC 4954 §4."""
     mechanism, _, initial = argument.partition(" ")
@@ -401,6 +581,9 @@ def parse_auth(argument: str, situation: Situation) -> Auth:
     if not mechanism:
         raise Refusal(501, "5.5.4", "Syntax: AUTH mechanism [initial response]")
     if mechanism not in situation.extensions["AUTH"].split():
+        if mechanism in _WEAK:
+            # RFC 4954 §6
+            raise Refusal(534, "5.7.9", "This mechanism is too weak; take one of those that are offered")
         raise Refusal(504, "5.5.4", "This mechanism is not offered")
     if not initial:
         return Auth(mechanism, None)

@@ -51,6 +51,11 @@ class Unstuffer:
         self._held = next((begun for begun in _BEGUN if buffer.endswith(begun)), b"")
         return self._message(buffer[: len(buffer) - len(self._held)], dot >= 0), None
 
+    def take(self, raw: bytes) -> bytes:
+        """What octets of a message that has no dots to be taken away add to it: for Chunks."""
+        self._virtual = 0
+        return self._message(raw, False)
+
     def _message(self, raw: bytes, dots: bool) -> bytes:
         """`raw` never begins or ends inside a CRLF or between it and a dot; with `dots` some lines begin with one."""
         if not raw or self.flaw == "bare":
@@ -82,6 +87,50 @@ class Unstuffer:
             start = ending + 1
         last = raw.rfind(b"\n")
         self._run = len(raw) - (last + 1 if last >= 0 else start)
+
+
+class Chunks:
+    """The message in BDAT's chunks (RFC 3030), which come as they are. `flaw`, `normalised`, `size`: as of Unstuffer.
+
+    `arrived`: octets of the chunks, which may end inside a CRLF. `binary` (BODY=BINARYMIME): any octets make a message,
+    and nothing is a flaw.
+    """
+
+    __slots__ = ("_binary", "_held", "_lines", "arrived", "size")
+
+    def __init__(self, *, normalise: bool = False, binary: bool = False) -> None:
+        self._binary = binary
+        self._lines = Unstuffer(normalise=normalise)
+        self._held = b""
+        self.arrived = 0
+        self.size = 0
+
+    @property
+    def flaw(self) -> Flaw | None:
+        """What is wrong with the message so far."""
+        return self._lines.flaw
+
+    @property
+    def normalised(self) -> bool:
+        """Bare CRs or LFs were taken as CRLF."""
+        return self._lines.normalised
+
+    def receive(self, octets: bytes) -> bytes:
+        """What `octets` add to the message. A CR at their end waits for what comes behind it."""
+        self.arrived += len(octets)
+        if not self._binary:
+            octets = self._held + octets
+            self._held = b"\r" if octets.endswith(b"\r") else b""
+            octets = self._lines.take(octets[:-1] if self._held else octets)
+        self.size += len(octets)
+        return octets
+
+    def end(self) -> bytes:
+        """What the end of the last chunk adds."""
+        rest = self._lines.take(self._held) if self._held else b""
+        self._held = b""
+        self.size += len(rest)
+        return rest
 
 
 class Stuffer:

@@ -6,6 +6,8 @@ gather in `outgoing` until they must leave.
 Refuses: octets that arrive between STARTTLS and the handshake (CVE-2011-0411), commands out of order, out of grammar
 or not announced: the engine answers these itself, hands out a Rejected, and counts it in `errors`.
 
+A chunk of BDAT is read before anybody is asked, so what is refused is consumed like what is taken (RFC 3030 §2).
+
 A new command is a row in table.py and a parser in command.py. Octets that are no lines, like DATA's, have a State and
 a reader here.
 """
@@ -18,14 +20,24 @@ from posthouse import limits
 from posthouse.terms.reply import Refusal, Reply
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
 from posthouse.wire.smtp import command
-from posthouse.wire.smtp.command import AuthResponse, Command, Hello, Mail, Situation
-from posthouse.wire.smtp.data import Unstuffer
-from posthouse.wire.smtp.table import AUTH_RESPONSE, CONNECTION, END_OF_DATA, VERBS, Kind, Row, State
+from posthouse.wire.smtp.command import AuthResponse, Bdat, Command, Hello, Mail, Situation
+from posthouse.wire.smtp.data import Chunks, Flaw, Unstuffer
+from posthouse.wire.smtp.table import (
+    AUTH_RESPONSE,
+    CONNECTION,
+    END_OF_CHUNK,
+    END_OF_DATA,
+    END_OF_LAST_CHUNK,
+    VERBS,
+    Kind,
+    Row,
+    State,
+)
 
 Why = Literal["quit", "gone", "ended", "injected", "web"]
 
 # Known from RFCs and not done here: 502 (RFC 5321 §4.2.4), where a word nobody ever heard is a 500.
-_NOT_DONE: Final = frozenset({"SEND", "SOML", "SAML", "TURN", "ETRN", "ATRN", "BURL", "BDAT"})
+_NOT_DONE: Final = frozenset({"SEND", "SOML", "SAML", "TURN", "ETRN", "ATRN", "BURL"})
 # What a browser that was lured to this port says first. Going on would let a web page speak SMTP in its request's body.
 _WEB: Final = frozenset({"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH"})
 # RFC 5321 §3.8, RFC 7504 §3: after these the server hangs up.
@@ -36,7 +48,11 @@ _NEXT: Final = {
     State.READY: "Say MAIL first",
     State.MAIL: "A transaction is open; RSET ends it",
     State.RCPT: "A transaction is open; RSET ends it",
+    State.CHUNKS: "The message has begun; BDAT with LAST ends it, or RSET",
 }
+_NO_RECIPIENT: Final = Refusal(503, "5.5.1", "No recipient was taken; say RCPT first")
+# Mechanisms that show the password to whoever listens.
+_OPEN: Final = frozenset({"PLAIN", "LOGIN"})
 
 
 # Events besides those of command.py -----------------------------------------------------------------------------------
@@ -52,6 +68,13 @@ class DataChunk:
     """Octets of the message as its writer had them. Wants no reply."""
 
     octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """A chunk of BDAT that is not the last has ended, and is sound; the chunks had `size` octets so far."""
+
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +111,7 @@ class Closed:
     why: Why
 
 
-Event = Command | AuthResponse | Connected | DataChunk | DataEnd | DataRefused | Rejected | Closed
+Event = Command | AuthResponse | Connected | DataChunk | ChunkEnd | DataEnd | DataRefused | Rejected | Closed
 
 
 # The engine -----------------------------------------------------------------------------------------------------------
@@ -103,8 +126,9 @@ class SmtpServer:
     """
 
     __slots__ = (
-        "_asked", "_data", "_ended", "_eof", "_flush", "_granted", "_lines", "_normalise", "_out", "_situation",
-        "_verbs", "_wanted", "_why", "errors", "extended", "kind", "recipients", "spoke_early", "state",
+        "_asked", "_binary", "_chunks", "_data", "_ended", "_eof", "_flush", "_granted", "_last", "_left", "_lines",
+        "_longest", "_normalise", "_out", "_refusal", "_resume", "_situation", "_verbs", "_wanted", "_why", "errors",
+        "extended", "kind", "recipients", "spoke_early", "state",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, extensions: Mapping[str, str], *, home: str, normalise: bool = False) -> None:
@@ -117,9 +141,17 @@ class SmtpServer:
         self.extended = False
         self._verbs = VERBS[kind]
         self._situation = Situation(extensions, home)
+        self._longest = _longest_line(extensions)
         self._normalise = normalise
         self._lines = Lines()
         self._data = Unstuffer()
+        # Of BDAT: the message, what the chunk still lacks, whether it is the last; why it is thrown away, what then.
+        self._chunks = Chunks()
+        self._left = 0
+        self._last = False
+        self._refusal: Refusal | None = None
+        self._resume = State.READY
+        self._binary = False
         self._out: list[bytes] = []
         self._asked: Row | None = None
         self._wanted = 0
@@ -155,6 +187,16 @@ class SmtpServer:
         When `next_event` gives None, they must leave in any case.
         """
         return self._flush
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The commands that this conversation offers now."""
+        return tuple(verb for verb, row in self._verbs.items() if self._knows(row))
+
+    @property
+    def asked(self) -> bool:
+        """True while the last event wants a reply, or another one."""
+        return self._asked is not None
 
     @property
     def waiting(self) -> bool:
@@ -205,6 +247,7 @@ class SmtpServer:
         self.state = State.GREETED
         self._granted = frozenset({"tls"})
         self._situation = Situation(extensions, self._situation.home)
+        self._longest = _longest_line(extensions)
 
     # How a reply moves the state
 
@@ -252,14 +295,16 @@ class SmtpServer:
 
     def _read_command(self) -> Event | None:
         try:
-            line = self._lines.line(limits.COMMAND_LINE)
+            line = self._lines.line(self._longest)
         except LineTooLong:
-            # RFC 5321 §4.5.3.1.9
-            return self._reject("", Reply(500, "5.5.2", "This line is too long"))
+            return self._reject("", _TOO_LONG)
         except BareLineEnding:
             return self._hang_up("ended", Reply(521, "5.5.2", "CR LF ends a line here, and neither may come alone"))
         if line is None:
             return self._dry()
+        # RFC 4954 §4: only AUTH, with its initial response, may be longer than others.
+        if len(line) > limits.COMMAND_LINE - 2 and line[:5].upper() != b"AUTH ":
+            return self._reject("", _TOO_LONG)
         text = _text(line)
         if text is None:
             return self._reject("", Reply(500, "5.5.2", "This line holds octets that are no text"))
@@ -267,36 +312,68 @@ class SmtpServer:
         row = self._verbs.get(verb) or self._verbs.get(verb.upper())
         if row is None:
             return self._unknown(verb.upper())
+        argument = argument.rstrip(" ")
         try:
-            return self._command(row, argument.rstrip(" "))
+            if row.silent:
+                return self._chunk(row, command.parse_bdat(argument, self._situation))
+            return self._command(row, argument)
         except Refusal as refusal:
+            if refusal.reply.code in _FAREWELLS:
+                return self._hang_up("ended", refusal.reply)
             return self._reject(row.verb, refusal.reply)
 
     def _command(self, row: Row, argument: str) -> Event:
         """The event of a known command. Raises Refusal."""
-        if row.extension is not None and row.extension not in self._situation.extensions:
-            raise self._not_announced(row)
-        if self.state not in row.done:
-            if row.verb == "DATA" and self.state is State.MAIL:
-                raise Refusal(503, "5.5.1", "No recipient was taken; say RCPT first")
-            raise Refusal(503, "5.5.1", _NEXT[self.state])
+        if self.state not in row.done or not self._knows(row):
+            raise self._illegal(row, argument)
         if row.grants in self._granted:
             raise Refusal(503, "5.5.1", "That has been done already")
         assert row.parse is not None
         event = row.parse(argument, self._situation)
-        if isinstance(event, Hello):
+        if isinstance(event, Mail):
+            wishes = event.envelope.wishes
+            self._binary = wishes.body == "BINARYMIME"
+            if wishes.smtputf8 is not self._situation.smtputf8:
+                self._situation = replace(self._situation, smtputf8=wishes.smtputf8)
+        elif isinstance(event, Hello):
             self.extended = event.extended
-        elif isinstance(event, Mail) and event.envelope.wishes.smtputf8 is not self._situation.smtputf8:
-            self._situation = replace(self._situation, smtputf8=event.envelope.wishes.smtputf8)
+        elif self._binary and row.more is State.DATA:
+            raise Refusal(503, "5.5.1", "BODY=BINARYMIME needs BDAT")  # RFC 3030 §3
         return self._ask(row, event)
 
-    def _not_announced(self, row: Row) -> Refusal:
+    def _knows(self, row: Row) -> bool:
+        """Whether the command is one that this conversation offers."""
+        return row.extension is None or row.extension in self._situation.extensions
+
+    def _illegal(self, row: Row, argument: str) -> Refusal:
+        """Why this command cannot be had: because of where it stands, or at all."""
+        if not self._knows(row):
+            return self._not_announced(row, argument)
+        if self.state is State.MAIL and row.verb in ("DATA", "BDAT"):
+            return _NO_RECIPIENT
+        return Refusal(503, "5.5.1", _NEXT[self.state])
+
+    def _not_announced(self, row: Row, argument: str) -> Refusal:
         if row.grants in self._granted:
             return Refusal(503, "5.5.1", "That has been done already")
         if row.verb == "AUTH" and "STARTTLS" in self._situation.extensions:
-            # RFC 4954 §6
-            return Refusal(538, "5.7.11", "No passwords in the clear; say STARTTLS first")
+            # RFC 4954 §6, RFC 5248: the mechanism itself needs TLS, or only we do.
+            if argument.partition(" ")[0].upper() in _OPEN:
+                return Refusal(538, "5.7.11", "No passwords in the clear; say STARTTLS first")
+            return Refusal(523, "5.7.10", "No logins without encryption; say STARTTLS first")
         return Refusal(502, "5.5.1", "This command is not offered here")
+
+    def _chunk(self, row: Row, event: Bdat) -> Event | None:
+        """The chunk that the line tells of follows, whatever is thought of it."""
+        self._left, self._last, self._refusal = event.size, event.last, None
+        if self.state not in row.done or not self._knows(row):
+            self._refusal, self._resume = self._illegal(row, ""), self.state
+            self.state = State.CHUNK
+            return self._read_chunk()
+        if self.state is State.RCPT:
+            self._chunks = Chunks(normalise=self._normalise, binary=self._binary)
+        self.state = State.CHUNK
+        return event
 
     def _unknown(self, verb: str) -> Event:
         if verb in _WEB:
@@ -335,18 +412,47 @@ class SmtpServer:
         return self._end_data()
 
     def _end_data(self) -> Event:
-        # One reply, or in LMTP one for each recipient taken (RFC 2033 §4.2).
+        return self._end(END_OF_DATA, self._data)
+
+    def _read_chunk(self) -> Event | None:
+        while self._left:
+            octets = self._lines.take(self._left)
+            if not octets:
+                return self._dry()
+            self._left -= len(octets)
+            message = b"" if self._refusal else self._chunks.receive(octets)
+            if message:
+                return DataChunk(message)
+        return self._end_chunk()
+
+    def _end_chunk(self) -> Event:
+        if self._refusal is not None:
+            self.state = self._resume
+            return self._reject("BDAT", self._refusal.reply)
+        if self._last:
+            if rest := self._chunks.end():
+                return DataChunk(rest)
+            return self._end(END_OF_LAST_CHUNK, self._chunks)
+        if self._chunks.flaw is None:
+            return self._ask(END_OF_CHUNK, ChunkEnd(self._chunks.arrived))
+        return self._refuse_data(END_OF_CHUNK, self._chunks.flaw, 1)
+
+    def _end(self, row: Row, message: Unstuffer | Chunks) -> Event:
+        """The message is complete. One reply, or in LMTP one for each recipient taken (RFC 2033 §4.2, §4.3)."""
         wanted = self.recipients if self.kind == "lmtp" else 1
-        if self._data.flaw is None:
-            self._ask(END_OF_DATA, event := DataEnd(self._data.size, self._data.normalised))
-            self._wanted = wanted
-            return event
-        # RFC 5321 §2.3.8: CR and LF appear only together. Not the door's to decide: whoever lets such a message pass
-        # hands his neighbours a second one inside it.
-        reply = _FLAWS[self._data.flaw]
+        if message.flaw is not None:
+            return self._refuse_data(row, message.flaw, wanted)
+        event = self._ask(row, DataEnd(message.size, message.normalised))
+        self._wanted = wanted
+        return event
+
+    def _refuse_data(self, row: Row, flaw: Flaw, times: int) -> Event:
+        """RFC 5321 §2.3.8: CR and LF appear only together. Not the door's to decide: whoever lets such a message pass
+        hands his neighbours a second one inside it."""
+        reply = _FLAWS[flaw]
         self.errors += 1
-        self._out.append(reply.octets() * wanted)
-        self._enter(END_OF_DATA, self._after(END_OF_DATA, reply.code), reply.code)
+        self._out.append(reply.octets() * times)
+        self._enter(row, self._after(row, reply.code), reply.code)
         return DataRefused(reply)
 
     def _read_nothing(self) -> Event | None:
@@ -384,14 +490,26 @@ class SmtpServer:
 
 
 def _text(line: bytes) -> str | None:
-    """A command line as text; None where it holds control octets (NUL among them) or is no UTF-8."""
+    """A command line as text; None where it holds control octets (NUL among them) or is no UTF-8.
+
+    A tab is a space, as some programs put it between parameters; not where it might stand inside quotes.
+    """
     try:
         text = line.decode()
     except UnicodeDecodeError:
         return None
+    if not text.isprintable() and '"' not in text:
+        text = text.replace("\t", " ")
     return text if text.isprintable() else None
 
 
+def _longest_line(extensions: Mapping[str, str]) -> int:
+    """RFC 5321 §4.5.3.1.4; RFC 4954 §4 lets AUTH carry its initial response."""
+    return limits.AUTH_LINE if "AUTH" in extensions else limits.COMMAND_LINE
+
+
+# RFC 5321 §4.5.3.1.9
+_TOO_LONG: Final = Reply(500, "5.5.2", "This line is too long")
 _FLAWS: Final = {
     "bare": Reply(554, "5.6.0", "The message holds a CR or LF alone; only both together end a line"),
     "long": Reply(554, "5.6.0", "The message holds a line that is too long"),
@@ -405,6 +523,8 @@ _READERS: Final[dict[State, Callable[[SmtpServer], Event | None]]] = {
     State.MAIL: SmtpServer._read_command,
     State.RCPT: SmtpServer._read_command,
     State.DATA: SmtpServer._read_data,
+    State.CHUNKS: SmtpServer._read_command,
+    State.CHUNK: SmtpServer._read_chunk,
     State.AUTH: SmtpServer._read_auth,
     State.TLS: SmtpServer._read_nothing,
     State.CLOSED: SmtpServer._read_end,

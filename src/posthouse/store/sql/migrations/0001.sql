@@ -25,6 +25,19 @@ CREATE TABLE domain (
   created_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What signs mail in a domain's name (DKIM). Of each algorithm one key signs.
+CREATE TABLE dkim_key (
+  domain      TEXT NOT NULL REFERENCES domain(name) ON DELETE CASCADE,
+  selector    TEXT NOT NULL,
+  algorithm   TEXT NOT NULL,            -- rsa ed25519
+  private     BLOB NOT NULL,            -- PKCS#8, DER
+  public      BLOB NOT NULL,            -- as its DNS record shows it
+  state       TEXT NOT NULL,            -- waiting signing retired
+  created_at  INTEGER NOT NULL,
+  since_at    INTEGER NOT NULL,         -- of its state
+  PRIMARY KEY (domain, selector)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE account (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,
   name          TEXT NOT NULL UNIQUE,   -- login name: the first address' key
@@ -33,6 +46,7 @@ CREATE TABLE account (
   quota_emails  INTEGER,
   enabled       INTEGER NOT NULL DEFAULT 1,
   created_at    INTEGER NOT NULL,
+  copy_to_sent  INTEGER NOT NULL DEFAULT 0,   -- what it submits is filed in Sent, too
   removed_at    INTEGER                 -- removed: nameless, its mail is swept in batches, then the row goes
 ) STRICT;
 
@@ -41,7 +55,8 @@ CREATE TABLE address (
   key      TEXT PRIMARY KEY,            -- Address.key
   domain   TEXT NOT NULL REFERENCES domain(name),
   written  TEXT NOT NULL,               -- as it was given
-  account  INTEGER REFERENCES account(id) ON DELETE CASCADE   -- NULL: an alias
+  account  INTEGER REFERENCES account(id) ON DELETE CASCADE,  -- NULL: an alias, or a list
+  list     INTEGER                      -- it is this mailing list
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX address_account ON address(account) WHERE account IS NOT NULL;
 CREATE INDEX address_domain ON address(domain, account);
@@ -53,6 +68,96 @@ CREATE TABLE alias_target (
   PRIMARY KEY (alias, target_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX alias_target_key ON alias_target(target_key);
+
+-- Mailing lists. What the words of the settings mean: directory/lists.py.
+CREATE TABLE list (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  key           TEXT NOT NULL UNIQUE REFERENCES address(key),
+  title         TEXT NOT NULL,
+  posting       TEXT NOT NULL,
+  others        TEXT NOT NULL,
+  joining       TEXT NOT NULL,
+  reply_to      TEXT NOT NULL,
+  rewrite_from  TEXT NOT NULL,
+  subject_tag   TEXT NOT NULL,
+  footer        TEXT NOT NULL,
+  message_size  INTEGER NOT NULL,
+  visible       INTEGER NOT NULL,
+  created_at    INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE list_member (
+  list         INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  key          TEXT NOT NULL,           -- Address.key
+  written      TEXT NOT NULL,
+  name         TEXT NOT NULL,
+  role         TEXT NOT NULL,           -- member moderator owner
+  delivery     TEXT NOT NULL,           -- each none
+  joined_at    INTEGER NOT NULL,
+  bounces      INTEGER NOT NULL,        -- days on which mail came back
+  bounced_at   INTEGER,                 -- the last of them
+  disabled_at  INTEGER,                 -- too many: gets nothing since
+  PRIMARY KEY (list, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX list_member_staff ON list_member(list, key) WHERE role <> 'member';
+
+-- Somebody wants to join, leave or be admitted, and the token was sent to who has to confirm it.
+CREATE TABLE list_request (
+  token    TEXT PRIMARY KEY,
+  list     INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  written  TEXT NOT NULL,
+  name     TEXT NOT NULL,
+  what     TEXT NOT NULL,               -- join leave admit
+  made_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX list_request_list ON list_request(list);
+CREATE INDEX list_request_age ON list_request(made_at);
+
+-- Posts that wait for a moderator.
+CREATE TABLE list_held (
+  id       INTEGER PRIMARY KEY AUTOINCREMENT,
+  list     INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  token    TEXT NOT NULL UNIQUE,
+  blob     INTEGER NOT NULL,
+  size     INTEGER NOT NULL,
+  journey  INTEGER NOT NULL,
+  sender   TEXT,
+  author   TEXT NOT NULL,
+  subject  TEXT NOT NULL,
+  reason   TEXT NOT NULL,
+  held_at  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX list_held_list ON list_held(list, id);
+CREATE INDEX list_held_blob ON list_held(blob);
+
+-- Which members a row of the queue stands for: those behind `after`, up to `upto`.
+CREATE TABLE list_batch (
+  recipient  INTEGER PRIMARY KEY,       -- of queued_recipient
+  list       INTEGER NOT NULL,
+  after      TEXT NOT NULL,
+  upto       TEXT NOT NULL
+) STRICT;
+
+-- Addresses that an account's mail did not reach, or that complained: why, and how often.
+CREATE TABLE suppression (
+  account   INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  address   TEXT NOT NULL,              -- Address.key
+  written   TEXT NOT NULL,              -- as it was written to last
+  cause     TEXT NOT NULL,              -- message/cause.py, or "complaint"
+  words     TEXT NOT NULL,              -- what was said last
+  times     INTEGER NOT NULL,
+  first_at  INTEGER NOT NULL,
+  last_at   INTEGER NOT NULL,
+  PRIMARY KEY (account, address)
+) STRICT, WITHOUT ROWID;
+
+-- Addresses of others (accounts' or aliases) that an account may send as.
+CREATE TABLE send_as (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  key      TEXT NOT NULL REFERENCES address(key) ON DELETE CASCADE,
+  PRIMARY KEY (account, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX send_as_key ON send_as(key);
 
 -- One row: grows with every change of the directory, so that an answer kept in memory can be checked in the accepting commit.
 CREATE TABLE directory_state (
@@ -73,6 +178,26 @@ CREATE TABLE credential (
   created_at  INTEGER NOT NULL,
   PRIMARY KEY (account, id)
 ) STRICT, WITHOUT ROWID;
+
+-- strangers ------------------------------------------------------------------------------------------------------------
+
+-- Networks that nobody is served from; those that ended are kept for a week, so that the next block lasts longer.
+CREATE TABLE block (
+  network   TEXT PRIMARY KEY,           -- 192.0.2.1/32, 2001:db8::/64
+  since_at  INTEGER NOT NULL,
+  until_at  INTEGER,                    -- NULL: until it is taken back
+  reason    TEXT NOT NULL,
+  times     INTEGER NOT NULL            -- how often in a row; 0: by hand
+) STRICT, WITHOUT ROWID;
+
+-- From where people have logged in lately, so that others' guesses do not hold them up.
+CREATE TABLE familiar_network (
+  login    TEXT NOT NULL,               -- key of an address of the account's
+  network  TEXT NOT NULL,               -- an IPv4 address, or the /64 of an IPv6 one
+  day      INTEGER NOT NULL,            -- of the last time, in days since 1970
+  PRIMARY KEY (login, network)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX familiar_network_day ON familiar_network(day);
 
 -- blobs and messages ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +262,8 @@ CREATE TABLE account_state (
   email_modseq      INTEGER NOT NULL,
   thread_modseq     INTEGER NOT NULL,
   last_uidvalidity  INTEGER NOT NULL DEFAULT 0,   -- of any mailbox there ever was
-  search_mark       INTEGER NOT NULL DEFAULT 0    -- emails up to this id are in email_words
+  search_mark       INTEGER NOT NULL DEFAULT 0,   -- emails up to this id are in email_words
+  words_mark        INTEGER             -- and up to this one their words in search_words; NULL: nobody wants them
 ) STRICT;
 
 CREATE TABLE mailbox (
@@ -204,6 +330,7 @@ CREATE TABLE keyword (
   account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
   bit      INTEGER NOT NULL,
   name     TEXT NOT NULL,               -- lower case
+  written  TEXT NOT NULL,               -- as it was first written
   PRIMARY KEY (account, bit)
 ) STRICT, WITHOUT ROWID;
 
@@ -258,6 +385,17 @@ CREATE INDEX expunged_gone ON expunged(gone_at);
 -- Search: rowid is account << 32 | email; text goes in and is not kept.
 CREATE VIRTUAL TABLE email_words USING fts5(text, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");
 
+-- Which words there are in the emails up to `upto` that come after the row before: of accounts whose words_mark is not
+-- NULL. Packed: folded, in order, a line end in front of each and behind the last.
+CREATE TABLE search_words (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  upto     INTEGER NOT NULL,
+  words    TEXT NOT NULL,               -- of heads and bodies
+  fields   TEXT NOT NULL,               -- of headers
+  unread   TEXT NOT NULL,               -- JSON: emails whose headers are not in fields
+  PRIMARY KEY (account, upto)
+) STRICT;
+
 -- queue ----------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE queued_message (
@@ -275,17 +413,20 @@ CREATE TABLE queued_message (
   priority     INTEGER NOT NULL DEFAULT 0,   -- RFC 6710: -9 to 9
   by_at        INTEGER,                 -- RFC 2852: should have arrived by then
   by_mode      TEXT,                    -- R: return it then, N: tell the sender; T behind it: trace
+  by_told      INTEGER NOT NULL DEFAULT 0,   -- mode N: the time has passed, and the sender was told of it
   queued_at    INTEGER NOT NULL,
   expires_at   INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX queued_message_blob ON queued_message(blob);
 CREATE INDEX queued_message_expiry ON queued_message(expires_at);
+CREATE INDEX queued_message_by ON queued_message(by_at) WHERE by_at IS NOT NULL AND by_told = 0;
 
--- A lane is the queue of one destination and sender: backoff and due time belong to it.
+-- A lane is the queue of one destination, sender and priority: backoff and due time belong to it.
 CREATE TABLE lane (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,
   destination   TEXT NOT NULL,          -- domain:example.org, or local: for delivery
   sender        TEXT NOT NULL,          -- whose mail: account:7, domain of the sender, or '' for bounces
+  priority      INTEGER NOT NULL DEFAULT 0,   -- RFC 6710: -9 to 9
   site          TEXT,                   -- MX site once routed
   due_at        INTEGER NOT NULL,       -- not before; moved by backoff
   failures      INTEGER NOT NULL,       -- attempts in a row that the destination as a whole failed
@@ -294,12 +435,26 @@ CREATE TABLE lane (
   lease_until   INTEGER NOT NULL DEFAULT 0,   -- 0: nobody works on it
   last_reply    TEXT,
   last_remote   TEXT,                   -- who said it; NULL: we did
-  UNIQUE (destination, sender)
+  UNIQUE (destination, sender, priority)
 ) STRICT;
 CREATE INDEX lane_due ON lane(due_at) WHERE held = 0;
 CREATE INDEX lane_sender ON lane(sender, due_at) WHERE held = 0;
 CREATE INDEX lane_leased ON lane(lease_until) WHERE lease_until > 0;
 CREATE INDEX lane_held ON lane(destination) WHERE held = 1;
+CREATE INDEX lane_urgent ON lane(due_at) WHERE held = 0 AND priority > 0;
+CREATE INDEX lane_site ON lane(site) WHERE site IS NOT NULL;
+
+-- What destinations roll up to once they are routed; one that was not routed yet stands for itself. A row is here while
+-- a process works for the site, or while it is down.
+CREATE TABLE site (
+  name         TEXT PRIMARY KEY,
+  failures     INTEGER NOT NULL DEFAULT 0,   -- in a row, as a whole
+  due_at       INTEGER NOT NULL DEFAULT 0,   -- nothing is tried before
+  last_reply   TEXT,
+  last_remote  TEXT,
+  holder       INTEGER NOT NULL DEFAULT 0,   -- the runner whose caps hold for it
+  lease_until  INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE queued_recipient (
   id          INTEGER PRIMARY KEY,      -- of the series queued_recipient
@@ -310,9 +465,11 @@ CREATE TABLE queued_recipient (
   notify      TEXT,                     -- RFC 3461, comma-separated; NULL: nothing said
   orcpt       TEXT,
   prologue    BLOB NOT NULL,
+  return_path TEXT,                     -- the reverse-path for this recipient, where it is not the message's
   due_at      INTEGER NOT NULL,         -- its own wish to wait (greylisting, mailbox full)
   attempts    INTEGER NOT NULL,
   held        INTEGER NOT NULL DEFAULT 0,
+  waits_since INTEGER,                  -- the sender wants to hear if that is long ago; NULL: not, or was told
   delayed_at  INTEGER,                  -- when a delay was reported
   past_dot    INTEGER NOT NULL DEFAULT 0,   -- the attempt under way has sent its final dot: a lost lease is a possible duplicate
   last_reply  TEXT,
@@ -322,6 +479,43 @@ CREATE TABLE queued_recipient (
 CREATE INDEX queued_recipient_lane ON queued_recipient(lane, held, due_at, id);
 CREATE INDEX queued_recipient_message ON queued_recipient(message);
 CREATE INDEX queued_recipient_dot ON queued_recipient(lane) WHERE past_dot = 1;
+CREATE INDEX queued_recipient_waits ON queued_recipient(waits_since) WHERE waits_since IS NOT NULL;
+
+-- security on the way to others ---------------------------------------------------------------------------------------
+
+-- MTA-STS policies of other domains (RFC 8461), until they expire.
+CREATE TABLE sts_policy (
+  domain      TEXT PRIMARY KEY,
+  record      TEXT NOT NULL,            -- the id it was announced by
+  policy      TEXT NOT NULL,
+  fetched_at  INTEGER NOT NULL,
+  expires_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sts_policy_expiry ON sts_policy(expires_at);
+
+-- Domains that sessions were encrypted with: the first and the last one, and the first in clear text since.
+CREATE TABLE tls_level (
+  domain    TEXT PRIMARY KEY,
+  since_at  INTEGER NOT NULL,
+  until_at  INTEGER NOT NULL,
+  clear_at  INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tls_level_until ON tls_level(until_at);
+
+-- What sessions came to, for reports (RFC 8460): how many of each kind on a day (days since 1970, UTC).
+CREATE TABLE tls_result (
+  day       INTEGER NOT NULL,
+  domain    TEXT NOT NULL,
+  hash      BLOB NOT NULL,              -- of what follows but the number
+  type      TEXT NOT NULL,              -- tlsa, sts, no-policy-found
+  policy    TEXT NOT NULL,              -- its lines
+  result    TEXT NOT NULL,              -- '': success, and then the next three are empty; else RFC 8460's word for the failure
+  mx        TEXT NOT NULL,
+  address   TEXT NOT NULL,
+  reason    TEXT NOT NULL,
+  sessions  INTEGER NOT NULL,
+  PRIMARY KEY (day, domain, hash)
+) STRICT, WITHOUT ROWID;
 
 -- journey --------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,358 @@
+"""`posthouse list`: mailing lists, who is on them, and what waits for a moderator."""
+
+import sys
+from typing import IO, Any
+
+import click
+
+from posthouse import journey
+from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
+from posthouse.cli.queue_print import timestamp
+from posthouse.clock import SystemClock
+from posthouse.delivery import posts
+from posthouse.delivery.posts import Held
+from posthouse.directory import lists, members
+from posthouse.directory.lists import CHOICES, MailingList
+from posthouse.directory.members import Member
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address, BadAddress, parse
+from posthouse.written import parse_size
+
+
+@click.group("list")
+def list_group() -> None:
+    """Mailing lists: one address that many stand behind.
+
+    Beside NAME@DOMAIN there are NAME-subscribe, NAME-unsubscribe, NAME-request (commands by mail) and NAME-owner.
+    """
+
+
+def _settings(command: Any) -> Any:
+    """The options that make and change a list."""
+    options = [
+        click.option("--title", help="What the list is called in From and List-Id."),
+        click.option("--posting", type=click.Choice(CHOICES["posting"]), help="Whose messages go out at once."),
+        click.option("--others", type=click.Choice(CHOICES["others"]), help="What becomes of what others write."),
+        click.option("--joining", type=click.Choice(CHOICES["joining"]), help="Who may join by mail."),
+        click.option("--reply-to", type=click.Choice(CHOICES["reply_to"]), help="Where answers go by themselves."),
+        click.option(
+            "--rewrite-from",
+            type=click.Choice(CHOICES["rewrite_from"]),
+            help="Put the list in the author's place; auto: where his domain's DMARC policy calls for it.",
+        ),
+        click.option("--subject-tag", help='Put this in front of subjects; "" for nothing. It breaks signatures.'),
+        click.option("--footer", help='Put this below plain text; "" for nothing. It breaks signatures.'),
+        click.option("--message-size", help="The largest message taken, such as 5MB."),
+        click.option("--visible/--hidden", default=None, help="Whether members may see who is on the list."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in settings.items() if value is not None}
+    if "message_size" in given:
+        try:
+            given["message_size"] = parse_size(given["message_size"])
+        except ValueError as error:
+            raise click.UsageError(f"--message-size: {error}") from error
+    return given
+
+
+@list_group.command("add")
+@click.argument("address", type=ADDRESS)
+@click.option("--owner", type=ADDRESS, multiple=True, required=True, help="Who looks after the list; may be repeated.")
+@_settings
+@pass_installation
+def add(installation: Installation, /, address: Address, owner: tuple[Address, ...], **settings: Any) -> None:
+    """Make the list ADDRESS."""
+    made = installation.write(_add, address, owner, _given(settings))
+    click.echo(f"{made.address} is a list of {', '.join(map(str, owner))}")
+
+
+def _add(tx: Tx, address: Address, owners: tuple[Address, ...], settings: dict[str, Any]) -> MailingList:
+    now = SystemClock().now()
+    made = lists.add(tx, address, settings.pop("title", ""), now, **settings)
+    for owner in owners:
+        members.add(tx, made.id, owner, now, role="owner")
+    return made
+
+
+@list_group.command("set")
+@click.argument("address", type=ADDRESS)
+@_settings
+@pass_installation
+def set_(installation: Installation, /, address: Address, **settings: Any) -> None:
+    """Change settings of the list ADDRESS."""
+    given = _given(settings)
+    if not given:
+        raise click.UsageError("nothing to change was given")
+    installation.write(lambda tx: lists.change(tx, address, **given))
+    click.echo(f"{address} is changed")
+
+
+@list_group.command("show")
+@click.argument("address", type=ADDRESS)
+@as_json
+@pass_installation
+def show(installation: Installation, address: Address, json_output: bool) -> None:
+    """Show the settings of the list ADDRESS."""
+    told = _told(installation.read(lists.find, address))
+    if json_output:
+        print_json(told)
+        return
+    for name, value in told.items():
+        click.echo(f"{name.replace('_', ' '):<14}{value}")
+
+
+@list_group.command("list")
+@as_json
+@pass_installation
+def list_(installation: Installation, json_output: bool) -> None:
+    """List the mailing lists, by address."""
+    found = installation.read(_every_list)
+    if json_output:
+        print_json([_told(one) for one in found])
+        return
+    for one in found:
+        click.echo(f"{one.address}  {one.title}")
+
+
+@list_group.command("remove")
+@click.argument("address", type=ADDRESS)
+@click.confirmation_option(prompt="Its members and what is held go too. Remove it?")
+@pass_installation
+def remove(installation: Installation, address: Address) -> None:
+    """Remove the list ADDRESS, its members, and what waits for a moderator."""
+    installation.write(lists.remove, address)
+    click.echo(f"{address} is no list any more")
+
+
+def _told(one: MailingList) -> dict[str, Any]:
+    return {"address": str(one.address), **{name: getattr(one, name) for name in lists.SETTINGS}}
+
+
+def _every_list(tx: Tx) -> list[MailingList]:
+    found: list[MailingList] = []
+    while batch := lists.listed(tx, found[-1].address.key if found else ""):
+        found += batch
+    return found
+
+
+# --- members ----------------------------------------------------------------------------------------------------------
+
+
+@list_group.group("member")
+def member() -> None:
+    """Who is on a list."""
+
+
+@member.command("add")
+@click.argument("address", type=ADDRESS)
+@click.argument("who", type=ADDRESS, nargs=-1)
+@click.option("--from-file", type=click.File(), help="Addresses, one a line; - reads standard input.")
+@click.option(
+    "--role",
+    type=click.Choice(["member", "moderator", "owner"]),
+    default="member",
+    show_default=True,
+    help="What they are on the list.",
+)
+@pass_installation
+def member_add(
+    installation: Installation,
+    address: Address,
+    who: tuple[Address, ...],
+    from_file: IO[str] | None,
+    role: members.Role,
+) -> None:
+    """Put WHO on the list ADDRESS, without asking them. Those who are on it already stay as they are."""
+    wanted = [*who, *(_read(from_file) if from_file else ())]
+    if not wanted:
+        raise click.UsageError("say WHO, or --from-file")
+    added = 0
+    batches = range(0, len(wanted), _BATCH)
+    with click.progressbar(batches, label="Adding", file=sys.stderr, hidden=len(batches) == 1) as bar:
+        for at in bar:
+            added += installation.write(_add_members, address, wanted[at : at + _BATCH], role)
+    click.echo(f"{added} added to {address}")
+
+
+_BATCH = 500
+
+
+def _read(file: IO[str]) -> list[Address]:
+    found: list[Address] = []
+    for number, line in enumerate(file, 1):
+        if text := line.strip():
+            try:
+                found.append(parse(text))
+            except BadAddress as error:
+                raise CommandError(f"line {number}: {error}") from error
+    return found
+
+
+def _add_members(tx: Tx, address: Address, wanted: list[Address], role: members.Role) -> int:
+    to = lists.find(tx, address).id
+    now = SystemClock().now()
+    fresh = [one for one in dict.fromkeys(wanted) if members.find(tx, to, one) is None]
+    for one in fresh:
+        members.add(tx, to, one, now, role=role)
+    return len(fresh)
+
+
+@member.command("set")
+@click.argument("address", type=ADDRESS)
+@click.argument("who", type=ADDRESS)
+@click.option("--role", type=click.Choice(["member", "moderator", "owner"]), help="What the member is on the list.")
+@click.option("--delivery", type=click.Choice(["each", "none"]), help="Each message, or none.")
+@click.option("--name", help="What the member is called.")
+@click.option("--enable", is_flag=True, help="Forget that mail came back.")
+@pass_installation
+def member_set(
+    installation: Installation,
+    address: Address,
+    who: Address,
+    role: members.Role | None,
+    delivery: members.Delivery | None,
+    name: str | None,
+    enable: bool,
+) -> None:
+    """Change what WHO is on the list ADDRESS."""
+
+    def work(tx: Tx) -> None:
+        to = lists.find(tx, address).id
+        members.change(tx, to, who, name=name, role=role, delivery=delivery, enabled=enable or None)
+
+    installation.write(work)
+    click.echo(f"{who} is changed on {address}")
+
+
+@member.command("remove")
+@click.argument("address", type=ADDRESS)
+@click.argument("who", type=ADDRESS, nargs=-1, required=True)
+@pass_installation
+def member_remove(installation: Installation, address: Address, who: tuple[Address, ...]) -> None:
+    """Take WHO off the list ADDRESS, without asking them."""
+
+    def work(tx: Tx) -> None:
+        to = lists.find(tx, address).id
+        for one in who:
+            members.remove(tx, to, one)
+
+    installation.write(work)
+    click.echo(f"{len(who)} taken off {address}")
+
+
+@member.command("list")
+@click.argument("address", type=ADDRESS)
+@as_json
+@pass_installation
+def member_list(installation: Installation, address: Address, json_output: bool) -> None:
+    """List who is on the list ADDRESS. Those marked ! get nothing, because their mail came back."""
+    found = installation.read(lambda tx: list(members.every(tx, lists.find(tx, address).id)))
+    if json_output:
+        print_json([_told_member(one) for one in found])
+        return
+    for one in found:
+        rest: list[str] = [one.role] if one.role != "member" else []
+        rest += ["gets nothing"] if one.delivery == "none" else []
+        rest += [f"disabled {timestamp(one.disabled_at)}"] if one.disabled_at else []
+        click.echo(f"{'!' if one.disabled_at else ' '} {one.address}{'  ' if rest else ''}{', '.join(rest)}")
+
+
+def _told_member(one: Member) -> dict[str, Any]:
+    return {
+        "address": str(one.address),
+        "name": one.name,
+        "role": one.role,
+        "delivery": one.delivery,
+        "joined_at": timestamp(one.joined_at),
+        "bounces": one.bounces,
+        "disabled_at": timestamp(one.disabled_at) if one.disabled_at else None,
+    }
+
+
+# --- what waits for a moderator ---------------------------------------------------------------------------------------
+
+
+@list_group.group("held")
+def held_group() -> None:
+    """Messages that wait for a moderator."""
+
+
+@held_group.command("list")
+@click.argument("address", type=ADDRESS)
+@as_json
+@pass_installation
+def held_list(installation: Installation, address: Address, json_output: bool) -> None:
+    """List what waits at the list ADDRESS, and why."""
+    found = installation.read(_every_held, address)
+    if json_output:
+        print_json([_told_held(one) for one in found])
+        return
+    for one in found:
+        click.echo(f"{one.id}  {timestamp(one.held_at)}  {one.author}: {one.subject}")
+        click.echo(f"    {one.reason}")
+
+
+@held_group.command("approve")
+@click.argument("address", type=ADDRESS)
+@click.argument("number", type=click.IntRange(1), nargs=-1, required=True)
+@pass_installation
+def held_approve(installation: Installation, address: Address, number: tuple[int, ...]) -> None:
+    """Let the messages with these numbers out to the members of the list ADDRESS."""
+    for one in number:
+        installation.write(_approve, address, one)
+    click.echo(f"{len(number)} let out")
+
+
+@held_group.command("refuse")
+@click.argument("address", type=ADDRESS)
+@click.argument("number", type=click.IntRange(1), nargs=-1, required=True)
+@pass_installation
+def held_refuse(installation: Installation, address: Address, number: tuple[int, ...]) -> None:
+    """Drop the messages with these numbers. Their authors are not told."""
+    for one in number:
+        installation.write(_refuse, address, one)
+    click.echo(f"{len(number)} dropped")
+
+
+def _every_held(tx: Tx, address: Address) -> list[Held]:
+    of = lists.find(tx, address).id
+    found: list[Held] = []
+    while batch := posts.list_held(tx, of, found[-1].id if found else 0):
+        found += batch
+    return found
+
+
+def _find(tx: Tx, address: Address, number: int) -> tuple[MailingList, Held]:
+    found = lists.find(tx, address)
+    held = posts.find_held(tx, found.id, str(number))
+    if held is None:
+        raise CommandError(f"nothing with the number {number} waits at {address}")
+    return found, held
+
+
+def _approve(tx: Tx, address: Address, number: int) -> None:
+    """A running server does the rest: what approves is an answer to the address that moderators were told."""
+    found, held = _find(tx, address, number)
+    posts.approve(tx, found, held, SystemClock().now())
+
+
+def _refuse(tx: Tx, address: Address, number: int) -> None:
+    found, held = _find(tx, address, number)
+    posts.drop(tx, found, held, SystemClock().now())
+
+
+def _told_held(one: Held) -> dict[str, Any]:
+    return {
+        "number": one.id,
+        "held_at": timestamp(one.held_at),
+        "author": one.author,
+        "subject": one.subject,
+        "reason": one.reason,
+        "size": one.size,
+        "journey": journey.code(one.journey),
+    }

@@ -1,0 +1,31 @@
+"""Mail that an address of ours sends on elsewhere: its mark, and the reverse-path under which it travels.
+
+Promises: the mark lets a loop be seen (policy/forwarding.py); the reverse-path passes SPF at the next hop and leads
+bounces home (directory/srs.py). What one of ours wrote keeps its own: the domain is ours, and so is its SPF record.
+Refuses: to change the message.
+"""
+
+from dataclasses import dataclass
+
+from posthouse.directory.addresses import Rules
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What a forwarded recipient's row gets."""
+
+    prologue: bytes = b""
+    return_path: Address | None = None
+
+
+def forwarding(tx: Tx, rules: Rules, sender: Address | None, original: Address, address: Address) -> Forwarding:
+    """How mail of `sender` for `original` is sent on to `address`; as it is where the two are one."""
+    if original.key == address.key:
+        return Forwarding()
+    mark = f"Delivered-To: {original}\r\n".encode()
+    if sender is None or rules.srs is None or tx.one("domain_find", name=sender.domain) is not None:
+        return Forwarding(mark)
+    rewritten = rules.srs.forward(sender, original.domain)
+    return Forwarding(mark, rewritten if rewritten != sender else None)

@@ -1,0 +1,276 @@
+"""The courier of mailing lists: what is posted goes to the members or waits for a moderator.
+
+Promises: a message that was posted goes to each member once: the message for the members is queued in the commit that
+ends the post, a row a batch of members, and each batch becomes its members' rows in a commit of its own, so that
+thousands of them hold up nobody else's mail. Nothing posted is lost: what may not go out is held, and moderators hear
+of it. Refuses: to bounce; who may not post heard so at the door (policy/posting.py).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol
+
+from posthouse import journey
+from posthouse.clock import Clock
+from posthouse.delivery import posts, requests
+from posthouse.delivery.letters import Letters
+from posthouse.delivery.posts import Post
+from posthouse.directory import lists, members
+from posthouse.directory.addresses import ListReached, Rules, expand
+from posthouse.directory.lists import MailingList
+from posthouse.directory.members import Member
+from posthouse.directory.model import NoSuchList
+from posthouse.directory.verp import Verp
+from posthouse.message.listed import Edit, for_members
+from posthouse.message.octets import Buffer
+from posthouse.observe import Step
+from posthouse.queue import queue
+from posthouse.queue.outcome import Fate, Filed, Outcome, Report
+from posthouse.queue.queue import HELD, MEMBERS, Job, NewRecipient, QueuedMail, QueuedMessage, QueuedRecipient
+from posthouse.queue.runner import BeforeDot
+from posthouse.queue.schedule import LOCAL
+from posthouse.store import blobs
+from posthouse.store.blobs import Blobs, Staged
+from posthouse.store.database import Store, Tx
+from posthouse.terms.address import Address
+from posthouse.terms.reply import Reply
+
+# Members that become rows in one commit: some 5 ms of the writer.
+BATCH: Final = 200
+_TAKEN: Final = Reply(250, "2.1.5", "Taken by the list")
+_SENT_OUT: Final = Reply(250, "2.1.5", "Sent on to the members")
+_NO_LIST: Final = Reply(550, "5.1.1", "There is no such list any more")
+
+Deed = Callable[[Tx], tuple[Step, ...]]
+"""What is done for one recipient in the settling transaction; the steps that its message's journey gains."""
+
+
+class Policies(Protocol):
+    """Who knows what a domain wants done with mail that fails DMARC."""
+
+    async def strict(self, domain: str) -> bool:
+        """Members' servers would refuse or junk a message of this domain whose signature does not hold. Raises
+        nothing: what cannot be known is taken for strict."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`hostname` signs what the lists write; `expire`: seconds until that is given up; `secret` keys journeys."""
+
+    hostname: str
+    expire: float
+    secret: bytes
+
+
+class ListCourier:
+    """Attempts the jobs of `list:` and `members:` lanes."""
+
+    def __init__(
+        self,
+        store: Store,
+        stored: Blobs,
+        rules: Rules,
+        policies: Policies,
+        settings: Settings,
+        *,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._store = store
+        self._blobs = stored
+        self._rules = rules
+        self._policies = policies
+        self._settings = settings
+        self._clock = clock
+        self._random = random
+        self._verp = Verp(settings.secret)
+
+    async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
+        """Do what the addresses of the list that were written to are for. Raises BlobLost, StoreUnavailable."""
+        if job.destination.startswith(MEMBERS):
+            return Report(inside=lambda tx: self._expand(tx, job))
+        octets = self._blobs.load(job.blob)
+        reached = await self._store.read(_reached, job.recipients, self._rules)
+        outcomes: list[Outcome] = []
+        deeds: list[tuple[QueuedRecipient, Reply, Deed]] = []
+        for recipient, found in zip(job.recipients, reached, strict=True):
+            if found is None:
+                outcomes.append(Outcome(recipient.id, Fate.FAILED, _NO_LIST))
+            else:
+                reply, deed = await self._deed(job, *found, octets)
+                deeds.append((recipient, reply, deed))
+        return Report(tuple(outcomes), inside=lambda tx: _carry_out(tx, deeds)) if deeds else Report(tuple(outcomes))
+
+    async def _deed(
+        self, job: Job, mailing_list: MailingList, reached: ListReached, octets: Buffer
+    ) -> tuple[Reply, Deed]:
+        """What is to be done at one of the list's addresses, with everything worked out that can be."""
+        now = self._clock.now()
+        letters = Letters(self._settings.hostname, self._settings.expire, self._settings.secret, now, self._random)
+        if not reached.purpose:
+            post = posts.read(job, octets)
+            staff = await self._store.read(_standing, mailing_list, post)
+            reason = posts.reason_to_hold(mailing_list, post, staff, held=job.destination.endswith(HELD))
+            if reason is None:
+                return _SENT_OUT, await self._distribution(job.mail, mailing_list, post, bytes(octets), now)
+            return _TAKEN, lambda tx: posts.hold(tx, job, mailing_list, post, octets, reason, letters)
+        if reached.purpose in ("approve", "refuse"):
+            return _TAKEN, await self._verdict(mailing_list, reached, now)
+        if reached.purpose == "owner":
+            return _TAKEN, lambda tx: _to_owners(tx, job, mailing_list, now)
+        if reached.purpose == "bounces":
+            return _TAKEN, lambda tx: requests.bounced(tx, mailing_list, reached.token, octets, self._verp, letters)
+        return _TAKEN, lambda tx: requests.handle(tx, mailing_list, reached, job, octets, letters, self._verp)
+
+    # --- sending out
+
+    async def _distribution(
+        self, mail: QueuedMail, mailing_list: MailingList, post: Post, octets: bytes, now: int
+    ) -> Deed:
+        """The post for the members, made and staged; the deed queues it."""
+        edit = await self._edit(mailing_list, post)
+        staged = await self._blobs.stage(for_members(octets, edit))
+        own = journey.new_id(now, self._random.getrandbits(21))
+        return lambda tx: self._queue(tx, mail, mailing_list, post, staged, own, now)
+
+    async def _edit(self, mailing_list: MailingList, post: Post) -> Edit:
+        edit = edit_of(mailing_list)
+        rewritten = mailing_list.rewrite_from == "always"
+        if mailing_list.rewrite_from == "auto" and post.author is not None:
+            # RFC 7489 §10: what a policy protects is a signature that holds and is the author's domain's.
+            holds = post.signed and not edit.breaks_signatures
+            rewritten = not holds and await self._policies.strict(post.author.domain)
+        return posts.finish(edit, mailing_list, post, rewritten=rewritten)
+
+    def _queue(
+        self, tx: Tx, mail: QueuedMail, mailing_list: MailingList, post: Post, staged: Staged, own: int, now: int
+    ) -> tuple[Step, ...]:
+        """Queue the post for the members, a row a batch."""
+        batches = members.ranges(tx, mailing_list.id, BATCH)
+        written = Step("list.sent", now, own, {"list": str(mailing_list.address), "about": journey.code(mail.journey)})
+        told = Step("list.sent_out", now, mail.journey, {"list": str(mailing_list.address), "copy": journey.code(own)})
+        if not batches:
+            return (Step("list.empty", now, mail.journey, {"list": str(mailing_list.address)}),)
+        sent = QueuedMail(
+            journey=own,
+            blob=blobs.insert(tx, staged),
+            size=staged.size,
+            sender=mailing_list.beside("bounces"),
+            queued_at=now,
+            expires_at=now + int(self._settings.expire * 1000),
+            wishes=mail.wishes,
+        )
+        row = NewRecipient(mailing_list.address, f"{MEMBERS}{mailing_list.id}", notify=frozenset({"NEVER"}))
+        ids = queue.accept(tx, sent, [row] * len(batches))
+        for id, (after, upto) in zip(ids, batches, strict=True):
+            tx.put("list_batch_insert", recipient=id, list=mailing_list.id, after=after, upto=upto)
+        address = str(mailing_list.address)
+        journey.open(
+            tx, own, message_id=post.message_id, sender=str(sent.sender), recipients=[address], subject=post.subject,
+            secret=self._settings.secret, steps=[written],
+        )  # fmt: skip
+        journey.record(tx, mail.journey, [told])
+        return told, written
+
+    async def _verdict(self, mailing_list: MailingList, reached: ListReached, now: int) -> Deed:
+        """A moderator's answer, by the token that only moderators were sent."""
+        held = await self._store.read(posts.find_held, mailing_list.id, reached.token)
+        if held is None:
+            return lambda tx: ()
+        if reached.purpose == "refuse":
+            return lambda tx: posts.drop(tx, mailing_list, held, now)
+        ref = await self._store.read(blobs.find, held.blob)
+        if ref is None:
+            return lambda tx: posts.drop(tx, mailing_list, held, now)
+        octets = bytes(self._blobs.load(ref))
+        mail = posts.mail_of(held)
+        send = await self._distribution(mail, mailing_list, posts.read_again(held, octets), octets, now)
+        return lambda tx: (*send(tx), *posts.drop(tx, mailing_list, held, now, approved=True))
+
+    def _expand(self, tx: Tx, job: Job) -> Filed:
+        """The batches that these rows stand for become their members' rows."""
+        outcomes = [Outcome(one.id, Fate.DELIVERED, _SENT_OUT) for one in job.recipients]
+        for recipient in job.recipients:
+            row = tx.one("list_batch_take", recipient=recipient.id)
+            if row is None:
+                continue
+            id, after, upto = row
+            try:
+                mailing_list = lists.get(tx, id)
+            except NoSuchList:
+                continue
+            rows = [self._row(tx, mailing_list, one) for one in members.between(tx, id, after, upto)]
+            if rows:
+                queue.add(tx, job.message, rows, self._clock.now())
+        return Filed(tuple(outcomes))
+
+    def _row(self, tx: Tx, mailing_list: MailingList, member: Member) -> NewRecipient:
+        """One member's: at home all share prologue and reverse-path, so that they are filed together."""
+        home = tx.one("domain_find", name=member.address.domain) is not None
+        token = "" if home else self._verp.tag(member.address)
+        return NewRecipient(
+            member.address,
+            LOCAL if home else None,
+            original=str(member.address),
+            notify=frozenset({"FAILURE"}),
+            prologue=posts.front(mailing_list, token),
+            return_path=mailing_list.beside(f"bounces+{token}" if token else "bounces"),
+        )
+
+
+def edit_of(mailing_list: MailingList) -> Edit:
+    """What the list's settings ask for."""
+    return Edit(
+        mailing_list.title,
+        mailing_list.address,
+        mailing_list.beside("owner"),
+        mailing_list.beside("request"),
+        subject_tag=mailing_list.subject_tag,
+        footer=mailing_list.footer,
+    )
+
+
+def _reached(
+    tx: Tx, recipients: Sequence[QueuedRecipient], rules: Rules
+) -> list[tuple[MailingList, ListReached] | None]:
+    """What each address of the job leads to; None: no list."""
+    found: list[tuple[MailingList, ListReached] | None] = []
+    for recipient in recipients:
+        reached = expand(tx, recipient.address, rules).lists
+        found.append((lists.get(tx, reached[0].id), reached[0]) if reached else None)
+    return found
+
+
+def _standing(tx: Tx, mailing_list: MailingList, post: Post) -> Member | None:
+    return members.find(tx, mailing_list.id, post.author_address) if post.author_address else None
+
+
+def _carry_out(tx: Tx, deeds: Sequence[tuple[QueuedRecipient, Reply, Deed]]) -> Filed:
+    outcomes: list[Outcome] = []
+    for recipient, reply, deed in deeds:
+        deed(tx)
+        outcomes.append(Outcome(recipient.id, Fate.DELIVERED, reply, expanded=reply is _SENT_OUT))
+    return Filed(tuple(outcomes))
+
+
+def _to_owners(tx: Tx, job: Job, mailing_list: MailingList, now: int) -> tuple[Step, ...]:
+    """As an alias of the owners; bounces of it lead nowhere."""
+    owners = members.staff(tx, mailing_list.id, "owner")
+    rows = [_owner_row(tx, mailing_list, one.address) for one in owners]
+    if rows:
+        queue.add(tx, QueuedMessage(job.message.id, job.mail), rows, now)
+    return ()
+
+
+def _owner_row(tx: Tx, mailing_list: MailingList, address: Address) -> NewRecipient:
+    home = tx.one("domain_find", name=address.domain) is not None
+    return NewRecipient(
+        address,
+        LOCAL if home else None,
+        original=str(mailing_list.beside("owner")),
+        notify=frozenset({"NEVER"}),
+        prologue=f"Delivered-To: {mailing_list.beside('owner')}\r\n".encode(),
+        return_path=mailing_list.beside("bounces"),
+    )

@@ -1,0 +1,303 @@
+"""What is posted to a mailing list: read, judged by the list's rules, held for a moderator, made ready for members.
+
+Promises: a message is held or goes out, and each hold has a reason in words; what is automatic or came from this list
+before is held too, never passed on. Refuses: to send (lists.py), and to judge whether it is spam (policy/).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from posthouse import journey
+from posthouse.delivery.letters import Letters
+from posthouse.directory import members
+from posthouse.directory.lists import MailingList
+from posthouse.directory.members import Member
+from posthouse.message import listed
+from posthouse.message.addresses import Mailbox
+from posthouse.message.build import Attachment
+from posthouse.message.header import Group, Header, decode_words, message_ids, parse_addresses
+from posthouse.message.listed import Edit
+from posthouse.message.octets import Buffer
+from posthouse.observe import Fact, Step
+from posthouse.queue import queue
+from posthouse.queue.queue import LIST, Job, NewRecipient, QueuedMail
+from posthouse.store import blobs
+from posthouse.store.database import Row, Tx
+from posthouse.terms.address import Address, BadAddress, parse
+
+# Of a held message so much goes to the moderators.
+_MOST_ATTACHED: Final = 256 * 1024
+# Posts of one list that wait for a moderator: strangers write them.
+MOST_HELD: Final = 1000
+# Until an approval has been carried out; a server that runs does so at once.
+_APPROVAL_MS: Final = 30 * 86_400_000
+_LONGEST: Final = 500
+_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "anyone": (),
+    "members": ("member", "moderator", "owner"),
+    "moderated": ("moderator", "owner"),
+    "owners": ("owner",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message for the list. `author`: the one in From, None where there are several or none that can be read.
+
+    `signed`: it bears a DKIM signature of the author's domain, or of one above or below it. `automatic`: nobody wrote
+    it by hand (RFC 3834). `round`: the lists that it came by.
+    """
+
+    author: Mailbox | None
+    subject: str
+    message_id: str | None
+    size: int
+    signed: bool
+    automatic: bool
+    round: tuple[str, ...]
+    sender: Address | None
+    reply_to: tuple[Mailbox, ...] = ()
+
+    @property
+    def author_address(self) -> Address | None:
+        """The author's, where it is one that mail can go to."""
+        return None if self.author is None else _address(self.author)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A post that waits. `author` and `subject` as people read them; times are UTC milliseconds."""
+
+    id: int
+    token: str
+    blob: int
+    size: int
+    journey: int
+    sender: Address | None
+    author: str
+    subject: str
+    reason: str
+    held_at: int
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(job: Job, octets: Buffer) -> Post:
+    """The post that a queued message is."""
+    return _read(octets, job.sender)
+
+
+def read_again(held: Held, octets: Buffer) -> Post:
+    """The post that was held."""
+    return _read(octets, held.sender)
+
+
+def _read(octets: Buffer, sender: Address | None) -> Post:
+    header = Header.parse(octets)
+    authors = _people(header, b"from")
+    author = authors[0] if len(authors) == 1 else None
+    ids = message_ids(header.first(b"message-id") or b"")
+    submitted = (header.first(b"auto-submitted") or b"no").split(b";")[0].strip().lower()
+    return Post(
+        author=author,
+        subject=decode_words(header.first(b"subject") or b""),
+        message_id=ids[0] if ids else None,
+        size=len(octets),
+        signed=author is not None and any(_aligned(author.domain, domain) for domain in _signers(header)),
+        automatic=sender is None or submitted != b"no",
+        round=tuple(_list_ids(header)),
+        sender=sender,
+        reply_to=tuple(_people(header, b"reply-to")),
+    )
+
+
+def _people(header: Header, name: bytes) -> list[Mailbox]:
+    found: list[Mailbox] = []
+    for value in header.all(name):
+        for one in parse_addresses(value):
+            found += one.members if isinstance(one, Group) else (one,)
+    return found
+
+
+def _signers(header: Header) -> list[str]:
+    """The domains that DKIM signatures name (RFC 6376 §3.5). Whether one holds is for the members' servers to see."""
+    found = []
+    for value in header.all(b"dkim-signature"):
+        tags = dict(tag.split(b"=", 1) for tag in value.replace(b"\r\n", b"").split(b";") if b"=" in tag)
+        named = {name.strip(): text.strip() for name, text in tags.items()}
+        found.append(named.get(b"d", b"").decode("ascii", "replace").lower())
+    return found
+
+
+def _aligned(author: str, signer: str) -> bool:
+    """RFC 7489 §3.1.1, relaxed: one domain is above the other, and neither is a top-level one."""
+    author, signer = author.lower(), signer.lower()
+    shorter, longer = sorted((author, signer), key=len)
+    return "." in shorter and (longer == shorter or longer.endswith(f".{shorter}"))
+
+
+def _list_ids(header: Header) -> list[str]:
+    """RFC 2919 §3: what stands between the last brackets."""
+    values = [value.decode("ascii", "replace") for value in header.all(b"list-id")]
+    return [value.rpartition("<")[2].partition(">")[0].strip().lower() for value in values]
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def may_post(mailing_list: MailingList, author: Member | None) -> bool:
+    """Whose messages go out at once."""
+    allowed = _ROLES[mailing_list.posting]
+    return not allowed or (author is not None and author.role in allowed)
+
+
+def reason_to_hold(mailing_list: MailingList, post: Post, author: Member | None, *, held: bool) -> str | None:
+    """Why a moderator has to look at it; None: it goes out. `held`: whoever judged it as it came in had doubts."""
+    if listed.list_id(mailing_list.address) in post.round:
+        return "it came from this list before"
+    if post.automatic:
+        return "nobody wrote it by hand"
+    if held:
+        return "it looked like junk"
+    if post.author is None:
+        return "it does not say who wrote it"
+    if post.size > mailing_list.message_size:
+        return f"it has {post.size} octets; the list takes {mailing_list.message_size}"
+    if not may_post(mailing_list, author):
+        return "its author may not post without a moderator"
+    return None
+
+
+# --- holding ----------------------------------------------------------------------------------------------------------
+
+
+def hold(
+    tx: Tx, job: Job, mailing_list: MailingList, post: Post, octets: Buffer, reason: str, letters: Letters
+) -> tuple[Step, ...]:
+    """Keep it for a moderator, and tell them. Where too many wait, or nobody wrote it, it is dropped."""
+    facts: dict[str, Fact] = {"list": str(mailing_list.address), "reason": reason}
+    if post.automatic or tx.value("list_held_count", list=mailing_list.id) >= MOST_HELD:
+        step = Step("list.dropped", letters.now, job.mail.journey, facts)
+        journey.record(tx, job.mail.journey, [step])
+        return (step,)
+    token = letters.token()
+    author = str(post.author_address or "") or "nobody"
+    subject = (post.subject or "(no subject)")[:_LONGEST]
+    tx.run(
+        "list_held_insert",
+        list=mailing_list.id,
+        token=token,
+        blob=job.mail.blob,
+        size=post.size,
+        journey=job.mail.journey,
+        sender=str(post.sender) if post.sender else None,
+        author=author,
+        subject=subject,
+        reason=reason,
+        held_at=letters.now,
+    )
+    _tell_moderators(tx, mailing_list, token, author, subject, reason, octets, letters)
+    step = Step("list.held", letters.now, job.mail.journey, facts)
+    journey.record(tx, job.mail.journey, [step])
+    return (step,)
+
+
+def _tell_moderators(
+    tx: Tx,
+    mailing_list: MailingList,
+    token: str,
+    author: str,
+    subject: str,
+    reason: str,
+    octets: Buffer,
+    letters: Letters,
+) -> None:
+    approve, refuse = mailing_list.beside(f"approve+{token}"), mailing_list.beside(f"refuse+{token}")
+    text = (
+        f"A message to {mailing_list.address} waits for you, because {reason}.\n\n"
+        f"From: {author}\nSubject: {subject}\n\n"
+        f"To let it out, answer this mail, or write to {approve}.\n"
+        f"To drop it, write to {refuse}.\nThe message is attached.\n"
+    )
+    message = Attachment("message.eml", bytes(octets[:_MOST_ATTACHED]), "message/rfc822")
+    sender = Mailbox(mailing_list.title, *_parts(mailing_list.beside("owner")))
+    for one in members.staff(tx, mailing_list.id, "moderator"):
+        title = f"To be approved: {subject}"
+        letters.write(tx, sender, one.address, title, text, reply_to=approve, attachments=(message,))
+
+
+def find_held(tx: Tx, mailing_list: int, token: str) -> Held | None:
+    """The held post of that token, or of that number."""
+    id = int(token) if token.isdigit() and len(token) < 12 else 0
+    row = tx.one("list_held_get", list=mailing_list, id=id, token=token)
+    return None if row is None else _held(row)
+
+
+def list_held(tx: Tx, mailing_list: int, after: int = 0, limit: int = 500) -> list[Held]:
+    """What waits, oldest first, behind the number `after`."""
+    return [_held(row) for row in tx.all("list_held_list", list=mailing_list, after=after, limit=limit)]
+
+
+def drop(tx: Tx, mailing_list: MailingList, held: Held, now: int, *, approved: bool = False) -> tuple[Step, ...]:
+    """It waits no more: it was let out, or will not be. Nothing where somebody else was quicker."""
+    blob = tx.value("list_held_delete", id=held.id)
+    if blob is None:
+        return ()
+    blobs.suspect(tx, [blob], now)
+    kind = "list.approved" if approved else "list.refused"
+    step = Step(kind, now, held.journey, {"list": str(mailing_list.address)})
+    journey.record(tx, held.journey, [step])
+    return (step,)
+
+
+def approve(tx: Tx, mailing_list: MailingList, held: Held, now: int) -> None:
+    """Let it out as a moderator's answer does: by a message to the address that moderators are told."""
+    address = mailing_list.beside(f"approve+{held.token}")
+    mail = replace(mail_of(held), queued_at=now, expires_at=now + _APPROVAL_MS)
+    queue.accept(tx, mail, [NewRecipient(address, f"{LIST}{mailing_list.id}", notify=frozenset({"NEVER"}))])
+
+
+def mail_of(held: Held) -> QueuedMail:
+    """The held post as it stood in the queue."""
+    return QueuedMail(held.journey, held.blob, held.size, held.sender, held.held_at, held.held_at)
+
+
+def _held(row: Row) -> Held:
+    id, token, blob, size, of, sender, author, subject, reason, held_at = row
+    return Held(id, token, blob, size, of, parse(sender) if sender else None, author, subject, reason, held_at)
+
+
+# --- for the members --------------------------------------------------------------------------------------------------
+
+
+def finish(edit: Edit, mailing_list: MailingList, post: Post, *, rewritten: bool) -> Edit:
+    """The edit with who stands in From and where answers go."""
+    to_list = Mailbox(mailing_list.title, *_parts(mailing_list.address))
+    back = (to_list,) if mailing_list.reply_to == "list" else ()
+    if not rewritten or post.author is None:
+        return replace(edit, reply_to=back)
+    name = post.author.name or post.author.local
+    author = Mailbox(f"{name} via {mailing_list.title}", *_parts(mailing_list.address))
+    # Who answers to the author must still reach him.
+    answers = back or post.reply_to or (post.author,)
+    return replace(edit, author=author, reply_to=answers)
+
+
+def front(mailing_list: MailingList, token: str) -> bytes:
+    """The list's fields in front of a member's copy; with his `token` his own way out."""
+    edit = Edit(mailing_list.title, mailing_list.address, mailing_list.beside("owner"), mailing_list.beside("request"))
+    out = mailing_list.beside(f"leave+{token}" if token else "unsubscribe")
+    return listed.fields(edit, out)
+
+
+def _parts(address: Address) -> tuple[str, str]:
+    return address.local, address.domain
+
+
+def _address(person: Mailbox) -> Address | None:
+    try:
+        return parse(str(Address(person.local, person.domain)))
+    except BadAddress:
+        return None

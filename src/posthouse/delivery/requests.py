@@ -1,0 +1,195 @@
+"""What is written to the addresses beside a mailing list: joining, leaving, help, confirmations, and bounces.
+
+Promises: nobody is put on a list or taken off it without an answer from his own address, or a token that only he was
+sent; each command has one answer, and automatic mail none. A member whose mail comes back for good on several days gets
+nothing more, and the owners are told; a refusal by policy (5.7.x) says nothing about an address and never counts.
+Refuses: to answer what it does not understand more than once a message.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from posthouse.delivery.letters import Letters
+from posthouse.delivery.posts import Post, read
+from posthouse.directory import members
+from posthouse.directory.addresses import ListReached
+from posthouse.directory.lists import MailingList
+from posthouse.directory.members import Request
+from posthouse.directory.verp import Verp
+from posthouse.message import mime
+from posthouse.message.addresses import Mailbox
+from posthouse.message.octets import Buffer
+from posthouse.message.report import parse_report
+from posthouse.observe import Step
+from posthouse.queue.queue import Job
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address, BadAddress, parse
+
+_JOIN: Final = ("subscribe", "join")
+_LEAVE: Final = ("unsubscribe", "leave", "signoff")
+# A report that returns a whole message is seldom larger.
+_LARGEST: Final = 1024 * 1024
+_LOOKED_AT: Final = 4096
+
+
+def handle(
+    tx: Tx, mailing_list: MailingList, reached: ListReached, job: Job, octets: Buffer, letters: Letters, verp: Verp
+) -> tuple[Step, ...]:
+    """Do what was asked at NAME-request, -subscribe, -unsubscribe, -confirm+TOKEN or -leave+TAG, and answer."""
+    post = read(job, octets)
+    if reached.purpose == "leave":
+        # RFC 8058 and RFC 2369 §3.2: who holds the tag of a member is that member.
+        who = verp.address(reached.token)
+        if who is not None and members.find(tx, mailing_list.id, who) is not None:
+            members.remove(tx, mailing_list.id, who)
+            _say(tx, mailing_list, letters, who, "You have left", f"{who} is not on {mailing_list.address} any more.")
+        return ()
+    if reached.purpose == "confirm":
+        request = members.confirmed(tx, mailing_list.id, reached.token, letters.now)
+        if request is not None:
+            _carry_out(tx, mailing_list, request, letters)
+        return ()
+    author = post.author_address
+    if author is None or post.automatic:
+        return ()
+    command = reached.purpose if reached.purpose != "request" else _command(post, octets)
+    if command in _JOIN:
+        _join(tx, mailing_list, post, author, letters)
+    elif command in _LEAVE:
+        _leave(tx, mailing_list, author, letters)
+    else:
+        _say(tx, mailing_list, letters, author, "How this list is used", _help(mailing_list))
+    return ()
+
+
+def _command(post: Post, octets: Buffer) -> str:
+    """The first word of the subject, or of the text."""
+    for text in (post.subject, next(_text(octets), "")):
+        words = text.split()
+        if words and (words[0].lower() in (*_JOIN, *_LEAVE) or text is not post.subject):
+            return words[0].lower()
+    return "help"
+
+
+def _text(octets: Buffer) -> Iterator[str]:
+    root = mime.scan(octets)
+    part = root
+    while part.children:
+        part = part.children[0]
+    if part.type == "text":
+        yield mime.decode_body(octets, part)[:_LOOKED_AT].decode("utf-8", "replace")
+
+
+def _join(tx: Tx, mailing_list: MailingList, post: Post, author: Address, letters: Letters) -> None:
+    if members.find(tx, mailing_list.id, author) is not None:
+        _say(
+            tx, mailing_list, letters, author, "You are on the list", f"{author} is on {mailing_list.address} already."
+        )
+    elif mailing_list.joining == "closed":
+        text = f"{mailing_list.address} takes members by its owners only: {mailing_list.beside('owner')}."
+        _say(tx, mailing_list, letters, author, "This list is closed", text)
+    else:
+        name = post.author.name if post.author else ""
+        _ask(tx, mailing_list, Request(mailing_list.id, author, name, "join"), author, letters)
+
+
+def _leave(tx: Tx, mailing_list: MailingList, author: Address, letters: Letters) -> None:
+    if members.find(tx, mailing_list.id, author) is None:
+        text = f"{author} is not on {mailing_list.address}. Perhaps you joined by another address."
+        _say(tx, mailing_list, letters, author, "You are not on the list", text)
+    else:
+        _ask(tx, mailing_list, Request(mailing_list.id, author, "", "leave"), author, letters)
+
+
+_ASKED: Final = {
+    "join": ("Do you want to join?", "Somebody, we hope you, asked to put {address} on the list {list}."),
+    "leave": ("Do you want to leave?", "Somebody, we hope you, asked to take {address} off the list {list}."),
+    "admit": ("Somebody wants to join", "{address} asks to be put on the list {list}, and has confirmed it."),
+}
+
+
+def _ask(tx: Tx, mailing_list: MailingList, request: Request, whom: Address, letters: Letters) -> None:
+    """Remember the request, and send its token to who has to confirm it."""
+    token = letters.token()
+    if not members.ask(tx, token, request, letters.now):
+        return
+    title, words = _ASKED[request.what]
+    text = words.format(address=request.address, list=mailing_list.address)
+    text += (
+        f"\n\nAnswer this mail, and it is done. Leave it, and nothing happens. You have {members.TOKEN_DAYS} days.\n"
+    )
+    confirm = mailing_list.beside(f"confirm+{token}")
+    sender = Mailbox(mailing_list.title, confirm.local, confirm.domain)
+    letters.write(tx, sender, whom, f"{title} ({mailing_list.title})", text)
+
+
+def _carry_out(tx: Tx, mailing_list: MailingList, request: Request, letters: Letters) -> None:
+    """A request that was confirmed."""
+    on_it = members.find(tx, mailing_list.id, request.address) is not None
+    if request.what == "leave":
+        if on_it:
+            members.remove(tx, mailing_list.id, request.address)
+        text = f"{request.address} is not on {mailing_list.address} any more."
+        _say(tx, mailing_list, letters, request.address, "You have left", text)
+    elif request.what == "join" and mailing_list.joining == "approved":
+        for owner in members.staff(tx, mailing_list.id, "owner"):
+            admit = Request(request.list, request.address, request.name, "admit")
+            _ask(tx, mailing_list, admit, owner.address, letters)
+    elif not on_it:
+        members.add(tx, mailing_list.id, request.address, letters.now, name=request.name)
+        text = f"{request.address} is on the list now.\n\n{_help(mailing_list)}"
+        _say(tx, mailing_list, letters, request.address, "Welcome", text)
+
+
+def _help(mailing_list: MailingList) -> str:
+    return (
+        f"To write to all members: {mailing_list.address}\n"
+        f"To join: {mailing_list.beside('subscribe')}\n"
+        f"To leave: {mailing_list.beside('unsubscribe')}\n"
+        f"To reach who looks after the list: {mailing_list.beside('owner')}\n"
+    )
+
+
+def _say(tx: Tx, mailing_list: MailingList, letters: Letters, to: Address, title: str, text: str) -> None:
+    owner = mailing_list.beside("owner")
+    sender = Mailbox(mailing_list.title, owner.local, owner.domain)
+    letters.write(tx, sender, to, f"{title} ({mailing_list.title})", text)
+
+
+# --- bounces ----------------------------------------------------------------------------------------------------------
+
+
+def bounced(
+    tx: Tx, mailing_list: MailingList, tag: str, octets: Buffer, verp: Verp, letters: Letters
+) -> tuple[Step, ...]:
+    """Something came back for a member: his by the tag, or by what the report names."""
+    report = parse_report(octets) if len(octets) <= _LARGEST else None
+    if report is None:
+        return ()
+    tagged = verp.address(tag) if tag else None
+    for one in report.recipients:
+        # RFC 3463 §3.8: 5.7.x is about the message or about us, not about the address.
+        if one.action != "failed" or not one.status.startswith("5.") or one.status.startswith("5.7."):
+            continue
+        for who in [tagged] if tagged else list(_named(one.original, one.final)):
+            if members.bounced(tx, mailing_list.id, who, letters.now):
+                _tell_owners(tx, mailing_list, who, one.diagnostic or one.status, letters)
+    return ()
+
+
+def _named(*written: str | None) -> Iterator[Address]:
+    """At home nothing is tagged: the report is our own, and names the address."""
+    for text in written:
+        try:
+            yield parse((text or "").rpartition(";")[2].strip())
+        except BadAddress:
+            continue
+
+
+def _tell_owners(tx: Tx, mailing_list: MailingList, who: Address, words: str, letters: Letters) -> None:
+    text = (
+        f"Mail to {who} came back on {members.BOUNCE_DAYS} days, so {mailing_list.address} sends nothing there now.\n\n"
+        f"What was said last: {words}\n\nThe address is still on the list; an owner can enable or remove it.\n"
+    )
+    for owner in members.staff(tx, mailing_list.id, "owner"):
+        _say(tx, mailing_list, letters, owner.address, f"A member is not reached: {who}", text)

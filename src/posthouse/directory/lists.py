@@ -1,0 +1,146 @@
+"""Mailing lists: what each is called, who may post, who may join.
+
+Promises: a list's address is served like any other; NAME-owner, NAME-request and the others of addresses.PURPOSES
+lead to the same list, unless such an address exists by itself. Refuses: to carry mail (delivery/lists.py does).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, get_args
+
+from posthouse.directory import addresses
+from posthouse.directory.model import BadList, NoSuchList, changed
+from posthouse.limits import MB
+from posthouse.store.database import Row, Tx
+from posthouse.terms.address import Address, parse
+
+Posting = Literal["anyone", "members", "moderated", "owners"]
+Others = Literal["hold", "refuse"]
+Joining = Literal["open", "approved", "closed"]
+ReplyTo = Literal["author", "list"]
+Rewriting = Literal["auto", "always", "never"]
+
+LONGEST_TITLE: Final = 200
+LONGEST_FOOTER: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class MailingList:
+    """One list.
+
+    `posting`: whose messages go out at once; what others write is held for a moderator or refused, as `others` says.
+    `joining`: by confirmation, by approval of an owner besides, or only by an owner's hand. `reply_to`: where answers
+    go by themselves. `rewrite_from`: put the list in the author's place, "auto" only where his domain's DMARC policy
+    would have members' servers refuse the message. `subject_tag` and `footer` change what he wrote, "" does not.
+    `visible`: its members may see who is on it.
+    """
+
+    id: int
+    address: Address
+    title: str
+    posting: Posting = "members"
+    others: Others = "hold"
+    joining: Joining = "open"
+    reply_to: ReplyTo = "author"
+    rewrite_from: Rewriting = "auto"
+    subject_tag: str = ""
+    footer: str = ""
+    message_size: int = 10 * MB
+    visible: bool = False
+
+    def beside(self, purpose: str) -> Address:
+        """The address of the list for that purpose: "owner", "confirm+TOKEN"."""
+        return Address(f"{self.address.local}-{purpose}", self.address.domain)
+
+
+SETTINGS: Final = tuple(one.name for one in fields(MailingList) if one.name not in ("id", "address"))
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "posting": get_args(Posting),
+    "others": get_args(Others),
+    "joining": get_args(Joining),
+    "reply_to": get_args(ReplyTo),
+    "rewrite_from": get_args(Rewriting),
+}
+
+
+def add(tx: Tx, address: Address, title: str, now: int, **settings: Any) -> MailingList:
+    """Make a list. Raises NoSuchDomain, AddressTaken, BadList."""
+    wanted = MailingList(0, address, title or str(address), **settings)
+    _check(wanted)
+    addresses.claim(tx, address, None)
+    id = tx.value("list_insert", key=address.key, created_at=now, **_row(wanted))
+    tx.run("address_of_list", key=address.key, list=id)
+    changed(tx)
+    return get(tx, id)
+
+
+def change(tx: Tx, address: Address, **settings: Any) -> MailingList:
+    """Change some settings of a list. Raises NoSuchList, BadList."""
+    found = find(tx, address)
+    wanted = MailingList(**{**{one.name: getattr(found, one.name) for one in fields(found)}, **settings})
+    _check(wanted)
+    tx.run("list_update", id=found.id, **_row(wanted))
+    changed(tx)
+    return wanted
+
+
+def remove(tx: Tx, address: Address) -> None:
+    """Remove a list, its members and what is held. Raises NoSuchList; AddressInUse where an alias points to it."""
+    found = find(tx, address)
+    addresses.require_unused(tx, address)
+    tx.run("list_delete", id=found.id)
+    tx.run("address_delete", key=address.key)
+    changed(tx)
+
+
+def address_of(tx: Tx, reached: addresses.ListReached) -> Address:
+    """The address that leads there."""
+    found = get(tx, reached.id)
+    if not reached.purpose:
+        return found.address
+    return found.beside(f"{reached.purpose}+{reached.token}" if reached.token else reached.purpose)
+
+
+def find(tx: Tx, address: Address) -> MailingList:
+    """The list of that address. Raises NoSuchList."""
+    row = tx.one("list_by_key", key=address.key)
+    if row is None:
+        raise NoSuchList(str(address))
+    return _list(row)
+
+
+def get(tx: Tx, id: int) -> MailingList:
+    """The list of that id. Raises NoSuchList."""
+    row = tx.one("list_get", id=id)
+    if row is None:
+        raise NoSuchList(str(id))
+    return _list(row)
+
+
+def listed(tx: Tx, after: str = "", limit: int = 500) -> Sequence[MailingList]:
+    """Up to `limit` lists in the order of their addresses' keys, those behind `after`."""
+    return [_list(row) for row in tx.all("list_list", after=after, limit=limit)]
+
+
+def _list(row: Row) -> MailingList:
+    id, written, *settings = row
+    return MailingList(id, parse(written), **dict(zip(SETTINGS, [*settings[:-1], bool(settings[-1])], strict=True)))
+
+
+def _row(wanted: MailingList) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in SETTINGS} | {"visible": int(wanted.visible)}
+
+
+def _check(wanted: MailingList) -> None:
+    for name, choices in CHOICES.items():
+        if getattr(wanted, name) not in choices:
+            raise BadList(f"{name} of {wanted.address} is one of {', '.join(choices)}")
+    for name, most in (("title", LONGEST_TITLE), ("subject_tag", LONGEST_TITLE), ("footer", LONGEST_FOOTER)):
+        text = getattr(wanted, name)
+        if len(text) > most or (name != "footer" and not text.isprintable()):
+            raise BadList(f"{name} of {wanted.address} is one line of at most {most} characters")
+    if wanted.message_size < 1:
+        raise BadList(f"message_size of {wanted.address} is at least 1 octet")
+    for purpose in addresses.PURPOSES:
+        if wanted.address.local.casefold().endswith(f"-{purpose.rstrip('+')}"):
+            raise BadList(f"{wanted.address} ends like an address beside a list ({purpose.rstrip('+')})")

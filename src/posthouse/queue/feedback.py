@@ -1,0 +1,136 @@
+"""What comes back of mail that an account sent: failures in our queue, reports and complaints (RFC 3464, 5965).
+
+Promises: a report of others counts only where it is about a message of the account that gets it: by the Message-ID or
+the ENVID of a journey that this account's submission began, and about a recipient of it. It is told in that journey.
+Refuses: to hold mail back (directory/suppression.py keeps the list; who sends asks it).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from posthouse import journey
+from posthouse.directory import suppression
+from posthouse.directory.suppression import COMPLAINT
+from posthouse.journey import Journey
+from posthouse.limits import MB
+from posthouse.message.cause import cause_of
+from posthouse.message.feedback import Feedback, parse_feedback
+from posthouse.message.header import Buffer, Header
+from posthouse.message.report import RecipientReport, Report, parse_report
+from posthouse.observe import Step
+from posthouse.queue.outcome import Fate, Outcome
+from posthouse.queue.queue import Job
+from posthouse.store.database import Tx
+from posthouse.terms.address import Address, BadAddress, parse
+
+# A report that returns a whole message is seldom larger; of larger ones we believe nothing.
+_LARGEST: Final = 1 * MB
+# Of one report so many recipients are looked at, and of journeys with its Message-ID so many.
+_MOST_TOLD: Final = 100
+_MOST_JOURNEYS: Final = 5
+_NOT_ABUSE: Final = "not-spam"
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is said of one recipient. `cause` None: nothing that the list should hold."""
+
+    address: Address
+    cause: str | None
+    told: str
+    words: str
+
+
+def of_outcomes(tx: Tx, job: Job, outcomes: Sequence[Outcome], now: int) -> None:
+    """Recipients of an account's mail that failed for good go on its list."""
+    account = job.mail.account
+    if account is None:
+        return
+    recipients = {recipient.id: recipient for recipient in job.recipients}
+    for outcome in outcomes:
+        if outcome.fate is Fate.FAILED:
+            reply = outcome.reply
+            cause = cause_of(reply.enhanced, reply.text).value
+            suppression.note(tx, account, recipients[outcome.recipient].address, cause, str(reply), now)
+
+
+def read(header: Header, octets: Buffer) -> Report | Feedback | None:
+    """The report or complaint that a message is; None where it is none, or too large to be one."""
+    kind = (header.first(b"content-type") or b"").lower()
+    if b"multipart/report" not in kind or len(octets) > _LARGEST:
+        return None
+    return parse_feedback(octets) if b"feedback-report" in kind else parse_report(octets)
+
+
+def of_report(tx: Tx, account: int, found: Report | Feedback, secret: bytes, now: int) -> tuple[Step, ...]:
+    """Take in what a report says that this account gets; the steps that its message's journey gains."""
+    about = _about(tx, account, found, secret)
+    if about is None:
+        return ()
+    recipients = {address.key for one in _recipients(about) if (address := _address(one)) is not None}
+    steps: list[Step] = []
+    for news in _news(found, about):
+        if news.address.key not in recipients:
+            continue
+        if news.cause is not None:
+            suppression.note(tx, account, news.address, news.cause, news.words, now)
+        facts = {"recipient": str(news.address), "action": news.told, "cause": news.cause, "reply": news.words}
+        steps.append(Step("report.received", now, about.id, facts))
+    if steps:
+        journey.record(tx, about.id, steps)
+    return tuple(steps)
+
+
+def _about(tx: Tx, account: int, found: Report | Feedback, secret: bytes) -> Journey | None:
+    """The journey of the message that it is about, where the account submitted that."""
+    envid = found.envid if isinstance(found, Report) else None
+    for name in (found.message_id, envid):
+        for one in journey.find(tx, name, secret, _MOST_JOURNEYS) if name else ():
+            if _submitted_by(tx, one, account):
+                return one
+    return None
+
+
+def _recipients(one: Journey) -> Iterator[str]:
+    """Those that the journey is found by are its first few; each that was relayed to has a step."""
+    yield from one.recipients
+    for step in one.steps:
+        if isinstance(address := step.facts.get("recipient"), str):
+            yield address
+
+
+def _submitted_by(tx: Tx, one: Journey, account: int) -> bool:
+    row = tx.one("account_find", account=account)
+    return row is not None and any(
+        step.facts.get("login") == row[1] for step in one.steps if step.kind == "mail.received"
+    )
+
+
+def _news(found: Report | Feedback, about: Journey) -> Iterator[_News]:
+    if isinstance(found, Report):
+        for report in found.recipients[:_MOST_TOLD]:
+            # A server behind an alias names its own address last, and ours first.
+            for written in (report.original, report.final):
+                if (address := _address((written or "").rpartition(";")[2])) is not None:
+                    yield _of_recipient(report, address)
+        return
+    told = f"complaint: {found.kind}"
+    cause = None if found.kind == _NOT_ABUSE else COMPLAINT
+    # For privacy the recipient is often left out: with one there is no doubt who it was.
+    for one in found.recipients[:_MOST_TOLD] or (about.recipients if len(about.recipients) == 1 else ()):
+        if (address := _address(one)) is not None:
+            yield _News(address, cause, told, told)
+
+
+def _of_recipient(report: RecipientReport, address: Address) -> _News:
+    words = report.diagnostic or report.status
+    cause = cause_of(report.status, words).value if report.action == "failed" else None
+    return _News(address, cause, report.action, words)
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return parse(text.strip().strip("<>"), utf8=True)
+    except BadAddress:
+        return None

@@ -1,0 +1,68 @@
+"""A real OpenSMTPD on loopback sends to posthouse and receives from it, each with all that it announces: 8BITMIME, SIZE,
+DSN and STARTTLS, a command at a time."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bench.peers.opensmtpd import OpenSmtpd
+from tests.interop.contract import CONTRACT, name
+from tests.interop.pairs import (
+    BOB,
+    OUR_ADDRESS,
+    THEIR_ADDRESS,
+    THEIRS,
+    Peers,
+    Setting,
+    named,
+    peers,
+    read_report,
+    said,
+    submit,
+    wait_at,
+    wait_for_report,
+)
+
+# The first run on a machine installs the packages.
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    with peers(tmp_path_factory.mktemp("tls"), opensmtpd) as running:
+        yield running
+
+
+def opensmtpd(setting: Setting) -> OpenSmtpd:
+    """Their side, which sends no mail to other hosts without TLS."""
+    theirs = OpenSmtpd(
+        domain=THEIRS,
+        users=["bob"],
+        address=THEIR_ADDRESS,
+        port=setting.port,
+        route=(OUR_ADDRESS, setting.port),
+        warn="1s",
+    )
+    theirs.certificate(setting.certificate.certificate, setting.certificate.key)
+    return theirs
+
+
+@pytest.mark.parametrize("behaviour", CONTRACT, ids=name)
+def test_contract(pair: Peers, behaviour: Callable[[Peers], None]) -> None:
+    behaviour(pair)
+
+
+def test_a_handshake_that_breaks_is_followed_by_clear_text(pair: Peers) -> None:
+    """Debian 12's was made for OpenSSL 1.1 and breaks off each handshake as a server: mail goes all the same."""
+    submit(pair.ours, BOB, "in clear text")
+    assert b"TLS" not in wait_at(pair.theirs, b"Subject: in clear text").partition(b"\n\n")[0]
+    journey = said(pair.ours, BOB)
+    assert "C: STARTTLS" in journey
+    assert "alert internal error" in journey
+
+
+def test_what_needs_utf8_comes_back(pair: Peers) -> None:
+    """RFC 6531 §3.5: it does not announce SMTPUTF8."""
+    submit(pair.ours, f"böb@{THEIRS}", "für Böb")
+    report = wait_for_report(pair.ours, "für Böb".encode())
+    assert report
