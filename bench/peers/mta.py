@@ -11,7 +11,13 @@ from bench.peers.waiting import wait_for_port
 
 
 class Mta(ABC):
-    """A mail server for `domain` at `address`:`port`, in a root of its own. Raises Unavailable (private_root)."""
+    """A mail server for `domain` at `address`:`port`, in a root of its own. Raises Unavailable (private_root).
+
+    `reports` is the type of what it tells senders; `echoes`: with the ENVID and ORCPT that they wrote.
+    """
+
+    reports = "multipart/report"
+    echoes = True
 
     def __init__(self, name: str, packages: Sequence[str], *, domain: str, address: str, port: int) -> None:
         self.root = PrivateRoot(name, packages)

@@ -136,10 +136,10 @@ class Daemon:
         """The processes in the daemon's namespace as the host numbers them, with the shell that reaps its orphans."""
         return self._tree()[1:]
 
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run to the end beside the daemon, where its sockets and processes are: what its own control program needs."""
         namespaces = ["nsenter", "--target", str(self._tree()[2]), "--mount", "--pid", "--root", "--wd"]
-        return subprocess.run([*namespaces, *argv], capture_output=True, text=True, check=True)
+        return subprocess.run([*namespaces, *argv], capture_output=True, text=True, check=check)
 
     def _tree(self) -> list[int]:
         found, seen = [self.process.pid], []

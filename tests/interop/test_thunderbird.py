@@ -189,16 +189,19 @@ def test_news_are_heard_while_idling(server: PosthouseServer, thunderbird: Thund
         thunderbird.do("gone", ALICE, "INBOX", "from a stranger")
 
 
-def test_mail_that_is_announced_beside_another_answer_is_heard_of(
-    server: PosthouseServer, thunderbird: Thunderbird
-) -> None:
+def test_what_is_announced_beside_another_answer_is_heard_of(server: PosthouseServer, thunderbird: Thunderbird) -> None:
     """Thunderbird reads over what stands beside the answer to its STORE. IDLE, two seconds later, says it again."""
-    received(server, thunderbird, letter("already here"))
+    received(server, thunderbird, letter("already here"), letter("soon gone"))
     thunderbird.do("tag", ALICE, "INBOX", "already here")
     becomes(server, "INBOX", "already here", {b"$label1"})
     fill(server, ALICE, [letter("just come")])
+    with connect(server, ALICE) as other:
+        number = other.search(None, "SUBJECT", '"soon gone"')[1][0].decode()
+        other.store(number, "+FLAGS", r"(\Deleted)")
+        other.expunge()
     thunderbird.do("command", ALICE, "INBOX", "already here", "cmd_markAsFlagged")
     thunderbird.do("arrived", ALICE, "INBOX", "just come")
+    thunderbird.do("gone", ALICE, "INBOX", "soon gone")
 
 
 @pytest.mark.parametrize(("writer", "reader"), [(ALICE, BOB), (BOB, ALICE)], ids=["465", "587"])

@@ -116,9 +116,10 @@ def test_what_is_returned(original: bytes, full: bool, kind: str, seven: bool) -
     assert (b"the body" in octets) == (full and original.startswith(ORIGINAL))
 
 
-def test_addresses_in_utf8_are_written_in_ascii() -> None:
+@pytest.mark.parametrize("kind", ["utf-8", "rfc822"])
+def test_addresses_in_utf8_are_written_in_ascii(kind: str) -> None:
     """RFC 6533 §3: utf-8-addr-xtext."""
-    report = replace(FAILED, final="jörg@someschool.example", original="utf-8;jörg@example.org")
+    report = replace(FAILED, final="jörg@someschool.example", original=f"{kind};jörg@example.org")
     octets = written(report)
     _, recipient = blocks(octets)
     assert recipient["Final-Recipient"] == "utf-8; j\\x{F6}rg@someschool.example"

@@ -259,7 +259,8 @@ def test_given_up_by_hand_it_goes_back_with_a_report_held_or_not(tmp_path: Path)
         await world.send(*[f"u{n}@x.example" for n in range(120)], journey=5)
         await world.send("null@x.example", sender=None)
         await world.send("flying@z.example")
-        now, seen = world.clock.now(), []
+        now = world.clock.now()
+        seen: list[int] = []
         ((lane,),) = await world.select("SELECT id FROM lane WHERE destination = 'domain:z.example'")
         assert await world.store.write(lanes.lease, int(str(lane)), now, now + 60_000)
         await world.store.write(control.hold_destination, "domain:x.example", now)

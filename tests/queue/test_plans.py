@@ -13,9 +13,9 @@ from posthouse.store.statements import load
 WALKS = {"queue_list", "queue_count", "queue_lanes", "sites_forget", "sites_abandon"}
 # Those that run with each look, claim and settlement find their rows in order.
 IN_ORDER = {
-    "lanes_due", "lanes_due_elsewhere", "lanes_due_urgent", "lanes_due_of_sender", "lanes_next_sender", "lanes_next_due",
-    "lanes_next_lease_end", "queue_claim", "queue_expired_messages", "queue_next_expiry", "queue_delayed",
-    "queue_next_delayed", "queue_next_overdue",
+    "lanes_due", "lanes_due_elsewhere", "lanes_due_urgent", "lanes_due_of_sender", "lanes_next_sender",
+    "lanes_next_due", "lanes_next_lease_end", "queue_claim", "queue_expired_messages", "queue_next_expiry",
+    "queue_delayed", "queue_next_delayed", "queue_next_overdue",
 }  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from posthouse.queue import lanes
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report
 from posthouse.queue.queue import Job, NewRecipient
-from posthouse.queue.runner import SLOW_MS, BeforeDot
+from posthouse.queue.runner import BeforeDot
 from posthouse.queue.schedule import LOCAL, Limits
+from posthouse.queue.work import SLOW_MS
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
 from posthouse.terms.envelope import DeliverBy, Wishes
@@ -204,7 +205,8 @@ def test_one_connection_too_many_is_no_outage(tmp_path: Path) -> None:
 
 def test_too_fast_even_alone_is_given_time_between_messages(tmp_path: Path) -> None:
     async def main() -> None:
-        world, at = World(tmp_path), []
+        world = World(tmp_path)
+        at: list[int] = []
 
         def slowly(job: Job) -> tuple[Fate, Reply, Dooms]:
             last, now = at[-1] if at else 0, world.clock.now()

@@ -107,7 +107,7 @@ class Entrance:
 @dataclass(slots=True)
 class Selected:
     """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
-    it was deleted; `overheard`: new mail was announced beside the answer to something else."""
+    it was deleted; `overheard`: that messages came or went was announced beside the answer to something else."""
 
     mailbox: int
     view: View
@@ -286,9 +286,9 @@ class Session:
             await self._announce(self.selected, expunge)
 
     async def tell_listener(self) -> None:
-        """The same, for a client that idles. New mail that was announced beside the answer to something else is
-        announced once more, as RFC 9051 §5.2 allows: Thunderbird fetches what it hears of while it idles, and leaves
-        what it hears of during a FETCH, STORE or CHECK until it looks again, ten minutes later.
+        """The same, for a client that idles. Where EXISTS or EXPUNGE stood beside the answer to something else, EXISTS
+        is said once more, as RFC 9051 §5.2 allows: Thunderbird looks where it hears of it while it idles, and leaves
+        what it hears of during a FETCH, STORE or CHECK until it looks by itself, ten minutes later.
         """
         selected = self.selected
         if selected is None:
@@ -307,6 +307,7 @@ class Session:
         # From here to the end of what is announced nothing waits: it would change meanwhile, or be cancelled.
         if expunge and view.ghosts:
             self.engine.send(response.expunges([entry.seq for entry in view.announce_expunged()]))
+            selected.overheard = True
         changed = view.announce_changed()
         more = view.announce_added()
         count = len(view)

@@ -10,7 +10,7 @@ Where the RFC leaves room, the answers are those of Dovecot, which clients know.
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from posthouse.limits import REFERENCES
 from posthouse.message import mime, text
@@ -45,6 +45,14 @@ class Rendered:
     base_subject: str
 
 
+class Gist(NamedTuple):
+    """The little of a message that its journey is found by."""
+
+    size: int
+    message_id: str | None
+    subject: str
+
+
 _MAX_SUBJECT: Final = 2000  # characters; RFC 5322 §2.1.1 allows 998 a line
 
 
@@ -73,6 +81,14 @@ def render(octets: Buffer) -> Rendered:
         subject=subject,
         base_subject=base_subject(subject),
     )
+
+
+def gist(octets: Buffer) -> Gist:
+    """What `render` would say of these, without all the rest."""
+    header = Header.parse(octets)
+    ids = message_ids(header.first(b"message-id") or b"")
+    subject = decode_words(header.first(b"subject") or b"")[:_MAX_SUBJECT]
+    return Gist(len(octets), ids[0] if ids else None, subject)
 
 
 def _references(header: Header) -> tuple[str, ...]:

@@ -194,7 +194,8 @@ def _original(orcpt: str | None) -> str | None:
     if orcpt is None:
         return None
     kind, _, address = orcpt.partition(";")
-    return f"{kind.strip()}; {_in_xtext(address.strip())}"
+    # RFC 6533 §3: what stands behind rfc822 is ASCII.
+    return f"{kind.strip() if address.isascii() else 'utf-8'}; {_in_xtext(address.strip())}"
 
 
 def _in_xtext(address: str) -> str:

@@ -108,7 +108,7 @@ def list_recipients(
         limit=limit,
         **_parameters(wanted),
     )
-    return [Listed(*_readable(row[:17], 11), bool(row[17]), row[18]) for row in rows]
+    return [Listed(*[*_readable(row[:17], 11), bool(row[17]), row[18]]) for row in rows]
 
 
 def count(tx: Tx, wanted: Selection, most: int = 1_000_000) -> int:

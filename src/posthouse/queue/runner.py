@@ -20,12 +20,13 @@ from posthouse.observe import WARNING
 from posthouse.queue import bounce, lanes
 from posthouse.queue.clerk import Clerk, Terms
 from posthouse.queue.deadlines import Deadlines
-from posthouse.queue.lanes import Claim, Cursor, Lease, Look
+from posthouse.queue.lanes import Claim, Lease, Look
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, pushes_back
 from posthouse.queue.queue import Job
 from posthouse.queue.schedule import Decisions, LaneState, Limits, is_local, schedule
 from posthouse.queue.settling import Rules, Settled
 from posthouse.queue.sites import Sites
+from posthouse.queue.work import Run, Worker
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Listener, Store, StoreUnavailable, Topic
 from posthouse.terms.reply import Reply
@@ -39,8 +40,6 @@ GRACE: Final = 60.0
 _PAUSE: Final = 1.0
 # How long a lane is left alone that met an error of ours.
 _AVOIDED_MS: Final = 60_000
-# An attempt that takes longer makes its connection a slow one. A peer in health answers all of it within seconds.
-SLOW_MS: Final = 10_000
 # Looks at the queue take no more than a part of the time: so many times what one takes passes until the next, and at
 # least so long. What came meanwhile is seen together.
 _LOOK_PART: Final = 2
@@ -79,57 +78,6 @@ class Settings:
     delay_notice: float = 4 * 3600
 
 
-@dataclass(slots=True)
-class _Run:
-    """A lane that this process holds: its lease, the jobs claimed and not begun, and the workers on it.
-
-    `site` is what it counts for. `yields`: so many of its connections are to give way. Once `ending`, no job is begun.
-    """
-
-    lease: Lease
-    site: str
-    priority: int
-    since: int
-    pending: deque[Job]
-    after: Cursor
-    more: bool
-    workers: "dict[asyncio.Task[None], _Worker]" = field(default_factory=dict)
-    claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
-    yields: int = 0
-    ending: bool = False
-    failed: bool = False
-    doubtful: bool = False
-    released: bool = False
-
-    def state(self, now: int) -> LaneState:
-        """The lane as the schedule sees it."""
-        return LaneState(
-            id=self.lease.lane,
-            destination=self.lease.destination,
-            sender=self.lease.sender,
-            due_at=0,
-            site=self.site,
-            priority=self.priority,
-            failures=self.lease.failures,
-            running=len(self.workers),
-            slow=sum(worker.slow(now) for worker in self.workers.values()),
-            since=self.since,
-            more=not self.ending and bool(self.pending or (self.more and not self.claiming.locked())),
-        )
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled.
-    `began_at`: when the attempt began; 0 between attempts."""
-
-    committed: bool = False
-    began_at: int = 0
-
-    def slow(self, now: int) -> bool:
-        return self.began_at > 0 and now - self.began_at > SLOW_MS
-
-
 class Runner:
     """Runs the queue of one process until stopped. `couriers` by kind of destination: what stands before the colon."""
 
@@ -153,7 +101,7 @@ class Runner:
         # Whose leases of sites are ours.
         self._holder = random.getrandbits(62) + 1
         self._leased_sites: set[str] = set()
-        self._runs: dict[int, _Run] = {}
+        self._runs: dict[int, Run] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stopping = False
@@ -345,33 +293,33 @@ class Runner:
             if run.site in lost:
                 self._lose(run)
 
-    def _lose(self, run: _Run) -> None:
+    def _lose(self, run: Run) -> None:
         """Another process has the lane: whoever is not past the dot stops; the others' reports will come too late."""
         observe.tell("queue.lease_lost", level=WARNING, destination=run.lease.destination)
         run.ending = True
         self._cancel_uncommitted(run)
 
     @staticmethod
-    def _cancel_uncommitted(run: _Run) -> None:
+    def _cancel_uncommitted(run: Run) -> None:
         for task, worker in run.workers.items():
             if not worker.committed:
                 task.cancel()
 
     def _begin(self, held: Lease, claim: Claim, priority: int, now: int) -> None:
         site = self._sites.name(held.destination, held.site)
-        run = _Run(held, site, priority, now, deque(claim.jobs), claim.after, claim.more)
+        run = Run(held, site, priority, now, deque(claim.jobs), claim.after, claim.more)
         self._runs[held.lane] = run
         self._add_worker(run)
 
     # --- workers
 
-    def _add_worker(self, run: _Run) -> None:
-        worker = _Worker()
+    def _add_worker(self, run: Run) -> None:
+        worker = Worker()
         task = asyncio.create_task(self._work(run, worker))
         run.workers[task] = worker
         task.add_done_callback(lambda done: self._worker_ended(run, done))
 
-    def _worker_ended(self, run: _Run, task: asyncio.Task[None]) -> None:
+    def _worker_ended(self, run: Run, task: asyncio.Task[None]) -> None:
         del run.workers[task]
         if not task.cancelled() and (error := task.exception()):
             observe.fault("queue.worker_failed", error, destination=run.lease.destination)
@@ -384,7 +332,7 @@ class Runner:
                 self._spawn(self._release(run))
         self._changed.set()
 
-    async def _release(self, run: _Run) -> None:
+    async def _release(self, run: Run) -> None:
         """Nobody works on the lane any more: give it back."""
         now = self._clock.now()
         try:
@@ -401,21 +349,21 @@ class Runner:
         finally:
             del self._runs[run.lease.lane]
 
-    async def _work(self, run: _Run, worker: _Worker) -> None:
+    async def _work(self, run: Run, worker: Worker) -> None:
         """Job after job on this lane, until none is left or others are to have their turn."""
         go_on = True
         while go_on and not (self._stopping or run.ending or self._gives_way(run)):
             job = await self._next_job(run)
             go_on = job is not None and await self._attempt(run, worker, job)
 
-    def _gives_way(self, run: _Run) -> bool:
+    def _gives_way(self, run: Run) -> bool:
         if run.yields:
             run.yields -= 1
             return True
         # Where even one connection was too many, the schedule says when the next message may go.
         return self._sites.find(run.site).due_at > self._clock.now()
 
-    async def _next_job(self, run: _Run) -> Job | None:
+    async def _next_job(self, run: Run) -> Job | None:
         if run.pending:
             return run.pending.popleft()
         async with run.claiming:
@@ -427,13 +375,13 @@ class Runner:
                 self._take(run, claim)
             return run.pending.popleft() if run.pending else None
 
-    def _take(self, run: _Run, claim: Claim) -> None:
+    def _take(self, run: Run, claim: Claim) -> None:
         run.pending.extend(claim.jobs)
         run.after, run.more = claim.after, claim.more
         if len(run.pending) > 1:
             self._changed.set()
 
-    async def _attempt(self, run: _Run, worker: _Worker, job: Job) -> bool:
+    async def _attempt(self, run: Run, worker: Worker, job: Job) -> bool:
         """Attempt a job and have it written down. False: nothing more is to be done here."""
 
         async def before_dot(recipients: Sequence[int]) -> None:
@@ -463,7 +411,7 @@ class Runner:
 
     # --- settling
 
-    async def _settle(self, run: _Run, job: Job, report: Report) -> bool:
+    async def _settle(self, run: Run, job: Job, report: Report) -> bool:
         """Write the report down and learn from it; the next jobs are claimed, or the lane given back, in the same
         commit. False: nothing more is to be done here."""
         if not report.pushed_back and any(one.remote and pushes_back(one.reply) for one in report.outcomes):
@@ -487,7 +435,7 @@ class Runner:
         run.ending = run.ending or settled.doomed or settled.released
         return not crowded and (settled.claim is None or bool(run.pending))
 
-    def _soften(self, run: _Run, report: Report) -> tuple[Report, bool]:
+    def _soften(self, run: Run, report: Report) -> tuple[Report, bool]:
         """Where a site takes mail, a connection that fails was one too many: the site is not down.
 
         This connection goes, and its recipients wait for themselves.
@@ -504,7 +452,7 @@ class Runner:
         )
         return replace(report, outcomes=outcomes, pushed_back=True), True
 
-    def _learn(self, run: _Run, report: Report, settled: Settled) -> None:
+    def _learn(self, run: Run, report: Report, settled: Settled) -> None:
         """What the peer's answers tell of its site."""
         destination = run.lease.destination
         if is_local(destination):

@@ -238,7 +238,7 @@ def _share(able: Sequence[LaneState], room: _Room) -> tuple[list[int], list[Lane
         # An eighth is left to each band below that waits, less what it has.
         below = {_band(lane) for lane in able if _band(lane) < band}
         kept = sum(max(0, max(1, room.total // 8) - room.of_band[other]) for other in below)
-        start += _share_band([lane for lane in able if _band(lane) == band], room, min(kept, room.total - 1))
+        start += _share_band([lane for lane in able if _band(lane) == band], room, max(0, min(kept, room.total - 1)))
     started = set(start)
     return start, [lane for lane in able if not lane.running and lane.id not in started]
 

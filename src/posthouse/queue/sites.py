@@ -36,7 +36,7 @@ class Site:
 
     `cap`: connections it may have; its whole part counts. `pace`: milliseconds between messages. Nothing is started
     before `due_at`, because of the pace or because the site is down: it then failed `failures` times in a row. It took
-    mail last at `alive_at`, pushed back at `pushed_at`; 0: never. So many connections were `refused` since it took mail.
+    mail last at `alive_at`, pushed back at `pushed_at`; 0: never. Since it took mail, it `refused` so many connections.
     """
 
     cap: float = FIRST

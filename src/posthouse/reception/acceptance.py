@@ -17,7 +17,7 @@ from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, RemoteRecipient, Resolution, Rules
 from posthouse.mailbox.append import Filed
 from posthouse.mailbox.model import OverQuota
-from posthouse.mailbox.summary import Rendered
+from posthouse.mailbox.summary import Gist, Rendered
 from posthouse.message.feedback import Feedback
 from posthouse.message.report import Report
 from posthouse.observe import Step
@@ -69,7 +69,7 @@ class Plan:
 
     `refused` are addresses that were told no, to find the journey by; `before` are its steps so far, `received` the
     one that tells of the message. `each`: every recipient is answered for himself (LMTP).
-    `report`: what the message tells of one that an account here sent.
+    `report`: what the message tells of one that an account here sent. `rendered` None: nobody here was to get it.
     """
 
     id: int
@@ -82,7 +82,8 @@ class Plan:
     unwanted: frozenset[Address]
     refused: Sequence[str]
     resolution: Resolution
-    rendered: Rendered
+    rendered: Rendered | None
+    gist: Gist
     staged: Staged
     now: int
     expires_at: int
@@ -107,6 +108,9 @@ def accept(tx: Tx, plan: Plan) -> Accepted:
     resolution = addresses.current(tx, plan.resolution, [one.recipient.address for one in plan.taken], plan.rules)
     if plan.copy_to_sent:
         _lock_all(tx, plan, resolution)
+    if plan.rendered is None and resolution.local and not _is_crowd(resolution):
+        # An address leads here only since it was looked up.
+        raise Nobody(CHANGED, {})
     queued = _to_queue(tx, plan, resolution)
     copies = [] if _is_crowd(resolution) else _copies(plan, resolution)
     # Octets that are both filed and queued, or perhaps filed in two goes, are one blob.
@@ -202,6 +206,8 @@ def _file(
     """
 
     def file(some: Sequence[Copy], *, overshoot: bool) -> dict[int, Fate]:
+        if plan.rendered is None:
+            return {}
         return file_local(
             tx,
             content,
@@ -238,6 +244,7 @@ def _lock_all(tx: Tx, plan: Plan, resolution: Resolution) -> None:
 def _file_in_sent(tx: Tx, plan: Plan, content: Staged | int) -> Iterator[Step]:
     """The sender's own copy. He has written it already, so no quota keeps him from it."""
     assert plan.account is not None, "a copy is an account's"
+    assert plan.rendered is not None, "it was rendered for this"
     fates = file_local(
         tx,
         content,
@@ -338,18 +345,17 @@ def _queued_step(plan: Plan, queued: Sequence[NewRecipient]) -> Step:
 
 def _record(tx: Tx, plan: Plan, steps: Sequence[Step]) -> None:
     """The journey, in the commit that it tells of."""
-    rendered = plan.rendered
     journey.open(
         tx,
         plan.id,
-        message_id=rendered.message_id,
+        message_id=plan.gist.message_id,
         sender=str(plan.envelope.sender) if plan.envelope.sender else None,
         recipients=[
             *(str(one.recipient.address) for one in plan.taken),
             *(str(one.recipient.address) for one in plan.later),
             *plan.refused,
         ],
-        subject=rendered.subject,
+        subject=plan.gist.subject,
         secret=plan.secret,
         steps=steps,
     )

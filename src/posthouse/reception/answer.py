@@ -14,8 +14,9 @@ from typing import Final
 
 from posthouse import limits, observe
 from posthouse.clock import Clock
+from posthouse.directory.addresses import Resolution
 from posthouse.directory.cache import Directory
-from posthouse.mailbox.summary import Rendered, render
+from posthouse.mailbox.summary import Gist, Rendered, gist, render
 from posthouse.observe import Step
 from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.pipeline import Pipeline
@@ -25,7 +26,7 @@ from posthouse.reception.binary import GROWTH, as_text
 from posthouse.reception.decision import Decision, decide
 from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, too_long
 from posthouse.reception.refusals import Refusals, Trail, recipients_of
-from posthouse.store.blobs import Blobs, SpoolFull
+from posthouse.store.blobs import Blobs, Buffer, SpoolFull
 from posthouse.store.database import Store, StoreUnavailable
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal, Reply
@@ -159,7 +160,8 @@ class Reception:
         taken, later = _now_and_later(intake, decision, now)
         resolution = await self._directory.resolve([one.recipient.address for one in taken])
         octets = intake.spool.buffer()
-        rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
+        rendered = await _render(octets) if _filed_now(facts, resolution) else None
+        known = gist(octets) if rendered is None else Gist(rendered.size, rendered.message_id, rendered.subject)
         return Plan(
             id=trail.id,
             envelope=intake.envelope,
@@ -172,13 +174,14 @@ class Reception:
             refused=trail.recipients,
             resolution=resolution,
             rendered=rendered,
+            gist=known,
             staged=await self._blobs.stage(intake.spool),
             now=now,
             expires_at=_expires_at(intake, self._settings.expire),
             secret=self._settings.secret,
             before=tuple(trail.steps),
             copy_to_sent=facts.account is not None and facts.account.copy_to_sent,
-            received=_received_step(intake, rendered, verdicts),
+            received=_received_step(intake, known, verdicts),
             each=each,
             report=None if facts.header is None else feedback.read(facts.header, octets),
         )
@@ -252,7 +255,17 @@ def _each(intake: Intake, decision: Decision, found: Accepted | Nobody, otherwis
     ]
 
 
-def _received_step(intake: Intake, rendered: Rendered, verdicts: Sequence[Verdict]) -> Step:
+def _filed_now(facts: Facts, resolution: Resolution) -> bool:
+    """The accepting transaction files it; mail that is only passed on need not be taken apart."""
+    local = len(resolution.local)
+    return 0 < local <= limits.LOCAL_RECIPIENTS or (facts.account is not None and facts.account.copy_to_sent)
+
+
+async def _render(octets: Buffer) -> Rendered:
+    return render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
+
+
+def _received_step(intake: Intake, known: Gist, verdicts: Sequence[Verdict]) -> Step:
     facts = intake.facts
     return Step(
         "mail.received",
@@ -266,8 +279,8 @@ def _received_step(intake: Intake, rendered: Rendered, verdicts: Sequence[Verdic
             "login": facts.account.name if facts.account else "",
             "sender": str(facts.sender or ""),
             "recipients": recipients_of(facts),
-            "size": rendered.size,
-            "message_id": rendered.message_id or "",
+            "size": known.size,
+            "message_id": known.message_id or "",
             "reasons": tuple({reason: None for verdict in verdicts for reason in verdict.reasons}),
         },
     )

@@ -1,0 +1,68 @@
+"""A lane at work: what the runner keeps in memory of a lease, and of the couriers under it.
+
+Promises: values of this process alone; what they say that the database does not is forgotten with them, and nothing is
+lost by that. Refuses: to act.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from posthouse.queue.lanes import Cursor, Lease
+from posthouse.queue.queue import Job
+from posthouse.queue.schedule import LaneState
+
+# An attempt that takes longer makes its connection a slow one. A peer in health answers all of it within seconds.
+SLOW_MS: Final = 10_000
+
+
+@dataclass(slots=True)
+class Run:
+    """A lane that this process holds: its lease, the jobs claimed and not begun, and the workers on it.
+
+    `site` is what it counts for. `yields`: so many of its connections are to give way. Once `ending`, no job is begun.
+    """
+
+    lease: Lease
+    site: str
+    priority: int
+    since: int
+    pending: deque[Job]
+    after: Cursor
+    more: bool
+    workers: "dict[asyncio.Task[None], Worker]" = field(default_factory=dict)
+    claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
+    yields: int = 0
+    ending: bool = False
+    failed: bool = False
+    doubtful: bool = False
+    released: bool = False
+
+    def state(self, now: int) -> LaneState:
+        """The lane as the schedule sees it."""
+        return LaneState(
+            id=self.lease.lane,
+            destination=self.lease.destination,
+            sender=self.lease.sender,
+            due_at=0,
+            site=self.site,
+            priority=self.priority,
+            failures=self.lease.failures,
+            running=len(self.workers),
+            slow=sum(worker.slow(now) for worker in self.workers.values()),
+            since=self.since,
+            more=not self.ending and bool(self.pending or (self.more and not self.claiming.locked())),
+        )
+
+
+@dataclass(slots=True)
+class Worker:
+    """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled.
+    `began_at`: when the attempt began; 0 between attempts."""
+
+    committed: bool = False
+    began_at: int = 0
+
+    def slow(self, now: int) -> bool:
+        return self.began_at > 0 and now - self.began_at > SLOW_MS
