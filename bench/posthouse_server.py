@@ -43,8 +43,8 @@ _ERROR = '"level":"error"'
 class PosthouseServer:
     """A posthouse for `domain` with an account for each of `users` (password PASSWORD), in a directory of its own.
 
-    `ports` tells the port of each protocol. `settings` is TOML that stands before the listeners. RuntimeError with the
-    command's words where it cannot be set up.
+    `ports` tells the port of each protocol. `settings` is TOML that stands before the listeners; where it names a
+    certificate, `authority` has signed that. RuntimeError with the command's words where it cannot be set up.
     """
 
     def __init__(
@@ -56,9 +56,11 @@ class PosthouseServer:
         address: str = "127.0.0.1",
         settings: str = "",
         ports: Mapping[str, int] | None = None,
+        authority: Path | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="posthouse-", dir="/var/tmp"))
         self.domain, self.address = domain, address
+        self._authority = authority
         self.ports = {protocol: (ports or {}).get(protocol) or free_port(address) for protocol in listeners}
         self.log = self.directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,8 +90,8 @@ class PosthouseServer:
 
     @property
     def certificates(self) -> Path:
-        """The installation's CA certificate, which clients are told to trust."""
-        return self.directory / "data" / "tls" / "ca.pem"
+        """The certificate of the CA, the installation's own or another, which clients are told to trust."""
+        return self._authority or self.directory / "data" / "tls" / "ca.pem"
 
     def _argv(self, *argv: str) -> list[str]:
         return [sys.executable, "-m", "posthouse", "--config", str(self.configuration), *argv]

@@ -109,7 +109,7 @@ class House:
         return await self.store.read(read)
 
     def _octets(self, blob: BlobRef) -> bytes:
-        return blob.octets if blob.file is None and blob.octets else (self._blobs / str(blob.file)).read_bytes()
+        return blob.octets if blob.name is None and blob.octets else (self._blobs / str(blob.name)).read_bytes()
 
     async def queued(self) -> list[tuple[str, str]]:
         """Address and destination of what waits in the queue, in order."""

@@ -106,6 +106,9 @@ def test_everything_at_once(tmp_path: Path) -> None:
     ]
 
 
+SMTP = "[[listener]]\nprotocol = 'smtp'\naddress = '192.0.2.1:25'\n"
+
+
 def route(text: str, name: str = "office") -> str:
     return f'[[route]]\nname = "{name}"\n{text}\n'
 
@@ -136,7 +139,7 @@ def route(text: str, name: str = "office") -> str:
         (HOST + "queue.concurrency = true", "queue.concurrency: found true; expected a whole number, 1 or more"),
         (HOST + "limits = 5", "limits: found 5; expected a table [limits]"),
         (HOST + "limits.message_size = '25 megs'", 'found "25 megs"; expected a size such as'),
-        (HOST + "relay.tls = 'of'", 'relay.tls: found "of"; expected one of "opportunistic", "require", "verify", "off"'),
+        (HOST + "relay.tls = 'of'", 'relay.tls: found "of"; expected one of "opportunistic", "require", "verify",'),
         (HOST + "relay.port = 0", "relay.port: found 0; expected a port, 1 to 65535"),
         (HOST + "relay.source = ['mx']", 'relay.source[1]: found "mx"; expected an IP address'),
         (HOST + "dns.resolver = '*:53'", 'dns.resolver: found "*:53"; expected an IP address'),
@@ -155,6 +158,16 @@ def route(text: str, name: str = "office") -> str:
         (HOST + "[[limits.domain]]\nname = 'a b'", 'limits.domain[1].name: found "a b"; expected a domain such as'),
         (HOST + "[[limits.domain]]\nsender_rate = '1/1h'", "limits.domain[1].name: found nothing"),
         (HOST + "[[listener]]\nprotocol='imap'\naddress='*:143'\nxclient_from='::1'", "listener[1].xclient_from"),
+        ('hostname = "[192.0.2.1]"', 'hostname: found "[192.0.2.1]"; expected a full host name'),
+        ('hostname = "192.0.2.1"', 'hostname: found "192.0.2.1"; expected a full host name'),
+        (HOST + 2 * SMTP, "listener[2].address: found 192.0.2.1:25; expected a place that listener[1] does not"),
+        (HOST + SMTP + SMTP.replace("192.0.2.1", "*"), "listener[2].address: found *:25; expected a place that"),
+        (HOST + SMTP.replace("'192.0.2.1:25'", "['*:25', '[::1]:25']"), "found [::1]:25; expected a place that"),
+        (HOST + "listener = [{protocol='lmtp', address='unix:/l', proxy='::1'}]", "listener[1].proxy: found unix:/l;"),
+        (HOST + SMTP + "clear_text_login=true", "listener[1].clear_text_login: found true; expected nothing: nobody"),
+        (HOST + 2 * "[[limits.domain]]\nname = 'a.example'\n", 'limits.domain: found "a.example"; expected each name'),
+        (HOST + "limits.message_size = 0", "limits.message_size: found 0B; expected 64KB or more, as RFC 5321 asks"),
+        (HOST + "delivery.separator = 'a'", 'delivery.separator: found "a"'),
         ("hostname = ", "expected TOML"),
     ],
 )  # fmt: skip
@@ -165,6 +178,15 @@ def test_an_error_names_file_key_found_and_expected(text: str, expected: str) ->
 
 def listener(protocol: str, address: str, more: str = "") -> str:
     return f'{HOST}[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\n{more}'
+
+
+def test_a_unix_socket_is_for_lmtp() -> None:
+    settings = config.parse(listener("lmtp", "unix:/run/lmtp", 'socket_group = "postfix"'))
+    assert settings.listeners[0].address[0].is_path
+    assert [one.key for one in config.check(settings)] == ["tls.certificate"]
+    assert 'found "unix:/run/smtp"; expected a Unix socket' in refused(listener("smtp", "unix:/run/smtp"))
+    assert "a Unix socket" in refused(listener("lmtp", "unix:/run/lmtp", 'tls = "starttls"'))
+    assert "listener[1].socket_group" in refused(listener("lmtp", "127.0.0.1:24", 'socket_group = "postfix"'))
 
 
 def test_who_may_say_that_he_is_somebody_else() -> None:
@@ -205,10 +227,29 @@ def test_nobody_logs_in_in_clear_text_but_on_loopback() -> None:
         (HOST + "queue.expire = '1h'", "queue.expire"),
         (HOST + "relay.trusted_networks = '0.0.0.0/0'", "relay.trusted_networks"),
         (HOST + route("to = 'smtp://a'\nusername = 'a'\npassword = 'b'\ntls = 'require'"), "route[1].tls"),
+        (HOST + route("to = 'lmtp://lists.example:24'"), "route[1].tls"),
+        (listener("imap", "127.0.0.1:143", 'clear_text_login = true\nproxy = "127.0.0.1"'), "listener[1].proxy"),
     ],
 )
 def test_what_deserves_a_second_thought(text: str, key: str) -> None:
     assert key in [caution.key for caution in config.check(config.parse(text))]
+
+
+def test_what_stays_on_this_machine_deserves_none() -> None:
+    texts = ("to = 'lmtp://127.0.0.1:24'", "to = 'lmtp:/run/lists'", "to = 'lmtp://lists.example'\ntls = 'verify'")
+    for text in texts:
+        assert [one.key for one in config.check(config.parse(HOST + route(text)))] == ["tls.certificate"]
+
+
+def test_an_address_of_ipv4_is_one_however_it_is_written() -> None:
+    settings = config.parse(HOST + 'limits.never_blocked = ["::ffff:192.0.2.0/120", "2001:db8::/32"]')
+    assert settings.limits.never_blocked == ("192.0.2.0/24", "2001:db8::/32")
+
+
+def test_several_places_to_listen_at() -> None:
+    smtp = "[[listener]]\nprotocol = 'smtp'\naddress = "
+    config.parse(HOST + smtp + "['127.0.0.1:0', '127.0.0.1:0', '0.0.0.0:25', '[::]:25', '192.0.2.1:26']")
+    config.parse(HOST + smtp + "'*:25'\n" + smtp + "'*:2525'")
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

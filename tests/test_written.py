@@ -1,5 +1,7 @@
 """Values as people write them."""
 
+import ipaddress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,23 @@ def test_rates_read_back(count: int, seconds: int) -> None:
     assert written.parse_rate(str(Rate(count, seconds))) == Rate(count, seconds)
 
 
+def test_an_address_in_clothes_of_ipv6_is_the_one_it_stands_for() -> None:
+    assert written.unmapped("::ffff:192.0.2.1") == written.unmapped("::ffff:c000:201") == "192.0.2.1"
+    for host in ("192.0.2.1", "2001:db8::1", "::ffff:1:c000:201", "fe80::1%eth0", "/run/lmtp", ""):
+        assert written.unmapped(host) == host
+    assert str(written.parse_network("::ffff:192.0.2.1")) == "192.0.2.1/32"
+    assert str(written.parse_network("::ffff:192.0.2.0/120")) == "192.0.2.0/24"
+    assert str(written.parse_network("::ffff:192.0.2.1/120", strict=False)) == "192.0.2.0/24"
+    assert str(written.parse_network("::ffff:0:0/96")) == "0.0.0.0/0"
+    assert str(written.parse_network("::/0")) == "::/0"
+    assert str(written.parse_network("2001:db8::1")) == "2001:db8::1/128"
+
+
+@given(st.ip_addresses(v=4))
+def test_any_address_of_ipv4_is_found_again(address: ipaddress.IPv4Address) -> None:
+    assert written.unmapped(f"::ffff:{address}") == str(address)
+
+
 @given(st.text(max_size=30))
 def test_nothing_but_value_error_is_raised(text: str) -> None:
     for parse in (
@@ -37,6 +56,7 @@ def test_nothing_but_value_error_is_raised(text: str) -> None:
         written.parse_endpoint,
         written.parse_dial,
         written.parse_rate,
+        written.parse_network,
     ):
         try:
             parse(text)
@@ -52,6 +72,11 @@ def test_examples() -> None:
     assert written.parse_endpoint("localhost:25") == Endpoint("127.0.0.1", 25)
     assert written.parse_endpoint("192.0.2.1", port=53) == Endpoint("192.0.2.1", 53)
     assert written.parse_endpoint("*:25") == Endpoint("*", 25)
+    path = written.parse_endpoint("unix:/run/lmtp")
+    assert (path.host, path.is_path, path.loopback, str(path)) == ("/run/lmtp", True, True, "unix:/run/lmtp")
+    for text in ("unix:lmtp", "unix:", "unix:/run\n/lmtp", "/run/lmtp"):
+        with pytest.raises(ValueError, match="address"):
+            written.parse_endpoint(text)
     assert written.parse_dial(":2525") == Dial(None, 2525)
     assert written.parse_dial("[::1]") == Dial("::1", None)
     assert str(Dial("::1", 25)) == "[::1]:25"

@@ -5,6 +5,7 @@
     S: 220 mx.example.org ready     a line that the server says, with its CRLF
     C: NOOP                         a line that the client says, with its CRLF
     C> half a line\\n               octets without CRLF; also S>
+    C* 1000 the same                a line that the client says so many times
     C!                              the client hangs up
     A: something                    the application does, or checks, something: `Conversation.act("something")`
     S!                              the conversation has ended
@@ -140,13 +141,16 @@ def read(path: Path) -> Script:
 
 
 def _line(text: str, number: int, path: Path) -> Line:
-    match = re.fullmatch(r"([CSA])(?:(!)|([:>]) ?(.*))", text)
+    match = re.fullmatch(r"([CSA])(?:(!)|([:>*]) ?(.*))", text)
     assert match, f"{path.name}:{number}: not a line of a transcript: {text}"
     if match[2]:
         return Line(match[1], b"", number, ends=True)
     if match[1] == "A":
         return Line("A", match[4].encode(), number)
     octets = unescape(match[4])
+    if match[3] == "*":
+        times, _, line = octets.partition(b" ")
+        return Line(match[1], int(times) * (line + b"\r\n"), number)
     return Line(match[1], octets + b"\r\n" if match[3] == ":" else octets, number)
 
 

@@ -19,15 +19,15 @@ local_interfaces = <; {addresses}
 daemon_smtp_ports = {port}
 spool_directory = /peer/spool
 log_file_path = /peer/log/%slog
-log_selector = +tls_cipher +received_recipients +smtp_confirmation +pipelining -queue_run
+log_selector = +tls_cipher +received_recipients +smtp_confirmation +pipelining +incoming_interface -queue_run
 host_lookup =
 dkim_verify_signers =
 rfc1413_query_timeout = 0s
 message_size_limit = 60M
 smtp_accept_max = 200
-tls_advertise_hosts = ${{if exists{{/peer/etc/cert.pem}}{{*}}}}
-tls_certificate = /peer/etc/cert.pem
-tls_privatekey = /peer/etc/key.pem
+tls_advertise_hosts = ${{if exists{{{certificate}cert.pem}}{{*}}}}
+tls_certificate = {certificate}cert.pem
+tls_privatekey = {certificate}key.pem
 smtputf8_advertise_hosts = *
 dsn_advertise_hosts = *
 chunking_advertise_hosts = *
@@ -86,8 +86,10 @@ remote:
 class Exim(Mta):
     """An Exim for `domain` with a Maildir for each of `users`, listening at `address`:`port`.
 
-    What is for others goes to the host `route` = (address, port), over TLS. `settings` are lines of its main section,
-    `rcpt` statements of an ACL that stand in front of the one that accepts. Raises Unavailable (private_root).
+    What is for others goes to the host `route` = (address, port), over TLS. With `addresses` it plays many hosts of
+    many `domains`, each with the certificate that was copied under the name of its address, if there is one. `settings`
+    are lines of its main section, `rcpt` statements of an ACL that stand in front of the one that accepts. Raises
+    Unavailable (private_root).
     """
 
     def __init__(
@@ -98,8 +100,8 @@ class Exim(Mta):
         address: str,
         port: int,
         route: tuple[str, int] | None = None,
-        further_addresses: Sequence[str] = (),
-        further_domains: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+        domains: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
         rcpt: str = "",
     ) -> None:
@@ -111,8 +113,9 @@ class Exim(Mta):
         main = {"primary_hostname": f"mail.{domain}", **(settings or {})}
         self._configure(
             settings="".join(f"{key} = {value}\n" for key, value in main.items()),
-            domains=":".join((domain, *further_domains)),
-            addresses=";".join((address, *further_addresses)),
+            domains=":".join((domain, *domains)),
+            addresses=";".join((address, *addresses)),
+            certificate="/peer/etc/" + ("${received_ip_address}" if addresses else ""),
             port=port,
             users=" : ! ".join(users),
             rcpt=rcpt,

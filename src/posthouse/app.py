@@ -42,7 +42,7 @@ from posthouse.policy import abuse, blocks
 from posthouse.policy.abuse import Abuse
 from posthouse.policy.check import Check
 from posthouse.policy.elsewhere import TakesMail
-from posthouse.policy.forwarding import ForwardingLoops
+from posthouse.policy.forwarding import BouncesOnly, ForwardingLoops
 from posthouse.policy.limits import (
     Connections,
     Conversation,
@@ -73,8 +73,8 @@ from posthouse.smtpd.msa import Msa
 from posthouse.smtpd.mx import Mx
 from posthouse.smtpd.session import Surroundings
 from posthouse.store import sweep
-from posthouse.store.blobs import Blobs
 from posthouse.store.database import StoreUnavailable
+from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
 from posthouse.submission import Submission
 from posthouse.trust.policies import Policies
@@ -122,12 +122,7 @@ class App:
         self._own_certificate = certificates is None
         clients = settings.tls.client_authorities
         self._certificates = certificates or Certificates([self._private_pair()], clients=clients)
-        self._blobs = Blobs(
-            settings.data / "blobs",
-            memory_budget=settings.limits.unfinished_memory,
-            disk_budget=settings.limits.unfinished_disk,
-            inline_limit=settings.store.inline,
-        )
+        self._blobs = open_blobs(settings.data, settings.store, settings.limits)
         rules = Rules(
             settings.delivery.separator,
             hosts=frozenset({"", settings.hostname}),
@@ -264,6 +259,7 @@ class App:
             conversation,
             Relaying(settings.relay.trusted_networks, settings.relay_domains),
             RecipientExists(),
+            BouncesOnly(),
             *([TakesMail(self._resolver)] if _asks_dns(settings) else []),
             Quota(self._store, self._clock),
             SubmissionRate(self._clock, settings.limits.submission_rate, settings.limits.submission_recipients),

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -32,9 +32,11 @@ from posthouse.written import (
     Size,
     Target,
     format_duration,
+    format_size,
     parse_dial,
     parse_duration,
     parse_endpoint,
+    parse_network,
     parse_rate,
     parse_size,
     parse_target,
@@ -71,6 +73,10 @@ _USUAL_ENCRYPTION: Final[dict[str, Encryption]] = {
 }
 _ALWAYS_IMPLICIT: Final = ("submissions", "imaps", "pop3s")
 _WITHOUT_LOGIN: Final = ("smtp", "lmtp")
+
+
+# RFC 5321 §4.5.3.1.7.
+_LEAST_MESSAGE: Final = 64 * limits.KB
 
 
 class ConfigError(Exception):
@@ -405,15 +411,13 @@ class _Reader:
 
     def consistent(self, config: Config) -> None:
         """What no single key shows."""
-        try:
-            if parse_domain(config.hostname) != config.hostname or "." not in config.hostname:
-                raise BadAddress
-        except BadAddress as error:
-            raise self.error("hostname", config.hostname, 'a full host name in lower case, "mx.example.org"') from error
+        if not _is_full_name(config.hostname):
+            raise self.error("hostname", config.hostname, 'a full host name in lower case, "mx.example.org"')
         if not config.listeners:
             raise self.error("listener", [], "at least one [[listener]], or none at all for the usual ones")
         for n, listener in enumerate(config.listeners, 1):
             self._check_listener(listener, f"listener[{n}]")
+        self._check_places(config.listeners)
         if (config.tls.certificate is None) != (config.tls.key is None):
             raise self.error("tls", _Words("one of certificate and key"), "both or neither")
         for n, route in enumerate(config.routes, 1):
@@ -421,10 +425,28 @@ class _Reader:
         names = [route.name for route in config.routes]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise self.error("route", twice, "each name once: the queue knows routes by their names")
+        domains = [domain.name for domain in config.limits.domains]
+        if twice := next((name for name in domains if domains.count(name) > 1), None):
+            raise self.error("limits.domain", twice, "each name once")
+        if config.limits.message_size < _LEAST_MESSAGE:
+            found = _Words(format_size(config.limits.message_size))
+            raise self.error("limits.message_size", found, f"{format_size(_LEAST_MESSAGE)} or more, as RFC 5321 asks")
         if not config.queue.schedule:
             raise self.error("queue.schedule", [], "at least one duration")
-        if len(config.delivery.separator) > 1 or config.delivery.separator in ("@", ".", " ", '"'):
+        separator = config.delivery.separator
+        if len(separator) > 1 or separator in ("@", ".", " ", '"') or separator.isalnum():
             raise self.error("delivery.separator", config.delivery.separator, 'one character such as "+", or ""')
+
+    def _check_places(self, listeners: Sequence[Listener]) -> None:
+        """Each is bound once: the system would say of the second that somebody else has it."""
+        held: list[tuple[str, Endpoint]] = []
+        for n, listener in enumerate(listeners, 1):
+            for endpoint in listener.address:
+                for holder, other in held:
+                    if _overlap(endpoint, other):
+                        expected = f"a place that {holder} does not hold ({other})"
+                        raise self.error(f"listener[{n}].address", _Words(endpoint), expected)
+                held.append((f"listener[{n}]", endpoint))
 
     def _check_route(self, route: Route, key: str) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", route.name):
@@ -451,8 +473,12 @@ class _Reader:
         paths = [endpoint for endpoint in listener.address if endpoint.is_path]
         if paths and (listener.protocol != "lmtp" or listener.tls != "none"):
             raise self.error(f"{key}.address", str(paths[0]), 'a Unix socket for "lmtp" without TLS only')
+        if paths and listener.proxy:
+            raise self.error(f"{key}.proxy", _Words(paths[0]), "a network address: no balancer comes by a Unix socket")
         if listener.socket_group is not None and not paths:
             raise self.error(f"{key}.socket_group", listener.socket_group, "nothing, for no address is a Unix socket")
+        if listener.clear_text_login and not listener.login:
+            raise self.error(f"{key}.clear_text_login", True, f"nothing: nobody logs in to {listener.protocol}")
         if listener.clear_text_login and not loopback:
             found = ", ".join(str(endpoint) for endpoint in listener.address)
             raise self.error(f"{key}.clear_text_login", _Words(f"true on {found}"), "true only on 127.0.0.1 or [::1]")
@@ -469,6 +495,31 @@ class _Reader:
 
 class _Words(str):
     """Found: told in words, not shown as a value."""
+
+
+def _is_full_name(host: str) -> bool:
+    """RFC 5321 §2.3.5: a domain name of several labels, not an address."""
+    try:
+        parsed = parse_domain(host)
+    except BadAddress:
+        return False
+    last = parsed.rpartition(".")[2]
+    return parsed == host and last != parsed and not last.isdecimal() and not host.startswith("[")
+
+
+# The host that stands for all addresses of a family.
+_ALL: Final = {"0.0.0.0": 4, "::": 6}
+
+
+def _overlap(one: Endpoint, other: Endpoint) -> bool:
+    """Who listens at one of them is in the other's way."""
+    if one.is_path or other.is_path:
+        return one.host == other.host
+    if one.port != other.port or one.port == 0:
+        return False
+    hosts = {one.host, other.host}
+    versions = {_ALL.get(host) or (6 if ":" in host else 4) for host in hosts - {"*"}}
+    return len(hosts) == 1 or "*" in hosts or (len(versions) == 1 and not hosts.isdisjoint(_ALL))
 
 
 def _below(key: str, name: str) -> str:
@@ -554,7 +605,7 @@ def _read_duration(text: str) -> Duration:
 
 
 def _read_network(text: str) -> str:
-    return str(ipaddress.ip_network(text))
+    return str(parse_network(text))
 
 
 def _read_pattern(text: str) -> str:
@@ -614,11 +665,21 @@ def check(config: Config) -> list[Caution]:
         elif listener.protocol == "lmtp" and not all(endpoint.loopback for endpoint in listener.address):
             text = f"whoever reaches {shown} may deliver to every account, unasked"
             cautions.append(Caution(f"listener[{n}].address", text))
+        if listener.clear_text_login and listener.proxy:
+            text = f"who comes through a balancer is not on this machine, and logs in in clear text on {shown}"
+            cautions.append(Caution(f"listener[{n}].proxy", text))
     if not config.tls.pairs:
         text = "no certificate is configured: a private CA signs one, which strangers' programs do not trust"
         cautions.append(Caution("tls.certificate", text))
     cautions += _check_outward(config)
     return cautions
+
+
+def _is_near(target: Target) -> bool:
+    try:
+        return target.path is not None or ipaddress.ip_address(target.host).is_loopback
+    except ValueError:
+        return target.host == "localhost"
 
 
 def _check_outward(config: Config) -> Iterator[Caution]:
@@ -634,6 +695,9 @@ def _check_outward(config: Config) -> Iterator[Caution]:
         if route.username and route.tls in ("opportunistic", "require"):
             text = f'whoever answers in the name of {route.to[0].host} is given the password; "verify" is safe'
             yield Caution(f"route[{n}].tls", text)
+        for target in route.to:
+            if target.kind == "lmtp" and route.tls is None and route.username is None and not _is_near(target):
+                yield Caution(f"route[{n}].tls", f"mail travels to {target.host} in clear text; LMTP does unless told")
     for n, listener in enumerate(config.listeners, 1):
         for name in ("proxy", "xclient_from"):
             for network in getattr(listener, name):

@@ -315,7 +315,7 @@ class _Session:
             return
         try:
             content = await self._around.store.read(emails.content, drop.account, drop.emails[index])
-            buffers = (content.prologue, self._around.blobs.load(content.blob))
+            buffers = (content.prologue, await self._around.blobs.load(content.blob))
         except NoSuchEmail:
             self._engine.err("This message is gone", "SYS/PERM")
             return

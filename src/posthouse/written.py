@@ -45,6 +45,27 @@ class Endpoint(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def unmapped(host: str) -> str:
+    """The IPv4 address that an IPv6 one stands for ("::ffff:192.0.2.1", RFC 4291 §2.5.5.2); all others as they are."""
+    if not host.startswith("::ffff:"):
+        return host
+    address = ipaddress.IPv6Address(host).ipv4_mapped
+    return host if address is None else str(address)
+
+
+def parse_network(text: str, *, strict: bool = True) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The network that "192.0.2.0/24", "2001:db8::/32" or a single address spells; IPv4 where it is mapped into IPv6.
+
+    Raises ValueError; where `strict`, also where the address has bits beyond the length.
+    """
+    network = ipaddress.ip_network(text, strict)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        address = network.network_address.ipv4_mapped
+        if address is not None:
+            return ipaddress.IPv4Network((address, network.prefixlen - 96))
+    return network
+
+
 class Dial(NamedTuple):
     """What replaces the address, the port, or both, that a peer is dialled at."""
 

@@ -48,6 +48,44 @@ def test_whoever_lies_in_a_blocked_network_is_told_of_it(command: Command) -> No
     assert command.error("block", "remove", "2001:db8::1") == "2001:db8::1 is not blocked"
 
 
+def test_of_an_address_in_clothes_of_ipv6_the_one_it_stands_for_is_blocked(command: Command) -> None:
+    assert command("block", "add", "::ffff:192.0.2.1") == "192.0.2.1 is blocked\n"
+    assert command("block", "add", "::ffff:198.51.100.0/120") == "198.51.100.0/24 is blocked\n"
+    assert command("block", "remove", "192.0.2.1") == "192.0.2.1 is not blocked any more\n"
+    assert "the network is 192.0.2.0/24" in command.result("block", "add", "::ffff:192.0.2.1/120").stderr
+    assert command.error("block", "add", "::ffff:127.0.0.1").endswith("this machine itself is never blocked")
+
+
+def test_whoever_is_never_blocked_cannot_be(command: Command) -> None:
+    configured = command.configuration.read_text()
+    command.configuration.write_text(
+        'limits.never_blocked = "2001:db8::/32"\nrelay.trusted_networks = "192.0.2.0/24"\n' + configured
+    )
+    assert command.error("block", "add", "2001:db8:1::/48") == (
+        "2001:db8:1::/48 would be served all the same: limits.never_blocked holds 2001:db8::/32"
+    )
+    assert command.error("block", "add", "192.0.2.7") == (
+        "192.0.2.7 would be served all the same: relay.trusted_networks holds 192.0.2.0/24"
+    )
+    command("block", "add", "192.0.0.0/16")
+
+
+def test_who_is_told_of_when_a_network_is_taken_back(command: Command) -> None:
+    installation = Installation(command.configuration)
+    now = installation.clock.now()
+    made = [
+        Block("192.0.2.7/32", now, now + 60_000, "guesses of passwords", 1),
+        Block("192.0.2.9/32", now - 5000, now - 1, "guesses of passwords", 1),
+    ]
+    installation.write(blocks.record, made)
+    command("block", "add", "192.0.2.0/24")
+    result = command.result("block", "remove", "192.0.2.0/24")
+    assert result.stderr == "posthouse: but 192.0.2.7 is, which lies in it\n"
+    # One that has ended holds nobody.
+    installation.write(blocks.add, "192.0.2.0/24", now - 5000, now - 1, "")
+    assert command.error("block", "remove", "192.0.2.8") == "192.0.2.8 is not blocked"
+
+
 def test_what_cannot_be_blocked(command: Command) -> None:
     for near in ("127.0.0.1", "127.0.0.0/8", "::1"):
         assert command.error("block", "add", near).endswith("this machine itself is never blocked")

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+import trustme
 
 from posthouse.cli import check
+from posthouse.config import Route
 from posthouse.written import Endpoint
 from tests.cli.support import Command
 
@@ -33,6 +35,42 @@ def test_a_good_configuration_with_cautions(tmp_path: Path) -> None:
     assert told["file"] == str(command.configuration)
     assert {one["key"] for one in told["cautions"]} == {"listener[1].clear_text_login", "tls.certificate"}
     assert not (tmp_path / "data").exists(), "nothing is changed"
+
+
+ROUTE = "[[route]]\nname = 'a'\nto = 'smtp://a'\nusername = 'a'\npassword_file = 'password'\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("user = 'nobody-knows-him'", "user: getpwnam(): name not found: 'nobody-knows-him'"),
+        ("group = 'nobody-knows-it'", "group: getgrnam(): name not found: 'nobody-knows-it'"),
+        ("tls.certificate = 'chain.pem'\ntls.key = 'key.pem'", "tls: {}/chain.pem: no such file or directory"),
+        ("tls.certificate = 'password'\ntls.key = 'password'", "tls: {0}/password with key {0}/password: "),
+        ("tls.client_authorities = 'ca.pem'", "tls.client_authorities: {}/ca.pem: no such file or directory"),
+        ("relay.authorities = 'password'", "relay.authorities: {}/password: "),
+        (ROUTE.replace("'password'", "'none'"), "route[1].password_file: {}/none: no such file or directory"),
+        (ROUTE, "route[1].password_file: {}/password: an octet that is not UTF-8 at 0"),
+        (ROUTE.replace("'password'", "'empty'"), "route[1].password_file: {}/empty: its first line holds no password"),
+    ],
+)
+def test_what_serve_could_not_use_cannot_be_used(tmp_path: Path, settings: str, told: str) -> None:
+    (tmp_path / "password").write_bytes(b"\xff")
+    (tmp_path / "empty").write_bytes(b"\nsecret\n")
+    command = Command(tmp_path)
+    command.configuration.write_text(f"{settings}\n{CLEAR}" if "[[" not in settings else CLEAR + settings)
+    assert command.error("check-config").startswith(told.format(tmp_path))
+
+
+def test_what_only_somebody_else_may_read_is_a_caution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(route: Route) -> str:
+        raise PermissionError(13, "Permission denied", str(route.password_file))
+
+    monkeypatch.setattr(check, "password_of", refused)
+    command = Command(tmp_path)
+    command.configuration.write_text(CLEAR + ROUTE)
+    cautions = {one["key"]: one["text"] for one in command.json("check-config")["cautions"]}
+    assert cautions["route[1].password_file"].startswith(f"{tmp_path}/password: permission denied; ")
 
 
 def test_a_bad_one_says_what_was_found_and_what_is_expected(tmp_path: Path) -> None:
@@ -76,6 +114,7 @@ def test_a_machine_without_authorities_is_told_of(
 ) -> None:
     monkeypatch.setattr(check, "has_authorities", lambda: False)
     command = Command(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     command.configuration.write_text(f"{settings}\n{CLEAR}")
     keys = {one["key"] for one in command.json("check-config")["cautions"]}
     assert ("relay.authorities" in keys) is (settings == "")

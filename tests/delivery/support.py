@@ -4,6 +4,7 @@ from posthouse.delivery.courier import DeliveryCourier
 from posthouse.directory import accounts, addresses, domains
 from posthouse.directory.addresses import Rules
 from posthouse.mailbox import emails
+from posthouse.mailbox.emails import Content
 from posthouse.queue.queue import NewRecipient
 from posthouse.queue.runner import Runner
 from posthouse.queue.schedule import LOCAL
@@ -43,15 +44,15 @@ class Home(World):
     async def inbox(self, account: int, role: str = "inbox") -> list[bytes]:
         """What stands in a mailbox of an account, whole."""
 
-        def read(tx: Tx) -> list[bytes]:
+        def read(tx: Tx) -> list[Content]:
             rows = tx.query(
                 "SELECT p.email FROM placement p JOIN mailbox m ON m.account = p.account AND m.id = p.mailbox"
                 " WHERE p.account = ? AND m.role = ? ORDER BY p.uid", (account, role),
             )  # fmt: skip
-            contents = [emails.content(tx, account, id) for (id,) in rows]
-            return [one.prologue + bytes(self.blobs.load(one.blob)) for one in contents]
+            return [emails.content(tx, account, id) for (id,) in rows]
 
-        return await self.store.read(read)
+        contents = await self.store.read(read)
+        return [one.prologue + bytes(await self.blobs.load(one.blob)) for one in contents]
 
 
 def local(address: str, destination: str = LOCAL) -> NewRecipient:

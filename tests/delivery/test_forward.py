@@ -6,12 +6,12 @@ import pytest
 
 from posthouse.delivery.courier import DeliveryCourier
 from posthouse.directory.addresses import Rules
-from posthouse.directory.srs import Srs
+from posthouse.directory.srs import DAYS, Srs
 from posthouse.queue.queue import NewRecipient
 from posthouse.queue.runner import Runner
 from posthouse.terms.address import parse
 from tests.delivery.support import Home, local
-from tests.queue.support import NO_SUCH, NOT_NOW, Script
+from tests.queue.support import DAY, NO_SUCH, NOT_NOW, Script
 from tests.support import run
 
 
@@ -78,5 +78,41 @@ def test_another_servers_bounce_to_it_does_so_too(tmp_path: Path) -> None:
         outside = Script()
         await home.settle(home.post(outside))
         assert [names for _, names in outside.seen] == [["eve@far.example"]]
+
+    run(main())
+
+
+LONG = "bounce-md_30850198.5e1b2c3d.v1-0123456789abcdef@mail.newsletters.example"
+
+
+@pytest.mark.parametrize("by_another_server", [False, True])
+def test_the_bounce_of_a_long_senders_mail_comes_home_too(tmp_path: Path, by_another_server: bool) -> None:
+    async def main() -> None:
+        home = Forwarder(tmp_path)
+        await home.people("alice")
+        await home.alias("away", "dave@there.example")
+        await home.send(local("away@home.example"), sender=LONG)
+        outside = Script({"there.example": (NOT_NOW if by_another_server else NO_SUCH,)})
+        await home.settle(home.post(outside))
+        if by_another_server:
+            ((path,),) = await home.select("SELECT return_path FROM queued_recipient")
+            await home.send(local(str(path).lower()), sender=None)
+            await home.settle(home.post(outside))
+        assert [names for _, names in outside.seen] == [["dave@there.example"], [LONG]]
+
+    run(main())
+
+
+def test_senders_that_are_kept_are_forgotten_with_their_reverse_path(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Forwarder(tmp_path)
+        await home.people("alice")
+        await home.alias("away", "dave@there.example")
+        for sender in (LONG, f"x{LONG}"):
+            for _ in range(2):
+                await home.send(local("away@home.example"), sender=sender)
+                await home.settle(home.post(Script()))
+            home.clock.advance((DAYS + 2) * DAY)
+        assert await home.select("SELECT sender FROM forwarded") == [(f"x{LONG}",)]
 
     run(main())

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.clock import SetClock
-from posthouse.directory.throttle import MOST_WAIT, GuessThrottle, network_of
+from posthouse.directory.throttle import MOST_WAIT, SITE_FACTOR, GuessThrottle, network_of, site_of
 from posthouse.written import Rate
 
 
@@ -25,6 +25,36 @@ def test_network(peer: str, network: str) -> None:
 @given(st.text())
 def test_any_text_is_some_network(peer: str) -> None:
     network_of(peer)
+    site_of(peer)
+
+
+@pytest.mark.parametrize(
+    ("peer", "site"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1::/48"),
+        ("2001:db8:1:ffff::1%eth0", "2001:db8:1::/48"),
+        ("192.0.2.1", None),
+        ("::ffff:192.0.2.1", None),
+        ("/run/lmtp", None),
+    ],
+)
+def test_site(peer: str, site: str | None) -> None:
+    assert site_of(peer) == site
+
+
+def test_whoever_has_a_network_for_each_guess_is_held_up_as_one_site() -> None:
+    throttle = GuessThrottle(SetClock(), Rate(2, 600))
+    waits = [throttle.admit(f"account{n}", f"2001:db8:0:{n:x}::1") for n in range(2 * SITE_FACTOR + 1)]
+    assert waits[:-1] == [0.0] * 2 * SITE_FACTOR
+    assert waits[-1] > 0
+    assert throttle.admit("other", "2001:db8:1::1") == 0.0
+    # Who has logged in from a network is not measured by his neighbours.
+    throttle.succeeded("own", "2001:db8:0:ffff::1")
+    assert throttle.admit("own", "2001:db8:0:ffff::1") == 0.0
+    # Who guesses right is not held up, however many of them there are.
+    for n in range(200):
+        assert throttle.admit("right", f"2001:db8:2:{n:x}::1") == 0.0
+        throttle.succeeded("right", f"2001:db8:2:{n:x}::1")
 
 
 def test_each_guess_past_the_free_ones_waits_twice_as_long() -> None:

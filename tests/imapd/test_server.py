@@ -177,9 +177,9 @@ def test_a_client_that_does_not_read_costs_no_more_than_its_buffer(
         loads: list[BlobRef | Staged] = []
         load = house.blobs.load
 
-        def count(blob: BlobRef | Staged) -> Buffer:
+        async def count(blob: BlobRef | Staged) -> Buffer:
             loads.append(blob)
-            return load(blob)
+            return await load(blob)
 
         monkeypatch.setattr(house.blobs, "load", count)
         loop = asyncio.get_running_loop()

@@ -42,9 +42,9 @@ class Authority:
         self.certificate = directory / "authority.pem"
         self.certificate.write_bytes(self._root.pem)
 
-    def pair(self, host: str) -> Pair:
-        """A certificate for this host."""
-        issued = issue(host, next(_numbers), self._root, names=[host], now=_now())
+    def pair(self, host: str, *others: str) -> Pair:
+        """A certificate for this host, and others."""
+        issued = issue(host, next(_numbers), self._root, names=[host, *others], now=_now())
         certificate, key = self._directory / f"{host}.pem", self._directory / f"{host}.key"
         certificate.write_bytes(issued.pem)
         key.write_bytes(issued.key_pem)

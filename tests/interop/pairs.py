@@ -161,7 +161,9 @@ def read_report(octets: bytes, kind: str = "multipart/report") -> Status:
     report = email.message_from_bytes(octets)
     assert report.get_content_type() == kind
     assert report.get_param("report-type") == ("delivery-status" if kind == "multipart/report" else None)
-    text, status, returned = report.get_payload()
+    parts = report.get_payload()
+    assert isinstance(parts, list)
+    text, status, returned = parts
     assert isinstance(text, email.message.Message)
     assert text.get_content_maintype() == "text"
     assert isinstance(status, email.message.Message)

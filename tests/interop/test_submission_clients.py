@@ -1,4 +1,4 @@
-"""swaks, msmtp, curl and mutt hand in mail: 587 with STARTTLS and 465 with TLS from the first octet."""
+"""msmtp, curl and mutt hand in mail: 587 with STARTTLS and 465 with TLS from the first octet."""
 
 import base64
 import email
@@ -24,38 +24,6 @@ def message(subject: str, body: str = "Hello Bob\r\n") -> bytes:
         f"From: Alice <{ALICE}>\r\nTo: Bob <{BOB}>\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{body}"
     ).encode()
-
-
-# --- swaks
-
-
-def swaks(server: PosthouseServer, protocol: str, *options: str, password: str = PASSWORD, status: int = 0) -> str:
-    """Send by swaks, which verifies the server's certificate; what it shows of the conversation."""
-    tls = "--tls" if protocol == "submission" else "--tls-on-connect"
-    argv = [
-        *(require("swaks"), "--server", server.address, "--port", str(server.ports[protocol]), tls),
-        *("--tls-verify", "--tls-ca-path", str(server.certificates), "--tls-sni", HOST),
-        *("--auth-user", ALICE, "--auth-password", password, "--from", ALICE, "--to", BOB, *options),
-    ]
-    return run(argv, status=status).decode()
-
-
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
-@pytest.mark.parametrize("protocol", ["submission", "submissions"])
-def test_swaks_submits(server: PosthouseServer, protocol: str, mechanism: str) -> None:
-    subject = f"swaks {protocol} {mechanism}"
-    swaks(server, protocol, "--auth", mechanism, "--header", f"Subject: {subject}", "--body", "Grüße")
-    assert "Grüße".encode() in wait_for_message(server, BOB, subject)
-
-
-def test_swaks_with_a_wrong_password_is_refused(server: PosthouseServer) -> None:
-    shown = swaks(server, "submission", "--auth", "PLAIN", password="wrong", status=28)
-    assert "535 5.7.8" in shown
-
-
-def test_swaks_pipelines(server: PosthouseServer) -> None:
-    swaks(server, "submissions", "--auth", "PLAIN", "--pipeline", "--header", "Subject: pipelined")
-    wait_for_message(server, BOB, "pipelined")
 
 
 # --- msmtp

@@ -31,7 +31,7 @@ def test_an_email_is_there_with_its_octets(db: Db) -> None:
     assert (row.size, row.keywords, row.received_at, row.thread) == (len(octets) + 17, SEEN, NOW, filed.thread)
     assert rendering.summary.endswith(b'"<a@b>")')
     content = db.read(emails.content, 1, filed.email)
-    assert content.prologue + bytes(db.blobs.load(content.blob)) == b"Return-Path: <>\r\n" + octets
+    assert content.prologue + bytes(db.runner.run(db.blobs.load(content.blob))) == b"Return-Path: <>\r\n" + octets
     assert content.size == row.size
     assert db.read(emails.previews, [row.message])[row.message].preview.startswith("Dear Bob")
     inbox = db.read(mailboxes.get, 1, INBOX)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posthouse.net.proxy import BadHeader, Header, read
-from posthouse.written import Endpoint
+from posthouse.written import Endpoint, unmapped
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 BEHIND = b"220 what stands behind\r\n"
@@ -47,8 +47,9 @@ def fed(octets: bytes) -> Header | None:
 
 @given(endpoints, st.binary(max_size=40))
 def test_what_a_balancer_writes_is_read(pair: tuple[Endpoint, Endpoint], extensions: bytes) -> None:
+    plain = [Endpoint(unmapped(one.host), one.port) for one in pair]
     for written in (line(*pair), binary(*pair), binary(*pair, extensions=extensions)):
-        assert fed(written + BEHIND) == Header(*pair, len(written))
+        assert fed(written + BEHIND) == Header(*plain, len(written))
         assert read(written[:-1]) is None
 
 
@@ -94,6 +95,24 @@ def test_who_is_not_named_is_nobody_else(octets: bytes) -> None:
     assert fed(octets + BEHIND) == Header(None, None, len(octets))
 
 
+@given(st.binary(max_size=60))
+@example(b" \n")
+@example(b" \r")
+def test_a_line_is_the_same_however_it_is_cut(rest: bytes) -> None:
+    octets = b"PROXY UNKNOWN" + rest + b"\r\n"
+    try:
+        fed(octets)
+    except BadHeader:
+        with pytest.raises(BadHeader):
+            read(octets)
+
+
+def test_an_address_in_clothes_of_ipv6_is_the_one_it_stands_for() -> None:
+    mapped, plain = Endpoint("::ffff:192.0.2.1", 4711), Endpoint("192.0.2.1", 4711)
+    for written in (line(mapped, mapped), binary(mapped, mapped)):
+        assert fed(written) == Header(plain, plain, len(written))
+
+
 @pytest.mark.parametrize(
     "octets",
     [
@@ -117,6 +136,8 @@ def test_who_is_not_named_is_nobody_else(octets: bytes) -> None:
         b"PROXY TCP4 1.2.3.4 1.2.3.5 1 2\n",
         b"PROXY TCP4 1.2.3.4\r1.2.3.5 1 2\r\n",
         b"PROXY UNKNOWN " + b"x" * 100,
+        b"PROXY UNKNOWN \n\r\n",
+        b"PROXY UNKNOWN \rEHLO there\r\n",
         SIGNATURE + b"\x11\x11\0\x0c" + bytes(12),
         SIGNATURE + b"\x22\x11\0\x0c" + bytes(12),
         SIGNATURE + b"\x21\x11\0\x0b" + bytes(11),

@@ -235,6 +235,25 @@ def test_the_header_is_believed_from_configured_addresses_only() -> None:
     run(main())
 
 
+def test_a_socket_of_both_families_tells_of_ipv4_as_it_is() -> None:
+    """systemd's are such: a balancer that is configured by its IPv4 address would be none."""
+
+    async def main() -> None:
+        for proxies in ((), ("127.0.0.0/8",)):
+            bound = socket.socket(socket.AF_INET6)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            bound.bind(("::", 0))
+            bound.setblocking(False)
+            server = await serve(told, [bound], proxies=proxies)
+            one = await stream.connect(Endpoint("127.0.0.1", server.endpoints[0].port), seconds=5)
+            one.write(V1 if proxies else b"")
+            assert (await one.read()).startswith(b"203.0.113.7:4711 192.0.2.25" if proxies else b"127.0.0.1:")
+            one.abort()
+            await server.stop(1)
+
+    run(main())
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_who_is_named_and_not_welcome_is_turned_away(certificates: Certificates, encrypted: bool) -> None:
     async def main() -> None:

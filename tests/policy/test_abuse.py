@@ -91,6 +91,41 @@ def test_who_is_never_blocked(tmp_path: Path) -> None:
     with_store(tmp_path, test)
 
 
+def test_a_site_that_comes_from_another_network_each_time_is_blocked_as_a_whole(tmp_path: Path) -> None:
+    async def test(store: SqliteStore, clock: SetClock) -> None:
+        judge = Abuse(store, clock, Settings(never=("2001:db8:0:ffff::/64",)))
+        for number in range(499):
+            judge.mark(f"2001:db8:0:{number:x}::1", Offence.RECIPIENT)
+        assert judge.refusal("2001:db8:0:aaaa::1") is None
+        judge.mark("2001:db8:0:bbbb::1", Offence.RECIPIENT)
+        assert judge.refusal("2001:db8:0:aaaa::1") is not None
+        assert judge.refusal("2001:db8:0:ffff::1") is None
+        assert judge.refusal("2001:db8:1::1") is None
+        # Each of them has what one network has besides; and neighbours of IPv4 have nothing to do with each other.
+        harvest(judge, "2001:db8:1::1", 50)
+        assert judge.refusal("2001:db8:1::2") is not None
+        assert judge.refusal("2001:db8:1:1::1") is None
+        for number in range(250):
+            harvest(judge, f"192.0.2.{number}", 40)
+        assert judge.refusal("192.0.2.251") is None
+
+    with_store(tmp_path, test)
+
+
+def test_blocks_that_cannot_be_written_are_not_gathered_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "MOST", 3)
+
+    async def test(store: SqliteStore, clock: SetClock) -> None:
+        judge = Abuse(store, clock, Settings())
+        for number in range(10):
+            harvest(judge, f"192.0.2.{number}", 50)
+        assert [block.network for block in judge._unwritten] == ["192.0.2.7/32", "192.0.2.8/32", "192.0.2.9/32"]
+
+    with_store(tmp_path, test)
+
+
 def test_a_good_name_gives_patience_and_is_lost(tmp_path: Path) -> None:
     async def test(store: SqliteStore, clock: SetClock) -> None:
         judge = Abuse(store, clock, Settings())

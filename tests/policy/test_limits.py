@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -6,6 +7,7 @@ from posthouse.directory.addresses import Expansion, Standing
 from posthouse.directory.model import Account
 from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.limits import (
+    NEIGHBOURS,
     Buckets,
     Connections,
     Conversation,
@@ -116,6 +118,28 @@ def test_who_is_blocked_is_not_welcome_but_counted_all_the_same() -> None:
     assert not check._here
 
 
+def test_who_is_blocked_does_not_take_the_room_of_others() -> None:
+    """554 leaves a stranger until he says QUIT, 421 does not: ten thousand who stay would keep everybody else out."""
+    no = Reply(554, "5.7.1", "no")
+    limits = Limits(connections=8, connections_per_network=2, connections_per_neighbours=3)
+    check = Connections(SetClock(), limits, blocked=lambda peer: no)
+    assert codes(check, "192.0.2.1", "192.0.2.1") == [(554, "5.7.1")] * 2
+    assert codes(check, "192.0.2.1", "192.0.2.2") == [(421, "4.7.0")] * 2
+
+
+@pytest.mark.parametrize("peer", ["2001:db8:0:{:x}::1", "192.0.2.{}"])
+def test_whoever_comes_from_another_network_each_time_comes_too_often_all_the_same(peer: str) -> None:
+    clock = SetClock()
+    gate = Connections(clock, Limits(connection_rate=Rate(2, 60), connections_per_neighbours=1000))
+    told = codes(gate, *(peer.format(n) for n in range(2 * NEIGHBOURS + 1)))
+    assert told == [None] * 2 * NEIGHBOURS + [(421, "4.7.0")]
+    assert codes(gate, "2001:db8:1::1", "198.51.100.1") == [None, None]
+
+    check = Conversation(clock, Limits(message_rate=Rate(2, 60)))
+    verdicts = [check.mail(Facts("mx", peer.format(n))) for n in range(2 * NEIGHBOURS + 1)]
+    assert [code(one) for one in verdicts] == [None] * 2 * NEIGHBOURS + [(450, "4.7.1", False)]
+
+
 def test_how_often_a_network_connects() -> None:
     clock = SetClock()
     check = Connections(clock, Limits(connection_rate=Rate(2, 60)))
@@ -210,8 +234,20 @@ def test_recipients_of_an_account() -> None:
     assert check.rcpt(Facts("mx", "192.0.2.1"), SOMEBODY) is None
     assert not check.allow(1)
     assert check.allow(2, 2)
+    often = check.rcpt(own, SOMEBODY)
+    assert often is not None
+    assert str(often.reply) == "450 4.7.1 You may send to 2 recipients in 1h; try again in 30 minutes"
     clock.advance(1801)
     assert check.rcpt(own, SOMEBODY) is None
+
+
+def test_a_message_of_an_account_has_so_many_recipients() -> None:
+    check = SubmissionRate(SetClock(), Rate(100, 3600), 2)
+    own = Facts("submission", "192.0.2.1", account=Account(1, "a@example.org", "", None, None, True, 0))
+    own.recipients = [SOMEBODY]
+    assert check.rcpt(own, SOMEBODY) is None
+    own.recipients = [SOMEBODY, SOMEBODY]
+    assert code(check.rcpt(own, SOMEBODY)) == (452, "4.5.3", False)
 
 
 def test_helo_and_loops() -> None:

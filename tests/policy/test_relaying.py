@@ -47,3 +47,32 @@ def test_trusted_networks_may(peer: str, trusted: bool) -> None:
     check.connect(facts)
     assert facts.trusted is trusted
     assert (check.rcpt(facts, FAR) is None) is trusted
+
+
+def to(address: str) -> RecipientFacts:
+    return RecipientFacts(Recipient(parse(address)), Expansion(Standing.RELAY))
+
+
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [
+        ("bob@elsewhere.example", True),
+        ("bob.smith+tag@elsewhere.example", True),
+        ("bob@sub.elsewhere.example", False),
+        ("bob@xelsewhere.example", False),
+        # What the next server might unwrap is not ours to send on.
+        ("bob%third.example@elsewhere.example", False),
+        ("third.example!bob@elsewhere.example", False),
+        ('"bob@third.example"@elsewhere.example', False),
+    ],
+)
+def test_a_backup_mx_relays_for_its_domains(address: str, taken: bool) -> None:
+    check = Relaying(domains=["elsewhere.example"])
+    assert (check.rcpt(Facts("mx", "192.0.2.1"), to(address)) is None) is taken
+
+
+def test_lmtp_sends_nothing_elsewhere() -> None:
+    # RFC 5321 §3.4
+    denied = Relaying().rcpt(Facts("lmtp", "127.0.0.1"), FAR)
+    assert denied is not None
+    assert str(denied.reply) == "551 5.7.1 User not local; send it by SMTP to <bob@elsewhere.example>"

@@ -84,14 +84,17 @@ class World:
         """Rows of a query."""
         return await self.store.read(lambda tx: tx.query(sql, parameters))
 
-    def runner(self, courier: Courier, local: Courier | None = None, limits: Limits | None = None) -> Runner:
-        """A runner with this courier for all that is relayed."""
+    def runner(
+        self, courier: Courier, local: Courier | None = None, limits: Limits | None = None, notice: float = 4 * 3600
+    ) -> Runner:
+        """A runner with this courier for all that is relayed. `notice`: seconds before senders hear of a delay."""
         settings = Settings(
             hostname="mx.home.example",
             secret=self.store.secret,
             delays=(60.0, 300.0, 900.0, 3600.0),
             expire=self.expire,
             limits=limits or Limits(),
+            delay_notice=notice,
         )
         couriers = {"domain": courier, "local": local or courier, **self.further_couriers()}
         return Runner(self.store, self.blobs, couriers, settings, clock=self.clock, random=Random(7))

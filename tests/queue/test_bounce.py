@@ -43,7 +43,7 @@ async def bounce_of(world: World, courier: Script) -> tuple[EmailMessage, list[t
     (row,) = rows
     ref = await world.store.read(blobs.find, int(str(row[1])))
     assert ref is not None
-    parsed = email.message_from_bytes(bytes(world.blobs.load(ref)), policy=email.policy.default)
+    parsed = email.message_from_bytes(bytes(await world.blobs.load(ref)), policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
     return parsed, rows
 

@@ -89,6 +89,17 @@ def test_a_report_about_alices_message_is_told_to_its_journey(tmp_path: Path) ->
     run(main())
 
 
+def test_a_recipient_who_is_named_twice_is_heard_of_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, _ = await alice_sends(home, "dave@there.example")
+        report = RecipientReport("dave@there.example", "failed", "5.1.1", original="rfc822;Dave@there.example")
+        steps = await hears(home, alice, about(report))
+        assert len(steps) == 1
+
+    run(main())
+
+
 def test_the_original_recipient_counts_where_the_final_one_is_unknown_to_us(tmp_path: Path) -> None:
     async def main() -> None:
         home = Home(tmp_path)

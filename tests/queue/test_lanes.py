@@ -84,7 +84,11 @@ def test_an_attempt_cut_off_past_the_dot_is_known_to_the_next_holder(tmp_path: P
         assert await world.store.write(mark, held, [sent])
         await world.store.write(lanes.abandon_leases)
         await lease_only_lane(world)
-        assert await world.select("SELECT count(*) FROM queued_recipient WHERE past_dot = 1") == [(0,)]
+        assert await world.select("SELECT count(*) FROM past_dot") == [(0,)]
+        (told,) = await world.select(
+            "SELECT journey, instr(steps, 'recipient.possible_duplicate') > 0 FROM journey_steps"
+        )
+        assert told == (77, 1)
         assert not await world.store.write(mark, held, [sent])
 
     run(main())

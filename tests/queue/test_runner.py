@@ -261,7 +261,13 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         while not courier.at_once:
             await asyncio.sleep(0.001)
         await runner.stop(grace=0.05)
-        assert await world.select("SELECT past_dot FROM queued_recipient") == [(1,)]
+        assert await world.select("SELECT count(*) FROM past_dot") == [(1,)]
+        # Whoever takes the lane next tells the journey.
+        await world.settle(world.runner(Script()))
+        told = await world.select(
+            "SELECT instr(steps, 'recipient.possible_duplicate') > 0 FROM journey_steps ORDER BY id"
+        )
+        assert told[0] == (1,)
 
     run(main())
 

@@ -112,6 +112,27 @@ def test_a_restart_remembers_that_a_site_is_down(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_site_that_answers_again_wakes_those_who_wait_for_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Provider(down)
+        runner = world.runner(courier)
+        await world.send("u@patient.example")
+        # It fails again and again, and waits for an hour.
+        await world.live(runner, 1800)
+        ((failures,),) = await world.select("SELECT failures FROM lane")
+        assert isinstance(failures, int)
+        assert failures >= 4
+        courier.answer = up
+        courier.seen.clear()
+        # Another sender's mail gets through: it has no site yet, and tries.
+        await world.send("u@other.example", account=3)
+        await world.settle(runner)
+        assert courier.seen == ["other.example", "patient.example"]
+        assert await world.rows() == 0
+
+    run(main())
+
+
 def test_a_domain_that_cannot_be_routed_takes_no_other_of_its_site_with_it(tmp_path: Path) -> None:
     async def main() -> None:
         world, courier = World(tmp_path), Provider()
@@ -172,6 +193,8 @@ def test_connections_grow_with_success_and_shrink_when_the_peer_pushes_back(tmp_
         before = runner._sites.find("mx.provider.example").connections
         courier.answer = busy
         while not refused:
+            await asyncio.sleep(0.001)
+        while sum(len(run.workers) for run in runner._runs.values()) > max(before // 2, 1):
             await asyncio.sleep(0.001)
         courier.answer = up
         while runner.busy:
@@ -360,6 +383,20 @@ def test_a_sender_hears_once_that_mail_waits_for_four_hours(tmp_path: Path) -> N
         assert told == [("a@x.example",), ("delay@x.example",)]
         await world.live(runner, 2 * DAY)
         assert len(await reports(world)) == 2
+
+    run(main())
+
+
+def test_a_short_notice_is_kept_for_what_comes_behind_a_look(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path)
+        runner = world.runner(Script(default=NOT_NOW), await at_home(world), notice=90)
+        await world.settle(runner)
+        await world.send("a@x.example")
+        await world.live(runner, 80)
+        assert await reports(world) == []
+        await world.live(runner, 100)
+        assert await reports(world) == [("delayed", "a@x.example")]
 
     run(main())
 

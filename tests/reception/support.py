@@ -14,6 +14,7 @@ from posthouse.directory.cache import Directory
 from posthouse.journey import Refused
 from posthouse.limits import MB
 from posthouse.mailbox import emails
+from posthouse.mailbox.emails import Content
 from posthouse.policy.check import ACCEPT, Check, Facts, RecipientFacts, Verdict
 from posthouse.policy.pipeline import Pipeline
 from posthouse.reception.answer import Reception, Settings
@@ -138,17 +139,17 @@ class Desk:
     async def mail(self, name: str, role: str = "inbox") -> list[bytes]:
         """What stands in a mailbox, whole."""
 
-        def read(tx: Tx) -> list[bytes]:
+        def read(tx: Tx) -> list[Content]:
             rows = tx.query(
                 "SELECT p.account, p.email FROM placement p"
                 " JOIN mailbox m ON m.account = p.account AND m.id = p.mailbox"
                 " JOIN address a ON a.account = p.account WHERE a.key = ? AND m.role = ? ORDER BY p.uid",
                 (home(name).key, role),
             )
-            contents = [emails.content(tx, account, id) for account, id in rows]
-            return [one.prologue + bytes(self.blobs.load(one.blob)) for one in contents]
+            return [emails.content(tx, account, id) for account, id in rows]
 
-        return await self.store.read(read)
+        contents = await self.store.read(read)
+        return [one.prologue + bytes(await self.blobs.load(one.blob)) for one in contents]
 
     async def queued(self) -> list[tuple[str, str]]:
         """Address and destination of what waits in the queue."""

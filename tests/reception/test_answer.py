@@ -22,7 +22,7 @@ LARGE = MESSAGE + b"x" * 70 + b"\r\n" * 4000 + b"x" * (300 * KB) + b"\r\n"
 async def is_empty(there: Desk) -> bool:
     """Nothing of a message stands anywhere."""
     rows = [await there.count(table) for table in ("blob", "message", "email", "queued_message", "journey")]
-    files = [path for path in there.blobs.files.directory.rglob("*") if path.is_file()]
+    files = [path for path in there.blobs.directory.rglob("*") if path.is_file()]
     return rows == [0, 0, 0, 0, 0] and files == []
 
 
@@ -147,7 +147,7 @@ def test_large_messages_go_to_a_file_that_is_theirs(tmp_path: Path) -> None:
         async with desk(tmp_path, inline=64 * KB) as there:
             await there.people("ann", "bob")
             assert await there.take("ann", "bob", message=LARGE) == [250]
-            files = [path for path in there.blobs.files.directory.rglob("*") if path.is_file()]
+            files = [path for path in there.blobs.directory.rglob("*") if path.is_file()]
             assert len(files) == 1
             for name in ("ann", "bob"):
                 (octets,) = await there.mail(name)

@@ -2,9 +2,12 @@
 
 import asyncio
 import socket
+import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from posthouse.clock import SetClock
 from posthouse.net.server import serve
@@ -105,6 +108,48 @@ def test_nobody_there_is_a_failure_to_connect() -> None:
         assert (caught.value.stage, caught.value.reply.enhanced) == (Stage.CONNECT, "4.4.1")
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "good"),
+    [
+        ("[127.0.0.1]", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("[IPv6:2001:db8::1]", "2001:db8::1", True),
+        ("[127.0.0.1]", "127.0.0.2", False),
+        ("[127.0.0.1]", "there.example", False),
+        ("there.example", "there.example", True),
+        ("mx.there.example", "*.there.example", True),
+        ("a.mx.there.example", "*.there.example", False),
+    ],
+)
+def test_a_certificate_is_for_the_name_or_address_that_was_meant(
+    tmp_path: Path, name: str, shown: str, good: bool
+) -> None:
+    """An address literal is no name: it is looked for among the addresses of a certificate, and not asked for by name
+    (RFC 6066 §3)."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    asked: list[str | None] = []
+
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(shown).configure_cert(context)
+        context.sni_callback = lambda _, asked_for, __: asked.append(asked_for)
+        verifying = client_context(verify=True, authorities=tmp_path / "ca.pem")
+        async with Peer({"EHLO": ("250-there\r\n250 STARTTLS",)}, tls=context) as peer:
+            opener = replace(OPENER, verifying=verifying)
+            hop = Hop(name, peer.port, TlsPolicy("verify"))
+            if good:
+                connection = await opener.open(hop, Endpoint("127.0.0.1", peer.port))
+                assert connection.verified
+                connection.abort()
+            else:
+                with pytest.raises(HopFailed, match="certificate refused"):
+                    await opener.open(hop, Endpoint("127.0.0.1", peer.port))
+
+    run(main())
+    assert asked == [name if name.endswith("example") else None]
 
 
 class OwnServer:

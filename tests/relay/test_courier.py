@@ -163,6 +163,8 @@ def test_a_conversation_that_breaks_anywhere_defers(tmp_path: Path, verb: str, e
         report = await rig.send()
         assert told(report) == {1: ("deferred", 421, dooms)}
         assert rig.past_dot == ([[1]] if verb == "." else [])
+        unsure = [step for step in report.steps if step.kind == "recipient.possible_duplicate"]
+        assert len(unsure) == (verb == "." and not end.startswith("421"))
 
     play(
         tmp_path,

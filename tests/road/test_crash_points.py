@@ -83,7 +83,7 @@ async def main():
         answer.accept, Stream.write = accept, write
         SqliteTx.control, SqliteTx.end_function = control, end_function
         if point == "before the file has its name":
-            BlobFiles.keep = die
+            BlobFiles.stage = die
         print(home.ports["smtp"], flush=True)
         await asyncio.Event().wait()
 

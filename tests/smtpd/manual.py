@@ -9,8 +9,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "smtp-support.md"
 
 _TOP = """# SMTP: what is spoken
 
-Made of `wire/smtp/extensions.py` and `smtpd/replies.py` by `python -m tests.smtpd.manual`; a test compares. What is legal
-when stands in [wire.md](wire.md), how the doors work in [smtpd.md](smtpd.md).
+Made of `wire/smtp/extensions.py` and `smtpd/replies.py` by `python -m tests.smtpd.manual`; a test compares. What is
+legal when stands in [wire.md](wire.md), how the doors work in [smtpd.md](smtpd.md).
 
 ## Extensions
 

@@ -9,7 +9,10 @@ import pytest
 
 from posthouse.smtpd.replies import REASONS, Reason
 from posthouse.wire.smtp.extensions import EXTENSIONS
+from posthouse.wire.smtp.table import Kind
+from tests.harness import house
 from tests.smtpd.manual import PAGE, render
+from tests.support import run
 from tests.transcript import TRANSCRIPTS
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +81,35 @@ def test_every_reply_is_heard_in_a_test(reason: Reason) -> None:
 
 def test_the_manual_is_made_of_the_tables() -> None:
     assert PAGE.read_text() == render(), "make it anew: python -m tests.smtpd.manual"
+
+
+CONFIGURED = 'relay_domains = ["backup.example"]\nlimits.hold = "9999999d"'
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind", "more"),
+    [("smtp", "mx", 'xclient_from = "127.0.0.0/8"'), ("lmtp", "lmtp", ""), ("submission", "msa", "")],
+)
+def test_a_door_announces_what_the_table_says(tmp_path: Path, protocol: str, kind: Kind, more: str) -> None:
+    async def main() -> dict[bool, list[str]]:
+        heard = {}
+        listeners = {protocol: "starttls"}
+        async with house(tmp_path, listeners=listeners, settings=CONFIGURED, each_listener=more) as home:
+            client = await home.connect(protocol)
+            for secured in (False, True):
+                if secured:
+                    await client.start_tls()
+                _, *lines = (await client.say("LHLO x" if kind == "lmtp" else "EHLO x")).splitlines()
+                heard[secured] = [line[4:].split()[0] for line in lines]
+        return heard
+
+    heard = run(main())
+    told = {one.keyword: one.doors[kind] for one in EXTENSIONS if kind in one.doors}
+    in_clear = {one for one, when in told.items() if when != "in TLS"} | ({"AUTH"} & told.keys())
+    assert set(heard[False]) == in_clear
+    assert set(heard[True]) == told.keys() - {"STARTTLS"}
+    order = [one.keyword for one in EXTENSIONS if one.keyword != "XCLIENT"]
+    assert [one for one in heard[False] if one != "XCLIENT"] == [one for one in order if one in heard[False]]
 
 
 def test_the_client_speaks_what_the_table_says() -> None:

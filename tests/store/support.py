@@ -1,12 +1,13 @@
 """Stores for tests of this room and of all above it."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from posthouse.clock import Clock, SystemClock
 from posthouse.store import blobs
-from posthouse.store.blobs import Staged
+from posthouse.store.blobs import BlobLost, BlobRef, Blobs, Staged
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteStore
 
@@ -44,3 +45,11 @@ def count(tx: Tx) -> int:
     """How many rows there are."""
     rows: int = tx.query("SELECT count(*) FROM blob", ())[0][0]
     return rows
+
+
+async def intact(holder: Blobs, blob: BlobRef) -> bool:
+    """Whether a blob's octets are those that were stored."""
+    try:
+        return hashlib.sha256(await holder.load(blob)).digest() == blob.sha256
+    except BlobLost:
+        return False

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posthouse import limits
+from posthouse import limits, observe
 from posthouse.store import blobs
 from posthouse.store.blobs import BlobLost, Blobs, Spool, SpoolFull
 from posthouse.store.database import StoreUnavailable
-from tests.store.support import opened
+from tests.store.support import intact, opened
 from tests.support import run
 
 KB = 1024
@@ -54,8 +54,8 @@ def test_octets_come_back_as_they_went(tmp_path: Path, holder: Blobs, size: int,
             ref = await store.read(blobs.find, blob)
             assert ref is not None
             assert (ref.size, ref.sha256) == (size, hashlib.sha256(whole).digest())
-            assert bytes(holder.load(ref)) == bytes(holder.load(staged)) == whole
-            assert holder.intact(ref)
+            assert bytes(await holder.load(ref)) == bytes(await holder.load(staged)) == whole
+            assert await intact(holder, ref)
             assert await store.read(blobs.find_many, [blob, 99]) == {blob: ref}
             assert await store.read(blobs.find, 99) is None
         assert unfinished(tmp_path) == 0
@@ -187,12 +187,12 @@ def test_a_disk_that_is_full_is_said(tmp_path: Path, holder: Blobs, monkeypatch:
 def test_what_is_abandoned_is_gone(tmp_path: Path, holder: Blobs) -> None:
     async def main() -> None:
         staged = await holder.stage(bytes(200 * KB))
-        assert staged.file
-        assert (tmp_path / "blobs" / staged.file).exists()
-        holder.abandon(staged)
-        assert not (tmp_path / "blobs" / staged.file).exists()
-        holder.abandon(staged)
-        holder.abandon(await holder.stage(b"small"))
+        assert staged.name
+        assert (tmp_path / "blobs" / staged.name).exists()
+        await holder.abandon(staged)
+        assert not (tmp_path / "blobs" / staged.name).exists()
+        await holder.abandon(staged)
+        await holder.abandon(await holder.stage(b"small"))
 
     run(main())
 
@@ -203,19 +203,46 @@ def test_a_file_that_is_lost_or_cut_short_is_said(tmp_path: Path, holder: Blobs)
             staged = await holder.stage(bytes(200 * KB))
             ref = await store.read(blobs.find, await store.write(blobs.insert, staged))
         assert ref is not None
-        assert ref.file is not None
-        path = tmp_path / "blobs" / ref.file
+        assert ref.name is not None
+        path = tmp_path / "blobs" / ref.name
         path.write_bytes(b"x" * 200 * KB)
-        assert not holder.intact(ref)
+        assert not await intact(holder, ref)
         path.write_bytes(b"short")
         with pytest.raises(BlobLost, match="lost octets"):
-            holder.load(ref)
+            await holder.load(ref)
         path.unlink()
-        with pytest.raises(BlobLost, match="cannot be opened"):
-            holder.load(ref)
-        assert not holder.intact(ref)
+        with pytest.raises(BlobLost, match="is not in place 1"):
+            await holder.load(ref)
+        assert not await intact(holder, ref)
+        path.write_bytes(b"")
+        with pytest.raises(BlobLost, match="lost octets"):
+            await holder.load(ref)
+        # Not lost: it cannot be had now.
+        path.unlink()
+        path.symlink_to(path.name)
+        with pytest.raises(StoreUnavailable, match="cannot be opened"):
+            await holder.load(ref)
 
     run(main())
+
+
+def test_what_cannot_be_removed_is_told_and_left_to_the_sweep(holder: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    unsubscribe = observe.subscribe(lambda step: told.append(step.kind))
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def main() -> None:
+        staged = await holder.stage(bytes(200 * KB))
+        monkeypatch.setattr(Path, "unlink", broken)
+        await holder.abandon(staged)
+        monkeypatch.undo()
+        assert await holder.load(staged)
+
+    run(main())
+    unsubscribe()
+    assert told == ["store.not_removed"]
 
 
 def test_what_a_dead_process_left_unfinished_is_cleared_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
@@ -223,7 +250,7 @@ def test_what_a_dead_process_left_unfinished_is_cleared_and_what_a_living_one_ha
     for holder in (living, dead):
         fill(holder.spool(), 300 * KB)
     assert unfinished(tmp_path) == 2
-    os.close(dead.files._lock)  # as when its process ends
+    os.close(dead._workshop._lock)  # as when its process ends
     next_one = Blobs(tmp_path / "blobs")
     assert unfinished(tmp_path) == 1
     living.close()

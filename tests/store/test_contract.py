@@ -239,7 +239,7 @@ def test_a_read_must_not_write(open_one: Open) -> None:
 def test_statements_answer_as_they_say(open_one: Open) -> None:
     def all_of_it(tx: Tx) -> None:
         first, second = put(tx, b"a"), put(tx, b"b")
-        assert tx.one("blob_find", id=first) == (first, 1, b"", b"a", None)
+        assert tx.one("blob_find", id=first) == (first, 1, b"", b"a", None, 0)
         assert tx.one("blob_find", id=99) is None
         assert tx.value("blob_find", id=second) == second
         assert tx.value("blob_find", id=99) is None

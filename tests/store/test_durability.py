@@ -16,7 +16,7 @@ from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
 from posthouse.store.sqlite_writer import Job
 from tests.store.disk import disk
-from tests.store.support import open_store, opened, put
+from tests.store.support import intact, open_store, opened, put
 from tests.support import run
 
 
@@ -65,8 +65,8 @@ def test_a_file_its_name_and_its_directories_are_synced_before_stage_returns(
         for _ in range(2):
             done.clear()
             staged = await holder.stage(b"x" * 11)
-            assert staged.file is not None
-            final = tmp_path / "blobs" / staged.file
+            assert staged.name is not None
+            final = tmp_path / "blobs" / staged.name
             steps = [*done]
             (_, temporary), named = steps[0], steps.index(("rename", str(final)))
             assert f"{tmp_path}/blobs/tmp/" in temporary
@@ -126,8 +126,8 @@ def test_whoever_was_told_before_the_kill_is_there_after_it(tmp_path: Path) -> N
         holder = Blobs(tmp_path / "blobs")
         async with opened(tmp_path) as store:
             found = await store.read(all_blobs)
-            assert all(holder.intact(blob) for blob in found)
-            numbers = [int(bytes(holder.load(blob)[:8])) for blob in found]
+            assert all([await intact(holder, blob) for blob in found])
+            numbers = [int(bytes((await holder.load(blob))[:8])) for blob in found]
             assert set(told) <= set(numbers)
             assert len(numbers) == len(set(numbers))
             assert await store.read(lambda tx: tx.query("PRAGMA integrity_check", ())) == [("ok",)]

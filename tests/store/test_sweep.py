@@ -11,7 +11,7 @@ from posthouse.store.backup import backup
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteStore
-from tests.store.support import count, open_store, opened, put
+from tests.store.support import count, intact, open_store, opened, put
 from tests.support import run
 
 DAY = 24 * 3600.0
@@ -66,7 +66,7 @@ def test_a_blob_without_reference_goes_and_its_file_a_day_later(tmp_path: Path) 
             assert await sweep.sweep(store, holder, clock) == 2
             assert set(await store.read(blobs.find_many, [kept, suspect, gone, small])) == {kept, suspect}
             # Whoever found it before may still load it.
-            assert bytes(holder.load(ref)) == LARGE
+            assert bytes(await holder.load(ref)) == LARGE
             clock.advance(DAY - 1)
             assert await sweep.sweep(store, holder, clock) == 0
             assert len(files(tmp_path)) == 3
@@ -92,8 +92,8 @@ def test_a_file_without_a_row_waits_a_day(tmp_path: Path) -> None:
             assert await sweep.sweep(store, holder, clock) == 1
             ref = await store.read(blobs.find, named)
             assert ref is not None
-            assert holder.intact(ref)
-            assert files(tmp_path) == {ref.file}
+            assert await intact(holder, ref)
+            assert files(tmp_path) == {ref.name}
         holder.close()
 
     run(main())
@@ -132,7 +132,7 @@ def test_a_backup_opens_and_holds_what_was_there(tmp_path: Path) -> None:
         assert await restored.read(count) == 2
         found = await restored.read(blobs.find_many, [large, small])
         copied = Blobs(copy / "blobs")
-        assert all(copied.intact(ref) for ref in found.values())
+        assert all([await intact(copied, ref) for ref in found.values()])
         assert await restored.write(put, b"new") > small
         assert await restored.read(lambda tx: tx.query("PRAGMA journal_mode", ())) == [("wal",)]
         assert await sweep.sweep(restored, copied, clock) == 0
@@ -147,8 +147,8 @@ def test_nothing_is_swept_while_a_backup_holds_the_sweep(tmp_path: Path) -> None
         clock, holder = SetClock(), Blobs(tmp_path / "blobs")
         async with opened(tmp_path) as store:
             await store.write(blobs.suspect, [await store.write(put, b"x")], clock.now())
-            with sweep.holding(holder.files.directory, shared=True) as one:
-                with sweep.holding(holder.files.directory, shared=True) as other:
+            with sweep.holding(holder.directory, shared=True) as one:
+                with sweep.holding(holder.directory, shared=True) as other:
                     assert one
                     assert other
                 assert await sweep.sweep(store, holder, clock) == 0

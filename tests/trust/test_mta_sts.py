@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from posthouse.trust.mta_sts import (
     LARGEST_POLICY,
     LONGEST_AGE,
+    MOST_HOSTS,
     BadPolicy,
     Policy,
     parse_policy,
@@ -90,6 +91,8 @@ def test_a_promise_of_more_than_a_year_is_one_of_a_year() -> None:
         POLICY.replace(b"\r\n", b"\r"),
         POLICY + b"\xff",
         POLICY + b"\r\n" * (LARGEST_POLICY // 2),
+        POLICY + b"mx:a.b\n" * (MOST_HOSTS + 1),
+        POLICY.replace(b"mail.example.com", b"mail.example.com" + b" " * 60_000 + b"\x01"),
     ],
 )
 def test_what_breaks_the_grammar_is_no_policy(octets: bytes) -> None:

@@ -128,6 +128,7 @@ def test_a_policy_holds_though_dns_and_https_fail(tmp_path: Path) -> None:
 def test_another_id_brings_another_policy(tmp_path: Path) -> None:
     async def scene(one: World) -> None:
         await one.found()
+        one.clock.advance(60)
         one.record, one.page = "2", page(mx="new.there.example")
         assert await one.found() == ("new.there.example",)
         assert len(one.fetched) == 2
@@ -137,9 +138,21 @@ def test_another_id_brings_another_policy(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_whoever_announces_another_id_each_time_is_asked_once_a_minute(tmp_path: Path) -> None:
+    async def scene(one: World) -> None:
+        for number in range(30):
+            one.record = str(number)
+            assert await one.found() == ("mx.there.example",)
+            one.clock.advance(10)
+        assert len(one.fetched) == 5
+
+    play(tmp_path, scene)
+
+
 def test_another_id_whose_policy_cannot_be_had_leaves_the_old_one(tmp_path: Path) -> None:
     async def scene(one: World) -> None:
         await one.found()
+        one.clock.advance(60)
         one.record, one.page = "2", HttpError("gone")
         assert await one.found() == ("mx.there.example",)
         assert await one.found() == ("mx.there.example",)
@@ -226,6 +239,7 @@ def test_all_who_ask_at_once_share_one_fetch(tmp_path: Path) -> None:
 def test_mode_none_takes_the_policy_back(tmp_path: Path) -> None:
     async def scene(one: World) -> None:
         await one.found()
+        one.clock.advance(60)
         one.record, one.page = "2", page("none")
         assert await one.found() == ()
         assert await one.found() == ()

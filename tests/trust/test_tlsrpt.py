@@ -53,6 +53,31 @@ def test_what_could_not_be_written_is_counted_with_what_came_later() -> None:
     assert list(tally.take().values()) == [2]
 
 
+def test_policies_of_many_lines_do_not_fill_memory_or_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tlsrpt, "_MOST_LINES", 600)
+    long = [Session("there.example", Basis("sts", (f"version: {n}", *["mx: a.example"] * 499))) for n in range(4)]
+
+    async def main() -> None:
+        clock = SetClock()
+        async with opened(tmp_path, clock) as store:
+            tally = Tally(clock)
+            for _ in range(2):
+                for session in long:
+                    tally.note(session)
+                taken = tally.take()
+                assert list(taken.values()) == [1, 1]
+                tally.give_back(taken)
+                tally.note(long[0])
+                tally.note(long[3])
+                taken = tally.take()
+                assert list(taken.values()) == [2, 1]
+            await store.write(add, taken)
+            kept = await store.read(lambda tx: tx.query("SELECT policy FROM tls_result", ()))
+            assert [policy.count("\n") for (policy,) in kept] == [99, 99]
+
+    run(main())
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tlsrpt, "_MOST_WAITING", 2)
     tally = Tally(SetClock())

@@ -1,6 +1,7 @@
 """`posthouse block`: networks that nobody is served from."""
 
 import ipaddress
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -8,11 +9,12 @@ import click
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.cli.plain import printable
 from posthouse.cli.queue_print import timestamp
+from posthouse.config import Config
 from posthouse.policy import blocks
 from posthouse.policy.blocks import Block
 from posthouse.policy.networks import LOOPBACK
 from posthouse.store.database import Tx
-from posthouse.written import Duration, parse_duration
+from posthouse.written import Duration, parse_duration, parse_network
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -26,10 +28,11 @@ class NetworkType(click.ParamType[Network]):
         if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
             return value
         try:
-            network = ipaddress.ip_network(value, strict=False)
+            network = parse_network(value, strict=False)
+            exact = parse_network(value.partition("/")[0])
         except ValueError:
             self.fail(f'{value}: an address or network such as "192.0.2.1" or "2001:db8::/64" is wanted', param, ctx)
-        if "/" in value and str(network.network_address) != str(ipaddress.ip_interface(value).ip):
+        if network.network_address != exact.network_address:
             self.fail(f"{value}: the network is {network}", param, ctx)
         return network
 
@@ -104,10 +107,21 @@ def add(installation: Installation, network: Network, seconds: Duration | None, 
     """Serve nobody from ADDRESS or NETWORK. Who is connected already may finish."""
     if any(_within(network, ipaddress.ip_network(near)) for near in LOOPBACK):
         raise CommandError(f"{network}: this machine itself is never blocked")
+    for key, never in _never(installation.config):
+        if _within(network, ipaddress.ip_network(never)):
+            raise CommandError(f"{blocks.shown(str(network))} would be served all the same: {key} holds {never}")
     now = installation.clock.now()
     until = None if seconds is None else now + int(seconds * 1000)
     made = installation.write(blocks.add, str(network), now, until, reason)
     click.echo(f"{made.shown} is blocked" + ("" if until is None else f" until {timestamp(until)}"))
+
+
+def _never(settings: Config) -> Iterator[tuple[str, str]]:
+    """The networks that are configured never to be blocked, each with its setting."""
+    for network in settings.limits.never_blocked:
+        yield "limits.never_blocked", network
+    for network in settings.relay.trusted_networks:
+        yield "relay.trusted_networks", network
 
 
 @block.command("remove")
@@ -115,22 +129,28 @@ def add(installation: Installation, network: Network, seconds: Duration | None, 
 @pass_installation
 def remove(installation: Installation, network: Network) -> None:
     """Serve ADDRESS or NETWORK again, and forget that it was ever blocked."""
-    wider = installation.write(_remove, network)
+    wider, narrower = installation.write(_remove, network, installation.clock.now())
     click.echo(f"{blocks.shown(str(network))} is not blocked any more")
     for one in wider:
         click.echo(f"posthouse: but {one.shown} is, which it lies in", err=True)
+    for one in narrower:
+        click.echo(f"posthouse: but {one.shown} is, which lies in it", err=True)
 
 
-def _remove(tx: Tx, network: Network) -> list[Block]:
-    """Take this one back; those that hold it still."""
+def _remove(tx: Tx, network: Network, now: int) -> tuple[list[Block], list[Block]]:
+    """Take this one back; those in force that hold it still, and those that hold part of it."""
     kept = blocks.listed(tx)
-    wider = [one for one in kept if one.network != str(network) and _within(network, ipaddress.ip_network(one.network))]
+    others = [
+        (one, ipaddress.ip_network(one.network)) for one in kept if one.network != str(network) and one.holds(now)
+    ]
+    wider = [one for one, other in others if _within(network, other)]
+    narrower = [one for one, other in others if _within(other, network)]
     if not any(one.network == str(network) for one in kept) and wider:
         raise CommandError(
             f"{blocks.shown(str(network))} itself is not blocked, but {wider[0].shown} is, which it lies in"
         )
     blocks.remove(tx, str(network))
-    return wider
+    return wider, narrower
 
 
 def _within(network: Network, other: Network) -> bool:

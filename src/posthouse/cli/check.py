@@ -1,14 +1,22 @@
-"""`posthouse check-config`: can the configuration be used, and what is doubtful in it?"""
+"""`posthouse check-config`: can the configuration be used, and what is doubtful in it?
 
-from collections.abc import Iterator
+Promises: what `serve` reads at its start beside the configuration (certificates, keys, passwords, users) is read here
+too. What only somebody else may read is a caution: `serve` may be started by him.
+"""
+
+import grp
+import pwd
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import click
 
 from posthouse import config
-from posthouse.cli.installation import Installation, as_json, pass_installation, print_json
+from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.config import Caution, Config
 from posthouse.net.dns import system_servers
-from posthouse.net.tls import has_authorities
+from posthouse.net.tls import CertificateError, Certificates, client_context, has_authorities
+from posthouse.relay.ways import password_of
 
 
 @click.command("check-config")
@@ -20,7 +28,8 @@ def check_config(installation: Installation, json_output: bool) -> None:
     Status 0: `posthouse serve` would take it. Status 1: it would not; the line says which key, what was found there
     and what is expected. Nothing is bound or changed.
     """
-    cautions = [*config.check(installation.config), *_of_this_machine(installation.config)]
+    settings = installation.config
+    cautions = [*config.check(settings), *_of_files(settings), *_of_this_machine(settings)]
     if json_output:
         print_json(
             {"file": str(installation.path), "cautions": [{"key": one.key, "text": one.text} for one in cautions]}
@@ -29,6 +38,49 @@ def check_config(installation: Installation, json_output: bool) -> None:
     for one in cautions:
         click.echo(f"caution: {one}")
     click.echo(f"{installation.path} can be used")
+
+
+def _of_files(settings: Config) -> Iterator[Caution]:
+    """What the file names must be there. Raises CommandError."""
+    for key, read in _named(settings):
+        try:
+            read()
+        except KeyError as error:
+            raise CommandError(f"{key}: {error.args[0]}") from error
+        except (OSError, CertificateError) as error:
+            text = _words(error)
+            if not isinstance(error, PermissionError) and not isinstance(error.__cause__, PermissionError):
+                raise CommandError(f"{key}: {text}") from error
+            yield Caution(key, f"{text}; whether it is good only those can say who may read it")
+
+
+def _words(error: OSError | CertificateError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}"
+    return str(error)
+
+
+def _named(settings: Config) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Each key that names something, and how `serve` gets it: KeyError where this machine does not know it, OSError and
+    CertificateError where it cannot be used."""
+    if settings.user is not None:
+        yield "user", partial(pwd.getpwnam, settings.user)
+    if settings.group is not None:
+        yield "group", partial(grp.getgrnam, settings.group)
+    for n, listener in enumerate(settings.listeners, 1):
+        if listener.socket_group is not None:
+            yield f"listener[{n}].socket_group", partial(grp.getgrnam, listener.socket_group)
+    clients = settings.tls.client_authorities
+    if settings.tls.pairs:
+        pairs = [(one.certificate, one.key) for one in settings.tls.pairs]
+        yield "tls", partial(Certificates, pairs, clients=clients)
+    elif clients is not None:
+        yield "tls.client_authorities", partial(client_context, verify=True, authorities=clients)
+    if settings.relay.authorities is not None:
+        yield "relay.authorities", partial(client_context, verify=True, authorities=settings.relay.authorities)
+    for n, route in enumerate(settings.routes, 1):
+        if route.password_file is not None:
+            yield f"route[{n}].password_file", partial(password_of, route)
 
 
 def _of_this_machine(settings: Config) -> Iterator[Caution]:

@@ -125,7 +125,7 @@ def list_(installation: Installation, json_output: bool) -> None:
 @pass_installation
 def remove(installation: Installation, address: Address) -> None:
     """Remove the list ADDRESS, its members, and what waits for a moderator."""
-    installation.write(lists.remove, address)
+    installation.write(lists.remove, address, SystemClock().now())
     click.echo(f"{address} is no list any more")
 
 

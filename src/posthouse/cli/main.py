@@ -30,6 +30,7 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "block": ("block", "block", "Networks that nobody is served from, because they misbehaved."),
     "dkim": ("dkim", "dkim", "Keys that sign the mail of a domain."),
     "dns": ("dns", "dns", "Print the DNS records to publish."),
+    "backup": ("backup", "backup", "Copy the store, while mail goes on."),
     "mime": ("mime", "mime", "Show the structure of a message in a file."),
 }
 CONFIGURATIONS: Final = (Path("posthouse.toml"), Path("/etc/posthouse/posthouse.toml"))

@@ -25,6 +25,7 @@ from posthouse.queue.queue import DOMAIN, QueuedMessage, find_message
 from posthouse.queue.settling import Rules
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
+from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import BadAddress, parse_domain
 
@@ -236,7 +237,8 @@ def bounce(installation: Installation, json_output: bool, yes: bool, **chosen: A
     selections = _selections(**chosen)
 
     async def work(store: SqliteStore, selection: Selection, progress: Progress) -> int:
-        blobs = Blobs(installation.config.data / "blobs")
+        settings = installation.config
+        blobs = open_blobs(settings.data, settings.store, settings.limits)
         try:
             clerk = _clerk(installation, store, blobs)
             return await control.give_up(store, clerk, installation.clock, selection, progress)

@@ -13,7 +13,7 @@ from typing import Final
 from posthouse import limits
 from posthouse.clock import Clock
 from posthouse.delivery.filing import INBOX, Copy, file_local, prologue
-from posthouse.delivery.forward import Forwarding, forwarding
+from posthouse.delivery.forward import Forwarding, forwarding, keep_sender
 from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, Rules, Standing
 from posthouse.directory.model import version
@@ -86,7 +86,7 @@ class DeliveryCourier:
         plan = await self._store.read(_plan, job, self._rules)
         if not plan.filed and not plan.fan_out:
             return Report(tuple(plan.refused))
-        octets = self._blobs.load(job.blob)
+        octets = await self._blobs.load(job.blob)
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
         now = self._clock.now()
         news = feedback.read(Header.parse(octets), octets)
@@ -123,6 +123,7 @@ class DeliveryCourier:
                 queued += _postponed(tx, account, recipients, plan, job)
             outcomes += [_outcome(one, fate) for one in recipients if one.id not in plan.fan_out]
         if queued:
+            keep_sender(tx, self._rules, job.sender, [one.return_path for one in queued], now)
             queue.add(tx, job.message, queued, now)
         return Filed(tuple(outcomes), tuple(steps))
 

@@ -20,6 +20,8 @@ class DmarcPolicies:
 
     async def strict(self, domain: str) -> bool:
         """p=reject or p=quarantine; True also where DNS does not answer. Raises nothing."""
+        if domain.startswith("["):
+            return False  # a host without a name has no policy
         labels = domain.split(".")
         for cut in range(min(max(len(labels) - 1, 1), _MOST_NAMES)):
             try:

@@ -5,11 +5,16 @@ bounces home (directory/srs.py). What one of ours wrote keeps its own: the domai
 Refuses: to change the message.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
+from posthouse.directory import srs
 from posthouse.directory.addresses import Rules
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address
+
+_KEPT_MS: Final = (srs.DAYS + 1) * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +34,15 @@ def forwarding(tx: Tx, rules: Rules, sender: Address | None, original: Address, 
         return Forwarding(mark)
     rewritten = rules.srs.forward(sender, original.domain)
     return Forwarding(mark, rewritten if rewritten != sender else None)
+
+
+def keep_sender(tx: Tx, rules: Rules, sender: Address | None, paths: Iterable[Address | None], now: int) -> None:
+    """Keep whose mail travels under these reverse-paths, where they do not hold him themselves. For the transaction
+    that queues it: a bounce finds him."""
+    if sender is None or rules.srs is None:
+        return
+    for path in {path for path in paths if path is not None and path != sender}:
+        ticket = rules.srs.ticket(path)
+        if ticket is not None:
+            tx.run("forwarded_expire", before=now - _KEPT_MS)
+            tx.put("forwarded_put", ticket=ticket, sender=str(sender), now=now)

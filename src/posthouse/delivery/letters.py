@@ -4,6 +4,7 @@ Promises: it has the null reverse-path and says that it is automatic, so nothing
 journey of its own. Refuses: to know why it is written.
 """
 
+import base64
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -26,7 +27,10 @@ _AUTOMATIC: Final = b"Auto-Submitted: auto-generated\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """Who writes, and when. `hostname` is for message-ids, `secret` for journeys; `expire`: seconds until given up."""
+    """Who writes, and when. `hostname` is for message-ids, `secret` for journeys; `expire`: seconds until given up.
+
+    `random` is one that nobody can predict: tokens are all that stands between a stranger and what they confirm.
+    """
 
     hostname: str
     expire: float
@@ -36,7 +40,7 @@ class Letters:
 
     def token(self) -> str:
         """Something that nobody guesses, in letters whose case does not matter."""
-        return f"{self.random.getrandbits(80):020x}"
+        return base64.b32encode(self.random.getrandbits(80).to_bytes(10, "big")).decode().lower()
 
     def write(
         self,

@@ -3,7 +3,8 @@
 Promises: a message that was posted goes to each member once: the message for the members is queued in the commit that
 ends the post, a row a batch of members, and each batch becomes its members' rows in a commit of its own, so that
 thousands of them hold up nobody else's mail. Nothing posted is lost: what may not go out is held, and moderators hear
-of it. Refuses: to bounce; who may not post heard so at the door (policy/posting.py).
+of it. A message that came by this list before goes nowhere, whatever lists and aliases it has been through since.
+Refuses: to bounce; who may not post heard so at the door (policy/posting.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +23,9 @@ from posthouse.directory.lists import MailingList
 from posthouse.directory.members import Member
 from posthouse.directory.model import NoSuchList
 from posthouse.directory.verp import Verp
+from posthouse.message.header import Header
 from posthouse.message.listed import Edit, for_members
-from posthouse.message.octets import Buffer
+from posthouse.message.marks import senders_on
 from posthouse.observe import Step
 from posthouse.queue import queue
 from posthouse.queue.outcome import Fate, Filed, Outcome, Report
@@ -33,7 +35,8 @@ from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Store, Tx
-from posthouse.terms.address import Address
+from posthouse.terms.address import Address, parse_domain
+from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 
 # Members that become rows in one commit: some 5 ms of the writer.
@@ -43,7 +46,7 @@ _SENT_OUT: Final = Reply(250, "2.1.5", "Sent on to the members")
 _NO_LIST: Final = Reply(550, "5.1.1", "There is no such list any more")
 
 Deed = Callable[[Tx], tuple[Step, ...]]
-"""What is done for one recipient in the settling transaction; the steps that its message's journey gains."""
+"""What is done for one recipient in the settling transaction; the steps that are to be recorded of it."""
 
 
 class Policies(Protocol):
@@ -57,7 +60,7 @@ class Policies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`hostname` signs what the lists write; `expire`: seconds until that is given up; `secret` keys journeys."""
+    """`hostname` signs what lists write; `expire`: seconds until that is given up; `secret` keys journeys and tags."""
 
     hostname: str
     expire: float
@@ -91,7 +94,8 @@ class ListCourier:
         """Do what the addresses of the list that were written to are for. Raises BlobLost, StoreUnavailable."""
         if job.destination.startswith(MEMBERS):
             return Report(inside=lambda tx: self._expand(tx, job))
-        octets = self._blobs.load(job.blob)
+        # The marks of the lists and aliases that it came by stand in front.
+        octets = job.prologue + bytes(await self._blobs.load(job.blob))
         reached = await self._store.read(_reached, job.recipients, self._rules)
         outcomes: list[Outcome] = []
         deeds: list[tuple[QueuedRecipient, Reply, Deed]] = []
@@ -101,58 +105,75 @@ class ListCourier:
             else:
                 reply, deed = await self._deed(job, *found, octets)
                 deeds.append((recipient, reply, deed))
-        return Report(tuple(outcomes), inside=lambda tx: _carry_out(tx, deeds)) if deeds else Report(tuple(outcomes))
+        done = (lambda tx: _carry_out(tx, job, deeds)) if deeds else None
+        return Report(tuple(outcomes), inside=done)
 
     async def _deed(
-        self, job: Job, mailing_list: MailingList, reached: ListReached, octets: Buffer
+        self, job: Job, mailing_list: MailingList, reached: ListReached, octets: bytes
     ) -> tuple[Reply, Deed]:
         """What is to be done at one of the list's addresses, with everything worked out that can be."""
         now = self._clock.now()
         letters = Letters(self._settings.hostname, self._settings.expire, self._settings.secret, now, self._random)
         if not reached.purpose:
-            post = posts.read(job, octets)
-            staff = await self._store.read(_standing, mailing_list, post)
-            reason = posts.reason_to_hold(mailing_list, post, staff, held=job.destination.endswith(HELD))
-            if reason is None:
-                return _SENT_OUT, await self._distribution(job.mail, mailing_list, post, bytes(octets), now)
-            return _TAKEN, lambda tx: posts.hold(tx, job, mailing_list, post, octets, reason, letters)
+            return await self._posted(job, mailing_list, octets, letters)
         if reached.purpose in ("approve", "refuse"):
-            return _TAKEN, await self._verdict(mailing_list, reached, now)
+            return _TAKEN, await self._verdict(job, mailing_list, reached, octets, now)
         if reached.purpose == "owner":
-            return _TAKEN, lambda tx: _to_owners(tx, job, mailing_list, now)
+            return _TAKEN, lambda tx: _to_owners(tx, job, mailing_list, octets, now)
         if reached.purpose == "bounces":
             return _TAKEN, lambda tx: requests.bounced(tx, mailing_list, reached.token, octets, self._verp, letters)
-        return _TAKEN, lambda tx: requests.handle(tx, mailing_list, reached, job, octets, letters, self._verp)
+        post = posts.read(job, octets)
+        return _TAKEN, lambda tx: requests.handle(tx, mailing_list, reached, post, octets, letters, self._verp)
 
     # --- sending out
+
+    async def _posted(self, job: Job, mailing_list: MailingList, octets: bytes, letters: Letters) -> tuple[Reply, Deed]:
+        """A message for the members."""
+        post, now = posts.read(job, octets), letters.now
+        useless = posts.reason_to_drop(mailing_list, post)
+        if useless is not None:
+            return _TAKEN, lambda tx: posts.dropped(job, mailing_list, useless, now)
+        author = await self._store.read(_standing, mailing_list, post)
+        reason = posts.reason_to_hold(mailing_list, post, author, held=job.destination.endswith(HELD))
+        if reason is None:
+            return _SENT_OUT, await self._distribution(job.mail, mailing_list, post, octets, now)
+        return _TAKEN, lambda tx: posts.hold(tx, job, mailing_list, post, octets, reason, letters)
 
     async def _distribution(
         self, mail: QueuedMail, mailing_list: MailingList, post: Post, octets: bytes, now: int
     ) -> Deed:
         """The post for the members, made and staged; the deed queues it."""
         edit = await self._edit(mailing_list, post)
+        batches = await self._store.read(members.ranges, mailing_list.id, BATCH)
+        if not batches:
+            return lambda tx: (Step("list.empty", now, mail.journey, {"list": str(mailing_list.address)}),)
         staged = await self._blobs.stage(for_members(octets, edit))
         own = journey.new_id(now, self._random.getrandbits(21))
-        return lambda tx: self._queue(tx, mail, mailing_list, post, staged, own, now)
+        return lambda tx: self._queue(tx, mail, mailing_list, post, batches, staged, own, now)
 
     async def _edit(self, mailing_list: MailingList, post: Post) -> Edit:
-        edit = edit_of(mailing_list)
+        edit = posts.finish(edit_of(mailing_list), mailing_list, post, rewritten=False)
         rewritten = mailing_list.rewrite_from == "always"
         if mailing_list.rewrite_from == "auto" and post.author is not None:
             # RFC 7489 §10: what a policy protects is a signature that holds and is the author's domain's.
-            holds = post.signed and not edit.breaks_signatures
-            rewritten = not holds and await self._policies.strict(post.author.domain)
+            domain = parse_domain(post.author.domain)
+            rewritten = not posts.keeps_a_seal(post, edit) and await self._policies.strict(domain)
         return posts.finish(edit, mailing_list, post, rewritten=rewritten)
 
     def _queue(
-        self, tx: Tx, mail: QueuedMail, mailing_list: MailingList, post: Post, staged: Staged, own: int, now: int
+        self,
+        tx: Tx,
+        mail: QueuedMail,
+        mailing_list: MailingList,
+        post: Post,
+        batches: Sequence[tuple[str, str]],
+        staged: Staged,
+        own: int,
+        now: int,
     ) -> tuple[Step, ...]:
         """Queue the post for the members, a row a batch."""
-        batches = members.ranges(tx, mailing_list.id, BATCH)
         written = Step("list.sent", now, own, {"list": str(mailing_list.address), "about": journey.code(mail.journey)})
         told = Step("list.sent_out", now, mail.journey, {"list": str(mailing_list.address), "copy": journey.code(own)})
-        if not batches:
-            return (Step("list.empty", now, mail.journey, {"list": str(mailing_list.address)}),)
         sent = QueuedMail(
             journey=own,
             blob=blobs.insert(tx, staged),
@@ -160,7 +181,7 @@ class ListCourier:
             sender=mailing_list.beside("bounces"),
             queued_at=now,
             expires_at=now + int(self._settings.expire * 1000),
-            wishes=mail.wishes,
+            wishes=_of_list(mail.wishes),
         )
         row = NewRecipient(mailing_list.address, f"{MEMBERS}{mailing_list.id}", notify=frozenset({"NEVER"}))
         ids = queue.accept(tx, sent, [row] * len(batches))
@@ -171,23 +192,32 @@ class ListCourier:
             tx, own, message_id=post.message_id, sender=str(sent.sender), recipients=[address], subject=post.subject,
             secret=self._settings.secret, steps=[written],
         )  # fmt: skip
-        journey.record(tx, mail.journey, [told])
-        return told, written
+        return (told,)
 
-    async def _verdict(self, mailing_list: MailingList, reached: ListReached, now: int) -> Deed:
-        """A moderator's answer, by the token that only moderators were sent."""
+    async def _verdict(
+        self, job: Job, mailing_list: MailingList, reached: ListReached, octets: bytes, now: int
+    ) -> Deed:
+        """A moderator's answer, by the token that only moderators were sent; what a program of his answers is none."""
         held = await self._store.read(posts.find_held, mailing_list.id, reached.token)
-        if held is None:
+        # What the command lets out is the post itself, which may have been sent to many.
+        by_hand = held is not None and (job.mail.blob == held.blob or not posts.read(job, octets).impersonal)
+        if held is None or not by_hand:
             return lambda tx: ()
         if reached.purpose == "refuse":
             return lambda tx: posts.drop(tx, mailing_list, held, now)
         ref = await self._store.read(blobs.find, held.blob)
         if ref is None:
             return lambda tx: posts.drop(tx, mailing_list, held, now)
-        octets = bytes(self._blobs.load(ref))
+        post = held.prologue + bytes(await self._blobs.load(ref))
         mail = posts.mail_of(held)
-        send = await self._distribution(mail, mailing_list, posts.read_again(held, octets), octets, now)
-        return lambda tx: (*send(tx), *posts.drop(tx, mailing_list, held, now, approved=True))
+        send = await self._distribution(mail, mailing_list, posts.read_again(held, post), post, now)
+
+        def let_out(tx: Tx) -> tuple[Step, ...]:
+            # Another moderator may have answered meanwhile.
+            steps = posts.drop(tx, mailing_list, held, now, approved=True)
+            return (*steps, *send(tx)) if steps else ()
+
+        return let_out
 
     def _expand(self, tx: Tx, job: Job) -> Filed:
         """The batches that these rows stand for become their members' rows."""
@@ -201,22 +231,23 @@ class ListCourier:
                 mailing_list = lists.get(tx, id)
             except NoSuchList:
                 continue
-            rows = [self._row(tx, mailing_list, one) for one in members.between(tx, id, after, upto)]
+            found = members.between(tx, id, after, upto)
+            ours = _served(tx, {one.address.domain for one in found})
+            together = posts.front(mailing_list, "")
+            rows = [self._row(mailing_list, one, together if one.address.domain in ours else None) for one in found]
             if rows:
                 queue.add(tx, job.message, rows, self._clock.now())
         return Filed(tuple(outcomes))
 
-    def _row(self, tx: Tx, mailing_list: MailingList, member: Member) -> NewRecipient:
-        """One member's: at home all share prologue and reverse-path, so that they are filed together."""
-        home = tx.one("domain_find", name=member.address.domain) is not None
-        token = "" if home else self._verp.tag(member.address)
+    def _row(self, mailing_list: MailingList, member: Member, together: bytes | None) -> NewRecipient:
+        """One member's: at home all share prologue (`together`) and reverse-path, so that they are filed together."""
+        path = "bounces" if together is not None else f"bounces+{self._verp.tag('bounces', member.number)}"
         return NewRecipient(
             member.address,
-            LOCAL if home else None,
-            original=str(member.address),
+            None if together is None else LOCAL,
             notify=frozenset({"FAILURE"}),
-            prologue=posts.front(mailing_list, token),
-            return_path=mailing_list.beside(f"bounces+{token}" if token else "bounces"),
+            prologue=together or posts.front(mailing_list, self._verp.tag("leave", member.number)),
+            return_path=mailing_list.beside(path),
         )
 
 
@@ -247,30 +278,48 @@ def _standing(tx: Tx, mailing_list: MailingList, post: Post) -> Member | None:
     return members.find(tx, mailing_list.id, post.author_address) if post.author_address else None
 
 
-def _carry_out(tx: Tx, deeds: Sequence[tuple[QueuedRecipient, Reply, Deed]]) -> Filed:
+def _served(tx: Tx, domains: set[str]) -> set[str]:
+    return {name for name in domains if tx.one("domain_find", name=name) is not None}
+
+
+def _of_list(wishes: Wishes) -> Wishes:
+    """What of a post's wishes holds for the members' copies: what the message needs. What its writer wants to hear
+    goes no further than to the list (RFC 3461 §5.2.7), and so does by when."""
+    return Wishes(wishes.body, wishes.smtputf8, requiretls=wishes.requiretls, priority=wishes.priority)
+
+
+def _carry_out(tx: Tx, job: Job, deeds: Sequence[tuple[QueuedRecipient, Reply, Deed]]) -> Filed:
+    """RFC 3464 §2.3.3: given to a list a message is delivered; the members' copies are messages of the list's."""
     outcomes: list[Outcome] = []
+    steps: list[Step] = []
     for recipient, reply, deed in deeds:
-        deed(tx)
-        outcomes.append(Outcome(recipient.id, Fate.DELIVERED, reply, expanded=reply is _SENT_OUT))
-    return Filed(tuple(outcomes))
+        for step in deed(tx):
+            if step.journey == job.mail.journey:
+                steps.append(step)
+            elif step.journey is not None:
+                journey.record(tx, step.journey, [step])
+        outcomes.append(Outcome(recipient.id, Fate.DELIVERED, reply))
+    return Filed(tuple(outcomes), tuple(steps))
 
 
-def _to_owners(tx: Tx, job: Job, mailing_list: MailingList, now: int) -> tuple[Step, ...]:
-    """As an alias of the owners; bounces of it lead nowhere."""
+def _to_owners(tx: Tx, job: Job, mailing_list: MailingList, octets: bytes, now: int) -> tuple[Step, ...]:
+    """As an alias of the owners; bounces of it lead nowhere, nor does what came by it before."""
+    if str(mailing_list.beside("owner")).casefold() in senders_on(Header.parse(octets)):
+        return posts.dropped(job, mailing_list, "it came by this address before", now)
     owners = members.staff(tx, mailing_list.id, "owner")
-    rows = [_owner_row(tx, mailing_list, one.address) for one in owners]
+    rows = [_owner_row(tx, job, mailing_list, one.address) for one in owners]
     if rows:
         queue.add(tx, QueuedMessage(job.message.id, job.mail), rows, now)
     return ()
 
 
-def _owner_row(tx: Tx, mailing_list: MailingList, address: Address) -> NewRecipient:
+def _owner_row(tx: Tx, job: Job, mailing_list: MailingList, address: Address) -> NewRecipient:
     home = tx.one("domain_find", name=address.domain) is not None
     return NewRecipient(
         address,
         LOCAL if home else None,
         original=str(mailing_list.beside("owner")),
         notify=frozenset({"NEVER"}),
-        prologue=f"Delivered-To: {mailing_list.beside('owner')}\r\n".encode(),
+        prologue=f"Delivered-To: {mailing_list.beside('owner')}\r\n".encode() + job.prologue,
         return_path=mailing_list.beside("bounces"),
     )

@@ -1,16 +1,15 @@
 """What is posted to a mailing list: read, judged by the list's rules, held for a moderator, made ready for members.
 
-Promises: a message is held or goes out, and each hold has a reason in words; what is automatic or came from this list
-before is held too, never passed on. Refuses: to send (lists.py), and to judge whether it is spam (policy/).
+Promises: a message is held or goes out, and each hold has a reason in words; what nobody wrote by hand, and what came
+by this list before, is neither. Refuses: to send (lists.py), and to judge whether it is spam (policy/).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from posthouse import journey
 from posthouse.delivery.letters import Letters
-from posthouse.directory import members
+from posthouse.directory import lists, members
 from posthouse.directory.lists import MailingList
 from posthouse.directory.members import Member
 from posthouse.message import listed
@@ -18,6 +17,7 @@ from posthouse.message.addresses import Mailbox
 from posthouse.message.build import Attachment
 from posthouse.message.header import Group, Header, decode_words, message_ids, parse_addresses
 from posthouse.message.listed import Edit
+from posthouse.message.marks import is_automatic, is_impersonal, senders_on
 from posthouse.message.octets import Buffer
 from posthouse.observe import Fact, Step
 from posthouse.queue import queue
@@ -25,37 +25,37 @@ from posthouse.queue.queue import LIST, Job, NewRecipient, QueuedMail
 from posthouse.store import blobs
 from posthouse.store.database import Row, Tx
 from posthouse.terms.address import Address, BadAddress, parse
+from posthouse.terms.envelope import Wishes
+from posthouse.trust.tags import BadTags, parse_tags
 
 # Of a held message so much goes to the moderators.
 _MOST_ATTACHED: Final = 256 * 1024
-# Posts of one list that wait for a moderator: strangers write them.
-MOST_HELD: Final = 1000
+# Moderators get a letter for each post, up to so many that wait; then for each hundredth.
+_MOST_LETTERS: Final = 100
 # Until an approval has been carried out; a server that runs does so at once.
 _APPROVAL_MS: Final = 30 * 86_400_000
 _LONGEST: Final = 500
-_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "anyone": (),
-    "members": ("member", "moderator", "owner"),
-    "moderated": ("moderator", "owner"),
-    "owners": ("owner",),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A message for the list. `author`: the one in From, None where there are several or none that can be read.
+    """A message for the list. `author`: the one in From, None where there are several or none that mail can go to.
 
-    `signed`: it bears a DKIM signature of the author's domain, or of one above or below it. `automatic`: nobody wrote
-    it by hand (RFC 3834). `round`: the lists that it came by.
+    `seals`: of each DKIM signature of the author's domain, or of one above or below it, the fields that it names;
+    `present`: the fields that there are. `automatic`: nobody wrote it by hand (RFC 3834 §2); `impersonal`: or it went
+    to many. `round`: the lists that it came by; `marks`: addresses that sent it on (RFC 9228 §4).
     """
 
     author: Mailbox | None
     subject: str
     message_id: str | None
     size: int
-    signed: bool
+    seals: tuple[frozenset[bytes], ...]
+    present: frozenset[bytes]
     automatic: bool
+    impersonal: bool
     round: tuple[str, ...]
+    marks: frozenset[str]
     sender: Address | None
     reply_to: tuple[Mailbox, ...] = ()
 
@@ -67,14 +67,18 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A post that waits. `author` and `subject` as people read them; times are UTC milliseconds."""
+    """A post that waits: a blob with a `prologue` in front of it. `author` and `subject` as people read them; times are
+    UTC milliseconds."""
 
     id: int
     token: str
     blob: int
+    prologue: bytes
     size: int
     journey: int
     sender: Address | None
+    smtputf8: bool
+    requiretls: bool
     author: str
     subject: str
     reason: str
@@ -96,18 +100,21 @@ def read_again(held: Held, octets: Buffer) -> Post:
 
 def _read(octets: Buffer, sender: Address | None) -> Post:
     header = Header.parse(octets)
-    authors = _people(header, b"from")
-    author = authors[0] if len(authors) == 1 else None
+    # Of a header that is not known to its end another From may be part.
+    authors = _people(header, b"from") if header.complete else []
+    author = authors[0] if len(authors) == 1 and _address(authors[0]) is not None else None
     ids = message_ids(header.first(b"message-id") or b"")
-    submitted = (header.first(b"auto-submitted") or b"no").split(b";")[0].strip().lower()
     return Post(
         author=author,
         subject=decode_words(header.first(b"subject") or b""),
         message_id=ids[0] if ids else None,
         size=len(octets),
-        signed=author is not None and any(_aligned(author.domain, domain) for domain in _signers(header)),
-        automatic=sender is None or submitted != b"no",
+        seals=() if author is None else tuple(_seals(header, author.domain)),
+        present=frozenset(field.name for field in header.fields),
+        automatic=sender is None or is_automatic(header),
+        impersonal=sender is None or is_impersonal(header),
         round=tuple(_list_ids(header)),
+        marks=senders_on(header),
         sender=sender,
         reply_to=tuple(_people(header, b"reply-to")),
     )
@@ -121,14 +128,17 @@ def _people(header: Header, name: bytes) -> list[Mailbox]:
     return found
 
 
-def _signers(header: Header) -> list[str]:
-    """The domains that DKIM signatures name (RFC 6376 §3.5). Whether one holds is for the members' servers to see."""
-    found = []
+def _seals(header: Header, author: str) -> Iterator[frozenset[bytes]]:
+    """The fields that the author's DKIM signatures name (RFC 6376 §3.5). Whether one holds is for the members' servers
+    to see."""
     for value in header.all(b"dkim-signature"):
-        tags = dict(tag.split(b"=", 1) for tag in value.replace(b"\r\n", b"").split(b";") if b"=" in tag)
-        named = {name.strip(): text.strip() for name, text in tags.items()}
-        found.append(named.get(b"d", b"").decode("ascii", "replace").lower())
-    return found
+        try:
+            tags = parse_tags(value)
+        except BadTags:
+            continue
+        names = frozenset(name.strip().lower().encode() for name in tags.get("h", "").split(":"))
+        if b"from" in names and _aligned(author, tags.get("d", "")):  # RFC 6376 §5.4: From must be signed
+            yield names
 
 
 def _aligned(author: str, signer: str) -> bool:
@@ -147,25 +157,22 @@ def _list_ids(header: Header) -> list[str]:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-def may_post(mailing_list: MailingList, author: Member | None) -> bool:
-    """Whose messages go out at once."""
-    allowed = _ROLES[mailing_list.posting]
-    return not allowed or (author is not None and author.role in allowed)
+def reason_to_drop(mailing_list: MailingList, post: Post) -> str | None:
+    """Why nobody is to get it, nor to look at it; None: it is a post. The door refuses such (policy/posting.py)."""
+    if listed.list_id(mailing_list.address) in post.round or str(mailing_list.address).casefold() in post.marks:
+        return "it came by this list before"
+    return "nobody wrote it by hand" if post.automatic else None
 
 
 def reason_to_hold(mailing_list: MailingList, post: Post, author: Member | None, *, held: bool) -> str | None:
     """Why a moderator has to look at it; None: it goes out. `held`: whoever judged it as it came in had doubts."""
-    if listed.list_id(mailing_list.address) in post.round:
-        return "it came from this list before"
-    if post.automatic:
-        return "nobody wrote it by hand"
     if held:
         return "it looked like junk"
     if post.author is None:
         return "it does not say who wrote it"
     if post.size > mailing_list.message_size:
         return f"it has {post.size} octets; the list takes {mailing_list.message_size}"
-    if not may_post(mailing_list, author):
+    if not mailing_list.goes_out(None if author is None else author.role):
         return "its author may not post without a moderator"
     return None
 
@@ -176,12 +183,10 @@ def reason_to_hold(mailing_list: MailingList, post: Post, author: Member | None,
 def hold(
     tx: Tx, job: Job, mailing_list: MailingList, post: Post, octets: Buffer, reason: str, letters: Letters
 ) -> tuple[Step, ...]:
-    """Keep it for a moderator, and tell them. Where too many wait, or nobody wrote it, it is dropped."""
-    facts: dict[str, Fact] = {"list": str(mailing_list.address), "reason": reason}
-    if post.automatic or tx.value("list_held_count", list=mailing_list.id) >= MOST_HELD:
-        step = Step("list.dropped", letters.now, job.mail.journey, facts)
-        journey.record(tx, job.mail.journey, [step])
-        return (step,)
+    """Keep it for a moderator, and tell them. Where too many wait it is dropped; the door defers before that."""
+    waiting = lists.held(tx, mailing_list.id)
+    if waiting >= lists.MOST_HELD:
+        return dropped(job, mailing_list, "too many wait for its moderators", letters.now)
     token = letters.token()
     author = str(post.author_address or "") or "nobody"
     subject = (post.subject or "(no subject)")[:_LONGEST]
@@ -190,18 +195,26 @@ def hold(
         list=mailing_list.id,
         token=token,
         blob=job.mail.blob,
-        size=post.size,
+        prologue=job.prologue,
+        size=job.mail.size,
         journey=job.mail.journey,
         sender=str(post.sender) if post.sender else None,
+        smtputf8=int(job.mail.wishes.smtputf8),
+        requiretls=int(job.mail.wishes.requiretls),
         author=author,
         subject=subject,
         reason=reason,
         held_at=letters.now,
     )
-    _tell_moderators(tx, mailing_list, token, author, subject, reason, octets, letters)
-    step = Step("list.held", letters.now, job.mail.journey, facts)
-    journey.record(tx, job.mail.journey, [step])
-    return (step,)
+    if waiting < _MOST_LETTERS or waiting % _MOST_LETTERS == 0:
+        _tell_moderators(tx, mailing_list, token, author, subject, reason, octets, letters)
+    facts: dict[str, Fact] = {"list": str(mailing_list.address), "reason": reason}
+    return (Step("list.held", letters.now, job.mail.journey, facts),)
+
+
+def dropped(job: Job, mailing_list: MailingList, reason: str, now: int) -> tuple[Step, ...]:
+    """What is told of a post that nobody gets."""
+    return (Step("list.dropped", now, job.mail.journey, {"list": str(mailing_list.address), "reason": reason}),)
 
 
 def _tell_moderators(
@@ -241,15 +254,13 @@ def list_held(tx: Tx, mailing_list: int, after: int = 0, limit: int = 500) -> li
 
 
 def drop(tx: Tx, mailing_list: MailingList, held: Held, now: int, *, approved: bool = False) -> tuple[Step, ...]:
-    """It waits no more: it was let out, or will not be. Nothing where somebody else was quicker."""
+    """It waits no more: it was let out, or will not be. The step for its journey; none where somebody was quicker."""
     blob = tx.value("list_held_delete", id=held.id)
     if blob is None:
         return ()
     blobs.suspect(tx, [blob], now)
     kind = "list.approved" if approved else "list.refused"
-    step = Step(kind, now, held.journey, {"list": str(mailing_list.address)})
-    journey.record(tx, held.journey, [step])
-    return (step,)
+    return (Step(kind, now, held.journey, {"list": str(mailing_list.address)}),)
 
 
 def approve(tx: Tx, mailing_list: MailingList, held: Held, now: int) -> None:
@@ -261,15 +272,23 @@ def approve(tx: Tx, mailing_list: MailingList, held: Held, now: int) -> None:
 
 def mail_of(held: Held) -> QueuedMail:
     """The held post as it stood in the queue."""
-    return QueuedMail(held.journey, held.blob, held.size, held.sender, held.held_at, held.held_at)
+    wishes = Wishes(smtputf8=held.smtputf8, requiretls=held.requiretls)
+    return QueuedMail(held.journey, held.blob, held.size, held.sender, held.held_at, held.held_at, wishes=wishes)
 
 
 def _held(row: Row) -> Held:
-    id, token, blob, size, of, sender, author, subject, reason, held_at = row
-    return Held(id, token, blob, size, of, parse(sender) if sender else None, author, subject, reason, held_at)
+    id, token, blob, before, size, of, sender, smtputf8, requiretls, *rest = row
+    written_by = parse(sender) if sender else None
+    return Held(id, token, blob, before, size, of, written_by, bool(smtputf8), bool(requiretls), *rest)
 
 
 # --- for the members --------------------------------------------------------------------------------------------------
+
+
+def keeps_a_seal(post: Post, edit: Edit) -> bool:
+    """A signature of the author's will hold for the members, as far as can be seen."""
+    touched = edit.touches(post.present)
+    return not edit.footer and any(not seal & touched for seal in post.seals)
 
 
 def finish(edit: Edit, mailing_list: MailingList, post: Post, *, rewritten: bool) -> Edit:
@@ -286,10 +305,12 @@ def finish(edit: Edit, mailing_list: MailingList, post: Post, *, rewritten: bool
 
 
 def front(mailing_list: MailingList, token: str) -> bytes:
-    """The list's fields in front of a member's copy; with his `token` his own way out."""
+    """What stands in front of a member's copy: the mark of the list (RFC 9228 §4), which stays where other lists take
+    away the fields of this one, and these; with his `token` his own way out."""
     edit = Edit(mailing_list.title, mailing_list.address, mailing_list.beside("owner"), mailing_list.beside("request"))
     out = mailing_list.beside(f"leave+{token}" if token else "unsubscribe")
-    return listed.fields(edit, out)
+    closed = mailing_list.posting == "owners"
+    return f"Delivered-To: {mailing_list.address}\r\n".encode() + listed.fields(edit, out, closed=closed)
 
 
 def _parts(address: Address) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """What is written to the addresses beside a mailing list: joining, leaving, help, confirmations, and bounces.
 
 Promises: nobody is put on a list or taken off it without an answer from his own address, or a token that only he was
-sent; each command has one answer, and automatic mail none. A member whose mail comes back for good on several days gets
-nothing more, and the owners are told; a refusal by policy (5.7.x) says nothing about an address and never counts.
+sent; each command has one answer, and what a program sent none; an address that is named as author gets a few letters
+a day, for it may be a victim's. A member whose mail comes back for good on several days gets nothing more, and the
+owners are told; a refusal by policy (5.7.x) says nothing about an address and never counts.
 Refuses: to answer what it does not understand more than once a message.
 """
 
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from posthouse.delivery.letters import Letters
-from posthouse.delivery.posts import Post, read
+from posthouse.delivery.posts import Post
 from posthouse.directory import members
 from posthouse.directory.addresses import ListReached
 from posthouse.directory.lists import MailingList
@@ -18,10 +19,10 @@ from posthouse.directory.members import Request
 from posthouse.directory.verp import Verp
 from posthouse.message import mime
 from posthouse.message.addresses import Mailbox
+from posthouse.message.header import Header
 from posthouse.message.octets import Buffer
 from posthouse.message.report import parse_report
 from posthouse.observe import Step
-from posthouse.queue.queue import Job
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, BadAddress, parse
 
@@ -30,27 +31,27 @@ _LEAVE: Final = ("unsubscribe", "leave", "signoff")
 # A report that returns a whole message is seldom larger.
 _LARGEST: Final = 1024 * 1024
 _LOOKED_AT: Final = 4096
+# Of the words of a report the owners are shown so many letters.
+_MOST_WORDS: Final = 500
 
 
 def handle(
-    tx: Tx, mailing_list: MailingList, reached: ListReached, job: Job, octets: Buffer, letters: Letters, verp: Verp
+    tx: Tx, mailing_list: MailingList, reached: ListReached, post: Post, octets: Buffer, letters: Letters, verp: Verp
 ) -> tuple[Step, ...]:
     """Do what was asked at NAME-request, -subscribe, -unsubscribe, -confirm+TOKEN or -leave+TAG, and answer."""
-    post = read(job, octets)
     if reached.purpose == "leave":
-        # RFC 8058 and RFC 2369 §3.2: who holds the tag of a member is that member.
-        who = verp.address(reached.token)
-        if who is not None and members.find(tx, mailing_list.id, who) is not None:
-            members.remove(tx, mailing_list.id, who)
-            _say(tx, mailing_list, letters, who, "You have left", f"{who} is not on {mailing_list.address} any more.")
+        _leave_at_once(tx, mailing_list, verp.member("leave", reached.token), letters)
+        return ()
+    # A program that answers the letter with the token has not been asked whether it wants to.
+    author = post.author_address
+    if author is None or post.impersonal:
         return ()
     if reached.purpose == "confirm":
         request = members.confirmed(tx, mailing_list.id, reached.token, letters.now)
         if request is not None:
             _carry_out(tx, mailing_list, request, letters)
         return ()
-    author = post.author_address
-    if author is None or post.automatic:
+    if not members.may_answer(tx, mailing_list.id, author, letters.now):
         return ()
     command = reached.purpose if reached.purpose != "request" else _command(post, octets)
     if command in _JOIN:
@@ -60,6 +61,15 @@ def handle(
     else:
         _say(tx, mailing_list, letters, author, "How this list is used", _help(mailing_list))
     return ()
+
+
+def _leave_at_once(tx: Tx, mailing_list: MailingList, number: int | None, letters: Letters) -> None:
+    """RFC 2369 §3.2, RFC 8058: who holds the tag of a member is that member."""
+    found = members.numbered(tx, mailing_list.id, number)
+    if found is not None:
+        who = found.address
+        members.remove(tx, mailing_list.id, who)
+        _say(tx, mailing_list, letters, who, "You have left", f"{who} is not on {mailing_list.address} any more.")
 
 
 def _command(post: Post, octets: Buffer) -> str:
@@ -86,8 +96,7 @@ def _join(tx: Tx, mailing_list: MailingList, post: Post, author: Address, letter
             tx, mailing_list, letters, author, "You are on the list", f"{author} is on {mailing_list.address} already."
         )
     elif mailing_list.joining == "closed":
-        text = f"{mailing_list.address} takes members by its owners only: {mailing_list.beside('owner')}."
-        _say(tx, mailing_list, letters, author, "This list is closed", text)
+        _say(tx, mailing_list, letters, author, "This list is closed", _closed(mailing_list))
     else:
         name = post.author.name if post.author else ""
         _ask(tx, mailing_list, Request(mailing_list.id, author, name, "join"), author, letters)
@@ -131,6 +140,8 @@ def _carry_out(tx: Tx, mailing_list: MailingList, request: Request, letters: Let
             members.remove(tx, mailing_list.id, request.address)
         text = f"{request.address} is not on {mailing_list.address} any more."
         _say(tx, mailing_list, letters, request.address, "You have left", text)
+    elif request.what == "join" and mailing_list.joining == "closed":
+        _say(tx, mailing_list, letters, request.address, "This list is closed", _closed(mailing_list))
     elif request.what == "join" and mailing_list.joining == "approved":
         for owner in members.staff(tx, mailing_list.id, "owner"):
             admit = Request(request.list, request.address, request.name, "admit")
@@ -139,6 +150,10 @@ def _carry_out(tx: Tx, mailing_list: MailingList, request: Request, letters: Let
         members.add(tx, mailing_list.id, request.address, letters.now, name=request.name)
         text = f"{request.address} is on the list now.\n\n{_help(mailing_list)}"
         _say(tx, mailing_list, letters, request.address, "Welcome", text)
+
+
+def _closed(mailing_list: MailingList) -> str:
+    return f"{mailing_list.address} takes members by its owners only: {mailing_list.beside('owner')}."
 
 
 def _help(mailing_list: MailingList) -> str:
@@ -162,18 +177,22 @@ def _say(tx: Tx, mailing_list: MailingList, letters: Letters, to: Address, title
 def bounced(
     tx: Tx, mailing_list: MailingList, tag: str, octets: Buffer, verp: Verp, letters: Letters
 ) -> tuple[Step, ...]:
-    """Something came back for a member: his by the tag, or by what the report names."""
-    report = parse_report(octets) if len(octets) <= _LARGEST else None
-    if report is None:
+    """Something came back for a member: his by the tag, or, in a report of ours, by what that names."""
+    # What is written here has no Received field; whatever comes in through a door has one. Of strangers we believe only
+    # who was sent the tag.
+    if len(octets) > _LARGEST or (not tag and Header.parse(octets).count(b"received")):
         return ()
-    tagged = verp.address(tag) if tag else None
+    tagged = members.numbered(tx, mailing_list.id, verp.member("bounces", tag))
+    report = parse_report(octets)
+    if report is None or (tag and tagged is None):
+        return ()
     for one in report.recipients:
         # RFC 3463 §3.8: 5.7.x is about the message or about us, not about the address.
         if one.action != "failed" or not one.status.startswith("5.") or one.status.startswith("5.7."):
             continue
-        for who in [tagged] if tagged else list(_named(one.original, one.final)):
+        for who in [tagged.address] if tagged else list(_named(one.original, one.final)):
             if members.bounced(tx, mailing_list.id, who, letters.now):
-                _tell_owners(tx, mailing_list, who, one.diagnostic or one.status, letters)
+                _tell_owners(tx, mailing_list, who, (one.diagnostic or one.status)[:_MOST_WORDS], letters)
     return ()
 
 

@@ -316,13 +316,23 @@ class _Search:
                 plain = self._served(f"{user}@{address.domain}", tag)
                 if plain is not None:
                     return plain
-            if self._rules.srs is not None and (writer := self._rules.srs.reverse(address)) is not None:
+            if (writer := self._forwarded(address)) is not None:
                 return _Targets((writer,))
         if local == POSTMASTER:
             return self._postmaster(address, domain)
         if domain is not None and domain[0] is not None:
             return _Targets((parse(domain[0]),))
         return Standing.UNKNOWN
+
+    def _forwarded(self, address: Address) -> Address | None:
+        """Whose mail was forwarded under this reverse-path."""
+        if self._rules.srs is None:
+            return None
+        ticket = self._rules.srs.ticket(address)
+        if ticket is None:
+            return self._rules.srs.reverse(address)
+        sender = self._tx.value("forwarded_sender", ticket=ticket)
+        return None if sender is None else parse(sender)
 
     def _domain(self, name: str) -> tuple[str | None] | None:
         """None where the domain is not served; else its catch-all in a tuple of one."""

@@ -4,13 +4,15 @@ Promises: a list's address is served like any other; NAME-owner, NAME-request an
 lead to the same list, unless such an address exists by itself. Refuses: to carry mail (delivery/lists.py does).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
 from posthouse.directory import addresses
 from posthouse.directory.model import BadList, NoSuchList, changed
 from posthouse.limits import MB
+from posthouse.store import blobs
 from posthouse.store.database import Row, Tx
 from posthouse.terms.address import Address, parse
 
@@ -22,6 +24,19 @@ Rewriting = Literal["auto", "always", "never"]
 
 LONGEST_TITLE: Final = 200
 LONGEST_FOOTER: Final = 2000
+# NAME-confirm+TOKEN and NAME-bounces+TAG must fit a local part (RFC 5321 §4.5.3.1.1), and NAME is a part of List-Id:
+# RFC 2919 §2 wants dot-atom-text there.
+LONGEST_NAME: Final = 38
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*/=?^_`{|}~-]+)*\Z")
+# Posts of one list that wait for a moderator: strangers write them.
+MOST_HELD: Final = 1000
+# By who may post: the roles on the list of those whose messages go out at once; none: everybody's do.
+_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "anyone": (),
+    "members": ("member", "moderator", "owner"),
+    "moderated": ("moderator", "owner"),
+    "owners": ("owner",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,11 @@ class MailingList:
     def beside(self, purpose: str) -> Address:
         """The address of the list for that purpose: "owner", "confirm+TOKEN"."""
         return Address(f"{self.address.local}-{purpose}", self.address.domain)
+
+    def goes_out(self, role: str | None) -> bool:
+        """What an author with this role on the list (None: he is not on it) writes needs no moderator."""
+        allowed = _ROLES[self.posting]
+        return not allowed or role in allowed
 
 
 SETTINGS: Final = tuple(one.name for one in fields(MailingList) if one.name not in ("id", "address"))
@@ -84,13 +104,24 @@ def change(tx: Tx, address: Address, **settings: Any) -> MailingList:
     return wanted
 
 
-def remove(tx: Tx, address: Address) -> None:
-    """Remove a list, its members and what is held. Raises NoSuchList; AddressInUse where an alias points to it."""
+def remove(tx: Tx, address: Address, now: int) -> None:
+    """Remove a list, its members and what is held; of a post under way those members get it whose rows are queued.
+
+    Raises NoSuchList; AddressInUse where an alias points to it.
+    """
     found = find(tx, address)
     addresses.require_unused(tx, address)
+    blobs.suspect(tx, [blob for (blob,) in tx.all("list_held_blobs", list=found.id)], now)
+    tx.run("list_batch_forget", list=found.id)
     tx.run("list_delete", id=found.id)
     tx.run("address_delete", key=address.key)
     changed(tx)
+
+
+def held(tx: Tx, id: int) -> int:
+    """How many posts wait for a moderator of the list."""
+    count: int = tx.value("list_held_count", list=id)
+    return count
 
 
 def address_of(tx: Tx, reached: addresses.ListReached) -> Address:
@@ -141,6 +172,10 @@ def _check(wanted: MailingList) -> None:
             raise BadList(f"{name} of {wanted.address} is one line of at most {most} characters")
     if wanted.message_size < 1:
         raise BadList(f"message_size of {wanted.address} is at least 1 octet")
+    if not _NAME.match(wanted.address.local) or len(wanted.address.local) > LONGEST_NAME:
+        raise BadList(
+            f"{wanted.address}: a list's name is ASCII, without quotes or +, of at most {LONGEST_NAME} letters"
+        )
     for purpose in addresses.PURPOSES:
         if wanted.address.local.casefold().endswith(f"-{purpose.rstrip('+')}"):
             raise BadList(f"{wanted.address} ends like an address beside a list ({purpose.rstrip('+')})")

@@ -22,13 +22,21 @@ TOKEN_DAYS: Final = 7
 BOUNCE_DAYS: Final = 5
 BOUNCE_MEMORY_DAYS: Final = 30
 _DAY_MS: Final = 86_400_000
-# Requests of one list that wait: a stranger writes them.
-MOST_REQUESTS: Final = 1000
+# Behind all keys.
+_LAST: Final = "\U0010ffff"
+# Letters that mail from one address may call for within a day, and mail to one list: whoever writes may name a victim.
+MOST_ANSWERS: Final = 5
+MOST_ANSWERS_OF_LIST: Final = 1000
+# Requests of one list that wait.
+MOST_REQUESTS: Final = 2 * TOKEN_DAYS * MOST_ANSWERS_OF_LIST
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One on a list. `delivery`: each message, or none. `disabled_at`: his mail came back; None: all is well."""
+    """One on a list. `delivery`: each message, or none. `disabled_at`: his mail came back; None: all is well.
+
+    `number` is what his tags are made of (verp.py): nobody else ever has it, nor he, once he has left.
+    """
 
     address: Address
     name: str
@@ -38,6 +46,7 @@ class Member:
     bounces: int = 0
     bounced_at: int | None = None
     disabled_at: int | None = None
+    number: int = 0
 
     @property
     def reached(self) -> bool:
@@ -57,7 +66,17 @@ class Request:
 
 def add(tx: Tx, list: int, address: Address, now: int, *, name: str = "", role: Role = "member") -> Member:
     """Put somebody on the list. Raises AlreadyMember."""
-    row = tx.one("member_insert", list=list, key=address.key, written=str(address), name=name, role=role, joined_at=now)
+    number = tx.number("list_member")
+    row = tx.one(
+        "member_insert",
+        list=list,
+        key=address.key,
+        written=str(address),
+        name=name,
+        role=role,
+        joined_at=now,
+        number=number,
+    )
     if row is None:
         raise AlreadyMember(str(address))
     return get(tx, list, address)
@@ -101,6 +120,12 @@ def find(tx: Tx, list: int, address: Address) -> Member | None:
     return None if row is None else _member(row)
 
 
+def numbered(tx: Tx, list: int, number: int | None) -> Member | None:
+    """The member of that number, if he is on this list."""
+    row = None if number is None else tx.one("member_numbered", list=list, number=number)
+    return None if row is None else _member(row)
+
+
 def get(tx: Tx, list: int, address: Address) -> Member:
     """The member of that address. Raises NoSuchMember."""
     found = find(tx, list, address)
@@ -133,7 +158,8 @@ def staff(tx: Tx, list: int, role: Literal["moderator", "owner"]) -> Sequence[Me
 def ranges(tx: Tx, list: int, size: int) -> Sequence[tuple[str, str]]:
     """Those who are reached, in batches of `size`: each (behind this key, up to this one)."""
     bounds = [key for (key,) in tx.all("member_bounds", list=list, size=size)]
-    return [*zip(["", *bounds[:-1]], bounds, strict=True)]
+    # Whoever joins while the message is under way gets it too.
+    return [*zip(["", *bounds[:-1]], [*bounds[:-1], _LAST], strict=True)] if bounds else []
 
 
 def between(tx: Tx, list: int, after: str, upto: str) -> Sequence[Member]:
@@ -154,6 +180,25 @@ def bounced(tx: Tx, list: int, address: Address, now: int) -> bool:
     disabled_at = now if bounces >= BOUNCE_DAYS else None
     tx.run("member_bounced", list=list, key=address.key, bounces=bounces, at=now, disabled_at=disabled_at)
     return disabled_at is not None
+
+
+# --- answers to strangers ---------------------------------------------------------------------------------------------
+
+
+def may_answer(tx: Tx, list: int, address: Address, now: int) -> bool:
+    """Whether mail that names this address as its author may call for a letter to it; noted where it may.
+
+    The author may be forged, so that the letter goes to somebody who asked for nothing.
+    """
+    after = now - _DAY_MS
+    key = Address(address.local.partition("+")[0] or address.local, address.domain).key
+    tx.run("list_answer_forget", list=list, before=after)
+    counts = tx.one("list_answer_counts", key=key, list=list, after=after)
+    assert counts is not None, "counts are always there"
+    if counts[0] >= MOST_ANSWERS or counts[1] >= MOST_ANSWERS_OF_LIST:
+        return False
+    tx.put("list_answer_insert", list=list, key=key, at=now)
+    return True
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -179,9 +224,14 @@ def ask(tx: Tx, token: str, request: Request, now: int) -> bool:
 def confirmed(tx: Tx, list: int, token: str, now: int) -> Request | None:
     """The request of that token, which is gone with this; None: there is none any more."""
     row = tx.one("list_request_take", list=list, token=token, after=now - TOKEN_DAYS * _DAY_MS)
-    return None if row is None else Request(list, parse(row[0]), row[1], row[2])
+    if row is None:
+        return None
+    found = Request(list, parse(row[0]), row[1], row[2])
+    # Of several owners who were asked one is enough: another's token shall not put back who has left since.
+    tx.run("list_request_settled", list=list, written=row[0], what=found.what)
+    return found
 
 
 def _member(row: Row) -> Member:
-    written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at = row
-    return Member(parse(written), name, role, delivery, joined_at, bounces, bounced_at, disabled_at)
+    written, *rest = row
+    return Member(parse(written), *rest)

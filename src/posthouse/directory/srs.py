@@ -6,9 +6,11 @@ hash; a bounce to it comes to us and goes on to whoever wrote.
 
     alice@far.example     → SRS0=h4sh=dd=far.example=alice@home.example
     SRS0=x=y=b.example=c@d.example (another forwarder's) → SRS1=h4sh=d.example==x=y=b.example=c@home.example
+    one that is too long to be held in 64 octets         → SRS0=h4sh=dd=ticket@home.example
 
-Promises: `reverse` gives back what `forward` was given, for DAYS days; what nobody was given leads nowhere, so that
-nobody can relay through us. Letter case may be lost on the way. Refuses: to know who forwards.
+Promises: `reverse` gives back what `forward` was given, for DAYS days; or there is a `ticket`, and whoever forwards
+keeps what stands behind it (delivery/forward.py). What nobody was given leads nowhere, so that nobody can relay through
+us. Letter case may be lost on the way. Refuses: to know who forwards.
 """
 
 import base64
@@ -17,7 +19,7 @@ import hmac
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.terms.address import Address, BadAddress, parse
+from posthouse.terms.address import MAX_LOCAL, Address, BadAddress, parse
 
 # Bounces come within a week or two (RFC 5321 §4.5.4.1: four to five days, at each hop).
 DAYS: Final = 21
@@ -25,8 +27,7 @@ _DAY_MS: Final = 86_400_000
 _CYCLE: Final = 1024
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _HASH_LETTERS: Final = 8
-# RFC 5321 §4.5.3.1.1 asks for 64 octets; with a name of any length behind it there are more, and servers take them.
-_LONGEST: Final = 400
+_TICKET_LETTERS: Final = 16
 
 
 class Srs:
@@ -39,7 +40,7 @@ class Srs:
     def forward(self, sender: Address, domain: str) -> Address:
         """The reverse-path under which mail of `sender` is forwarded by an address of `domain`.
 
-        The same one where it cannot be rewritten: too long, or of a host without a name.
+        The same one where it cannot be rewritten, for its host has no name.
         """
         if sender.domain.startswith("["):
             return sender
@@ -54,17 +55,31 @@ class Srs:
         else:
             held = f"{self._day()}={sender.domain}={sender.local}"
             local = f"SRS0={self._hash(held)}={held}"
-        return Address(local, domain) if len(local) <= _LONGEST else sender
+        if len(local.encode()) > MAX_LOCAL:
+            # RFC 5321 §4.5.3.1.1: nobody need take a longer one, and we could not read it back ourselves.
+            held = f"{self._day()}={self._ticket(sender)}"
+            local = f"SRS0={self._hash(held)}={held}"
+        return Address(local, domain)
+
+    def ticket(self, address: Address) -> str | None:
+        """What the sender behind such an address of ours is kept by; None where it holds him itself, or is none."""
+        held = self._held(address, "srs0=")
+        day, _, ticket = (held or "").casefold().partition("=")
+        return ticket if len(ticket) == _TICKET_LETTERS and "=" not in ticket and self._fresh(day) else None
 
     def reverse(self, address: Address) -> Address | None:
         """Whom mail to such an address of ours is for; None where it is none, is forged or too old."""
-        kind, rest = address.local[:5].casefold(), address.local[5:]
-        if kind not in ("srs0=", "srs1=") or len(address.local) > _LONGEST:
+        if (held := self._held(address, "srs0=")) is not None:
+            return self._original(held)
+        held = self._held(address, "srs1=")
+        return None if held is None else _first_forwarder(held)
+
+    def _held(self, address: Address, kind: str) -> str | None:
+        """What stands behind the hash of an address of this kind that we wrote."""
+        if address.local[:5].casefold() != kind:
             return None
-        hash, _, held = rest.partition("=")
-        if not hmac.compare_digest(hash.casefold().encode(), self._hash(held).encode()):
-            return None
-        return self._original(held) if kind == "srs0=" else _first_forwarder(held)
+        hash, _, held = address.local[5:].partition("=")
+        return held if hmac.compare_digest(hash.casefold().encode(), self._hash(held).encode()) else None
 
     def _original(self, held: str) -> Address | None:
         day, _, rest = held.partition("=")
@@ -75,6 +90,10 @@ class Srs:
         # Case may be lost on the way, so it counts for nothing.
         digest = hmac.new(self._secret, b"srs:" + held.casefold().encode(), hashlib.sha256).digest()
         return base64.b32encode(digest[:10]).decode().lower()[:_HASH_LETTERS]
+
+    def _ticket(self, sender: Address) -> str:
+        digest = hmac.new(self._secret, f"srs-ticket:{sender}".encode(), hashlib.sha256).digest()
+        return base64.b32encode(digest[:10]).decode().lower()[:_TICKET_LETTERS]
 
     def _today(self) -> int:
         return self._clock.now() // _DAY_MS % _CYCLE

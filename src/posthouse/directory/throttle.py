@@ -1,8 +1,8 @@
 """Guesses of passwords, counted in one place for all doors.
 
-Promises: from one network, and at one account, only so many wrong guesses are free; then each further one makes the
-next wait twice as long, up to MOST_WAIT, and with time all is forgotten. A guess counts from the moment it is made, so
-that guesses in parallel do not get more. Memory is bounded.
+Promises: from one network, from one site of IPv6, and at one account, only so many wrong guesses are free; then each
+further one makes the next wait twice as long, up to MOST_WAIT, and with time all is forgotten. A guess counts from the
+moment it is made, so that guesses in parallel do not get more. Memory is bounded.
 Refuses: to lock people out of their account because others guess at it: who has logged in to it from a network before
 is measured only by what that network does.
 """
@@ -21,6 +21,8 @@ from posthouse.written import Rate
 MOST_WAIT: Final = 900.0
 # An account's own count is larger than a network's: many networks may hold a client with an old password.
 ACCOUNT_FACTOR: Final = 5
+# A site of IPv6 is mostly one customer's, and may be a whole company.
+SITE_FACTOR: Final = 10
 NETWORKS: Final = 100_000
 ACCOUNTS: Final = 100_000
 
@@ -32,6 +34,13 @@ def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+@lru_cache(maxsize=16_384)
+def site_of(peer: str) -> str | None:
+    """The /48 of an IPv6 address, which one customer may hold (RFC 6177 §2), with 65,536 networks in it; else None."""
+    address = address_of(peer)
+    return str(ipaddress.IPv6Network((int(address) >> 80 << 80, 48))) if address and address.version == 6 else None
 
 
 @lru_cache(maxsize=16_384)
@@ -82,11 +91,9 @@ class GuessThrottle:
     def admit(self, login: str, peer: str) -> float:
         """0.0: guess, it is counted as wrong until you say otherwise. Else seconds to wait; nothing was counted."""
         now = self._clock.monotonic()
-        network = network_of(peer)
-        self._tell(self._networks.get(network), peer)
-        guesses = [(self._networks, network, 1)]
-        if not self._familiar.knows(login, network):
-            guesses.append((self._accounts, login, ACCOUNT_FACTOR))
+        for place in filter(None, (network_of(peer), site_of(peer))):
+            self._tell(self._networks.get(place), peer)
+        guesses = self._counts(login, peer)
         wait = max(self._wait(kept.get(key), now) for kept, key, _ in guesses)
         if wait > 0:
             return wait
@@ -96,20 +103,25 @@ class GuessThrottle:
 
     def succeeded(self, login: str, peer: str) -> None:
         """The guess that was admitted was right: it does not count, and this network is familiar to the account."""
-        network = network_of(peer)
-        self._forgive(self._networks.get(network))
         if self._witness is not None:
             self._witness.logged_in(peer)
-        if not self._familiar.knows(login, network):
-            self._forgive(self._accounts.get(login))
-        self._familiar.met(login, network)
+        self.withdraw(login, peer)
+        self._familiar.met(login, network_of(peer))
 
     def withdraw(self, login: str, peer: str) -> None:
         """The guess that was admitted was never judged (the store was away): it does not count."""
-        network = network_of(peer)
-        self._forgive(self._networks.get(network))
+        for kept, key, _ in self._counts(login, peer):
+            self._forgive(kept.get(key))
+
+    def _counts(self, login: str, peer: str) -> list[tuple[Kept[str, _Guesses], str, int]]:
+        """Where a guess is counted, and how many times as much as of one network is free there."""
+        network, site = network_of(peer), site_of(peer)
+        counts = [(self._networks, network, 1)]
         if not self._familiar.knows(login, network):
-            self._forgive(self._accounts.get(login))
+            counts.append((self._accounts, login, ACCOUNT_FACTOR))
+            if site is not None:
+                counts.append((self._networks, site, SITE_FACTOR))
+        return counts
 
     def _tell(self, guesses: _Guesses | None, peer: str) -> None:
         """The guess before this one was wrong, for nobody has said otherwise; past the free ones that is told of."""

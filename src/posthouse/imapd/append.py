@@ -77,7 +77,7 @@ class _Appending:
         """Let go of what came in. Safe to call twice."""
         for spool in self._spools:
             spool.discard()
-        self._abandon(self._ready)
+        await self._abandon(self._ready)
         self._ready = []
 
     async def _begin(self, message: AppendMessage) -> None:
@@ -118,7 +118,7 @@ class _Appending:
         spool = self._spools[-1]
         message = await self._prepare(self._announced[-1], spool)
         self._ready.append(message)
-        if message.staged.file is not None:
+        if message.staged.name is not None:
             spool.discard()  # and its descriptor; what is in memory stays counted until the end
         await self._session.pause()
 
@@ -133,10 +133,10 @@ class _Appending:
                 _file, self._path, messages, session.around.clock.now(), session.around.secret
             )
         except NoSuchMailbox as error:
-            self._abandon(messages)
+            await self._abandon(messages)
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
         except (MailboxError, StoreUnavailable):
-            self._abandon(messages)
+            await self._abandon(messages)
             raise
         await session.drop()
         await session.ok(self.command, "Filed", response.appenduid(validity, uids))
@@ -150,9 +150,9 @@ class _Appending:
         received_at = around.clock.now() if message.received_at is None else message.received_at
         return _Message(staged, rendered, *split_flags(message.flags), min(max(received_at, 0), _LATEST))
 
-    def _abandon(self, messages: Sequence[_Message]) -> None:
+    async def _abandon(self, messages: Sequence[_Message]) -> None:
         for message in messages:
-            self._session.around.blobs.abandon(message.staged)
+            await self._session.around.blobs.abandon(message.staged)
 
 
 def _no_room() -> Refused:

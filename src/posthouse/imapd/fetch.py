@@ -181,7 +181,7 @@ async def _send_bodies(session: Session, known: Known, items: Sequence[Item]) ->
         values = {item: column[index] for item, column in columns.items()}
         found = known.contents[entry.email]
         try:
-            message = Message(found, session.around.blobs.load(found.blob))
+            message = Message(found, await session.around.blobs.load(found.blob))
         except BlobLost as error:
             observe.fault("imap.content_lost", error, account=session.owner, email=entry.email)
             lost += 1

@@ -40,7 +40,7 @@ from posthouse.mailbox.conditions import (
 )
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.verify import Document, Headers
-from posthouse.store.blobs import Blobs
+from posthouse.store.blobs import Blobs, Buffer
 from posthouse.store.database import Store, StoreUnavailable, Tx
 
 # Emails looked at in one transaction: by their narrow rows, by their text, by their headers, by their octets.
@@ -174,17 +174,18 @@ class _Search:
         for start in range(0, len(asked), _OCTETS):
             chunk = asked[start : start + _OCTETS]
             contents = await self._store.read(emails.contents, self._account, [email.row.email for email in chunk])
+            octets = {email: await self._blobs.load(content.blob) for email, content in contents.items()}
             # In a thread: one message may have 16 MB to look through.
-            held, _ = await asyncio.to_thread(_judge, self._condition, chunk, self._opening(contents))
+            held, _ = await asyncio.to_thread(_judge, self._condition, chunk, self._opening(contents, octets))
             found += held
         return found
 
-    def _opening(self, contents: dict[int, Content]) -> Callable[[_Open], Says]:
+    def _opening(self, contents: dict[int, Content], octets: dict[int, Buffer]) -> Callable[[_Open], Says]:
         def says(email: _Open) -> Says:
             content = contents.get(email.row.email)
             if content is None:
                 return email.says
-            document = Document(content.prologue, self._blobs.load(content.blob), content.parts, self._bodies)
+            document = Document(content.prologue, octets[email.row.email], content.parts, self._bodies)
             return _either(email.says, document.says)
 
         return says

@@ -18,6 +18,11 @@ _OTHERS: Final = (
     b"list-id", b"list-post", b"list-help", b"list-subscribe", b"list-unsubscribe", b"list-unsubscribe-post",
     b"list-owner", b"list-archive", b"precedence",
 )  # fmt: skip
+# What `fields` writes; Delivered-To stands in front of it.
+_WRITTEN: Final = (
+    b"delivered-to", b"list-id", b"list-post", b"list-help", b"list-subscribe", b"list-unsubscribe", b"list-owner",
+    b"precedence",
+)  # fmt: skip
 _PLAIN: Final = ("us-ascii", "utf-8")
 
 
@@ -37,10 +42,14 @@ class Edit:
     subject_tag: str = ""
     footer: str = ""
 
-    @property
-    def breaks_signatures(self) -> bool:
-        """A DKIM signature of the writer's will not hold."""
-        return bool(self.subject_tag or self.footer)
+    def touches(self, present: frozenset[bytes]) -> frozenset[bytes]:
+        """The fields that a message with those `present` comes to differ in: a signature that names one of them does
+        not hold (RFC 6376 §5.4: a field that is named and not there must stay away)."""
+        changed = {*_WRITTEN, *present.intersection(_OTHERS)}
+        changed |= {b"reply-to"} if self.reply_to else set()
+        changed |= {b"subject"} if self.subject_tag else set()
+        changed |= {b"from"} if self.author is not None else set()
+        return frozenset(changed)
 
 
 def list_id(address: Address) -> str:
@@ -63,15 +72,15 @@ def for_members(octets: bytes, edit: Edit) -> bytes:
     if edit.subject_tag and (subject := _tagged(header, edit.subject_tag)) is not None:
         removed.append(b"subject")
         added.append(build.field("Subject", subject))
-    if edit.footer:
+    if edit.footer and head.endswith(_ENDS):
         body += _footer(octets, edit.footer)
     return build.edit_header(head, remove=removed, add=added) + body
 
 
-def fields(edit: Edit, unsubscribe: Address, https: str | None = None) -> bytes:
+def fields(edit: Edit, unsubscribe: Address, https: str | None = None, *, closed: bool = False) -> bytes:
     """What stands in front of a member's copy: the list's name and addresses, and his own way out.
 
-    With `https`, where one click takes him off the list, RFC 8058 §3.1 besides.
+    With `https`, where one click takes him off the list, RFC 8058 §3.1 besides. `closed`: members do not post.
     """
     title = re.sub(r'[^ -~]|[<>"\\]', "", edit.title).strip()
     phrase = f'"{title}" ' if title else ""
@@ -80,7 +89,8 @@ def fields(edit: Edit, unsubscribe: Address, https: str | None = None) -> bytes:
     return b"".join(
         [
             build.field("List-Id", f"{phrase}<{list_id(edit.post)}>"),
-            build.field("List-Post", f"<mailto:{_in_uri(edit.post)}>"),
+            # RFC 2369 §3.4
+            build.field("List-Post", "NO" if closed else f"<mailto:{_in_uri(edit.post)}>"),
             build.field("List-Help", f"<mailto:{request}?subject=help>"),
             build.field("List-Subscribe", f"<mailto:{request}?subject=subscribe>"),
             build.field("List-Unsubscribe", f"<{https}>, {out}" if https else out),
@@ -114,10 +124,12 @@ def _footer(octets: bytes, footer: str) -> bytes:
     if (root.type, root.subtype) != ("text", "plain") or charset not in _PLAIN or root.encoding not in _UNENCODED:
         return b""
     text = re.sub(r"\r\n|\r|\n", "\r\n", footer.rstrip())
-    if charset == "us-ascii" and not text.isascii():
+    if not text.isascii() and (charset == "us-ascii" or root.encoding == b"7bit"):
         return b""
     ending = b"" if octets.endswith(b"\r\n") else b"\r\n"
     return ending + f"-- \r\n{text}\r\n".encode()
 
 
 _UNENCODED: Final = (b"7bit", b"8bit")
+# How a header ends that a body can follow.
+_ENDS: Final = (b"\n\r\n", b"\n\n")

@@ -22,10 +22,12 @@ _LARGEST_HEAD: Final = 16 * 1024
 _MOST_ADDRESSES: Final = 4
 _CONNECT_SECONDS: Final = 10.0
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?")
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,12}")
 _LONGEST_CHUNK_LINE: Final = 1024
+# RFC 9110 §15.2 sets no limit to responses before the response; one, "103 Early Hints", is in use.
+_MOST_INTERIM: Final = 10
 
 
 class HttpError(Exception):
@@ -52,13 +54,15 @@ class Page:
 class Reader:
     """A response, from octets as they come; no I/O. `most` is how many octets its body may have.
 
-    `page` is there once the response is complete. `status` is 0 until the head has come.
+    `page` is there once the response is complete. `status` is 0 until the head has come. The time is linear in the
+    octets, whatever they are: they are read on the event loop.
     """
 
     most: int
     status: int = 0
     page: Page | None = None
-    _left: bytes = b""
+    _left: bytearray = field(default_factory=bytearray)
+    _interim: int = 0
     _media_type: str = ""
     _body: bytearray = field(default_factory=bytearray)
     # Octets that the body still has; None: it is chunked, or goes on to the end of the connection.
@@ -69,12 +73,13 @@ class Reader:
         """Take what arrived; b"" is the end of the connection. Raises BadResponse."""
         self._left += octets
         while self.status == 0:
-            head, end, rest = self._left.partition(b"\r\n\r\n")
-            if len(head) > _LARGEST_HEAD:
+            end = self._left.find(b"\r\n\r\n", 0, _LARGEST_HEAD + 4)
+            if end < 0 and len(self._left) >= _LARGEST_HEAD + 4:
                 raise BadResponse("a head that is too large")
-            if not end:
+            if end < 0:
                 return _await_more(octets)
-            self._left = rest
+            head = bytes(self._left[:end])
+            del self._left[: end + 4]
             self._read_head(head)
         if self._chunked:
             return self._read_chunks(octets)
@@ -87,13 +92,16 @@ class Reader:
             raise BadResponse("no response of HTTP/1.1")
         fields: dict[bytes, list[bytes]] = {}
         for line in lines:
-            match = _FIELD.fullmatch(line)
-            if match is None:
+            name, colon, value = line.partition(b":")
+            if not colon or not _NAME.fullmatch(name) or b"\r" in value or b"\n" in value:
                 raise BadResponse("a line that is no field")
-            fields.setdefault(match[1].lower(), []).append(match[2])
+            fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
         code = int(status[1])
         if code < 200:
             # RFC 9110 §15.2: what comes before the response.
+            self._interim += 1
+            if self._interim > _MOST_INTERIM:
+                raise BadResponse("no response behind many that only announce one")
             return
         self.status = code
         types = fields.get(b"content-type", [b""])
@@ -120,36 +128,43 @@ class Reader:
             if len(self._left) > self.most:
                 raise BadResponse("a body that is too large")
             if not octets:
-                self.page = Page(self._media_type, self._left)
+                self.page = Page(self._media_type, bytes(self._left))
         elif len(self._left) >= self._length:
-            self.page = Page(self._media_type, self._left[: self._length])
+            self.page = Page(self._media_type, bytes(self._left[: self._length]))
         else:
             _await_more(octets)
 
     def _read_chunks(self, octets: bytes) -> None:
         """RFC 9112 §7.1; what stands behind the last chunk is of no interest."""
-        while self.page is None:
-            line, end, rest = self._left.partition(b"\r\n")
-            if len(line) > _LONGEST_CHUNK_LINE:
-                raise BadResponse("a line between chunks that is too long")
-            if not end:
-                return _await_more(octets)
-            match = _CHUNK_SIZE.fullmatch(line)
-            if match is None:
-                raise BadResponse("a chunk without a size")
-            size = int(match[1], 16)
-            if size == 0:
-                self.page = Page(self._media_type, bytes(self._body))
-                return None
-            if len(self._body) + size > self.most:
-                raise BadResponse("a body that is too large")
-            if len(rest) < size + 2:
-                return _await_more(octets)
-            if rest[size : size + 2] != b"\r\n":
-                raise BadResponse("a chunk that does not end where it says")
-            self._body += rest[:size]
-            self._left = rest[size + 2 :]
-        return None
+        at = 0
+        while self.page is None and (after := self._read_chunk(at)) is not None:
+            at = after
+        del self._left[:at]
+        if self.page is None:
+            _await_more(octets)
+
+    def _read_chunk(self, at: int) -> int | None:
+        """Where the chunk that begins there ends; None: it is not here yet."""
+        end = self._left.find(b"\r\n", at, at + _LONGEST_CHUNK_LINE + 2)
+        if end < 0 and len(self._left) - at > _LONGEST_CHUNK_LINE:
+            raise BadResponse("a line between chunks that is too long")
+        if end < 0:
+            return None
+        match = _CHUNK_SIZE.fullmatch(self._left, at, end)
+        if match is None:
+            raise BadResponse("a chunk without a size")
+        size, begin = int(match[1], 16), end + 2
+        if size == 0:
+            self.page = Page(self._media_type, bytes(self._body))
+            return begin
+        if len(self._body) + size > self.most:
+            raise BadResponse("a body that is too large")
+        if len(self._left) < begin + size + 2:
+            return None
+        if self._left[begin + size : begin + size + 2] != b"\r\n":
+            raise BadResponse("a chunk that does not end where it says")
+        self._body += self._left[begin : begin + size]
+        return begin + size + 2
 
 
 def _await_more(octets: bytes) -> None:

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from posthouse.written import Endpoint
+from posthouse.written import Endpoint, unmapped
 
 # §2.1: 107 octets are enough for any line with its CRLF.
 _LONGEST_LINE: Final = 107
@@ -60,11 +60,11 @@ def read(octets: bytes) -> Header | None:
 def _read_line(octets: bytes) -> Header | None:
     """§2.1"""
     line, end, _ = octets[:_LONGEST_LINE].partition(b"\r\n")
+    if b"\n" in line or b"\r" in (line if end else line[:-1]):
+        raise BadHeader("the PROXY line holds a CR or LF alone")
     if not end:
         if len(octets) >= _LONGEST_LINE:
             raise BadHeader("the PROXY line has no end")
-        if b"\n" in line or b"\r" in line[:-1]:
-            raise BadHeader("the PROXY line holds a CR or LF alone")
         return None
     length = len(line) + 2
     try:
@@ -94,7 +94,7 @@ def _written_endpoint(version: int, host: str, port: str) -> Endpoint:
         raise BadHeader("the PROXY line holds an address of another family")
     if not _PORT.match(port) or int(port) > 65535:
         raise BadHeader("the PROXY line holds a port that is none")
-    return Endpoint(str(address), int(port))
+    return Endpoint(unmapped(str(address)), int(port))
 
 
 def _read_binary(octets: bytes) -> Header | None:
@@ -121,7 +121,7 @@ def _read_binary(octets: bytes) -> Header | None:
 
 def _packed_endpoints(block: bytes) -> tuple[Endpoint, Endpoint]:
     size = (len(block) - 4) // 2
-    hosts = [str(ipaddress.ip_address(block[at : at + size])) for at in (0, size)]
+    hosts = [unmapped(str(ipaddress.ip_address(block[at : at + size]))) for at in (0, size)]
     ports = [int.from_bytes(block[at : at + 2], "big") for at in (2 * size, 2 * size + 2)]
     return Endpoint(hosts[0], ports[0]), Endpoint(hosts[1], ports[1])
 

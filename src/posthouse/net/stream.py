@@ -24,7 +24,7 @@ from posthouse.net.binding import bindings
 from posthouse.net.tls import PeerTls, presented, reason
 from posthouse.net.tls import TlsFailed as TlsFailed
 from posthouse.terms.reply import Reply
-from posthouse.written import Endpoint
+from posthouse.written import Endpoint, unmapped
 
 T = TypeVar("T")
 Octets = bytes | bytearray | memoryview
@@ -408,7 +408,8 @@ def _wake(waiter: "asyncio.Future[None] | None") -> None:
 def endpoint_of(name: Any) -> Endpoint:
     """An address as sockets tell it. Whoever comes by a Unix socket has none, and is on this machine."""
     if isinstance(name, tuple):
-        return Endpoint(name[0], name[1])
+        # A socket that takes both families, as systemd's may, tells of IPv4 in IPv6's clothes.
+        return Endpoint(unmapped(name[0]), name[1])
     return Endpoint(name, 0) if isinstance(name, str) and name.startswith("/") else Endpoint("127.0.0.1", 0)
 
 

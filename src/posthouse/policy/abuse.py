@@ -1,7 +1,8 @@
 """Those who abuse us are turned away for a while: marks that fade, and blocks that double.
 
 Promises: what a stranger does that honest software does not gives his network (an IPv4 address or an IPv6 /64) marks;
-at THRESHOLD it is blocked, each time twice as long as before, up to `longest`. A block holds at once in this process
+at THRESHOLD it is blocked, each time twice as long as before, up to `longest`. A site of IPv6 (a /48) is measured as
+one too, with SITE_FACTOR times the patience: it has 65,536 networks to come from. A block holds at once in this process
 and, once written, in all others and after a restart. Nobody in `never` is blocked or marked. A network that good mail
 or a login came from lately has GOOD_NAME times the patience. Memory is bounded.
 Refuses: to judge messages, and to lift what a person has blocked by hand.
@@ -12,12 +13,13 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.directory.kept import Kept
-from posthouse.directory.throttle import address_of, network_of
+from posthouse.directory.throttle import SITE_FACTOR, address_of, network_of, site_of
 from posthouse.policy import blocks
 from posthouse.policy.blocks import Block, Table
 from posthouse.policy.networks import LOOPBACK, Networks
@@ -100,7 +102,10 @@ class Abuse:
 
     def is_known(self, peer: str) -> bool:
         """Has good mail, or a login, come from there lately?"""
-        until = self._known.get(network_of(peer))
+        return self._has_good_name(network_of(peer))
+
+    def _has_good_name(self, network: str) -> bool:
+        until = self._known.get(network)
         return until is not None and until > self._clock.monotonic()
 
     # --- what was seen
@@ -110,13 +115,14 @@ class Abuse:
         observe.count("abuse_marks", offence=offence.name.lower())
         if not self._settings.on or self._never.hold(peer) or self.refusal(peer) is not None:
             return
-        network, now = network_of(peer), self._clock.monotonic()
-        marks = self._left(network, now) + offence.weight
-        if marks < THRESHOLD * (GOOD_NAME if self.is_known(peer) else 1.0):
-            self._marks.put(network, (marks, now))
-            return
-        self._marks.drop(network)
-        self._block(network, offence)
+        now = self._clock.monotonic()
+        for network, share in _measured(peer):
+            marks = self._left(network, now) + offence.weight * share
+            if marks < THRESHOLD * (GOOD_NAME if self._has_good_name(network) else 1.0):
+                self._marks.put(network, (marks, now))
+            else:
+                self._marks.drop(network)
+                self._block(network, offence)
 
     def guessed_wrong(self, peer: str) -> None:
         """A wrong password beyond those that are free (directory/throttle.py)."""
@@ -128,12 +134,13 @@ class Abuse:
 
     def welcome(self, peer: str) -> None:
         """A message was taken, or somebody has logged in: the network has a good name, and a mark less of each kind."""
-        network, now = network_of(peer), self._clock.monotonic()
-        known = self._known.get(network)
-        if known is None or known < now + KNOWN - _DAY:
-            self._known.put(network, now + KNOWN)
-        if marks := self._left(network, now):
-            self._marks.put(network, (max(0.0, marks - Offence.RECIPIENT.weight), now))
+        now = self._clock.monotonic()
+        for network, share in _measured(peer):
+            known = self._known.get(network)
+            if known is None or known < now + KNOWN - _DAY:
+                self._known.put(network, now + KNOWN)
+            if marks := self._left(network, now):
+                self._marks.put(network, (max(0.0, marks - Offence.RECIPIENT.weight * share), now))
 
     def _left(self, network: str, now: float) -> float:
         kept = self._marks.get(network)
@@ -148,6 +155,8 @@ class Abuse:
         block = Block(canonical, now, now + int(seconds * 1000), offence.words, times)
         self._table.put(block)
         self._unwritten.append(block)
+        # Where the store is away for long, those that end first are let go.
+        del self._unwritten[: -blocks.MOST]
         self._wanted.set()
         observe.tell("abuse.blocked", network=block.shown, reason=block.reason, seconds=round(seconds), times=times)
 
@@ -172,10 +181,18 @@ class Abuse:
             await self._wanted.wait()
             await asyncio.sleep(_GATHER_SECONDS)
             self._wanted.clear()
-            batch = self._unwritten[: blocks.MOST]
+            batch = list(self._unwritten)
             try:
                 await self._store.write(blocks.record, batch)
             except BaseException:
                 self._wanted.set()
                 raise
-            del self._unwritten[: len(batch)]
+            written = frozenset(batch)
+            self._unwritten = [block for block in self._unwritten if block not in written]
+
+
+@lru_cache(maxsize=16_384)
+def _measured(peer: str) -> tuple[tuple[str, float], ...]:
+    """What a peer's deeds are counted for, and how much of each: his network, and his site."""
+    network, site = (network_of(peer), 1.0), site_of(peer)
+    return (network,) if site is None else (network, (site, 1.0 / SITE_FACTOR))

@@ -2,7 +2,7 @@
 
 Promises: each limit answers 4xx (421 where the connection ends), for patience may help, except where a message shows
 that nobody meant it (a loop, a bounce to a crowd). Memory is bounded. A network is an IPv4 address or the /64 of an
-IPv6 one; its neighbours are the /24 or the /48. Peers in `unlimited` networks (loopback by default) are held by what
+IPv6 one; its neighbours are the /24 or the /48, who together may do NEIGHBOURS times as often what one may. Peers in `unlimited` networks (loopback by default) are held by what
 one connection may do, not by how many there are, how often they come and how slow they are answered.
 Refuses: to know configuration files; the values come in by `Limits`.
 """
@@ -25,6 +25,8 @@ from posthouse.written import Rate, format_duration
 
 CONNECTION_RATE: Final = Rate(300, 60)
 MESSAGE_RATE: Final = Rate(3000, 3600)
+# As with connections at once: a site of IPv6 has 65,536 networks to come from.
+NEIGHBOURS: Final = 10
 KEYS: Final = 100_000
 # Seconds by which one answer is held back at most: more would cost us the connection longer than it costs the client.
 LONGEST_PAUSE: Final = 5.0
@@ -90,6 +92,24 @@ class Buckets:
             self._full_at.put(key, full_at - amount * self._interval)
 
 
+class Neighbourly:
+    """A rate of each network, and NEIGHBOURS times that of its neighbours together."""
+
+    __slots__ = ("_beside", "_here")
+
+    def __init__(self, clock: Clock, rate: Rate) -> None:
+        self._here = Buckets(clock, rate)
+        self._beside = Buckets(clock, Rate(rate.count * NEIGHBOURS, rate.seconds))
+
+    def take(self, peer: str) -> float:
+        """0.0: one was taken. Else seconds to wait."""
+        network = network_of(peer)
+        wait = self._here.take(network)
+        if not wait and (wait := self._beside.take(neighbours_of(peer))):
+            self._here.give_back(network)
+        return wait
+
+
 class Connections:
     """How many connections at once, in all, of one network and of its neighbours, and how often. The doors' Gate.
 
@@ -114,7 +134,7 @@ class Connections:
     def limit(self, limits: Limits) -> None:
         """From now on these hold; the connections there are stay counted."""
         self._limits = limits
-        self._rate = Buckets(self._clock, limits.connection_rate)
+        self._rate = Neighbourly(self._clock, limits.connection_rate)
 
     def arrive(self, peer: str) -> Reply | None:
         """Count a connection in, whatever the answer; None: welcome. Whoever asked says `depart` in the end."""
@@ -122,13 +142,12 @@ class Connections:
         self._total += 1
         self._here[network] += 1
         self._beside[neighbours] += 1
-        refusal = self._blocked(peer)
+        blocked = self._blocked(peer)
+        # Whoever is blocked is told so while there are few of him: the rest shall not take up room until they say QUIT.
+        refusal = self._crowded(peer, network, neighbours) or blocked
         if refusal is not None:
-            observe.tell("connection.refused", level=observe.DEBUG, peer=peer, reply=str(refusal))
-            return refusal
-        refusal = self._crowded(peer, network, neighbours)
-        if refusal is not None:
-            observe.tell("connection.refused", peer=peer, reply=str(refusal))
+            level: observe.Level = observe.INFO if blocked is None else observe.DEBUG
+            observe.tell("connection.refused", level=level, peer=peer, reply=str(refusal))
         return refusal
 
     def _crowded(self, peer: str, network: str, neighbours: str) -> Reply | None:
@@ -141,7 +160,7 @@ class Connections:
             return _MANY
         if self._beside[neighbours] > limits.connections_per_neighbours:
             return _MANY
-        return _OFTEN if self._rate.take(network) else None
+        return _OFTEN if self._rate.take(peer) else None
 
     def depart(self, peer: str) -> None:
         """The connection has ended."""
@@ -161,7 +180,7 @@ class Conversation(Check):
     def __init__(self, clock: Clock, limits: Limits, unlimited: Iterable[str] = LOOPBACK) -> None:
         self._limits = limits
         self._near = Networks(unlimited, machine=True)
-        self._rate = Buckets(clock, limits.message_rate)
+        self._rate = Neighbourly(clock, limits.message_rate)
         name = self.name
         self._enough = defer(name, 421, "4.7.0", "Enough messages in one connection; please connect again", close=True)
         self._often = defer(name, 450, "4.7.1", "Messages from your network come too often; try again later")
@@ -183,7 +202,7 @@ class Conversation(Check):
             return self._enough
         if facts.account is not None or self._near.hold(facts.peer):
             return None
-        return self._often if self._rate.take(network_of(facts.peer)) else None
+        return self._often if self._rate.take(facts.peer) else None
 
     def rcpt(self, facts: Facts, recipient: RecipientFacts) -> Verdict | None:
         """Count a recipient."""

@@ -1,27 +1,40 @@
 """Who may post to a mailing list, told at the door, where he can still be told.
 
-Promises: nobody who may not post learns it from a bounce. What cannot be refused any more, since somebody else took the
-message by the same reply, waits for a moderator (delivery/lists.py). Refuses: to look at mail for other addresses.
+Promises: nobody who may not post learns it from a bounce, and nothing that the list would drop is taken. What cannot be
+refused any more, since somebody else took the message by the same reply, waits for a moderator (delivery/lists.py).
+Refuses: to look at mail for other addresses.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from posthouse.directory import lists, members
 from posthouse.directory.addresses import ListReached
 from posthouse.directory.lists import MailingList
-from posthouse.directory.members import Member
 from posthouse.message.header import Group, Header, parse_addresses
 from posthouse.message.listed import list_id
-from posthouse.policy.check import Check, Facts, Verdict, refuse
+from posthouse.message.marks import is_automatic, senders_on
+from posthouse.policy.check import Check, Facts, Verdict, defer, refuse
 from posthouse.store.database import Store, Tx
 from posthouse.terms.address import Address, BadAddress, parse
 
+# To send to whom a list is. Its -owner takes everything but what went through it before.
+_JUDGED = ("", "owner")
 _ALLOWED: Mapping[str, tuple[str, ...]] = {
     "members": ("member", "moderator", "owner"),
     "moderated": ("member", "moderator", "owner"),
     "owners": ("owner",),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A list, the author's role on it (None: he is not), and whether no more posts can wait for its moderators."""
+
+    list: MailingList
+    role: str | None
+    full: bool
 
 
 class Posting(Check):
@@ -39,32 +52,46 @@ class Posting(Check):
             (index, reached)
             for index, one in enumerate(facts.recipients)
             for reached in one.expansion.lists
-            if not reached.purpose and not one.expansion.local and not one.expansion.remote
+            if reached.purpose in _JUDGED and not one.expansion.local and not one.expansion.remote
         ]
         if not wanted or facts.header is None:
             return None
         author = _author(facts.header)
         found = await self._store.read(_look, [reached for _, reached in wanted], author)
         verdicts: dict[int, Verdict] = {}
-        for (index, _), (mailing_list, member) in zip(wanted, found, strict=True):
-            verdict = self._judge(facts, facts.header, mailing_list, member)
+        for (index, reached), known in zip(wanted, found, strict=True):
+            verdict = self._of_loop(facts.header, known.list, reached.purpose)
+            if verdict is None and not reached.purpose:
+                verdict = self._judge(facts, facts.header, known)
             if verdict is not None:
                 verdicts[index] = verdict
         return verdicts
 
-    def _judge(self, facts: Facts, header: Header, mailing_list: MailingList, author: Member | None) -> Verdict | None:
-        address = mailing_list.address
-        known = list_id(address).encode()
-        if any(known in value.lower() for value in header.all(b"list-id")):
-            return refuse(self.name, 554, "5.4.6", f"This message came from {address}", "List-Id")
-        if facts.sender is None:
-            return refuse(self.name, 550, "5.7.2", f"{address} takes no reports and no automatic mail", "null sender")
+    def _of_loop(self, header: Header, mailing_list: MailingList, purpose: str) -> Verdict | None:
+        """It came by this list before, perhaps by others since."""
+        address = mailing_list.beside(purpose) if purpose else mailing_list.address
+        known = list_id(mailing_list.address).encode()
+        own = not purpose and any(known in value.lower() for value in header.all(b"list-id"))
+        if not own and str(address).casefold() not in senders_on(header):
+            return None
+        return refuse(
+            self.name, 554, "5.4.6", f"This message came from {address}", "List-Id" if own else "Delivered-To"
+        )
+
+    def _judge(self, facts: Facts, header: Header, known: _Known) -> Verdict | None:
+        mailing_list, address = known.list, known.list.address
+        if facts.sender is None or is_automatic(header):
+            why = "null sender" if facts.sender is None else "Auto-Submitted"
+            return refuse(self.name, 550, "5.7.2", f"{address} takes no reports and no automatic mail", why)
         if facts.size > mailing_list.message_size:
             text = f"{address} takes messages of up to {mailing_list.message_size} octets"
             return refuse(self.name, 552, "5.2.3", text, f"{facts.size} octets")
         allowed = _ALLOWED.get(mailing_list.posting)
-        if mailing_list.others != "refuse" or allowed is None or (author is not None and author.role in allowed):
-            return None
+        if mailing_list.others != "refuse" or allowed is None or known.role in allowed:
+            waits = not mailing_list.goes_out(known.role)
+            # RFC 3463 §3.3: X.2.4, a problem with the expansion of a mailing list.
+            text = f"Too many messages wait for the moderators of {address}; try again later"
+            return defer(self.name, 450, "4.2.4", text) if waits and known.full else None
         return refuse(self.name, 550, "5.7.2", f"You may not post to {address}", f"posting: {mailing_list.posting}")
 
 
@@ -84,8 +111,10 @@ def _author(header: Header) -> Address | None:
         return None
 
 
-def _look(tx: Tx, wanted: Sequence[ListReached], author: Address | None) -> list[tuple[MailingList, Member | None]]:
-    return [
-        (lists.get(tx, reached.id), None if author is None else members.find(tx, reached.id, author))
-        for reached in wanted
-    ]
+def _look(tx: Tx, wanted: Sequence[ListReached], author: Address | None) -> list[_Known]:
+    found: list[_Known] = []
+    for reached in wanted:
+        member = None if author is None else members.find(tx, reached.id, author)
+        full = lists.held(tx, reached.id) >= lists.MOST_HELD
+        found.append(_Known(lists.get(tx, reached.id), None if member is None else member.role, full))
+    return found

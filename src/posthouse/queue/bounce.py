@@ -23,7 +23,7 @@ from posthouse.queue.queue import Job, NewRecipient, QueuedMail, QueuedRecipient
 from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.blobs import BlobLost, Blobs, Staged
-from posthouse.store.database import Tx
+from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.address import Address
 from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
@@ -168,23 +168,25 @@ class Bounce:
     staged: Staged
 
 
-def draft(store: Blobs, job: Job, hostname: str, now: int, expires_at: int, random: Random, *, failed: bool) -> Draft:
+async def draft(
+    store: Blobs, job: Job, hostname: str, now: int, expires_at: int, random: Random, *, failed: bool
+) -> Draft:
     """Everything about a report but what it tells. `failed`: it is to tell of a failure."""
-    octets, full = _original(store, job, failed=failed)
+    octets, full = await _original(store, job, failed=failed)
     own = journey.new_id(now, random.getrandbits(21))
     message_id = build.message_id(hostname, f"bounce.{journey.code(own)}")
     return Draft(job, own, message_id, hostname, octets, full, now, expires_at)
 
 
-def _original(store: Blobs, job: Job, *, failed: bool) -> tuple[bytes, bool]:
+async def _original(store: Blobs, job: Job, *, failed: bool) -> tuple[bytes, bool]:
     """What of the message goes back with the report, and whether that is all of it.
 
     RFC 3461 §4.3: the header, or with RET=FULL everything, where something failed. A large one is never sent back (as
-    Postfix's bounce_size_limit has it), and a lost one cannot be.
+    Postfix's bounce_size_limit has it), and one that is lost, or cannot be read now, cannot be.
     """
     try:
-        octets = store.load(job.blob)
-    except BlobLost:
+        octets = await store.load(job.blob)
+    except (BlobLost, StoreUnavailable):
         return b"", False
     # RFC 8689 §5: what was to travel only under verified TLS does not come back in a report that may not.
     whole = failed and job.mail.wishes.ret == "FULL" and not job.mail.wishes.requiretls

@@ -79,7 +79,7 @@ class Clerk:
             report = replace(report, steps=(*report.steps, *silence))
         telling = Telling(
             await self._prepare(job, told, now) if told else None,
-            self._draft(job, now) if report.inside and bounce.wants_success(job) else None,
+            await self._draft(job, now) if report.inside and bounce.wants_success(job) else None,
         )
         jitter = self._random.random()
         settlement = Settlement(held, job, report, now, jitter, telling, site_down, after, last)
@@ -103,12 +103,12 @@ class Clerk:
             observe.emit(step)
 
     async def _prepare(self, job: Job, told: Sequence[bounce.Told], now: int) -> bounce.Bounce:
-        draft = self._draft(job, now, failed=any(one.action == "failed" for one in told))
+        draft = await self._draft(job, now, failed=any(one.action == "failed" for one in told))
         return bounce.Bounce(draft, await self._stage(bounce.compose(draft, told)))
 
-    def _draft(self, job: Job, now: int, *, failed: bool = False) -> bounce.Draft:
+    async def _draft(self, job: Job, now: int, *, failed: bool = False) -> bounce.Draft:
         expires_at = now + int(self._terms.expire * 1000)
-        return bounce.draft(self._blobs, job, self._terms.hostname, now, expires_at, self._random, failed=failed)
+        return await bounce.draft(self._blobs, job, self._terms.hostname, now, expires_at, self._random, failed=failed)
 
     async def _stage(self, octets: bytes) -> Staged:
         while True:

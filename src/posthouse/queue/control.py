@@ -191,6 +191,8 @@ def reroute(destination: str | None) -> Operation:
 
     def operation(tx: Tx, recipients: list[Listed], now: int) -> int:
         moved = [one for one in recipients if not one.in_flight]
+        for lane in {one.lane for one in moved}:
+            lanes.clear_past_dot(tx, lane, now)
         messages = find_messages(tx, {one.message for one in moved})
         targets: dict[tuple[str, str, int], int] = {}
         steps: dict[int, list[Step]] = {}

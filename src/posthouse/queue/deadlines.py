@@ -5,7 +5,7 @@ given up or told of. What was told is noted in the commit that queues the report
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from posthouse.clock import Clock
@@ -56,13 +56,13 @@ class Deadlines:
         """When the next look is due; None while one is under way."""
         return None if self._looking else self._due_at
 
-    async def look(self, now: int, stays: Callable[[int], bool]) -> None:
-        """Do what is due. Lanes that `stays` says yes to are left alone. Raises StoreUnavailable."""
+    async def look(self, now: int) -> None:
+        """Do what is due. Raises StoreUnavailable."""
         self._looking = True
         # Whatever goes wrong, it is not tried again at once.
         self._due_at = now + _AGAIN_MS
         try:
-            left = await self._give_up_expired(now, stays)
+            left = await self._give_up_expired(now)
             left |= await self._tell_of_delays(now)
             await self._tell_of_overdue(now)
             await self._store.write(lanes.forget_sites, now)
@@ -72,7 +72,7 @@ class Deadlines:
         finally:
             self._looking = False
 
-    async def _give_up_expired(self, now: int, stays: Callable[[int], bool]) -> bool:
+    async def _give_up_expired(self, now: int) -> bool:
         """Fail the recipients of waiting lanes whose time is up, without another attempt. True: some are left."""
         after: Cursor | None = START
         left = False
@@ -80,7 +80,7 @@ class Deadlines:
             found = await self._store.read(lanes.expired, now, after)
             left = left or bool(found.messages)
             for lane in found.lanes:
-                if not (stays(lane) or self._stopped):
+                if not self._stopped:
                     await self._give_up(lane, found.messages, now)
             after = found.after
         return left

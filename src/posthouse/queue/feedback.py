@@ -111,9 +111,9 @@ def _news(found: Report | Feedback, about: Journey) -> Iterator[_News]:
     if isinstance(found, Report):
         for report in found.recipients[:_MOST_TOLD]:
             # A server behind an alias names its own address last, and ours first.
-            for written in (report.original, report.final):
-                if (address := _address((written or "").rpartition(";")[2])) is not None:
-                    yield _of_recipient(report, address)
+            both = [_address((written or "").rpartition(";")[2]) for written in (report.original, report.final)]
+            for known in {one.key: one for one in both if one is not None}.values():
+                yield _of_recipient(report, known)
         return
     told = f"complaint: {found.kind}"
     cause = None if found.kind == _NOT_ABUSE else COMPLAINT

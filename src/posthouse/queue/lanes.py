@@ -167,11 +167,16 @@ def lease(tx: Tx, lane: int, now: int, until: int, even_held: bool = False) -> L
         row = tx.one("lane_take_over", lane=lane, now=now, until=until, even_held=int(even_held))
         if row is None:
             return None
-        for _, address, of in tx.all("lane_past_dot", lane=lane):
-            journey.record(tx, of, [possible_duplicate(of, address, now)])
-        tx.run("lane_clear_past_dot", lane=lane)
+        clear_past_dot(tx, lane, now)
     token, destination, sender, failures, site = row
     return Lease(lane, token, destination, sender, failures, site)
+
+
+def clear_past_dot(tx: Tx, lane: int, now: int) -> None:
+    """Whoever was past the dot in this lane, and heard no answer, may have been served: the journeys say so."""
+    for _, address, of in tx.all("lane_past_dot", lane=lane):
+        journey.record(tx, of, [possible_duplicate(of, address, now)])
+    tx.run("lane_clear_past_dot", lane=lane)
 
 
 def start(

@@ -166,7 +166,7 @@ class Runner:
         await self._carry_out(decisions, look, now)
         self._deadlines.expect(look.deadline)
         if self._deadlines.due(now):
-            self._spawn(self._deadlines.look(now, lambda lane: lane in self._runs))
+            self._spawn(self._deadlines.look(now))
         wakes = [look.wake_at, decisions.wake_at, self._deadlines.due_at]
         return min((at for at in wakes if at is not None and at > now), default=None)
 

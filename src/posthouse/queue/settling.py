@@ -98,6 +98,7 @@ def write_down(tx: Tx, entries: Sequence[Entry], rules: Rules) -> list[bool | Se
     standing = {lane for (lane,) in tx.all("lanes_of_leases", leases=packed)}
     marked: list[int] = []
     ended: list[int] = []
+    deferred: list[int] = []
     messages: dict[int, int] = {}
     answers: list[bool | Settled] = []
     for entry in entries:
@@ -111,11 +112,15 @@ def write_down(tx: Tx, entries: Sequence[Entry], rules: Rules) -> list[bool | Se
                 ended += final
                 if final:
                     messages[entry.job.message.id] = entry.now
+                if len(final) < len(entry.job.recipients):
+                    deferred += [one.id for one in entry.job.recipients]
                 answers.append(settled)
             case Settlement():
                 answers.append(_too_late(tx, entry))
     if marked:
         tx.run("queue_past_dot", ids=as_list(marked))
+    if deferred:
+        tx.run("queue_not_past_dot", ids=as_list(deferred))
     if ended:
         tx.run("queue_settle_final", ids=as_list(ended))
         forget_messages(tx, messages, max(messages.values()))

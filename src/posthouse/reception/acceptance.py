@@ -12,7 +12,7 @@ from typing import Final
 from posthouse import journey, limits, observe
 from posthouse.delivery.courier import filed_step
 from posthouse.delivery.filing import INBOX, JUNK, SENT, Copy, Fate, file_local, prologue
-from posthouse.delivery.forward import Forwarding, forwarding
+from posthouse.delivery.forward import Forwarding, forwarding, keep_sender
 from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, RemoteRecipient, Resolution, Rules
 from posthouse.mailbox.append import Filed
@@ -175,6 +175,7 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
         return forwarding(tx, plan.rules, plan.envelope.sender, one.original, one.address)
 
     queued = [row(one.address, one.original, None, way(one)) for one in _forwarded(plan, resolution)]
+    keep_sender(tx, plan.rules, plan.envelope.sender, [one.return_path for one in queued], plan.now)
     for reached, original in resolution.lists:
         destination = f"{LIST}{reached.id}{HELD if original in plan.junked else ''}"
         queued.append(row(lists.address_of(tx, reached), original, destination))

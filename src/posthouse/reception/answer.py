@@ -136,7 +136,7 @@ class Reception:
         except StoreUnavailable as error:
             return self._unavailable(intake, error, each=each)
         if not still_there():
-            self._blobs.abandon(plan.staged)
+            await self._blobs.abandon(plan.staged)
             return self._refuse(intake, _GONE, each=each)
         return await self._commit(intake, plan, decision)
 
@@ -191,11 +191,11 @@ class Reception:
             # The instant of responsibility. Until this returns the message is the peer's; from then on it is ours.
             accepted = await self._store.write(accept, plan)
         except Nobody as nobody:
-            self._blobs.abandon(plan.staged)
+            await self._blobs.abandon(plan.staged)
             told = self._refuse(intake, nobody.reply, each=False)
             return _each(intake, decision, nobody, nobody.reply) if plan.each else told
         except StoreUnavailable as error:
-            self._blobs.abandon(plan.staged)
+            await self._blobs.abandon(plan.staged)
             return self._unavailable(intake, error, each=plan.each)
         intake.trail.steps = []
         for step in accepted.steps:

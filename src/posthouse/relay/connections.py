@@ -340,7 +340,7 @@ class Opener:
     async def _shake_hands(self, connection: Connection, policy: TlsPolicy) -> None:
         """TLS, and with whom the policy says. Raises HopFailed."""
         by_authority = policy.mode == "verify" and not policy.tlsa
-        name = policy.names[0] if policy.names else connection.hop.name
+        name = _unbracketed(policy.names[0] if policy.names else connection.hop.name)
         try:
             await connection.start_tls(self.verifying if by_authority else self.context, name)
             if policy.tlsa:
@@ -376,6 +376,11 @@ _CALLED: Final[dict[int, Failure]] = {
     10: "certificate-expired",
     62: "certificate-host-mismatch",
 }
+
+
+def _unbracketed(name: str) -> str:
+    """An address literal (RFC 5321 §4.1.3) as an address: certificates are for these, and no name is asked for then."""
+    return name[1:-1].removeprefix("IPv6:") if name.startswith("[") else name
 
 
 def _failure(error: TlsFailed) -> Failure:

@@ -75,7 +75,7 @@ class RelayCourier:
         way = self._ways.named(job.domain) if by_name else await self._ways.find(job.domain, job.mail)
         if way is not None and way.held:
             return self._hold(job, way)
-        octets = self._blobs.load(job.blob)
+        octets = await self._blobs.load(job.blob)
         trip = Trip(job, octets, before_dot, self._clock, self._blobs, self._signer, many_domains=by_name)
         try:
             return trip.report(await self._send(trip, way))

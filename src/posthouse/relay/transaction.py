@@ -15,6 +15,7 @@ from typing import Final
 
 from posthouse.clock import Clock
 from posthouse.limits import KB
+from posthouse.queue.lanes import possible_duplicate
 from posthouse.queue.outcome import Dooms, Fate, Stage, Trouble, classify
 from posthouse.queue.queue import QueuedRecipient
 from posthouse.relay.connections import Connection, HopFailed, Timeouts, lost
@@ -88,6 +89,7 @@ class Transaction:
                 self._stage = Stage.DOT
             event = await self._connection.next_event(self._patience())
             if isinstance(event, Lost):
+                self._tell_of_loss(event)
                 raise lost(self._lost_at(event), event)
             self._stage = _STAGE_AFTER.get(event.verb, self._stage)
             self._hear(event)
@@ -102,6 +104,13 @@ class Transaction:
         """What was under way. Who hangs up a kept connection without a word has not read what we said on it."""
         unread = self._connection.kept and not self._trip.answered and not event.silent
         return Stage.DOT if self._all_sent and not unread else self._stage
+
+    def _tell_of_loss(self, event: Lost) -> None:
+        """RFC 1047 §2: whether it has the message is the peer's secret, and it will be offered again."""
+        if self._lost_at(event) is Stage.DOT:
+            trip = self._trip
+            unsure = [str(one.address) for one in self._batch if one in trip.left]
+            trip.steps += [possible_duplicate(trip.job.mail.journey, address, self._clock.now()) for address in unsure]
 
     def _hear(self, event: Answered) -> None:
         """What this answer means. 421 is for the host: the loss that follows tells it."""

@@ -72,10 +72,7 @@ def configured(routes: Sequence[Route], usual: TlsPolicy) -> list[Way]:
 def _way(route: Route, usual: TlsPolicy) -> Way:
     login = None
     if route.username is not None:
-        password = route.password
-        if route.password_file is not None:
-            password = route.password_file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        login = Login(route.username, password or "")
+        login = Login(route.username, password_of(route))
     if route.tls is not None:
         policy = TlsPolicy(route.tls)
     elif login is not None or any(target.implicit for target in route.to):
@@ -95,6 +92,20 @@ def _way(route: Route, usual: TlsPolicy) -> Way:
         frozenset(route.sender),
         frozenset(route.account),
     )
+
+
+def password_of(route: Route) -> str:
+    """The password that a route logs in with. Raises OSError where its file cannot be read, or holds none."""
+    if route.password_file is None:
+        return route.password or ""
+    try:
+        text = route.password_file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OSError(f"{route.password_file}: an octet that is not UTF-8 at {error.start}") from error
+    password = text.partition("\n")[0].rstrip("\r")
+    if not password:
+        raise OSError(f"{route.password_file}: its first line holds no password")
+    return password
 
 
 class Ways:

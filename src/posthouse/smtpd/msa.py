@@ -39,6 +39,8 @@ _REFUSED = {
 }
 
 
+# 9999-12-31T23:59:59Z, the last that RFC 3339 can write.
+_LAST_SECOND: Final = 253_402_300_799
 _LOG_IN_FIRST: Final = Reply(252, "2.0.0", "Log in, and you will be told")
 
 
@@ -88,7 +90,7 @@ class Msa:
         """What EHLO announces: AUTH only where a password may travel."""
         secured, limits = stream.tls is not None, self._around.limits
         recipients, messages = self._around.conversation.most
-        latest = datetime.fromtimestamp(self._around.clock.now() // 1000 + int(limits.hold), UTC)
+        latest = datetime.fromtimestamp(min(self._around.clock.now() // 1000 + int(limits.hold), _LAST_SECOND), UTC)
         more: dict[str, str | None] = {
             "AUTH": " ".join(sasl.offered(self._proven(stream))) if secured or self._clear_text_login else None,
             # RFC 4865: the longest time, and the last moment.

@@ -38,6 +38,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(421, "4.3.2", "connection, any", "too many connections, or we stop"),
     Reason(421, "4.4.2", "", "nothing was said for too long, or all too slowly"),
     Reason(421, "4.7.0", "connection, any", "too many or too often: connections, messages, commands, errors"),
+    Reason(450, "4.2.4", "the message", "too many messages wait for the moderators of that list"),
     Reason(450, "4.7.1", "MAIL, RCPT", "too often: messages of a network or domain, recipients of an account"),
     Reason(451, "4.3.0", "", "the store is away, or judging took too long or failed; nothing is lost"),
     Reason(451, "4.4.2", "the message", "the client had hung up, and will send again (RFC 1047)"),

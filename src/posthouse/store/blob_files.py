@@ -1,27 +1,31 @@
 """Files that hold octets: made in a directory of this process's own, then given their final name, durably.
 
-Promises: when `keep` returns, the octets, the name and the directories that lead to it survive loss of power. A name is
-128 random bits and is never used twice. What a process that died left unfinished is removed by the next that starts.
+Promises: when `BlobFiles.stage` returns, the octets, the name and the directories that lead to it survive loss of
+power. A name is 128 random bits and is never used twice. What a process that died left unfinished is removed by the
+next that starts.
 Refuses: to know what a blob is.
 """
 
+import asyncio
 import fcntl
+import mmap
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 WORKSHOP: Final = "tmp"
+BATCH: Final = 200
 
 
-class BlobFiles:
-    """The directory `blobs/` of a store. Unfinished files are in `tmp/<token>/`, which this process holds a lock on."""
+class Workshop:
+    """Unfinished files: in `tmp/<token>/` of a store's directory `blobs/`, which this process holds a lock on."""
 
     def __init__(self, directory: Path) -> None:
-        """Make the directory where it is not there. Raises OSError."""
-        self.directory = directory
+        """Make `blobs/` where it is not there. Raises OSError."""
         workshops = directory / WORKSHOP
         workshops.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_directory(directory.parent)
@@ -41,35 +45,75 @@ class BlobFiles:
         path = self._workshop / secrets.token_hex(8)
         return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
-    def keep(self, path: Path, descriptor: int) -> str:
-        """Give an unfinished file a final name, and return that when all of it is on the disk. Blocks."""
+
+class BlobFiles:
+    """A Place: the files of the directory `blobs/`, which a Workshop has made. What is staged is moved from there."""
+
+    number: Final = 1
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def stage(self, unfinished: Path, descriptor: int) -> str:
+        """Give the file its final name, and return that when all of it is on the disk. Raises OSError."""
+        return await asyncio.to_thread(self._keep, unfinished, descriptor)
+
+    async def load(self, name: str) -> mmap.mmap | bytes:
+        """A map of the file. Raises OSError."""
+        descriptor = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            return mmap.mmap(descriptor, size, prot=mmap.PROT_READ) if size else b""
+        finally:
+            os.close(descriptor)
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Remove these files; one that is not there is removed already. Raises OSError."""
+        await asyncio.to_thread(self._remove, names)
+
+    async def older_than(self, milliseconds: int) -> AsyncIterator[Sequence[str]]:
+        """In batches, the names of finished files last written before that moment."""
+        names = self._older_than(milliseconds / 1000)
+        while batch := await asyncio.to_thread(lambda: list(islice(names, BATCH))):
+            yield batch
+
+    async def copy(self, names: Sequence[str], directory: Path) -> None:
+        """Copy these into another `blobs/`; the files are synced then, the directories are left to who made it."""
+        await asyncio.to_thread(self._copy, names, directory)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _keep(self, path: Path, descriptor: int) -> str:
         os.fsync(descriptor)
         token = secrets.token_hex(16)
         # 256 × 16 directories: few enough to exist soon, so that making one is no cost of every file.
-        upper, lower = self.directory / token[:2], self.directory / token[:2] / token[2]
+        upper, lower = self._directory / token[:2], self._directory / token[:2] / token[2]
         name = f"{token[:2]}/{token[2]}/{token[3:]}"
         if not lower.is_dir():
             lower.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_directory(self.directory)
+            sync_directory(self._directory)
             sync_directory(upper)
-        os.rename(path, self.directory / name)
+        os.rename(path, self._directory / name)
         sync_directory(lower)
         return name
 
-    def open(self, name: str) -> int:
-        """A descriptor to read by. Raises OSError."""
-        return os.open(self.directory / name, os.O_RDONLY | os.O_CLOEXEC)
+    def _remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            (self._directory / name).unlink(missing_ok=True)
 
-    def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is removed already."""
-        (self.directory / name).unlink(missing_ok=True)
-
-    def older_than(self, seconds_since_1970: float) -> Iterator[str]:
-        """The names of finished files last written before that."""
-        for upper in _directories(self.directory):
+    def _older_than(self, seconds_since_1970: float) -> Iterator[str]:
+        for upper in _directories(self._directory):
             for lower in _directories(Path(upper.path)) if upper.name != WORKSHOP else ():
                 for name in _older_in(Path(lower.path), seconds_since_1970):
                     yield f"{upper.name}/{lower.name}/{name}"
+
+    def _copy(self, names: Sequence[str], directory: Path) -> None:
+        for name in names:
+            target = directory / name
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(self._directory / name, target)
+            sync(target)
 
 
 def _older_in(directory: Path, seconds_since_1970: float) -> list[str]:
@@ -105,9 +149,18 @@ def _clear_abandoned(workshops: Path) -> None:
             os.close(descriptor)
 
 
+def sync(file: Path) -> None:
+    """Bring a file's octets to the disk."""
+    _sync(file, os.O_RDWR)
+
+
 def sync_directory(directory: Path) -> None:
     """Bring the names in a directory to the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    _sync(directory, os.O_RDONLY)
+
+
+def _sync(path: Path, access: int) -> None:
+    descriptor = os.open(path, access | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,10 +1,11 @@
-"""Blobs: immutable octets, known by a number. Small ones are a row's column, large ones a file; one column says which.
+"""Blobs: immutable octets, known by a number. Small ones are a row's column, large ones lie in a `Place`; a column says
+in which.
 
-Promises: a blob that `insert` names in a transaction is on the disk when that commits: `stage` has brought a file there
-before. Unfinished mail of the process keeps to one memory and one disk budget, whatever strangers send, and that of one
-owner to his share of both. A blob's hash verifies it; it is no key, so equal octets are stored once only where the
-caller knows that they are shared.
-Refuses: to change a blob, to use a file's name twice, and to remove one that anything refers to (that is `sweep`).
+Promises: a blob that `insert` names in a transaction survives loss of power when that commits: `stage` has brought it
+to its place before. Unfinished mail of the process keeps to one memory and one disk budget, whatever strangers send,
+and that of one owner to his share of both. A blob's hash verifies it; it is no key, so equal octets are stored once
+only where the caller knows that they are shared.
+Refuses: to change a blob, to know what a place is made of, and to remove what anything refers to (that is `sweep`).
 """
 
 import asyncio
@@ -12,20 +13,19 @@ import hashlib
 import mmap
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Protocol
 
-from posthouse import limits
-from posthouse.store.blob_files import BlobFiles
+from posthouse import limits, observe
+from posthouse.store.blob_files import BlobFiles, Workshop
 from posthouse.store.database import StoreUnavailable, Tx
 
 Buffer = bytes | memoryview | mmap.mmap
 
-IN_ROW: Final = 0
-IN_FILE: Final = 1
+IN_ROW: Final = 0  # any other number is a Place's
 
 # Measured (docs/store.md): in the row 64 KB cost a quarter of the CPU that a file costs, 512 KB half, and 1 MB nearly
 # as much. Past SPOOL_MEMORY a message is in a file anyway, and the only writer is better spared.
@@ -41,17 +41,59 @@ class SpoolFull(Exception):
 
 
 class BlobLost(Exception):
-    """The file of a blob is not there or is damaged: never normal, and nothing a peer can help."""
+    """The octets of a blob are not there or are damaged: never normal, and nothing a peer can help."""
+
+
+class Place(Protocol):
+    """Where octets lie that are too large for a row. Each has a name there, which is never used twice.
+
+    It is asked on the event loop, and waits for what is slow without holding that up. Where it cannot do now what it is
+    asked, it raises OSError. `tests/store/test_places.py` asks of each what stands here.
+    """
+
+    @property
+    def number(self) -> int:
+        """What `blob.place` says of what lies here; never 0, and never given to another."""
+        ...
+
+    async def stage(self, unfinished: Path, descriptor: int) -> str:
+        """Take a file's octets, and return their name here once both survive loss of power.
+
+        The file may be moved; what is left of it is removed by who asks. The descriptor reads it, until this returns.
+        """
+        ...
+
+    async def load(self, name: str) -> Buffer:
+        """The octets of this name. Raises FileNotFoundError where there are none."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Remove these; one that is not there is removed already."""
+        ...
+
+    def older_than(self, milliseconds: int) -> AsyncIterator[Sequence[str]]:
+        """In batches, the names of all that lies here and was staged before that moment (since 1970, UTC)."""
+        ...
+
+    async def copy(self, names: Sequence[str], directory: Path) -> None:
+        """Copy these for a backup: a place of the same kind that opens `directory` finds them. Raises FileNotFoundError
+        where one is not there."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds. Safe to call twice."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Octets ready to be named in a transaction: beside the row, or in a file that is on the disk already."""
+    """Octets ready to be named in a transaction: they go into the row, or have a name in a place already."""
 
     size: int
     sha256: bytes
     octets: bytes | None
-    file: str | None
+    name: str | None
+    place: int = IN_ROW
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +104,8 @@ class BlobRef:
     size: int
     sha256: bytes
     octets: bytes | None
-    file: str | None
+    name: str | None
+    place: int = IN_ROW
 
 
 class Budget:
@@ -130,10 +173,10 @@ class Purse:
 class Spool:
     """A message that is still arriving: in memory, and beyond SPOOL_MEMORY (or where memory is short) in a file."""
 
-    __slots__ = ("_disk", "_files", "_hash", "_held", "_map", "_memory", "_path", "_purse", "descriptor", "size")
+    __slots__ = ("_disk", "_hash", "_held", "_map", "_memory", "_path", "_purse", "_workshop", "descriptor", "size")
 
-    def __init__(self, files: BlobFiles, purse: Purse) -> None:
-        self._files = files
+    def __init__(self, workshop: Workshop, purse: Purse) -> None:
+        self._workshop = workshop
         self._purse = purse
         self._memory = purse.memory
         self._disk = purse.disk
@@ -178,8 +221,10 @@ class Spool:
         return (self._path, os.dup(self.descriptor)) if self._path is not None else None
 
     def kept(self) -> None:
-        """The file has its final name: it is not this spool's to remove any more. The spool stays readable."""
-        self._path = None
+        """A place has the octets now: what is left of the file goes. The spool stays readable."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
 
     def discard(self) -> None:
         """Give back memory, disk and budget. Safe to call twice. A map still in use elsewhere stays readable."""
@@ -187,9 +232,7 @@ class Spool:
             os.close(self.descriptor)
             self.descriptor = -1
             self._disk.give_back(self.size)
-            if self._path is not None:
-                self._path.unlink(missing_ok=True)
-                self._path = None
+            self.kept()
         else:
             self._memory.give_back(self.size)
         self._held, self._map = [], None
@@ -221,7 +264,7 @@ class Spool:
         if not self._disk.take(self.size):
             raise SpoolFull
         try:
-            self._path, descriptor = self._files.begin()
+            self._path, descriptor = self._workshop.begin()
         except OSError as error:
             self._disk.give_back(self.size)
             raise SpoolFull from error
@@ -250,13 +293,22 @@ class Blobs:
     def __init__(
         self,
         directory: Path,
+        places: Sequence[Place] = (),
         *,
         memory_budget: int = limits.UNFINISHED_MEMORY,
         disk_budget: int = limits.UNFINISHED_DISK,
         inline_limit: int = INLINE_LIMIT,
     ) -> None:
-        """Raises OSError where the directory cannot be made or written."""
-        self.files = BlobFiles(directory)
+        """`places` are all there are, the one that takes what is new first; none given: files in the directory.
+
+        Raises OSError where the directory cannot be made or written.
+        """
+        self.directory = directory
+        self._workshop = Workshop(directory)
+        self.places: Sequence[Place] = places or [BlobFiles(directory)]
+        self._numbered = {place.number: place for place in self.places}
+        assert len(self._numbered) == len(self.places), "two places have one number"
+        assert IN_ROW not in self._numbered, "a place has the number of rows"
         self._memory = Budget(memory_budget)
         self._disk = Budget(disk_budget)
         self._purse = Purse(self._memory, self._disk)
@@ -276,7 +328,7 @@ class Blobs:
         purse = self._purse if owner is None else self._purse_of(owner)
         if self._purse.empty or purse.empty:
             raise SpoolFull
-        return Spool(self.files, purse)
+        return Spool(self._workshop, purse)
 
     def _purse_of(self, owner: str) -> Purse:
         purse = self._purses.get(owner)
@@ -287,9 +339,9 @@ class Blobs:
         return purse
 
     async def stage(self, source: Spool | bytes) -> Staged:
-        """Make octets ready to be named in a transaction; a file is on the disk, name and all, when this returns.
+        """Make octets ready to be named in a transaction; what is for no row is in its place when this returns.
 
-        Raises StoreUnavailable where the disk does not take them.
+        Raises StoreUnavailable where the place does not take them.
         """
         if isinstance(source, bytes):
             size, digest = len(source), hashlib.sha256(source).digest()
@@ -299,72 +351,62 @@ class Blobs:
             octets = source.buffer()
         if size <= self._inline_limit:
             return Staged(size, digest, bytes(octets), None)
+        place = self.places[0]
+        unfinished = source.file() if isinstance(source, Spool) else None
         try:
-            return Staged(size, digest, None, await self._to_file(source, octets))
+            # Not cancelled with its caller: a thread would go on with a descriptor that is another file's by then.
+            name = await asyncio.shield(self._to_place(place, unfinished, octets))
         except OSError as error:
             raise StoreUnavailable(f"a message could not be written: {error}") from error
+        if isinstance(source, Spool):
+            source.kept()
+        return Staged(size, digest, None, name, place.number)
 
-    def abandon(self, staged: Staged) -> None:
+    async def _to_place(self, place: Place, spooled: tuple[Path, int] | None, octets: Buffer) -> str:
+        path, descriptor = spooled or self._workshop.begin()
+        try:
+            if spooled is None:
+                await asyncio.to_thread(_write_all, descriptor, octets)
+            return await place.stage(path, descriptor)
+        finally:
+            os.close(descriptor)
+            if spooled is None:
+                path.unlink(missing_ok=True)
+
+    async def abandon(self, staged: Staged) -> None:
         """Remove what no transaction will name.
 
         Only for what was never handed to `store.write`, or where that raised: a write whose caller was cancelled
-        commits all the same. What is not abandoned goes with the sweep of files without a row.
+        commits all the same. What is not abandoned, or cannot be removed now, goes with the sweep of what has no row.
         """
-        if staged.file is not None:
-            self.files.remove(staged.file)
+        if staged.name is not None:
+            try:
+                await self._numbered[staged.place].remove([staged.name])
+            except OSError as error:
+                observe.fault("store.not_removed", error, place=staged.place, name=staged.name)
 
-    def load(self, blob: BlobRef | Staged) -> Buffer:
-        """The octets. Not in a transaction: a file is mapped. Raises BlobLost."""
+    async def load(self, blob: BlobRef | Staged) -> Buffer:
+        """The octets; those of a file are mapped. Raises BlobLost, StoreUnavailable."""
         if blob.octets is not None:
             return blob.octets
-        if blob.file is None:
-            raise BlobLost(f"{blob} lies nowhere")
+        place = self._numbered.get(blob.place)
+        if blob.name is None or place is None:
+            raise BlobLost(f"{blob} lies nowhere, or in a place that is not open")
         try:
-            descriptor = self.files.open(blob.file)
+            octets = await place.load(blob.name)
+        except FileNotFoundError as error:
+            raise BlobLost(f"{blob.name} of a blob is not in place {blob.place}: {error}") from error
         except OSError as error:
-            raise BlobLost(f"file {blob.file} of a blob cannot be opened: {error}") from error
-        try:
-            if os.fstat(descriptor).st_size != blob.size:
-                raise BlobLost(f"file {blob.file} of a blob has lost octets")
-            return mmap.mmap(descriptor, blob.size, prot=mmap.PROT_READ)
-        finally:
-            os.close(descriptor)
-
-    def intact(self, blob: BlobRef) -> bool:
-        """True where the octets are those that were stored. Reads all of them."""
-        try:
-            return hashlib.sha256(self.load(blob)).digest() == blob.sha256
-        except BlobLost:
-            return False
+            raise StoreUnavailable(f"{blob.name} of a blob cannot be opened: {error}") from error
+        if len(octets) != blob.size:
+            raise BlobLost(f"{blob.name} of a blob has lost octets in place {blob.place}")
+        return octets
 
     def close(self) -> None:
-        """Remove what is unfinished."""
-        self.files.close()
-
-    async def _to_file(self, source: Spool | bytes, octets: Buffer) -> str:
-        """In a thread, which may outlive its caller: what it works on is its own."""
-        if isinstance(source, Spool) and (unfinished := source.file()):
-            name = await asyncio.to_thread(self._keep_file, *unfinished)
-            source.kept()
-            return name
-        return await asyncio.to_thread(self._keep_octets, octets)
-
-    def _keep_file(self, path: Path, descriptor: int) -> str:
-        try:
-            return self.files.keep(path, descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _keep_octets(self, octets: Buffer) -> str:
-        path, descriptor = self.files.begin()
-        try:
-            _write_all(descriptor, octets)
-            return self.files.keep(path, descriptor)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
+        """Remove what is unfinished, and close the places."""
+        self._workshop.close()
+        for place in self.places:
+            place.close()
 
 
 def _write_all(descriptor: int, octets: Buffer | bytearray) -> None:
@@ -385,11 +427,11 @@ def insert(tx: Tx, staged: Staged) -> int:
     tx.put(
         "blob_insert",
         id=blob,
-        place=IN_ROW if staged.file is None else IN_FILE,
+        place=staged.place,
         size=staged.size,
         sha256=staged.sha256,
         octets=staged.octets,
-        file=staged.file,
+        name=staged.name,
     )
     return blob
 

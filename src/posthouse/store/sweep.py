@@ -1,40 +1,38 @@
-"""The sweep: blobs that nothing refers to, and files that no row names, are removed.
+"""The sweep: blobs that nothing refers to, and octets in a place that no row names, are removed.
 
-Promises: what is removed had no reference in the transaction that removed its row. Its file stays another day, for
-whoever found it before; a file without a row (its transaction never came) stays a day too. One process sweeps at a
-time, and none while a backup copies files.
+Promises: what is removed had no reference in the transaction that removed its row. Its octets stay in their place
+another day, for whoever found it before; those without a row (their transaction never came) stay a day too. One process
+sweeps at a time, and none while a backup copies.
 Refuses: to search the mail for unreferenced blobs. Whoever takes a reference away says so (`blobs.suspect`), in the
 same transaction.
 """
 
-import asyncio
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.store.blobs import Blobs
+from posthouse.store.blobs import Blobs, Place
 from posthouse.store.database import Store, Tx
 
 DAY_MS: Final = 24 * 3600 * 1000
-# Rows in one transaction, files between two questions to the database.
+# Rows in one transaction.
 BATCH: Final = 200
 
 
 async def sweep(store: Store, blobs: Blobs, clock: Clock) -> int:
-    """Remove what may be removed now; how many blobs and files that were. Nothing, while another holds the sweep."""
-    with holding(blobs.files.directory, shared=False) as alone:
+    """Remove what may be removed now; how many blobs and names in places that were. Nothing, while another holds the
+    sweep. Raises StoreUnavailable, and OSError where a place cannot now."""
+    with holding(blobs.directory, shared=False) as alone:
         if not alone:
             return 0
-        return (
-            await _sweep_suspects(store, clock)
-            + await _sweep_gone(store, blobs, clock)
-            + await _sweep_nameless(store, blobs, clock)
-        )
+        removed = await _sweep_suspects(store, clock)
+        for place in blobs.places:
+            removed += await _sweep_gone(store, place, clock) + await _sweep_nameless(store, place, clock)
+        return removed
 
 
 @contextmanager
@@ -65,48 +63,42 @@ def clear_suspects(tx: Tx, now: int) -> tuple[int, int]:
     """Look at some suspects; how many, and how many of them had no reference left and are gone."""
     suspects = tx.all("blob_suspects", limit=BATCH)
     gone = 0
-    for blob, file, referred in suspects:
+    for blob, place, name, referred in suspects:
         tx.run("blob_suspect_delete", blob=blob)
         if not referred:
             gone += tx.run("blob_delete", id=blob)
-            if file is not None:
-                tx.run("blob_gone_insert", file=file, gone_at=now)
+            if name is not None:
+                tx.run("blob_gone_insert", place=place, name=name, gone_at=now)
     return len(suspects), gone
 
 
-async def _sweep_gone(store: Store, blobs: Blobs, clock: Clock) -> int:
-    """Files whose row went a day ago. The octets go first: what is interrupted is done again."""
+async def _sweep_gone(store: Store, place: Place, clock: Clock) -> int:
+    """What lost its row a day ago. The octets go first: what is interrupted is done again."""
     removed = 0
-    while files := await store.read(_gone_before, clock.now() - DAY_MS):
-        await asyncio.to_thread(_remove, blobs, files)
-        await store.write(_forget_gone, files)
-        removed += len(files)
+    while names := await store.read(_gone_before, place.number, clock.now() - DAY_MS):
+        await place.remove(names)
+        await store.write(_forget_gone, place.number, names)
+        removed += len(names)
     return removed
 
 
-async def _sweep_nameless(store: Store, blobs: Blobs, clock: Clock) -> int:
-    """Files that were written a day ago and that no row names."""
+async def _sweep_nameless(store: Store, place: Place, clock: Clock) -> int:
+    """What was staged a day ago and no row names."""
     removed = 0
-    old = blobs.files.older_than((clock.now() - DAY_MS) / 1000)
-    while files := await asyncio.to_thread(lambda: list(islice(old, BATCH))):
-        nameless = await store.read(_without_row, files)
-        await asyncio.to_thread(_remove, blobs, nameless)
+    async for names in place.older_than(clock.now() - DAY_MS):
+        nameless = await store.read(_without_row, place.number, names)
+        await place.remove(nameless)
         removed += len(nameless)
     return removed
 
 
-def _gone_before(tx: Tx, before: int) -> list[str]:
-    return [file for (file,) in tx.all("blob_gone_before", before=before, limit=BATCH)]
+def _gone_before(tx: Tx, place: int, before: int) -> list[str]:
+    return [name for (name,) in tx.all("blob_gone_before", place=place, before=before, limit=BATCH)]
 
 
-def _forget_gone(tx: Tx, files: Sequence[str]) -> None:
-    tx.many("blob_gone_delete", [{"file": file} for file in files])
+def _forget_gone(tx: Tx, place: int, names: Sequence[str]) -> None:
+    tx.many("blob_gone_delete", [{"place": place, "name": name} for name in names])
 
 
-def _without_row(tx: Tx, files: Sequence[str]) -> list[str]:
-    return [file for file in files if not tx.value("blob_file_known", file=file)]
-
-
-def _remove(blobs: Blobs, files: Sequence[str]) -> None:
-    for file in files:
-        blobs.files.remove(file)
+def _without_row(tx: Tx, place: int, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not tx.value("blob_known", place=place, name=name)]

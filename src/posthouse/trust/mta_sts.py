@@ -18,6 +18,8 @@ Mode = Literal["enforce", "testing", "none"]
 LARGEST_POLICY: Final = 64 * 1024
 # RFC 8461 §3.2: one year. A longer promise is taken for that.
 LONGEST_AGE: Final = 31_557_600
+# Hosts that a policy may name. Large providers name five, or a wildcard; each is held in memory and told in reports.
+MOST_HOSTS: Final = 500
 
 _BEGINS: Final = re.compile(rb"v=STSv1[ \t]*;")
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
@@ -105,6 +107,8 @@ def parse_policy(octets: bytes) -> Policy:
         name, value = match.groups()
         if name == "mx":
             patterns.append(_pattern(value))
+            if len(patterns) > MOST_HOSTS:
+                raise BadPolicy(f"more than {MOST_HOSTS} hosts")
         else:
             # RFC 8461 §3.2: of a field that stands twice the first counts.
             fields.setdefault(name, value)

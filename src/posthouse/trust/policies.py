@@ -33,9 +33,10 @@ FETCH_SECONDS: Final = 30.0
 # RFC 8461 §3.3 asks to limit how often a failing fetch is repeated, and suggests five minutes.
 AFTER_FAILURE: Final = 300_000
 RENEWED_AFTER: Final = 86_400_000
-# A domain that says max_age 0 is not asked for each message.
+# A domain that says max_age 0, or another id each time, is not asked for each message.
 SHORTEST_LIFE: Final = 60_000
-_MOST_KNOWN: Final = 10_000
+# The largest take 100 KB.
+_MOST_KNOWN: Final = 2000
 
 
 class Fetcher(Protocol):
@@ -57,6 +58,10 @@ class Kept:
 
     def live(self, now: int) -> bool:
         return now < self.expires_at
+
+    def settled(self, now: int) -> bool:
+        """It was fetched long enough ago to be asked for again."""
+        return now - self.fetched_at >= SHORTEST_LIFE
 
     def aging(self, now: int) -> bool:
         """It is a day old (RFC 8461 §3.3), or half of its life is over."""
@@ -93,7 +98,7 @@ class Policies:
         kept = await self._recall(domain)
         now = self._clock.now()
         kept = kept if kept and kept.live(now) else None
-        if record is not None and (kept is None or kept.record != record):
+        if record is not None and (kept is None or (kept.record != record and kept.settled(now))):
             kept = await self._fetched(domain, record) or kept
         elif record is not None and kept and kept.aging(now):
             self._fetch(domain, record, kept)

@@ -32,9 +32,12 @@ Failure = Literal[
 ]
 
 _DAY: Final = 86_400_000
-# Different ones that wait to be written: some MB.
+# Different ones that wait to be written, and the lines of policies behind them: some MB.
 _MOST_WAITING: Final = 20_000
+_MOST_LINES: Final = 100_000
 _LONGEST: Final = 1000
+# Of a policy, for each of its domain's results: more than anybody honest writes.
+_LINES_KEPT: Final = 100
 # Reports are about yesterday; one that could not be sent is tried for a while.
 KEPT_DAYS: Final = 8
 
@@ -68,23 +71,28 @@ class Tally:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._counts: Counter[tuple[int, Session]] = Counter()
+        self._lines = 0
 
     def note(self, session: Session) -> None:
         """Count it under today. Past what memory allows it is dropped, and that is counted (`tls_results_dropped`)."""
         key = (self._clock.now() // _DAY, session)
-        if key not in self._counts and len(self._counts) >= _MOST_WAITING:
-            observe.count("tls_results_dropped")
-            return
+        if key not in self._counts:
+            if len(self._counts) >= _MOST_WAITING or self._lines >= _MOST_LINES:
+                observe.count("tls_results_dropped")
+                return
+            self._lines += len(session.basis.lines)
         self._counts[key] += 1
 
     def take(self) -> Mapping[tuple[int, Session], int]:
         """What waits, by day (since 1970, UTC) and session; from now on it waits no more."""
         counts, self._counts = self._counts, Counter()
+        self._lines = 0
         return counts
 
     def give_back(self, counts: Mapping[tuple[int, Session], int]) -> None:
         """They could not be written: let them wait for the next time."""
         self._counts.update(counts)
+        self._lines = sum(len(session.basis.lines) for _, session in self._counts)
 
 
 def add(tx: Tx, counts: Mapping[tuple[int, Session], int]) -> None:
@@ -92,7 +100,7 @@ def add(tx: Tx, counts: Mapping[tuple[int, Session], int]) -> None:
     for (day, session), count in counts.items():
         what = {
             "type": session.basis.type,
-            "policy": "\n".join(session.basis.lines),
+            "policy": "\n".join(session.basis.lines[:_LINES_KEPT]),
             "result": session.failure or "",
             "mx": session.mx,
             "address": session.address,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from posthouse import limits
 from posthouse.wire.lines import BareLineEnding
-from posthouse.wire.smtp.data import Stuffer, Unstuffer, pieces, sendable
+from posthouse.wire.smtp.data import Chunks, Stuffer, Unstuffer, pieces, sendable
 
 TRICKY = st.lists(
     st.sampled_from([b"\r\n", b".", b"\r\n.", b"..", b"a", b"\r\n..", b"text", b"\r", b"\n", b"\r\n.\r\n"])
@@ -127,3 +127,33 @@ def test_large_buffers_are_cut_outside_of_endings() -> None:
             assert sendable(mapped)
             stuffer = Stuffer()
             assert b"".join(map(stuffer.send, pieces(mapped))) == b"x" + text
+
+
+def chunked(parts: list[bytes], *, normalise: bool = False, binary: bool = False) -> tuple[bytes, Chunks]:
+    """The message in these chunks, and the Chunks."""
+    chunks = Chunks(normalise=normalise, binary=binary)
+    return b"".join([*map(chunks.receive, parts), chunks.end()]), chunks
+
+
+@given(st.lists(TRICKY))
+def test_chunks_are_the_message_wherever_they_are_cut(parts: list[bytes]) -> None:
+    whole = b"".join(parts)
+    bare = not sendable(whole) if whole else False
+    for cut in (parts, [whole], singly(whole)):
+        message, chunks = chunked(cut)
+        assert chunks.arrived == len(whole)
+        assert (chunks.flaw == "bare") == bare
+        if not bare:
+            assert (message, chunks.size) == (whole, len(whole))
+        assert chunked(cut, binary=True)[0] == whole
+        normalised, chunks = chunked(cut, normalise=True)
+        assert chunks.flaw is None
+        assert chunks.normalised == bare
+        assert not normalised or sendable(normalised)
+
+
+@pytest.mark.parametrize(("length", "flaw"), [(limits.TEXT_LINE, None), (limits.TEXT_LINE + 1, "long")])
+def test_a_line_in_chunks_has_the_same_limit(length: int, flaw: str | None) -> None:
+    text = b"short\r\n" * 1000 + b"x" * (length - 2) + b"\r\n" + b"short\r\n"
+    assert chunked([text[at : at + 5000] for at in range(0, len(text), 5000)])[1].flaw == flaw
+    assert chunked([text], binary=True)[1].flaw is None

@@ -31,10 +31,25 @@ SELECT name, catch_all FROM domain WHERE catch_all IS NOT NULL ORDER BY name
 
 -- Renaming: the addresses again under the new name, then what hangs on them, then the old ones away.
 -- name: domain_rename_addresses
-INSERT INTO address (key, domain, written, account)
+INSERT INTO address (key, domain, written, account, list)
 SELECT substr(key, 1, length(key) - length(:old)) || :new, :new,
-       substr(written, 1, length(written) - length(:old)) || :new, account
+       substr(written, 1, length(written) - length(:old)) || :new, account, list
 FROM address WHERE domain = :old
+
+-- name: domain_rename_lists
+UPDATE list SET key = substr(key, 1, length(key) - length(:old)) || :new
+WHERE key IN (SELECT key FROM address WHERE domain = :old)
+
+-- name: domain_rename_members
+UPDATE list_member
+SET key = substr(key, 1, length(key) - length(:old)) || :new,
+    written = substr(written, 1, length(written) - length(:old)) || :new
+WHERE substr(key, -length(:old) - 1) = '@' || :old
+  AND NOT EXISTS (SELECT 1 FROM list_member AS other WHERE other.list = list_member.list
+                  AND other.key = substr(list_member.key, 1, length(list_member.key) - length(:old)) || :new)
+
+-- name: domain_rename_doubled_members
+DELETE FROM list_member WHERE substr(key, -length(:old) - 1) = '@' || :old
 
 -- name: domain_rename_aliases
 UPDATE alias_target SET alias = substr(alias, 1, length(alias) - length(:old)) || :new
@@ -232,6 +247,18 @@ DELETE FROM credential WHERE account = :account
 -- Those of these accounts that may log in. `accounts`: JSON ranges (mailbox/ranges.py).
 SELECT a.id FROM json_each(:accounts) AS r
 CROSS JOIN account AS a ON a.id BETWEEN r.value ->> 0 AND r.value ->> 1 WHERE a.enabled = 1
+
+-- senders of forwarded mail (directory/srs.py) ---------------------------------------------------------------------------
+
+-- name: forwarded_sender
+SELECT sender FROM forwarded WHERE ticket = :ticket;
+
+-- name: forwarded_put
+INSERT INTO forwarded (ticket, sender, made_at) VALUES (:ticket, :sender, :now)
+ON CONFLICT (ticket) DO UPDATE SET made_at = excluded.made_at;
+
+-- name: forwarded_expire
+DELETE FROM forwarded WHERE made_at < :before;
 
 -- suppression ----------------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ UPDATE address SET list = :list WHERE key = :key;
 -- members --------------------------------------------------------------------------------------------------------------
 
 -- name: member_insert
-INSERT INTO list_member (list, key, written, name, role, delivery, joined_at, bounces)
-VALUES (:list, :key, :written, :name, :role, 'each', :joined_at, 0)
+INSERT INTO list_member (list, key, written, name, role, delivery, joined_at, bounces, number)
+VALUES (:list, :key, :written, :name, :role, 'each', :joined_at, 0, :number)
 ON CONFLICT (list, key) DO NOTHING RETURNING key;
 
 -- name: member_update
@@ -45,15 +45,19 @@ UPDATE list_member SET name = :name, role = :role, delivery = :delivery, bounces
 DELETE FROM list_member WHERE list = :list AND key = :key;
 
 -- name: member_get
-SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at
+SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at, number
 FROM list_member WHERE list = :list AND key = :key;
 
+-- name: member_numbered
+SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at, number
+FROM list_member WHERE number = :number AND list = :list;
+
 -- name: member_list
-SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at
+SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at, number
 FROM list_member WHERE list = :list AND key > :after ORDER BY key LIMIT :limit;
 
 -- name: member_staff
-SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at
+SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at, number
 FROM list_member WHERE list = :list AND role <> 'member' ORDER BY key;
 
 -- The last key of each batch of those who are reached.
@@ -64,7 +68,7 @@ SELECT max(key) FROM (
 ) GROUP BY batch ORDER BY 1;
 
 -- name: member_between
-SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at
+SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at, number
 FROM list_member
 WHERE list = :list AND key > :after AND key <= :upto AND delivery = 'each' AND disabled_at IS NULL ORDER BY key;
 
@@ -85,10 +89,26 @@ DELETE FROM list_request WHERE token = :token AND list = :list AND made_at > :af
 -- name: list_request_expire
 DELETE FROM list_request WHERE made_at <= :before;
 
+-- name: list_request_settled
+DELETE FROM list_request WHERE list = :list AND written = :written AND what = :what;
+
+-- name: list_answer_forget
+DELETE FROM list_answer WHERE list = :list AND at <= :before;
+
+-- name: list_answer_counts
+SELECT (SELECT count(*) FROM list_answer WHERE key = :key AND at > :after),
+  (SELECT count(*) FROM list_answer WHERE list = :list);
+
+-- name: list_answer_insert
+INSERT INTO list_answer (list, key, at) VALUES (:list, :key, :at);
+
 -- batches --------------------------------------------------------------------------------------------------------------
 
 -- name: list_batch_insert
 INSERT INTO list_batch (recipient, list, after, upto) VALUES (:recipient, :list, :after, :upto);
+
+-- name: list_batch_forget
+DELETE FROM list_batch WHERE list = :list;
 
 -- name: list_batch_take
 DELETE FROM list_batch WHERE recipient = :recipient RETURNING list, after, upto;
@@ -96,15 +116,19 @@ DELETE FROM list_batch WHERE recipient = :recipient RETURNING list, after, upto;
 -- held -----------------------------------------------------------------------------------------------------------------
 
 -- name: list_held_insert
-INSERT INTO list_held (list, token, blob, size, journey, sender, author, subject, reason, held_at)
-VALUES (:list, :token, :blob, :size, :journey, :sender, :author, :subject, :reason, :held_at) RETURNING id;
+INSERT INTO list_held (list, token, blob, prologue, size, journey, sender, smtputf8, requiretls, author, subject, reason,
+  held_at)
+VALUES (:list, :token, :blob, :prologue, :size, :journey, :sender, :smtputf8, :requiretls, :author, :subject, :reason,
+  :held_at) RETURNING id;
 
 -- name: list_held_list
-SELECT id, token, blob, size, journey, sender, author, subject, reason, held_at FROM list_held
+SELECT id, token, blob, prologue, size, journey, sender, smtputf8, requiretls, author, subject, reason, held_at
+FROM list_held
 WHERE list = :list AND id > :after ORDER BY id LIMIT :limit;
 
 -- name: list_held_get
-SELECT id, token, blob, size, journey, sender, author, subject, reason, held_at FROM list_held
+SELECT id, token, blob, prologue, size, journey, sender, smtputf8, requiretls, author, subject, reason, held_at
+FROM list_held
 WHERE list = :list AND (id = :id OR token = :token);
 
 -- name: list_held_count
@@ -112,3 +136,6 @@ SELECT count(*) FROM list_held WHERE list = :list;
 
 -- name: list_held_delete
 DELETE FROM list_held WHERE id = :id RETURNING blob;
+
+-- name: list_held_blobs
+SELECT blob FROM list_held WHERE list = :list;

@@ -114,11 +114,12 @@ UPDATE lane SET lease_until = 1 WHERE lease_until > 1 AND lease_until > 0;
 UPDATE lane SET lease_until = 1 WHERE id = :lane AND lease_token = :token AND lease_until > 1;
 
 -- name: lane_past_dot
-SELECT r.id, r.address, m.journey FROM queued_recipient r JOIN queued_message m ON m.id = r.message
-WHERE r.lane = :lane AND r.past_dot = 1;
+SELECT r.id, r.address, m.journey FROM past_dot AS dot
+CROSS JOIN queued_recipient AS r ON r.id = dot.recipient CROSS JOIN queued_message AS m ON m.id = r.message
+WHERE dot.lane = :lane;
 
 -- name: lane_clear_past_dot
-UPDATE queued_recipient SET past_dot = 0 WHERE lane = :lane AND past_dot = 1;
+DELETE FROM past_dot WHERE lane = :lane;
 
 -- name: lane_backs_off
 UPDATE lane SET failures = :failures, due_at = :due_at, last_reply = :reply, last_remote = :remote WHERE id = :lane;
@@ -270,7 +271,12 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND waits_since IS NOT NULL;
 
 -- name: queue_past_dot
 -- `ids`: a JSON list.
-UPDATE queued_recipient SET past_dot = 1 WHERE id IN (SELECT value FROM json_each(:ids));
+INSERT INTO past_dot (recipient, lane) SELECT r.id, r.lane FROM json_each(:ids) AS j
+CROSS JOIN queued_recipient AS r ON r.id = j.value WHERE true ON CONFLICT DO NOTHING;
+
+-- name: queue_not_past_dot
+-- `ids`: a JSON list.
+DELETE FROM past_dot WHERE recipient IN (SELECT value FROM json_each(:ids));
 
 -- name: queue_settle_final
 -- `ids`: a JSON list.
@@ -278,7 +284,7 @@ DELETE FROM queued_recipient WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- name: queue_settle_deferred
 UPDATE queued_recipient
-SET attempts = attempts + 1, due_at = :due_at, past_dot = 0, last_reply = :reply, last_remote = :remote
+SET attempts = attempts + 1, due_at = :due_at, last_reply = :reply, last_remote = :remote
 WHERE id = :id;
 
 -- what a person does with it -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ CREATE TABLE series (
   name  TEXT PRIMARY KEY,
   next  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('queued_recipient', 1);
+INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('queued_recipient', 1), ('list_member', 1);
 
 -- directory ------------------------------------------------------------------------------------------------------------
 
@@ -97,9 +97,11 @@ CREATE TABLE list_member (
   bounces      INTEGER NOT NULL,        -- days on which mail came back
   bounced_at   INTEGER,                 -- the last of them
   disabled_at  INTEGER,                 -- too many: gets nothing since
+  number       INTEGER NOT NULL,        -- of the series list_member: what his tags are made of
   PRIMARY KEY (list, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX list_member_staff ON list_member(list, key) WHERE role <> 'member';
+CREATE UNIQUE INDEX list_member_number ON list_member(number);
 
 -- Somebody wants to join, leave or be admitted, and the token was sent to who has to confirm it.
 CREATE TABLE list_request (
@@ -113,15 +115,28 @@ CREATE TABLE list_request (
 CREATE INDEX list_request_list ON list_request(list);
 CREATE INDEX list_request_age ON list_request(made_at);
 
+-- Letters that lists wrote because somebody's mail asked for them, for a day: his address may be forged.
+CREATE TABLE list_answer (
+  id    INTEGER PRIMARY KEY,
+  list  INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  key   TEXT NOT NULL,                  -- of the address, without its tag
+  at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX list_answer_key ON list_answer(key, at);
+CREATE INDEX list_answer_list ON list_answer(list, at);
+
 -- Posts that wait for a moderator.
 CREATE TABLE list_held (
   id       INTEGER PRIMARY KEY AUTOINCREMENT,
   list     INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
   token    TEXT NOT NULL UNIQUE,
   blob     INTEGER NOT NULL,
+  prologue BLOB NOT NULL,               -- what stood in front of it: the lists and aliases it came by
   size     INTEGER NOT NULL,
   journey  INTEGER NOT NULL,
   sender   TEXT,
+  smtputf8 INTEGER NOT NULL,
+  requiretls INTEGER NOT NULL,
   author   TEXT NOT NULL,
   subject  TEXT NOT NULL,
   reason   TEXT NOT NULL,
@@ -137,6 +152,14 @@ CREATE TABLE list_batch (
   after      TEXT NOT NULL,
   upto       TEXT NOT NULL
 ) STRICT;
+
+-- Senders of forwarded mail whose reverse-path would be too long to hold them (directory/srs.py).
+CREATE TABLE forwarded (
+  ticket   TEXT PRIMARY KEY,
+  sender   TEXT NOT NULL,
+  made_at  INTEGER NOT NULL             -- the last time
+) STRICT, WITHOUT ROWID;
+CREATE INDEX forwarded_age ON forwarded(made_at);
 
 -- Addresses that an account's mail did not reach, or that complained: why, and how often.
 CREATE TABLE suppression (
@@ -201,22 +224,24 @@ CREATE INDEX familiar_network_day ON familiar_network(day);
 
 -- blobs and messages ---------------------------------------------------------------------------------------------------
 
--- place 0: octets beside this row; place 1: a file under blobs/. Immutable.
+-- place 0: octets beside this row; 1: a file under blobs/; others: the number that a Place (store/blobs.py) has. Immutable.
 CREATE TABLE blob (
   id      INTEGER PRIMARY KEY,          -- of the series blob
   place   INTEGER NOT NULL,
   size    INTEGER NOT NULL,
   sha256  BLOB NOT NULL,
   octets  BLOB,                         -- place 0
-  file    TEXT                          -- place 1: name below blobs/, never used twice
+  name    TEXT                          -- in any other place, which never uses a name twice
 ) STRICT;
 
-CREATE INDEX blob_file ON blob(file) WHERE file IS NOT NULL;
+CREATE UNIQUE INDEX blob_name ON blob(place, name) WHERE name IS NOT NULL;
 
--- Files whose blob is gone; the sweep removes them a day later.
+-- Octets elsewhere than in a row, whose blob is gone; the sweep removes them a day later.
 CREATE TABLE blob_gone (
-  file     TEXT PRIMARY KEY,
-  gone_at  INTEGER NOT NULL
+  place    INTEGER NOT NULL,
+  name     TEXT NOT NULL,
+  gone_at  INTEGER NOT NULL,
+  PRIMARY KEY (place, name)
 ) STRICT, WITHOUT ROWID;
 
 -- Blobs whose reference went: the sweep looks at them again, and then removes them.
@@ -471,14 +496,18 @@ CREATE TABLE queued_recipient (
   held        INTEGER NOT NULL DEFAULT 0,
   waits_since INTEGER,                  -- the sender wants to hear if that is long ago; NULL: not, or was told
   delayed_at  INTEGER,                  -- when a delay was reported
-  past_dot    INTEGER NOT NULL DEFAULT 0,   -- the attempt under way has sent its final dot: a lost lease is a possible duplicate
   last_reply  TEXT,
   last_remote TEXT
 ) STRICT;
 -- What a claim walks along: within its lane, oldest first, never past rows that wait or are held.
 CREATE INDEX queued_recipient_lane ON queued_recipient(lane, held, due_at, id);
 CREATE INDEX queued_recipient_message ON queued_recipient(message);
-CREATE INDEX queued_recipient_dot ON queued_recipient(lane) WHERE past_dot = 1;
+-- Recipients whose attempt under way has sent its final dot: a lost lease is a possible duplicate. Apart from their rows,
+-- because each is written twice a message, and few are here at once.
+CREATE TABLE past_dot (
+  recipient  INTEGER PRIMARY KEY REFERENCES queued_recipient(id) ON DELETE CASCADE,
+  lane       INTEGER NOT NULL
+) STRICT;
 CREATE INDEX queued_recipient_waits ON queued_recipient(waits_since) WHERE waits_since IS NOT NULL;
 
 -- security on the way to others ---------------------------------------------------------------------------------------

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+from posthouse.cli.installation import Installation
+from posthouse.store import blobs
+from posthouse.store.database import Tx
+from posthouse.store.places import open_blobs
+from posthouse.store.sqlite import SqliteStore
+from tests.cli.support import Command
+
+LARGE = bytes(range(256)) * 4000
+
+
+def file_one(command: Command) -> int:
+    """A message too large for a row; its blob."""
+
+    async def file(store: SqliteStore) -> int:
+        holder = opened(command)
+        try:
+            return await store.write(insert, await holder.stage(LARGE))
+        finally:
+            holder.close()
+
+    return Installation(command.configuration).with_store(file)
+
+
+def insert(tx: Tx, staged: blobs.Staged) -> int:
+    return blobs.insert(tx, staged)
+
+
+def opened(command: Command) -> blobs.Blobs:
+    settings = Installation(command.configuration).config
+    return open_blobs(settings.data, settings.store, settings.limits)
+
+
+def test_a_backup_in_the_place_of_the_data_is_the_store_again(command: Command, tmp_path: Path) -> None:
+    command("alias", "add", "team@example.org", "a@far.example")
+    id = file_one(command)
+    copy = tmp_path / "copy"
+    shown = command("backup", str(copy))
+    assert shown == f"{copy} holds the store: the database, and 1 large message beside it\n"
+    command("alias", "remove", "team@example.org")
+
+    data = Installation(command.configuration).config.data
+    data.rename(tmp_path / "lost")
+    copy.rename(data)
+    assert command("alias", "list") == "team@example.org → a@far.example\n"
+
+    async def read(store: SqliteStore) -> bytes:
+        ref = await store.read(blobs.find, id)
+        assert ref is not None
+        holder = opened(command)
+        try:
+            return bytes(await holder.load(ref))
+        finally:
+            holder.close()
+
+    assert Installation(command.configuration).with_store(read) == LARGE
+
+
+def test_what_it_says(command: Command, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    assert command.json("backup", str(copy)) == {"directory": str(copy), "blobs": 0}
+    assert command.error("backup", str(copy)) == f"{copy}: file exists"
+    assert command.error("backup", str(tmp_path / "no" / "copy")) == f"{tmp_path}/no/copy: no such file or directory"
+    assert not (tmp_path / "no").exists()
