@@ -54,6 +54,19 @@ def test_reload_gives_new_limits_to_new_connections(tmp_path: Path) -> None:
     run(main())
 
 
+def test_mail_for_postmaster_goes_to_whom_the_configuration_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, settings=f'delivery.postmaster = "{BOB}"') as home:
+            await home.people("alice@home.example", BOB)
+            client = await home.connect("smtp")
+            everywhere = ["postmaster", "postmaster@home.example", "postmaster@mail.home.example"]
+            assert (await client.send("eve@far.example", everywhere)).startswith("250")
+            assert len(await home.mail(BOB)) == 1
+            assert await home.mail("alice@home.example") == []
+
+    run(main())
+
+
 def test_reload_tells_what_needs_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path) as home:

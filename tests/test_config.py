@@ -159,6 +159,7 @@ def route(text: str, name: str = "office") -> str:
         (HOST + "[[limits.domain]]\nsender_rate = '1/1h'", "limits.domain[1].name: found nothing"),
         (HOST + "[[listener]]\nprotocol='imap'\naddress='*:143'\nxclient_from='::1'", "listener[1].xclient_from"),
         ('hostname = "[192.0.2.1]"', 'hostname: found "[192.0.2.1]"; expected a full host name'),
+        (f"hostname = '{'.'.join(['a' * 63] * 4)}'", "expected a full host name"),
         ('hostname = "192.0.2.1"', 'hostname: found "192.0.2.1"; expected a full host name'),
         (HOST + 2 * SMTP, "listener[2].address: found 192.0.2.1:25; expected a place that listener[1] does not"),
         (HOST + SMTP + SMTP.replace("192.0.2.1", "*"), "listener[2].address: found *:25; expected a place that"),

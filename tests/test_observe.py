@@ -156,11 +156,3 @@ def test_a_line_is_one_line_and_json_is_json(kind: str, facts: dict[str, observe
     assert json.loads(rendered)["kind"] == kind
     shown = observe._render_text(Step("kind", NOW, None, {f"k{n}": fact for n, fact in enumerate(facts.values())}))
     assert shown.isprintable()
-
-
-def test_counters_in_prometheus_format() -> None:
-    observe.count("test_things", 2, colour='r"ed')
-    observe.count("test_things", colour='r"ed')
-    assert '# TYPE posthouse_test_things_total counter\nposthouse_test_things_total{colour="r\\"ed"} 3\n' in (
-        observe.render_counters()
-    )

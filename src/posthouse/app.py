@@ -77,6 +77,7 @@ from posthouse.store.database import StoreUnavailable
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
 from posthouse.submission import Submission
+from posthouse.terms.address import parse
 from posthouse.trust.policies import Policies
 from posthouse.trust.tlsrpt import Tally
 from posthouse.written import Target
@@ -125,6 +126,7 @@ class App:
         self._blobs = open_blobs(settings.data, settings.store, settings.limits)
         rules = Rules(
             settings.delivery.separator,
+            postmaster=None if settings.delivery.postmaster is None else parse(settings.delivery.postmaster),
             hosts=frozenset({"", settings.hostname}),
             srs=Srs(store.secret, clock),
         )

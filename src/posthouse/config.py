@@ -272,6 +272,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     """How addresses of ours are read."""
 
     separator: str = "+"
+    postmaster: MailAddress | None = None
 
 
 def _usual_listeners() -> tuple[Listener, ...]:
@@ -504,11 +505,12 @@ def _is_full_name(host: str) -> bool:
     except BadAddress:
         return False
     last = parsed.rpartition(".")[2]
-    return parsed == host and last != parsed and not last.isdecimal() and not host.startswith("[")
+    # RFC 1035 §2.3.4 counts 255 octets with the lengths of the labels.
+    return len(host) <= 253 and parsed == host and last != parsed and not last.isdecimal() and not host.startswith("[")
 
 
 # The host that stands for all addresses of a family.
-_ALL: Final = {"0.0.0.0": 4, "::": 6}
+_ALL: Final = {str(ipaddress.IPv4Address(0)): 4, str(ipaddress.IPv6Address(0)): 6}
 
 
 def _overlap(one: Endpoint, other: Endpoint) -> bool:

@@ -94,24 +94,6 @@ def counters() -> dict[tuple[str, Labels], int]:
         return dict(_counters)
 
 
-def render_counters() -> str:
-    """The counters in Prometheus' text format (version 0.0.4)."""
-    lines: list[str] = []
-    previous = ""
-    for (name, labels), value in sorted(counters().items()):
-        full = f"posthouse_{name}_total"
-        if full != previous:
-            lines.append(f"# TYPE {full} counter")
-            previous = full
-        inside = ",".join(f'{label}="{_escape_label(text)}"' for label, text in labels)
-        lines.append(f"{full}{{{inside}}} {value}" if inside else f"{full} {value}")
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _escape_label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
 # --- emitting ---------------------------------------------------------------------------------------------------------
 
 Observer = Callable[[Step], None]

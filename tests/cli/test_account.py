@@ -97,6 +97,17 @@ def test_a_copy_to_sent_is_a_setting(command: Command) -> None:
     assert command.error("account", "set", "alice@example.org") == "nothing to set"
 
 
+def test_an_account_can_be_named_by_another_of_its_addresses(command: Command) -> None:
+    add(command, "alice@example.org")
+    command("account", "address", "alice@example.org", "a.liddell@example.org")
+    assert "as its name" in command.error("account", "address", "--remove", "alice@example.org", "alice@example.org")
+    assert "bob" in command.error("account", "set", "alice@example.org", "--address", "bob@example.org")
+    command("account", "set", "alice@example.org", "--address", "a.liddell@example.org")
+    command("account", "address", "--remove", "a.liddell@example.org", "alice@example.org")
+    (alice,) = command.json("account", "list")
+    assert alice["name"] == "a.liddell@example.org"
+
+
 def test_remove_asks_first(command: Command) -> None:
     add(command, "alice@example.org")
     result = command.result("account", "remove", "alice@example.org", stdin="n\n")

@@ -43,6 +43,7 @@ ROUTE = "[[route]]\nname = 'a'\nto = 'smtp://a'\nusername = 'a'\npassword_file =
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ("data = 'password'", "data: {}/password: not a directory"),
         ("user = 'nobody-knows-him'", "user: getpwnam(): name not found: 'nobody-knows-him'"),
         ("group = 'nobody-knows-it'", "group: getgrnam(): name not found: 'nobody-knows-it'"),
         ("tls.certificate = 'chain.pem'\ntls.key = 'key.pem'", "tls: {}/chain.pem: no such file or directory"),
@@ -58,7 +59,8 @@ def test_what_serve_could_not_use_cannot_be_used(tmp_path: Path, settings: str, 
     (tmp_path / "password").write_bytes(b"\xff")
     (tmp_path / "empty").write_bytes(b"\nsecret\n")
     command = Command(tmp_path)
-    command.configuration.write_text(f"{settings}\n{CLEAR}" if "[[" not in settings else CLEAR + settings)
+    text = f"{settings}\n{CLEAR}" if "[[" not in settings else CLEAR + settings
+    command.configuration.write_text(text.replace('data = "data"\n', "") if "data" in settings else text)
     assert command.error("check-config").startswith(told.format(tmp_path))
 
 

@@ -168,10 +168,25 @@ def test_a_key_of_another_server_is_taken_with_its_selector(command: Command, tm
     shown = command("dkim", "add", "example.org", "--key", str(file), "--selector", "Mail")
     assert "mail._domainkey.example.org." in shown
     assert keys(command)[2] == ("rsa", "waiting")
+    assert command.error("dkim", "add", "example.org", "--key", str(file), "--algorithm", "ed25519") == (
+        "old.pem: this key is of the kind rsa, not ed25519"
+    )
     file.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(PEM, PKCS8, OPEN))
     assert command.error("dkim", "add", "example.org", "--key", str(file)) == (
         "old.pem: DKIM signs with RSA and Ed25519 only"
     )
+
+
+def test_a_selector_is_not_given_twice(command: Command) -> None:
+    """Its record is cached everywhere: another key under its name would be looked up in vain."""
+    taken = selectors(command)
+    command("dkim", "remove", "example.org", taken[-1], "--force")
+    command("dkim", "add", "example.org", "--algorithm", "ed25519")
+    assert selectors(command)[-1] not in taken
+    taken += selectors(command)
+    command("domain", "remove", "example.org")
+    command("domain", "add", "example.org")
+    assert not set(selectors(command)) & set(taken)
 
 
 def test_errors_are_one_line(command: Command) -> None:

@@ -1,5 +1,13 @@
+import asyncio
 from pathlib import Path
 
+from posthouse.clock import SystemClock
+from posthouse.directory import lists
+from posthouse.store import blobs
+from posthouse.store.blobs import in_row
+from posthouse.store.database import Tx
+from posthouse.store.sqlite import SqliteStore
+from posthouse.terms.address import parse
 from tests.cli.support import Command
 
 TEAM = "team@example.org"
@@ -49,3 +57,42 @@ def test_errors_are_one_line(command: Command, tmp_path: Path) -> None:
     assert command.error("list", "member", "add", TEAM, "--from-file", str(bad)).startswith("line 2: ")
     for wrong in (["set", TEAM], ["member", "add", TEAM], ["set", TEAM, "--message-size", "much"]):
         assert command.result("list", *wrong).exit_code == 2
+
+
+POST = b"From: m@far.example\r\nSubject: x\r\n\r\nBuy \xe4 \x1b[2J\r\n"
+
+
+def hold(directory: Path, *subjects: str) -> None:
+    """Let posts with these subjects wait for a moderator."""
+
+    def write(tx: Tx) -> None:
+        of = lists.find(tx, parse(TEAM)).id
+        for number, subject in enumerate(subjects):
+            tx.run(
+                "list_held_insert", list=of, token=f"t{number}", blob=blobs.insert(tx, in_row(POST)), prologue=b"",
+                size=len(POST), journey=1, sender="m@far.example", smtputf8=0, requiretls=0, author="m@far.example",
+                subject=subject, reason="its author may not post", held_at=1_767_225_600_000,
+            )  # fmt: skip
+
+    async def main() -> None:
+        store = SqliteStore.open(directory / "data" / "posthouse.db", clock=SystemClock())
+        await store.write(write)
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_waits_is_shown_let_out_and_dropped(command: Command, tmp_path: Path) -> None:
+    command("list", "add", TEAM, "--owner", "ann@far.example")
+    hold(tmp_path, "Hello\x1b]0;owned\x07", "More", "And more")
+    shown = command("list", "held", "list", TEAM)
+    assert "1  2026-01-01T00:00:00Z  m@far.example: Hello\\x1b]0;owned\\x07\n    its author may not post\n" in shown
+    assert command("list", "held", "show", TEAM, "1").splitlines()[2:] == [
+        "", "From: m@far.example", "Subject: x", "", "Buy \\xe4 \\x1b[2J",
+    ]  # fmt: skip
+    assert command.json("list", "held", "show", TEAM, "2")["message"].startswith("From: m@far.example\r\n")
+    assert command("list", "held", "refuse", TEAM, "2", "3") == "2 dropped\n"
+    assert command("list", "held", "approve", TEAM, "1") == "1 let out\n"
+    assert [one["number"] for one in command.json("list", "held", "list", TEAM)] == [1]
+    for verb in ("show", "approve", "refuse"):
+        assert "waits" in command.error("list", "held", verb, TEAM, "3")

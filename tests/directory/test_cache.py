@@ -116,7 +116,7 @@ def test_who_is_on_a_list(tmp_path: Path) -> None:
         await store.write(add_account, "alice@example.org")
         await store.write(addresses.add_alias, parse("team@example.org"), [ALICE, parse("ann@far.example")])
         directory = Directory(store, clock, Rules())
-        assert await directory.members(parse("TEAM@example.org")) == ("alice@example.org", "ann@far.example")
-        assert await directory.members(ALICE) is None
+        assert await directory.members(parse("TEAM@example.org"), 1) == ("alice@example.org", "ann@far.example")
+        assert await directory.members(ALICE, 1) is None
 
     with_store(tmp_path, main)

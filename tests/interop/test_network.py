@@ -181,6 +181,8 @@ def posthouse(
 ) -> PosthouseServer:
     settings = f"""
 {SETTINGS}
+[log]
+level = "debug"
 [tls]
 certificate = "{pair.certificate}"
 key = "{pair.key}"

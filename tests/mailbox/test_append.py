@@ -27,7 +27,8 @@ def test_an_email_is_there_with_its_octets(db: Db) -> None:
     octets = message(message_id="a@b")
     filed = db.write(file, 1, octets, prologue=b"Return-Path: <>\r\n", keywords=SEEN)
     assert (filed.email, filed.uids) == (1, {INBOX: 1})
-    row, rendering = db.read(emails.summaries, 1, [filed.email])[filed.email]
+    row = db.read(emails.rows, 1, [filed.email])[filed.email]
+    rendering = db.read(emails.renderings, [row.message])[row.message]
     assert (row.size, row.keywords, row.received_at, row.thread) == (len(octets) + 17, SEEN, NOW, filed.thread)
     assert rendering.summary.endswith(b'"<a@b>")')
     content = db.read(emails.content, 1, filed.email)

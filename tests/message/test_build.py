@@ -18,7 +18,6 @@ from posthouse.message.build import (
     message_id_field,
     protocol,
     received_field,
-    return_path_field,
 )
 from posthouse.message.header import Header, Mailbox, decode_words, parse_addresses, unfold
 from posthouse.message.mime import decode_body, scan
@@ -101,8 +100,6 @@ def test_small_fields() -> None:
     assert date_field(AT) == b"Date: Fri, 21 Nov 2025 09:55:04 +0000\r\n"
     assert message_id("example.org", "abc") == "abc@example.org"
     assert message_id_field("abc@example.org") == b"Message-ID: <abc@example.org>\r\n"
-    assert return_path_field(None) == b"Return-Path: <>\r\n"
-    assert return_path_field(Address("a b", "example.org")) == b'Return-Path: <"a b"@example.org>\r\n'
 
 
 # Received -------------------------------------------------------------------------------------------------------------

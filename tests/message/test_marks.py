@@ -29,7 +29,7 @@ def test_what_programs_write(fields: bytes, automatic: bool, impersonal: bool) -
 
 
 def test_who_sent_it_on() -> None:
-    header = Header.parse("Delivered-To: Team@home.example \r\nDelivered-To:\r\n STRASSE@x.example\r\n\r\n".encode())
+    header = Header.parse(b"Delivered-To: Team@home.example \r\nDelivered-To:\r\n STRASSE@x.example\r\n\r\n")
     assert senders_on(header) == {"team@home.example", "strasse@x.example"}
 
 

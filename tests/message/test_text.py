@@ -3,20 +3,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_TEXT, TEXT_IN_PLACE
-from posthouse.message.mime import scan
+from posthouse.message.addresses import split_addresses
+from posthouse.message.header import Header, decode_words
+from posthouse.message.mime import Part, scan
 from posthouse.message.text import (
     CUT,
     PREVIEW,
     body_text,
     fold,
     from_html,
+    head_text,
     preview,
     preview_in_place,
-    search_text,
     text_in_place,
     words,
 )
 from tests.message.corpus import NAMES, load
+
+
+def search_text(octets: bytes, root: Part) -> tuple[str, str]:
+    """What of a message is searched: its head, and its body."""
+    header = Header.parse(octets, root.header_start, root.body_start)
+    names = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+    fields = {name: [item for raw in header.all(name) for item in split_addresses(raw)] for name in names}
+    return head_text(header, decode_words(header.first(b"subject") or b""), fields), body_text(words(octets, root))
 
 
 def body(name: str) -> str:

@@ -98,7 +98,7 @@ def test_a_unix_socket_is_ours_alone(tmp_path: Path) -> None:
     endpoint = Endpoint(str(tmp_path / "lmtp"), 0)
     (bound,) = bind(endpoint)
     assert stat.S_IMODE((tmp_path / "lmtp").stat().st_mode) == 0o600
-    with pytest.raises(BindError, match="cannot listen on unix:/.*lmtp: address already in use"):
+    with pytest.raises(BindError, match=r"cannot listen on unix:/.*lmtp: address already in use"):
         bind(endpoint)
     assert bind(endpoint, [bound]) == [bound]
     bound.close()

@@ -49,7 +49,7 @@ def fed(octets: bytes) -> Header | None:
 def test_what_a_balancer_writes_is_read(pair: tuple[Endpoint, Endpoint], extensions: bytes) -> None:
     plain = [Endpoint(unmapped(one.host), one.port) for one in pair]
     for written in (line(*pair), binary(*pair), binary(*pair, extensions=extensions)):
-        assert fed(written + BEHIND) == Header(*plain, len(written))
+        assert fed(written + BEHIND) == Header(plain[0], plain[1], len(written))
         assert read(written[:-1]) is None
 
 

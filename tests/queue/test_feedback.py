@@ -178,9 +178,16 @@ def test_the_list_has_an_end(tmp_path: Path) -> None:
 def test_what_is_a_report() -> None:
     body = b"\r\n\r\n--b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n\r\n--b--\r\n"
     complaint = b"Content-Type: multipart/report; report-type=feedback-report; boundary=b" + body
-    assert feedback.read(Header.parse(complaint), complaint) == Feedback("abuse")
+    assert feedback.read(Header.parse(complaint), complaint, null_sender=False) == Feedback("abuse")
     plain = b"Content-Type: text/plain\r\n\r\nmultipart/report\r\n"
-    assert feedback.read(Header.parse(plain), plain) is None
+    assert feedback.read(Header.parse(plain), plain, null_sender=True) is None
+    mixed = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n"
+        b"Reporting-MTA: dns; mx.there.example\r\n\r\nFinal-Recipient: rfc822; dave@there.example\r\n"
+        b"Action: failed\r\nStatus: 5.0.0\r\n\r\n--b--\r\n"
+    )
+    assert isinstance(feedback.read(Header.parse(mixed), mixed, null_sender=True), Report)
+    assert feedback.read(Header.parse(mixed), mixed, null_sender=False) is None
 
 
 def test_a_report_that_waited_in_the_queue_counts_too(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from posthouse.clock import SetClock
+from posthouse.net.listen import bind
 from posthouse.net.server import serve
 from posthouse.net.stream import Stream
 from posthouse.net.tls import client_context
@@ -94,6 +95,30 @@ def test_opening_fails_with_the_stage_and_the_words(answers: dict[str, tuple[str
             with pytest.raises(HopFailed) as caught:
                 await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
             assert (caught.value.stage, caught.value.said) == (stage, said)
+
+    run(main())
+
+
+def test_a_peer_that_strews_its_octets_is_waited_for_no_longer() -> None:
+    """An octet just before each timeout would hold a courier for months."""
+
+    async def main() -> None:
+        strewn = 0
+
+        async def converse(one: Stream) -> None:
+            nonlocal strewn
+            one.write(b"220-")
+            while not one.gone:
+                await asyncio.sleep(FAST.greeting / 6)
+                one.write(b"x")
+                strewn += 1
+
+        server = await serve(converse, bind(Endpoint("127.0.0.1", 0)))
+        port = server.endpoints[0].port
+        with pytest.raises(HopFailed, match=r"no reply within 0\.3 seconds"):
+            await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
+        assert strewn > 1
+        await server.stop(1)
 
     run(main())
 

@@ -312,6 +312,8 @@ def test_mail_that_needs_smtputf8_is_not_sent_where_that_lacks(tmp_path: Path) -
         peer.answers = {"EHLO": ("250-there\r\n250 8BITMIME",)}
         report = await rig.send("jürgen@there.example", smtputf8=True)
         assert (told(report), enhanced(report)) == ({1: ("failed", 553, "message")}, ["5.6.7"])
+        # An alias or a list may lead there, and whoever wrote did not know.
+        assert enhanced(await rig.send("jürgen@there.example")) == ["5.6.7"]
         # RFC 6531 §3.4: asked for, but not needed.
         assert told(await rig.send(smtputf8=True)) == {1: RELAYED}
         header = "Subject: Grüße\r\n\r\nHello.\r\n".encode()

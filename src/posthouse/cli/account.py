@@ -178,7 +178,7 @@ def grant_send_as(installation: Installation, address: str, another: Address) ->
 @click.argument("another", type=ADDRESS)
 @pass_installation
 def revoke_send_as(installation: Installation, address: str, another: Address) -> None:
-    """Take that back."""
+    """Let the account of ADDRESS no longer send as ANOTHER."""
     installation.write(lambda tx: addresses.revoke(tx, accounts.by_address(tx, address).id, another))
     click.echo(f"{address} may not send as {another}")
 
@@ -191,10 +191,13 @@ def revoke_send_as(installation: Installation, address: str, another: Address) -
     help="File what the account submits in its Sent, too. For programs that don't; others would have two.",
 )
 @click.option("--name", help="The person's name.")
+@click.option("--address", "main", type=ADDRESS, help="The one of its addresses that the account is named by.")
 @pass_installation
-def set_(installation: Installation, address: str, copy_to_sent: str | None, name: str | None) -> None:
+def set_(
+    installation: Installation, address: str, copy_to_sent: str | None, name: str | None, main: Address | None
+) -> None:
     """Change what is told of the account, or done for it."""
-    if copy_to_sent is None and name is None:
+    if copy_to_sent is None and name is None and main is None:
         raise CommandError("nothing to set")
 
     def change(tx: Tx) -> None:
@@ -203,6 +206,8 @@ def set_(installation: Installation, address: str, copy_to_sent: str | None, nam
             accounts.set_copy_to_sent(tx, found, copy_to_sent == "on")
         if name is not None:
             accounts.set_full_name(tx, found, name)
+        if main is not None:
+            accounts.set_name(tx, found, main)
 
     installation.write(change)
     click.echo(f"{address} is set")

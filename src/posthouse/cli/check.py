@@ -8,6 +8,7 @@ import grp
 import pwd
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -54,6 +55,12 @@ def _of_files(settings: Config) -> Iterator[Caution]:
             yield Caution(key, f"{text}; whether it is good only those can say who may read it")
 
 
+def _look_into(data: Path) -> None:
+    """Whether mail can be kept there; `serve` makes what is missing. Raises OSError."""
+    if data.exists():
+        next(data.iterdir(), None)
+
+
 def _words(error: OSError | CertificateError) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {(error.strerror or str(error)).lower()}"
@@ -63,6 +70,7 @@ def _words(error: OSError | CertificateError) -> str:
 def _named(settings: Config) -> Iterator[tuple[str, Callable[[], object]]]:
     """Each key that names something, and how `serve` gets it: KeyError where this machine does not know it, OSError and
     CertificateError where it cannot be used."""
+    yield "data", partial(_look_into, settings.data)
     if settings.user is not None:
         yield "user", partial(pwd.getpwnam, settings.user)
     if settings.group is not None:

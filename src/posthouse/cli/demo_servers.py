@@ -189,6 +189,7 @@ schedule = ["1s", "2s"]
 
 [log]
 format = "json"
+level = "debug"
 """
 _LISTENER: Final = """
 [[listener]]

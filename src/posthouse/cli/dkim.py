@@ -100,7 +100,7 @@ def add(
     if selector and not (algorithm or file):
         raise CommandError("--selector names one key: say --algorithm or --key too")
     installation.read(signing.keys, domain)  # an unknown domain is said before work is done for it
-    made = [_read(file)] if file else new_keys([Algorithm(algorithm)] if algorithm else list(Algorithm))
+    made = [_read(file, algorithm)] if file else new_keys([Algorithm(algorithm)] if algorithm else list(Algorithm))
     added = installation.write(_add, domain, made, installation.clock.now(), selector)
     if json_output:
         print_json([_as_value(one) for one in added])
@@ -112,11 +112,16 @@ def _add(tx: Tx, domain: str, made: Sequence[PrivateKey], now: int, selector: st
     return [signing.add(tx, domain, one, now, selector) for one in made]
 
 
-def _read(file: IO[bytes]) -> PrivateKey:
+def _read(file: IO[bytes], algorithm: str | None) -> PrivateKey:
+    """The key in a file, of this algorithm where one is named. Raises CommandError."""
+    name = Path(file.name).name
     try:
-        return PrivateKey.of(file.read(_LONGEST_FILE), checked=True)
+        key = PrivateKey.of(file.read(_LONGEST_FILE), checked=True)
     except BadKey as error:
-        raise CommandError(f"{Path(file.name).name}: {error}") from error
+        raise CommandError(f"{name}: {error}") from error
+    if algorithm is not None and key.algorithm.value != algorithm:
+        raise CommandError(f"{name}: this key is of the kind {key.algorithm}, not {algorithm}")
+    return key
 
 
 @dkim.command("rotate")

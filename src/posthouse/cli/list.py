@@ -7,6 +7,7 @@ import click
 
 from posthouse import journey
 from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
+from posthouse.cli.plain import printable
 from posthouse.cli.queue_print import timestamp
 from posthouse.clock import SystemClock
 from posthouse.delivery import posts
@@ -14,7 +15,11 @@ from posthouse.delivery.posts import Held
 from posthouse.directory import lists, members
 from posthouse.directory.lists import CHOICES, MailingList
 from posthouse.directory.members import Member
+from posthouse.store import blobs
+from posthouse.store.blobs import BlobLost
 from posthouse.store.database import Tx
+from posthouse.store.places import open_blobs
+from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address, BadAddress, parse
 from posthouse.written import parse_size
 
@@ -293,8 +298,48 @@ def held_list(installation: Installation, address: Address, json_output: bool) -
         print_json([_told_held(one) for one in found])
         return
     for one in found:
-        click.echo(f"{one.id}  {timestamp(one.held_at)}  {one.author}: {one.subject}")
-        click.echo(f"    {one.reason}")
+        _print_held(one)
+
+
+@held_group.command("show")
+@click.argument("address", type=ADDRESS)
+@click.argument("number", type=click.IntRange(1))
+@as_json
+@pass_installation
+def held_show(installation: Installation, address: Address, number: int, json_output: bool) -> None:
+    """Show the message with this number as it was posted, and why it waits."""
+    one, octets = installation.with_store(lambda store: _with_octets(installation, store, address, number))
+    text = octets.decode("utf-8", "backslashreplace")
+    if json_output:
+        print_json(_told_held(one) | {"message": text})
+        return
+    _print_held(one)
+    click.echo()
+    for line in text.splitlines():
+        click.echo(printable(line.replace("\t", "    ")))
+
+
+def _print_held(one: Held) -> None:
+    click.echo(f"{one.id}  {timestamp(one.held_at)}  {printable(one.author)}: {printable(one.subject)}")
+    click.echo(f"    {one.reason}")
+
+
+async def _with_octets(
+    installation: Installation, store: SqliteStore, address: Address, number: int
+) -> tuple[Held, bytes]:
+    """A post that waits, whole. Raises CommandError, BlobLost."""
+    settings = installation.config
+    stored = open_blobs(settings.data, settings.store, settings.limits)
+    try:
+        _, held = await store.read(_find, address, number)
+        found = await store.read(blobs.find, held.blob)
+        if found is None:
+            raise CommandError(f"the message with the number {number} is lost")
+        return held, bytes(await stored.load(found))
+    except BlobLost as error:
+        raise CommandError(f"the message with the number {number} is lost: {error}") from error
+    finally:
+        stored.close()
 
 
 @held_group.command("approve")
@@ -343,7 +388,7 @@ def _approve(tx: Tx, address: Address, number: int) -> None:
 
 def _refuse(tx: Tx, address: Address, number: int) -> None:
     found, held = _find(tx, address, number)
-    posts.drop(tx, found, held, SystemClock().now())
+    journey.record(tx, held.journey, posts.drop(tx, found, held, SystemClock().now()))
 
 
 def _told_held(one: Held) -> dict[str, Any]:

@@ -62,13 +62,7 @@ def table(recipients: Sequence[Listed], now: int) -> str:
         )
         for one in recipients
     ]
-    lines = aligned(rows)
-    told = [lines[0]]
-    for one, line in zip(recipients, lines[1:], strict=True):
-        told.append(line)
-        if one.last_reply:
-            told.append(f"    {said(one.last_reply, one.last_remote)}")
-    return "".join(f"{line}\n" for line in told)
+    return _with_replies(rows, recipients)
 
 
 def lanes_table(lanes: Sequence[ListedLane], now: int) -> str:
@@ -78,9 +72,14 @@ def lanes_table(lanes: Sequence[ListedLane], now: int) -> str:
         (one.destination, one.sender or "<>", str(one.recipients), str(one.failures), next_try(one, now))
         for one in lanes
     ]
+    return _with_replies(rows, lanes)
+
+
+def _with_replies(rows: Sequence[Sequence[str]], told_of: Sequence[Listed | ListedLane]) -> str:
+    """A heading and a row for each, and below it the reply that made it wait."""
     lines = aligned(rows)
     told = [lines[0]]
-    for one, line in zip(lanes, lines[1:], strict=True):
+    for one, line in zip(told_of, lines[1:], strict=True):
         told.append(line)
         if one.last_reply:
             told.append(f"    {said(one.last_reply, one.last_remote)}")

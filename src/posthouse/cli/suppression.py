@@ -3,6 +3,7 @@
 import click
 
 from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
+from posthouse.cli.plain import printable
 from posthouse.cli.queue_print import timestamp
 from posthouse.directory import accounts
 from posthouse.directory import suppression as the_list
@@ -32,7 +33,7 @@ def list_(installation: Installation, account: Address, json_output: bool) -> No
     for one in found:
         mark = "!" if one.stops else " "
         click.echo(f"{mark} {one.address}  {one.cause}, {one.times}×, last {timestamp(one.last_at)}")
-        click.echo(f"    {one.words}")
+        click.echo(f"    {printable(one.words)}")
     if not found:
         click.echo(f"no address is on the list of {account}", err=True)
 

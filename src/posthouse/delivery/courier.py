@@ -89,7 +89,7 @@ class DeliveryCourier:
         octets = await self._blobs.load(job.blob)
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
         now = self._clock.now()
-        news = feedback.read(Header.parse(octets), octets)
+        news = feedback.read(Header.parse(octets), octets, null_sender=job.sender is None)
         return Report(tuple(plan.refused), inside=lambda tx: self._deliver(tx, job, plan, rendered, news, now))
 
     def _deliver(self, tx: Tx, job: Job, plan: _Plan, rendered: Rendered, news: News, now: int) -> Filed:

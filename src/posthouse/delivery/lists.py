@@ -7,7 +7,7 @@ of it. A message that came by this list before goes nowhere, whatever lists and 
 Refuses: to bounce; who may not post heard so at the door (policy/posting.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -21,7 +21,6 @@ from posthouse.directory import lists, members
 from posthouse.directory.addresses import ListReached, Rules, expand
 from posthouse.directory.lists import MailingList
 from posthouse.directory.members import Member
-from posthouse.directory.model import NoSuchList
 from posthouse.directory.verp import Verp
 from posthouse.message.header import Header
 from posthouse.message.listed import Edit, for_members
@@ -93,7 +92,8 @@ class ListCourier:
     async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
         """Do what the addresses of the list that were written to are for. Raises BlobLost, StoreUnavailable."""
         if job.destination.startswith(MEMBERS):
-            return Report(inside=lambda tx: self._expand(tx, job))
+            ready = await self._store.read(self._ready, job)
+            return Report(inside=lambda tx: self._expand(tx, job, ready))
         # The marks of the lists and aliases that it came by stand in front.
         octets = job.prologue + bytes(await self._blobs.load(job.blob))
         reached = await self._store.read(_reached, job.recipients, self._rules)
@@ -219,36 +219,52 @@ class ListCourier:
 
         return let_out
 
-    def _expand(self, tx: Tx, job: Job) -> Filed:
-        """The batches that these rows stand for become their members' rows."""
-        outcomes = [Outcome(one.id, Fate.DELIVERED, _SENT_OUT) for one in job.recipients]
+    def _ready(self, tx: Tx, job: Job) -> dict[int, NewRecipient]:
+        """The rows of the batches that these stand for, by the members' numbers: made before the transaction that
+        queues them, which the whole house waits for."""
+        ready: dict[int, NewRecipient] = {}
+        for recipient in job.recipients:
+            row = tx.one("list_batch_get", recipient=recipient.id)
+            if row is not None:
+                id, after, upto = row
+                ready |= self._rows(tx, lists.get(tx, id), members.between(tx, id, after, upto))
+        return ready
+
+    def _expand(self, tx: Tx, job: Job, ready: Mapping[int, NewRecipient]) -> Filed:
+        """The batches become their members' rows: of those who are on the list now."""
         for recipient in job.recipients:
             row = tx.one("list_batch_take", recipient=recipient.id)
             if row is None:
-                continue
+                continue  # the list is gone
             id, after, upto = row
-            try:
-                mailing_list = lists.get(tx, id)
-            except NoSuchList:
-                continue
             found = members.between(tx, id, after, upto)
-            ours = _served(tx, {one.address.domain for one in found})
-            together = posts.front(mailing_list, "")
-            rows = [self._row(mailing_list, one, together if one.address.domain in ours else None) for one in found]
+            late = self._rows(tx, lists.get(tx, id), [one for one in found if one.number not in ready])
+            rows = [ready.get(one.number) or late[one.number] for one in found]
             if rows:
                 queue.add(tx, job.message, rows, self._clock.now())
-        return Filed(tuple(outcomes))
+        return Filed(tuple(Outcome(one.id, Fate.DELIVERED, _SENT_OUT) for one in job.recipients))
 
-    def _row(self, mailing_list: MailingList, member: Member, together: bytes | None) -> NewRecipient:
-        """One member's: at home all share prologue (`together`) and reverse-path, so that they are filed together."""
-        path = "bounces" if together is not None else f"bounces+{self._verp.tag('bounces', member.number)}"
-        return NewRecipient(
-            member.address,
-            None if together is None else LOCAL,
-            notify=frozenset({"FAILURE"}),
-            prologue=together or posts.front(mailing_list, self._verp.tag("leave", member.number)),
-            return_path=mailing_list.beside(path),
-        )
+    def _rows(self, tx: Tx, mailing_list: MailingList, found: Sequence[Member]) -> dict[int, NewRecipient]:
+        """What is queued for these members: those at home share prologue and reverse-path, so that they are filed
+        together."""
+        ours = _served(tx, {one.address.domain for one in found})
+        front, bounces = posts.front(mailing_list), mailing_list.beside("bounces")
+        together = front + posts.way_out(mailing_list, "unsubscribe")
+        rows: dict[int, NewRecipient] = {}
+        for one in found:
+            home = one.address.domain in ours
+            prologue, path = together, bounces
+            if not home:
+                prologue = front + posts.way_out(mailing_list, f"leave+{self._verp.tag('leave', one.number)}")
+                path = mailing_list.beside(f"bounces+{self._verp.tag('bounces', one.number)}")
+            rows[one.number] = NewRecipient(
+                one.address,
+                LOCAL if home else None,
+                notify=frozenset({"FAILURE"}),
+                prologue=prologue,
+                return_path=path,
+            )
+        return rows
 
 
 def edit_of(mailing_list: MailingList) -> Edit:

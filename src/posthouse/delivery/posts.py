@@ -67,8 +67,8 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A post that waits: a blob with a `prologue` in front of it. `author` and `subject` as people read them; times are
-    UTC milliseconds."""
+    """A post that waits: a blob with a `prologue` in front of it. `author` and `subject` as the header says them; times
+    are UTC milliseconds."""
 
     id: int
     token: str
@@ -304,13 +304,17 @@ def finish(edit: Edit, mailing_list: MailingList, post: Post, *, rewritten: bool
     return replace(edit, author=author, reply_to=answers)
 
 
-def front(mailing_list: MailingList, token: str) -> bytes:
-    """What stands in front of a member's copy: the mark of the list (RFC 9228 §4), which stays where other lists take
-    away the fields of this one, and these; with his `token` his own way out."""
+def front(mailing_list: MailingList) -> bytes:
+    """What stands in front of each member's copy: the mark of the list (RFC 9228 §4), which stays where others take
+    away the fields of this one, and these."""
     edit = Edit(mailing_list.title, mailing_list.address, mailing_list.beside("owner"), mailing_list.beside("request"))
-    out = mailing_list.beside(f"leave+{token}" if token else "unsubscribe")
-    closed = mailing_list.posting == "owners"
-    return f"Delivered-To: {mailing_list.address}\r\n".encode() + listed.fields(edit, out, closed=closed)
+    mark = f"Delivered-To: {mailing_list.address}\r\n".encode()
+    return mark + listed.fields(edit, closed=mailing_list.posting == "owners")
+
+
+def way_out(mailing_list: MailingList, purpose: str) -> bytes:
+    """The field that says how a member leaves: by this address of the list."""
+    return listed.way_out(mailing_list.beside(purpose))
 
 
 def _parts(address: Address) -> tuple[str, str]:

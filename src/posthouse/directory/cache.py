@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.directory import accounts, addresses, signing
+from posthouse.directory import accounts, addresses, lists, signing
 from posthouse.directory.addresses import Expansion, Identities, Resolution, Rules, Standing
 from posthouse.directory.kept import Kept
-from posthouse.directory.model import Account, NoSuchAccount, NoSuchAlias, version
+from posthouse.directory.model import Account, NoSuchAccount, NoSuchAlias, NoSuchList, version
 from posthouse.directory.signing import Signatory
 from posthouse.store.database import Store, Topic, Tx
 from posthouse.terms.address import Address
@@ -137,12 +137,13 @@ class Directory:
                 self._signatories.put(domain, found)
         return found
 
-    async def members(self, address: Address) -> tuple[str, ...] | None:
-        """Whom the alias of this address stands for, as written; None: it is no alias. Not kept.
+    async def members(self, address: Address, account: int) -> tuple[str, ...] | None:
+        """Whom the alias or list of this address stands for, as written, for this account to know; None: it is neither.
+        Not kept.
 
-        Raises StoreUnavailable.
+        Raises MembersHidden, StoreUnavailable.
         """
-        return await self._store.read(_members, address)
+        return await self._store.read(_members, address, account)
 
     async def version(self) -> int:
         """The directory's version now. Raises StoreUnavailable."""
@@ -154,10 +155,17 @@ def _relay(address: Address, at_version: int) -> Expansion:
     return Expansion(Standing.RELAY, remote=(address,), version=at_version)
 
 
-def _members(tx: Tx, address: Address) -> tuple[str, ...] | None:
+def _members(tx: Tx, address: Address, account: int) -> tuple[str, ...] | None:
     try:
         return addresses.find_alias(tx, address).targets
     except NoSuchAlias:
+        return _members_of_list(tx, address, account)
+
+
+def _members_of_list(tx: Tx, address: Address, account: int) -> tuple[str, ...] | None:
+    try:
+        return lists.members_for(tx, address, account)
+    except NoSuchList:
         return None
 
 

@@ -135,7 +135,7 @@ def _find_login(tx: Tx, key: str) -> tuple[Account, list[Credential]] | None:
 def verifier_of(password: str, *, salt: bytes | None = None, iterations: int = ITERATIONS) -> ScramVerifier:
     """The verifier of a password; some 40 ms of a core, so never on the event loop or inside a transaction.
 
-    Raises BadPassword. An account's further passwords are given the salt of its first (`salt_of`): then one derivation
+    Raises BadPassword. An account's further passwords are given the salt of its first: then one derivation
     checks a login against all of them, and SCRAM, which shows one salt, knows them all.
     """
     if not password or len(password.encode("utf-8", "surrogatepass")) > LONGEST_PASSWORD:
@@ -144,12 +144,6 @@ def verifier_of(password: str, *, salt: bytes | None = None, iterations: int = I
         return make_verifier(password, salt or token_bytes(SALT_OCTETS), iterations)
     except SaslError as error:
         raise BadPassword(f"this cannot be a password: {error}") from error
-
-
-def salt_of(tx: Tx, account: int) -> tuple[bytes, int] | None:
-    """Salt and iterations that the account's passwords share; None where it has none."""
-    present = list_credentials(tx, account)
-    return (present[0].verifier.salt, present[0].verifier.iterations) if present else None
 
 
 async def change_password(store: Store, clock: Clock, account: int, password: str) -> None:

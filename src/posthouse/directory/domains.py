@@ -65,6 +65,7 @@ def rename(tx: Tx, old: str, new: str) -> Domain:
     tx.run("domain_rename_targets", **names)
     tx.run("domain_rename_doubled_targets", old=domain.name)
     tx.run("domain_rename_keys", **names)
+    tx.run("domain_rename_selectors", **names)
     tx.run("domain_delete", name=domain.name)
     for other, catch_all in tx.all("domain_catch_alls"):
         target = parse(catch_all)

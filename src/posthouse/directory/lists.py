@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
-from posthouse.directory import addresses
-from posthouse.directory.model import BadList, NoSuchList, changed
+from posthouse.directory import addresses, members
+from posthouse.directory.model import BadList, MembersHidden, NoSuchList, changed
 from posthouse.limits import MB
 from posthouse.store import blobs
 from posthouse.store.database import Row, Tx
@@ -28,6 +28,8 @@ LONGEST_FOOTER: Final = 2000
 # RFC 2919 §2 wants dot-atom-text there.
 LONGEST_NAME: Final = 38
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*/=?^_`{|}~-]+)*\Z")
+# Members that are told to who asks for them.
+MOST_TOLD: Final = 1000
 # Posts of one list that wait for a moderator: strangers write them.
 MOST_HELD: Final = 1000
 # By who may post: the roles on the list of those whose messages go out at once; none: everybody's do.
@@ -116,6 +118,21 @@ def remove(tx: Tx, address: Address, now: int) -> None:
     tx.run("list_delete", id=found.id)
     tx.run("address_delete", key=address.key)
     changed(tx)
+
+
+def members_for(tx: Tx, address: Address, account: int) -> tuple[str, ...]:
+    """Who is on the list, for this account: its owners and moderators may know, and where it is visible its members.
+
+    Raises NoSuchList, MembersHidden.
+    """
+    found = find(tx, address)
+    names = addresses.identities(tx, account)
+    own = [one for name in names if (one := members.find(tx, found.id, parse(name))) is not None]
+    page = members.listed(tx, found.id, limit=MOST_TOLD + 1)
+    allowed = bool(own) if found.visible else any(one.role != "member" for one in own)
+    if not allowed or len(page) > MOST_TOLD:
+        raise MembersHidden(str(address))
+    return tuple(str(one.address) for one in page)
 
 
 def held(tx: Tx, id: int) -> int:

@@ -106,6 +106,13 @@ class NoSuchMember(DirectoryError):
         super().__init__(f"{address} is not on the list")
 
 
+class MembersHidden(DirectoryError):
+    """Who is on the list is not told to whoever asks, or they are too many to be told."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"the members of {address} are not told")
+
+
 class AlreadyMember(DirectoryError):
     """The address is on the list already."""
 

@@ -24,6 +24,8 @@ from posthouse.trust.keys import Algorithm, BadKey, PrivateKey, record_name
 MOST_KEYS: Final = 20
 # How far above a name its domain may be: mail.example.org may be signed for by example.org.
 _STEPS_UP: Final = 5
+# Looked at to find the next one, the longest first: people's own are among them.
+_MOST_SELECTORS: Final = 1000
 _LONGEST_NAME: Final = 253
 # RFC 6376 §3.1: a selector is one or more labels of a host name.
 _SELECTOR: Final = re.compile(r"(?!.{64})[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
@@ -117,7 +119,7 @@ def add(tx: Tx, name: str, new: PrivateKey, now: int, selector: str | None = Non
     domain = domains.find(tx, name).name
     if len(kept) >= MOST_KEYS:
         raise TooManyKeys(domain)
-    chosen = _next_selector(kept, now) if selector is None else _normal(selector, domain)
+    chosen = _next_selector(tx, domain, now) if selector is None else _normal(selector, domain)
     if any(one.selector == chosen for one in kept):
         raise KeyExists(chosen, domain)
     taken = any(one.algorithm is new.algorithm and one.state is State.SIGNING for one in kept)
@@ -132,6 +134,7 @@ def add(tx: Tx, name: str, new: PrivateKey, now: int, selector: str | None = Non
         state=state.value,
         now=now,
     )
+    tx.put("dkim_selector_put", domain=domain, selector=chosen)
     changed(tx)
     return DomainKey(domain, chosen, new.algorithm, new.public, state, now, now)
 
@@ -204,14 +207,14 @@ def _normal(selector: str, domain: str) -> str:
     return lowered
 
 
-def _next_selector(kept: Sequence[DomainKey], now: int) -> str:
-    """The month and the letter behind the last one taken: 202611a, 202611b. A selector means one key for ever
-    (RFC 6376 §3.1), for its record is cached everywhere.
+def _next_selector(tx: Tx, domain: str, now: int) -> str:
+    """The month and the letter behind the last one taken, be its key gone or not: 202611a, 202611b. A selector means
+    one key for ever (RFC 6376 §3.1), for its record is cached everywhere.
     """
     month = datetime.datetime.fromtimestamp(now // 1000, datetime.UTC).strftime("%Y%m")
-    own = [match for one in kept if (match := _OWN_SELECTOR.match(one.selector)) and match[1] == month]
-    last = max((match[2] for match in own), key=lambda letters: (len(letters), letters), default="")
-    return month + _after(last)
+    taken = (selector for (selector,) in tx.all("dkim_selectors", domain=domain, month=month, limit=_MOST_SELECTORS))
+    own = (match[2] for one in taken if (match := _OWN_SELECTOR.match(one)))
+    return month + _after(max(own, key=lambda letters: (len(letters), letters), default=""))
 
 
 def _after(letters: str) -> str:

@@ -93,14 +93,6 @@ class Changes:
     placements: dict[int, Uids] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementChanges:
-    """What happened in one mailbox: placements made or changed, in order of uid, and uids gone, in order."""
-
-    changed: list[Placed]
-    gone: list[int]
-
-
 def states(tx: Tx, account: int) -> States:
     """Where the account stands. Raises NoSuchAccount."""
     row = tx.one("account_states", account=account)
@@ -149,12 +141,6 @@ def placements(tx: Tx, account: int, mailbox: int, uids: Ranges) -> list[Placed]
     """Those of these placements that are there, in order of uid."""
     found = tx.all("placements_seen", account=account, mailbox=mailbox, uids=ranges.pack_ranges(uids))
     return [Placed._make(row) for row in found]
-
-
-def placements_since(tx: Tx, account: int, mailbox: int, modseq: int) -> PlacementChanges:
-    """What happened in one mailbox after `modseq`. Raises CannotCalculateChanges, NoSuchAccount."""
-    changed, gone = uids_since(tx, account, mailbox, modseq)
-    return PlacementChanges(placements(tx, account, mailbox, changed), ranges.expand(gone))
 
 
 def _check(tx: Tx, account: int, modseq: int) -> int:

@@ -142,13 +142,6 @@ def previews(tx: Tx, messages: Iterable[int]) -> dict[int, Preview]:
     }
 
 
-def summaries(tx: Tx, account: int, emails: Collection[int]) -> dict[int, tuple[EmailRow, Rendering]]:
-    """Row and rendering of these emails (CHUNK at most), in two steps."""
-    found = rows(tx, account, emails)
-    rendered = renderings(tx, {row.message for row in found.values()})
-    return {email: (row, rendered[row.message]) for email, row in found.items()}
-
-
 def contents(tx: Tx, account: int, emails: Collection[int]) -> dict[int, Content]:
     """Where the octets of these emails are. Whoever asks bounds the number: small blobs come with their octets."""
     packed = ranges.pack(emails)

@@ -8,7 +8,6 @@ Promises:
 Refuses: to know IMAP's or JMAP's words.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -138,11 +137,6 @@ def lock_account_to_file(tx: Tx, account: int, role: str) -> tuple[State, int, i
     if row is None:
         raise NoSuchAccount(f"account {account} has no mail store")
     return State._make(row[2:]), row[0], row[1]
-
-
-def lock_accounts(tx: Tx, accounts: Iterable[int]) -> dict[int, State]:
-    """Hold several, in the order that keeps two writers from waiting for each other. Raises NoSuchAccount."""
-    return {account: lock_account(tx, account) for account in sorted(set(accounts))}
 
 
 def is_unread(keywords: int) -> bool:

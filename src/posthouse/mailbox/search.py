@@ -110,12 +110,6 @@ def reset(tx: Tx, account: int) -> None:
     tx.ring(Topic.SEARCH, account)
 
 
-def find_words(tx: Tx, account: int, match: str, limit: int) -> list[int]:
-    """Emails of the account that an FTS5 query finds, by id. Only what is up to the mark."""
-    found = tx.all("words_find", match=match, low=account << 32, high=(account + 1 << 32) - 1, limit=limit)
-    return [row[0] & 0xFFFFFFFF for row in found]
-
-
 # substrings -----------------------------------------------------------------------------------------------------------
 
 

@@ -54,11 +54,6 @@ def message_id_field(id: str) -> bytes:
     return b"Message-ID: <%b>\r\n" % id.encode()
 
 
-def return_path_field(sender: Address | None) -> bytes:
-    """Return-Path, which the last MTA adds (RFC 5321 §4.4); None is the null reverse-path."""
-    return b"Return-Path: <%b>\r\n" % (b"" if sender is None else str(sender).encode())
-
-
 def _is_plain(value: str) -> bool:
     return (
         value.isascii()

@@ -18,7 +18,7 @@ _OTHERS: Final = (
     b"list-id", b"list-post", b"list-help", b"list-subscribe", b"list-unsubscribe", b"list-unsubscribe-post",
     b"list-owner", b"list-archive", b"precedence",
 )  # fmt: skip
-# What `fields` writes; Delivered-To stands in front of it.
+# What `fields` and `way_out` write; Delivered-To stands in front of it.
 _WRITTEN: Final = (
     b"delivered-to", b"list-id", b"list-post", b"list-help", b"list-subscribe", b"list-unsubscribe", b"list-owner",
     b"precedence",
@@ -77,15 +77,12 @@ def for_members(octets: bytes, edit: Edit) -> bytes:
     return build.edit_header(head, remove=removed, add=added) + body
 
 
-def fields(edit: Edit, unsubscribe: Address, https: str | None = None, *, closed: bool = False) -> bytes:
-    """What stands in front of a member's copy: the list's name and addresses, and his own way out.
-
-    With `https`, where one click takes him off the list, RFC 8058 §3.1 besides. `closed`: members do not post.
-    """
+def fields(edit: Edit, *, closed: bool = False) -> bytes:
+    """What stands in front of each copy beside the `way_out`: the list's name and addresses. `closed`: members do not
+    post."""
     title = re.sub(r'[^ -~]|[<>"\\]', "", edit.title).strip()
     phrase = f'"{title}" ' if title else ""
     request = _in_uri(edit.request)
-    out = f"<mailto:{_in_uri(unsubscribe)}>"
     return b"".join(
         [
             build.field("List-Id", f"{phrase}<{list_id(edit.post)}>"),
@@ -93,13 +90,19 @@ def fields(edit: Edit, unsubscribe: Address, https: str | None = None, *, closed
             build.field("List-Post", "NO" if closed else f"<mailto:{_in_uri(edit.post)}>"),
             build.field("List-Help", f"<mailto:{request}?subject=help>"),
             build.field("List-Subscribe", f"<mailto:{request}?subject=subscribe>"),
-            build.field("List-Unsubscribe", f"<{https}>, {out}" if https else out),
-            b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if https else b"",
             build.field("List-Owner", f"<mailto:{_in_uri(edit.owner)}>"),
             # RFC 3834 §5 and much software take this for a reason not to answer.
             b"Precedence: list\r\n",
         ]
     )
+
+
+def way_out(unsubscribe: Address, https: str | None = None) -> bytes:
+    """How a member leaves: his own address for that; and with `https`, where one click takes him off the list, RFC 8058
+    §3.1 besides."""
+    out = f"<mailto:{_in_uri(unsubscribe)}>"
+    click = b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if https else b""
+    return build.field("List-Unsubscribe", f"<{https}>, {out}" if https else out) + click
 
 
 def _in_uri(address: Address) -> str:

@@ -17,7 +17,7 @@ import charset_normalizer
 
 from posthouse.limits import SEARCH_TEXT, TEXT_IN_PLACE
 from posthouse.message import mime
-from posthouse.message.addresses import RawAddress, RawGroup, RawMailbox, split_addresses
+from posthouse.message.addresses import RawAddress, RawGroup, RawMailbox
 from posthouse.message.charset import codec, decode
 from posthouse.message.header import Buffer, Header
 from posthouse.message.mime import Part
@@ -26,7 +26,6 @@ from posthouse.message.words import decode_words
 
 PREVIEW: Final = 256  # RFC 8621 §4.1.4: characters
 _PREVIEW_FROM: Final = 8 * 1024
-_ADDRESS_FIELDS: Final = (b"from", b"to", b"cc", b"bcc", b"reply-to", b"sender")
 
 
 # UAX #15 §13: no language stacks more marks on a letter.
@@ -60,13 +59,6 @@ def fold(text: str) -> str:
     if "  " in text or not text.isprintable():
         text = " ".join(text.replace("\0", "").split())
     return text.strip()
-
-
-def search_text(octets: Buffer, root: Part) -> tuple[str, str]:
-    """Head and body (text of every part, names of attachments) as they are searched, folded."""
-    header = Header.parse(octets, root.header_start, root.body_start)
-    fields = {name: [item for raw in header.all(name) for item in split_addresses(raw)] for name in _ADDRESS_FIELDS}
-    return head_text(header, decode_words(header.first(b"subject") or b""), fields), body_text(words(octets, root))
 
 
 # The lines of a head, in this order. Folded text holds neither line ends nor tabs.

@@ -55,10 +55,13 @@ def of_outcomes(tx: Tx, job: Job, outcomes: Sequence[Outcome], now: int) -> None
             suppression.note(tx, account, recipients[outcome.recipient].address, cause, str(reply), now)
 
 
-def read(header: Header, octets: Buffer) -> Report | Feedback | None:
-    """The report or complaint that a message is; None where it is none, or too large to be one."""
+def read(header: Header, octets: Buffer, *, null_sender: bool) -> Report | Feedback | None:
+    """The report or complaint that a message is; None where it is none, or too large to be one.
+
+    `null_sender`: it came with the null reverse-path, so that any multipart may be a report (OpenSMTPD says mixed).
+    """
     kind = (header.first(b"content-type") or b"").lower()
-    if b"multipart/report" not in kind or len(octets) > _LARGEST:
+    if (b"multipart/" if null_sender else b"multipart/report") not in kind or len(octets) > _LARGEST:
         return None
     return parse_feedback(octets) if b"feedback-report" in kind else parse_report(octets)
 

@@ -17,6 +17,8 @@ from posthouse.clock import Clock
 from posthouse.directory.addresses import Resolution
 from posthouse.directory.cache import Directory
 from posthouse.mailbox.summary import Gist, Rendered, gist, render
+from posthouse.message.feedback import Feedback
+from posthouse.message.report import Report
 from posthouse.observe import Step
 from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.pipeline import Pipeline
@@ -183,7 +185,7 @@ class Reception:
             copy_to_sent=facts.account is not None and facts.account.copy_to_sent,
             received=_received_step(intake, known, verdicts),
             each=each,
-            report=None if facts.header is None else feedback.read(facts.header, octets),
+            report=_report(intake, octets),
         )
 
     async def _commit(self, intake: Intake, plan: Plan, decision: Decision) -> list[Reply]:
@@ -259,6 +261,13 @@ def _filed_now(facts: Facts, resolution: Resolution) -> bool:
     """The accepting transaction files it; mail that is only passed on need not be taken apart."""
     local = len(resolution.local)
     return 0 < local <= limits.LOCAL_RECIPIENTS or (facts.account is not None and facts.account.copy_to_sent)
+
+
+def _report(intake: Intake, octets: Buffer) -> Report | Feedback | None:
+    """What the message tells of one that an account here sent."""
+    if intake.header is None:
+        return None
+    return feedback.read(intake.header, octets, null_sender=intake.envelope.sender is None)
 
 
 async def _render(octets: Buffer) -> Rendered:

@@ -134,10 +134,13 @@ class Connection:
         return most is not None and self.messages >= most
 
     async def next_event(self, seconds: float) -> Event:
-        """What the peer answers next; silence for `seconds`, and loss, come out as Lost."""
+        """What the peer answers next, whole within `seconds`, however its octets are strewn; else, or on loss, Lost."""
+        until: float | None = None
         while (event := self.client.next_event()) is None:
             self.flush()
-            self._stream.timeout = seconds
+            now = asyncio.get_running_loop().time()
+            until = until or now + seconds
+            self._stream.timeout = max(until - now, 0.001)
             try:
                 octets = await self._stream.read()
             except StreamTimeout:
@@ -179,14 +182,17 @@ class Connection:
             self.client.secured()
 
     async def authenticate(self, exchange: ClientExchange, seconds: float) -> Answered:
-        """Log in; the last answer. A hop may ask for a computation that takes long: it runs in a thread.
+        """Log in, within `seconds` of waiting and computing; the last answer. A hop may ask for a computation that
+        takes long: it runs in a thread.
 
         Raises HopFailed.
         """
         self.client.authenticate(exchange)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         while (event := await asyncio.to_thread(self.client.next_event)) is None:
             self.flush()
-            self._stream.timeout = seconds
+            self._stream.timeout = max(until - loop.time(), 0.001)
             try:
                 self.client.receive(await self._stream.read())
             except (StreamTimeout, ConnectionLost) as error:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from posthouse.clock import Clock
 from posthouse.message.convert import NotConvertible, convert, is_binary
-from posthouse.observe import Fact, Step
+from posthouse.observe import DEBUG, INFO, Fact, Level, Step
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Trouble, after_all_hosts, classify, pushes_back
 from posthouse.queue.queue import Job, QueuedRecipient
 from posthouse.queue.runner import BeforeDot
@@ -30,6 +30,8 @@ from posthouse.wire.smtp.client import SmtpClient
 # What a journey keeps of one conversation.
 _MOST_LINES: Final = 200
 _LONGEST_LINE: Final = 1000
+# Steps that every message has when all goes well: the journey keeps them, and the log need not.
+_DETAILS: Final = frozenset({"relay.route", "relay.kept", "relay.tries", "relay.connected", "relay.said"})
 _BASES: Final = {"tlsa": "DANE", "sts": "MTA-STS"}
 # Octets: converting more than this would hold the loop for milliseconds.
 _INLINE: Final = 64 * 1024
@@ -86,17 +88,21 @@ class Trip:
         self.body = "7BIT" if _is_ascii(self.octets) else "8BITMIME"
         if wishes.body == "BINARYMIME" and is_binary(self.octets):
             self.body = "BINARYMIME"
-        self.needs_utf8 = wishes.smtputf8 and not self._ascii_throughout()
+        # An alias or a list may lead to an address that whoever wrote did not know of, and wished nothing for.
+        self.needs_utf8 = not (self._ascii_throughout() if wishes.smtputf8 else self._addresses_ascii())
 
     def close(self) -> None:
         """Give back what converted forms took. The octets of `form` are no longer valid."""
         for spool in self._spools:
             spool.discard()
 
+    def _addresses_ascii(self) -> bool:
+        sender = self.job.sender
+        return (sender is None or sender.ascii) and all(one.address.ascii for one in self.left)
+
     def _ascii_throughout(self) -> bool:
         """RFC 6531 §3.4 lets a message that turns out not to need SMTPUTF8 travel without."""
-        sender = self.job.sender
-        if (sender and not sender.ascii) or not all(one.address.ascii for one in self.left):
+        if not self._addresses_ascii():
             return False
         end = self.octets.find(b"\r\n\r\n") if not isinstance(self.octets, memoryview) else -1
         return self.body == "7BIT" or (end >= 0 and _is_ascii(self.octets[:end]))
@@ -104,8 +110,9 @@ class Trip:
     # --- what happened
 
     def tell(self, kind: str, **facts: Fact) -> None:
-        """A step of the journey."""
-        self.steps.append(Step(kind, self.clock.now(), self.job.mail.journey, facts))
+        """A step of the journey. What goes as it should is a line of the log only where details are asked for."""
+        level: Level = DEBUG if kind in _DETAILS else INFO
+        self.steps.append(Step(kind, self.clock.now(), self.job.mail.journey, facts, level))
 
     def tell_security(self, target: Target, required: Required) -> None:
         """What the recipient's domain, or the sender, asks for on the way to this host; nothing where nobody does."""

@@ -14,7 +14,7 @@ from posthouse import observe
 from posthouse.directory.addresses import Expansion, Standing
 from posthouse.directory.credentials import Authenticator, LoginFailure
 from posthouse.directory.login import Answer, Ask, Login, Malformed
-from posthouse.directory.model import Account
+from posthouse.directory.model import Account, MembersHidden
 from posthouse.net.stream import Stream
 from posthouse.net.tls import emails_of
 from posthouse.policy.check import Door
@@ -42,6 +42,7 @@ _REFUSED = {
 # 9999-12-31T23:59:59Z, the last that RFC 3339 can write.
 _LAST_SECOND: Final = 253_402_300_799
 _LOG_IN_FIRST: Final = Reply(252, "2.0.0", "Log in, and you will be told")
+_HIDDEN: Final = Reply(252, "2.0.0", "Who is on that list is not told")
 
 
 class Msa:
@@ -174,23 +175,26 @@ class Msa:
             address = _address_of(event.text, account)
         except BadAddress as error:
             return Reply(501, "5.1.3", f"Bad address: {error}")
-        members = await self._around.directory.members(address)
-        if isinstance(event, Expn):
-            if members is None:
-                return Reply(550, "5.1.1", "There is no such list")
-            return Reply(250, "2.1.5", "\n".join(f"<{member}>" for member in members))
-        return await self._verify(address, await self._around.directory.recipient(address))
+        if isinstance(event, Vrfy):
+            return await self._verify(address, await self._around.directory.recipient(address))
+        try:
+            members = await self._around.directory.members(address, account.id)
+        except MembersHidden:
+            return _HIDDEN
+        if members is None:
+            return Reply(550, "5.1.1", "There is no such list")
+        return Reply(250, "2.1.5", "\n".join(f"<{member}>" for member in members))
 
     async def _verify(self, address: Address, found: Expansion) -> Reply:
         if found.standing is Standing.RELAY:
             return UNTOLD
         if found.standing is not Standing.KNOWN:
             return Reply(550, "5.1.1", f"That leads nowhere: {found.standing.value}")
-        if not found.local:
+        if not found.local and not found.lists:
             # RFC 5321 §3.4
             return Reply(251, "2.1.5", f"User not local; will forward to <{found.remote[0]}>")
         name = ""
-        if len(found.local) == 1 and not found.remote:
+        if len(found.local) == 1 and not found.remote and not found.lists:
             account = await self._around.directory.account(found.local[0].account)
             name = account.full_name if account is not None else ""
         shown = f"{name} " if name.isascii() and name.isprintable() and name else ""

@@ -2,10 +2,12 @@
 
 Promises: replies that may wait leave together in one write; a client that is silent or slow for too long, or speaks
 when the server stops, or meets an error of ours, hears 421 before the connection ends (RFC 5321 §3.8). Whoever errs
-again and again is answered later each time, which holds nobody else up. However it ends, the session is told.
+again and again is answered later each time, which holds nobody else up; nor does who says much at once. However it
+ends, the session is told.
 Refuses: to know what any command means.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
@@ -18,6 +20,8 @@ from posthouse.wire.smtp.table import State
 
 # The octets that come are a message's.
 _MESSAGE: Final = frozenset({State.DATA, State.CHUNK})
+# Events in a row that others wait for: one read may hold forty thousand commands.
+_TURN: Final = 50
 _SILENT: Final = Reply(421, "4.4.2", "You said nothing for too long; goodbye")
 _STOPPING: Final = Reply(421, "4.3.2", "This server is stopping; try again soon")
 _OUR_FAULT: Final = Reply(421, "4.3.0", "An error of this server's; try again later")
@@ -58,9 +62,11 @@ async def converse(stream: Stream, engine: SmtpServer, session: Session) -> None
 
 
 async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Closed:
+    turn = 0
     while True:
         event = engine.next_event()
         if event is None:
+            turn = 0
             _send(stream, engine)
             if stream.blocked:
                 await stream.drain()
@@ -84,6 +90,10 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
                 session.pace.begin()
             if engine.must_flush:
                 _send(stream, engine)
+            turn += 1
+            if turn == _TURN:
+                turn = 0
+                await asyncio.sleep(0)
 
 
 def _send(stream: Stream, engine: SmtpServer) -> None:

@@ -17,7 +17,6 @@ import idna
 # RFC 5321 §4.5.3.1: octets.
 MAX_LOCAL = 64
 MAX_DOMAIN = 255
-MAX_PATH = 254
 # Characters: each one of the local part quoted. What is printed must parse again, or a row of the queue cannot be read.
 _LONGEST = 2 * MAX_LOCAL + 2 + 1 + MAX_DOMAIN
 

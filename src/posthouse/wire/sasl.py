@@ -106,15 +106,6 @@ def make_verifier(password: str, salt: bytes, iterations: int) -> ScramVerifier:
     return ScramVerifier(iterations, salt, stored_key, _hmac(salted, b"Server Key"))
 
 
-def check_password(verifier: ScramVerifier, password: str) -> bool:
-    """Whether it is the one. Costs `verifier.iterations` of HMAC, also for a wrong one: call it in a thread."""
-    try:
-        given = make_verifier(password, verifier.salt, verifier.iterations)
-    except SaslError:
-        return False
-    return hmac.compare_digest(given.stored_key, verifier.stored_key)
-
-
 @dataclass(frozen=True, slots=True)
 class ChannelBinding:
     """RFC 5056: a type ("tls-exporter", RFC 9266) and the octets that only the two ends of this TLS session know."""

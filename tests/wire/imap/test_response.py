@@ -76,7 +76,6 @@ def test_codes_with_arguments() -> None:
     assert response.appenduid(38505, [3955]) == b"APPENDUID 38505 3955"
     # RFC 4315 §4's example.
     assert response.copyuid(38505, [304, 319, 320], [3956, 3957, 3958]) == b"COPYUID 38505 304,319:320 3956:3958"
-    assert response.badcharset([b"UTF-8"]) == b"BADCHARSET (UTF-8)"
 
 
 def test_untagged_data() -> None:

@@ -92,6 +92,14 @@ ORDER BY length(public) DESC, selector LIMIT :limit
 INSERT INTO dkim_key (domain, selector, algorithm, private, public, state, created_at, since_at)
 VALUES (:domain, :selector, :algorithm, :private, :public, :state, :now, :now)
 
+-- name: dkim_selector_put
+INSERT INTO dkim_selector (domain, selector) VALUES (:domain, :selector) ON CONFLICT (domain, selector) DO NOTHING
+
+-- name: dkim_selectors
+SELECT selector FROM dkim_selector
+WHERE domain = :domain AND selector >= :month AND substr(selector, 1, length(:month)) = :month
+ORDER BY length(selector) DESC, selector DESC LIMIT :limit
+
 -- name: dkim_key_retire
 UPDATE dkim_key SET state = 'retired', since_at = :now
 WHERE domain = :domain AND algorithm = :algorithm AND state = 'signing'
@@ -104,6 +112,10 @@ DELETE FROM dkim_key WHERE domain = :domain AND selector = :selector
 
 -- name: domain_rename_keys
 UPDATE dkim_key SET domain = :new WHERE domain = :old
+
+-- name: domain_rename_selectors
+INSERT INTO dkim_selector (domain, selector) SELECT :new, selector FROM dkim_selector WHERE domain = :old
+ON CONFLICT (domain, selector) DO NOTHING
 
 -- accounts -------------------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ FROM list_member WHERE list = :list AND key > :after ORDER BY key LIMIT :limit;
 
 -- name: member_staff
 SELECT written, name, role, delivery, joined_at, bounces, bounced_at, disabled_at, number
-FROM list_member WHERE list = :list AND role <> 'member' ORDER BY key;
+FROM list_member WHERE list = :list AND role IN ('moderator', 'owner') ORDER BY key;
 
 -- The last key of each batch of those who are reached.
 -- name: member_bounds
@@ -109,6 +109,9 @@ INSERT INTO list_batch (recipient, list, after, upto) VALUES (:recipient, :list,
 
 -- name: list_batch_forget
 DELETE FROM list_batch WHERE list = :list;
+
+-- name: list_batch_get
+SELECT list, after, upto FROM list_batch WHERE recipient = :recipient;
 
 -- name: list_batch_take
 DELETE FROM list_batch WHERE recipient = :recipient RETURNING list, after, upto;

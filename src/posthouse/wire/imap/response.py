@@ -167,11 +167,6 @@ def copyuid(validity: int, source: Sequence[int], target: Sequence[int]) -> byte
     return b"COPYUID %d %b %b" % (validity, sequence.compress(source), sequence.compress(target))
 
 
-def badcharset(charsets: Iterable[bytes]) -> bytes:
-    """BADCHARSET with those that are to be had."""
-    return b"BADCHARSET " + parenthesized(charsets)
-
-
 # untagged data --------------------------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,13 @@ CREATE TABLE dkim_key (
   PRIMARY KEY (domain, selector)
 ) STRICT, WITHOUT ROWID;
 
+-- Selectors that were given to keys, gone ones too: each stands for one key for ever.
+CREATE TABLE dkim_selector (
+  domain      TEXT NOT NULL,
+  selector    TEXT NOT NULL,
+  PRIMARY KEY (domain, selector)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE account (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,
   name          TEXT NOT NULL UNIQUE,   -- login name: the first address' key
@@ -100,7 +107,7 @@ CREATE TABLE list_member (
   number       INTEGER NOT NULL,        -- of the series list_member: what his tags are made of
   PRIMARY KEY (list, key)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX list_member_staff ON list_member(list, key) WHERE role <> 'member';
+CREATE INDEX list_member_role ON list_member(list, role);
 CREATE UNIQUE INDEX list_member_number ON list_member(number);
 
 -- Somebody wants to join, leave or be admitted, and the token was sent to who has to confirm it.
@@ -344,11 +351,13 @@ CREATE TABLE placement (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX placement_email ON placement(account, email) WHERE home = 0;
 
--- What the planner cannot know: that an account has many placements, and an email few. It would else walk along all of an
--- account's to find an email's.
+-- What the planner cannot know: that an account has many placements, and an email few; that a list has many members, and few
+-- of them have to do for it. It would else walk along all of an account's or a list's.
 ANALYZE sqlite_schema;
 INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
-  ('placement', 'placement', '1000000 10000 2000 1'), ('placement', 'placement_email', '100000 1000 1');
+  ('placement', 'placement', '1000000 10000 2000 1'), ('placement', 'placement_email', '100000 1000 1'),
+  ('list_member', 'list_member', '1000000 10000 1'), ('list_member', 'list_member_role', '1000000 10000 5'),
+  ('list_member', 'list_member_number', '1000000 1');
 
 -- The names of an account's own keyword bits (16 and up).
 CREATE TABLE keyword (
