@@ -115,7 +115,8 @@ class App:
         random: Random,
         certificates: Certificates | None = None,
     ) -> None:
-        """`certificates`: those of the configuration; None: the private CA's. Raises OSError, CertificateError."""
+        """`certificates`: those of the configuration; None: the private CA's. `random` must be one that nobody can
+        predict: tokens are made of it. Raises OSError, CertificateError."""
         self._settings = settings
         self._store = store
         self._clock = clock

@@ -508,7 +508,9 @@ _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     "recipient.relayed": lambda f: f"{f.remote or 'the next server'} took it for {f.recipient}: {f.reply}",
     "recipient.deferred": _deferred,
     "recipient.failed": _failed,
-    "recipient.rerouted": lambda f: f"sent another way for {f.recipient}: {f.destination}{f.said(' (was: {})', 'before')}",
+    "recipient.rerouted": lambda f: (
+        f"sent another way for {f.recipient}: {f.destination}" + f.said(" (was: {})", "before")
+    ),
     "recipient.dropped": lambda f: f"dropped for {f.recipient}" + f.said(": {}", "reason"),
     "recipient.possible_duplicate": lambda f: (
         f"{f.recipient} may get it twice: the connection was lost after the message, before the answer"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "posthouse"
 # Whatever may answer a client.
 SPEAKERS = [
-    *(SOURCE / "wire" / "smtp" / f"{name}.py" for name in ("command", "server")),
+    *(SOURCE / "wire" / "smtp" / f"{name}.py" for name in ("command", "parameters", "server")),
     *(path for room in ("smtpd", "reception", "policy") for path in (SOURCE / room).glob("*.py")),
     SOURCE / "submission.py",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.directory import accounts, addresses, lists, members
+from posthouse.directory.members import Role
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
 from tests.harness import Client, House, client_tls, house
@@ -30,7 +31,12 @@ async def settle_in(home: House) -> None:
             addresses.add_alias(tx, at_home(alias), [at_home(one) for one in targets])
         addresses.add_alias(tx, at_home("away"), [parse("ann@far.example")])
         addresses.grant(tx, alice, at_home("team"))
-        for name, visible, role in (("club", False, "member"), ("open", True, "member"), ("led", False, "owner")):
+        clubs: list[tuple[str, bool, Role]] = [
+            ("club", False, "member"),
+            ("open", True, "member"),
+            ("led", False, "owner"),
+        ]
+        for name, visible, role in clubs:
             made = lists.add(tx, at_home(name), "", 1, visible=visible)
             members.add(tx, made.id, at_home("alice"), 1, role=role)
             members.add(tx, made.id, parse("ann@far.example"), 1)

@@ -8,8 +8,9 @@ from typing import Final
 from posthouse.net.dns import DnsError, NoRecords, NoSuchDomain, Resolver
 from posthouse.trust.tags import BadTags, parse_tags
 
-# From the domain up; the policy of what is above holds where the domain has none of its own.
-_MOST_NAMES: Final = 5
+# The policy of what is above holds where the domain has none of its own: of names above it, those of so many labels at
+# most are asked, so that nobody makes us ask a hundred.
+_MOST_LABELS: Final = 5
 
 
 class DmarcPolicies:
@@ -23,7 +24,7 @@ class DmarcPolicies:
         if domain.startswith("["):
             return False  # a host without a name has no policy
         labels = domain.split(".")
-        for cut in range(min(max(len(labels) - 1, 1), _MOST_NAMES)):
+        for cut in (0, *range(max(1, len(labels) - _MOST_LABELS), len(labels) - 1)):
             try:
                 policy = await self._policy(".".join(labels[cut:]), above=cut > 0)
             except DnsError:

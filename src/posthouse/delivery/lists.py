@@ -42,6 +42,8 @@ from posthouse.terms.reply import Reply
 BATCH: Final = 200
 _TAKEN: Final = Reply(250, "2.1.5", "Taken by the list")
 _SENT_OUT: Final = Reply(250, "2.1.5", "Sent on to the members")
+# RFC 3463 §3.3: X.2.4, a problem with the expansion of a mailing list.
+_FULL: Final = Reply(450, "4.2.4", "Too many messages wait for the moderators")
 _NO_LIST: Final = Reply(550, "5.1.1", "There is no such list any more")
 
 Deed = Callable[[Tx], tuple[Step, ...]]
@@ -119,11 +121,16 @@ class ListCourier:
         if reached.purpose in ("approve", "refuse"):
             return _TAKEN, await self._verdict(job, mailing_list, reached, octets, now)
         if reached.purpose == "owner":
-            return _TAKEN, lambda tx: _to_owners(tx, job, mailing_list, octets, now)
+            # As with posts: what came by this address before goes nowhere.
+            if str(mailing_list.beside("owner")).casefold() in senders_on(Header.parse(octets)):
+                return _TAKEN, lambda tx: posts.dropped(job, mailing_list, "it came by this address before", now)
+            return _TAKEN, lambda tx: _to_owners(tx, job, mailing_list, now)
         if reached.purpose == "bounces":
-            return _TAKEN, lambda tx: requests.bounced(tx, mailing_list, reached.token, octets, self._verp, letters)
+            report = requests.report_of(reached.token, octets)
+            return _TAKEN, lambda tx: requests.bounced(tx, mailing_list, reached.token, report, self._verp, letters)
         post = posts.read(job, octets)
-        return _TAKEN, lambda tx: requests.handle(tx, mailing_list, reached, post, octets, letters, self._verp)
+        wanted = requests.command(post, octets) if reached.purpose == "request" else ""
+        return _TAKEN, lambda tx: requests.handle(tx, mailing_list, reached, post, wanted, letters, self._verp)
 
     # --- sending out
 
@@ -309,7 +316,12 @@ def _carry_out(tx: Tx, job: Job, deeds: Sequence[tuple[QueuedRecipient, Reply, D
     outcomes: list[Outcome] = []
     steps: list[Step] = []
     for recipient, reply, deed in deeds:
-        for step in deed(tx):
+        try:
+            done = deed(tx)
+        except posts.TooManyWait:
+            outcomes.append(Outcome(recipient.id, Fate.DEFERRED, _FULL))
+            continue
+        for step in done:
             if step.journey == job.mail.journey:
                 steps.append(step)
             elif step.journey is not None:
@@ -318,10 +330,8 @@ def _carry_out(tx: Tx, job: Job, deeds: Sequence[tuple[QueuedRecipient, Reply, D
     return Filed(tuple(outcomes), tuple(steps))
 
 
-def _to_owners(tx: Tx, job: Job, mailing_list: MailingList, octets: bytes, now: int) -> tuple[Step, ...]:
-    """As an alias of the owners; bounces of it lead nowhere, nor does what came by it before."""
-    if str(mailing_list.beside("owner")).casefold() in senders_on(Header.parse(octets)):
-        return posts.dropped(job, mailing_list, "it came by this address before", now)
+def _to_owners(tx: Tx, job: Job, mailing_list: MailingList, now: int) -> tuple[Step, ...]:
+    """As an alias of the owners; bounces of it lead nowhere."""
     owners = members.staff(tx, mailing_list.id, "owner")
     rows = [_owner_row(tx, job, mailing_list, one.address) for one in owners]
     if rows:

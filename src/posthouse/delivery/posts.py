@@ -28,8 +28,8 @@ from posthouse.terms.address import Address, BadAddress, parse
 from posthouse.terms.envelope import Wishes
 from posthouse.trust.tags import BadTags, parse_tags
 
-# Of a held message so much goes to the moderators.
-_MOST_ATTACHED: Final = 256 * 1024
+# Of a held message so much goes to each of the moderators; the command shows all of it.
+_MOST_ATTACHED: Final = 64 * 1024
 # Moderators get a letter for each post, up to so many that wait; then for each hundredth.
 _MOST_LETTERS: Final = 100
 # Until an approval has been carried out; a server that runs does so at once.
@@ -85,6 +85,11 @@ class Held:
     held_at: int
 
 
+class TooManyWait(Exception):
+    """No more posts can wait for the moderators of this list now. The door defers before it comes to that, where it
+    can."""
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -102,14 +107,14 @@ def _read(octets: Buffer, sender: Address | None) -> Post:
     header = Header.parse(octets)
     # Of a header that is not known to its end another From may be part.
     authors = _people(header, b"from") if header.complete else []
-    author = authors[0] if len(authors) == 1 and _address(authors[0]) is not None else None
+    reached = _address(authors[0]) if len(authors) == 1 else None
     ids = message_ids(header.first(b"message-id") or b"")
     return Post(
-        author=author,
+        author=None if reached is None else authors[0],
         subject=decode_words(header.first(b"subject") or b""),
         message_id=ids[0] if ids else None,
         size=len(octets),
-        seals=() if author is None else tuple(_seals(header, author.domain)),
+        seals=() if reached is None else tuple(_seals(header, reached.domain)),
         present=frozenset(field.name for field in header.fields),
         automatic=sender is None or is_automatic(header),
         impersonal=sender is None or is_impersonal(header),
@@ -183,10 +188,10 @@ def reason_to_hold(mailing_list: MailingList, post: Post, author: Member | None,
 def hold(
     tx: Tx, job: Job, mailing_list: MailingList, post: Post, octets: Buffer, reason: str, letters: Letters
 ) -> tuple[Step, ...]:
-    """Keep it for a moderator, and tell them. Where too many wait it is dropped; the door defers before that."""
+    """Keep it for a moderator, and tell them. Raises TooManyWait, before it has written anything."""
     waiting = lists.held(tx, mailing_list.id)
     if waiting >= lists.MOST_HELD:
-        return dropped(job, mailing_list, "too many wait for its moderators", letters.now)
+        raise TooManyWait(str(mailing_list.address))
     token = letters.token()
     author = str(post.author_address or "") or "nobody"
     subject = (post.subject or "(no subject)")[:_LONGEST]

@@ -21,14 +21,14 @@ from posthouse.message import mime
 from posthouse.message.addresses import Mailbox
 from posthouse.message.header import Header
 from posthouse.message.octets import Buffer
-from posthouse.message.report import parse_report
+from posthouse.message.report import Report, parse_report
 from posthouse.observe import Step
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, BadAddress, parse
 
 _JOIN: Final = ("subscribe", "join")
 _LEAVE: Final = ("unsubscribe", "leave", "signoff")
-# A report that returns a whole message is seldom larger.
+# A report that returns a whole message is seldom larger, and a command never.
 _LARGEST: Final = 1024 * 1024
 _LOOKED_AT: Final = 4096
 # Of the words of a report the owners are shown so many letters.
@@ -36,9 +36,10 @@ _MOST_WORDS: Final = 500
 
 
 def handle(
-    tx: Tx, mailing_list: MailingList, reached: ListReached, post: Post, octets: Buffer, letters: Letters, verp: Verp
+    tx: Tx, mailing_list: MailingList, reached: ListReached, post: Post, wanted: str, letters: Letters, verp: Verp
 ) -> tuple[Step, ...]:
-    """Do what was asked at NAME-request, -subscribe, -unsubscribe, -confirm+TOKEN or -leave+TAG, and answer."""
+    """Do what was asked at NAME-request (`wanted`: see `command`), -subscribe, -unsubscribe, -confirm+TOKEN or
+    -leave+TAG, and answer."""
     if reached.purpose == "leave":
         _leave_at_once(tx, mailing_list, verp.member("leave", reached.token), letters)
         return ()
@@ -53,10 +54,10 @@ def handle(
         return ()
     if not members.may_answer(tx, mailing_list.id, author, letters.now):
         return ()
-    command = reached.purpose if reached.purpose != "request" else _command(post, octets)
-    if command in _JOIN:
+    asked = reached.purpose if reached.purpose != "request" else wanted
+    if asked in _JOIN:
         _join(tx, mailing_list, post, author, letters)
-    elif command in _LEAVE:
+    elif asked in _LEAVE:
         _leave(tx, mailing_list, author, letters)
     else:
         _say(tx, mailing_list, letters, author, "How this list is used", _help(mailing_list))
@@ -72,8 +73,8 @@ def _leave_at_once(tx: Tx, mailing_list: MailingList, number: int | None, letter
         _say(tx, mailing_list, letters, who, "You have left", f"{who} is not on {mailing_list.address} any more.")
 
 
-def _command(post: Post, octets: Buffer) -> str:
-    """The first word of the subject, or of the text."""
+def command(post: Post, octets: Buffer) -> str:
+    """What a message to NAME-request asks for: the first word of the subject, or of the text. Not for a transaction."""
     for text in (post.subject, next(_text(octets), "")):
         words = text.split()
         if words and (words[0].lower() in (*_JOIN, *_LEAVE) or text is not post.subject):
@@ -82,6 +83,8 @@ def _command(post: Post, octets: Buffer) -> str:
 
 
 def _text(octets: Buffer) -> Iterator[str]:
+    if len(octets) > _LARGEST:
+        return
     root = mime.scan(octets)
     part = root
     while part.children:
@@ -174,16 +177,20 @@ def _say(tx: Tx, mailing_list: MailingList, letters: Letters, to: Address, title
 # --- bounces ----------------------------------------------------------------------------------------------------------
 
 
-def bounced(
-    tx: Tx, mailing_list: MailingList, tag: str, octets: Buffer, verp: Verp, letters: Letters
-) -> tuple[Step, ...]:
-    """Something came back for a member: his by the tag, or, in a report of ours, by what that names."""
+def report_of(tag: str, octets: Buffer) -> Report | None:
+    """What came back, where it is to be believed. Not for a transaction."""
     # What is written here has no Received field; whatever comes in through a door has one. Of strangers we believe only
     # who was sent the tag.
     if len(octets) > _LARGEST or (not tag and Header.parse(octets).count(b"received")):
-        return ()
+        return None
+    return parse_report(octets)
+
+
+def bounced(
+    tx: Tx, mailing_list: MailingList, tag: str, report: Report | None, verp: Verp, letters: Letters
+) -> tuple[Step, ...]:
+    """Something came back for a member: his by the tag, or, in a report of ours, by what that names."""
     tagged = members.numbered(tx, mailing_list.id, verp.member("bounces", tag))
-    report = parse_report(octets)
     if report is None or (tag and tagged is None):
         return ()
     for one in report.recipients:

@@ -8,7 +8,7 @@ Refuses: to make keys (that takes CPU, and is done before a transaction begins) 
 
 import datetime
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final

@@ -19,7 +19,7 @@ import hmac
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.terms.address import MAX_LOCAL, Address, BadAddress, parse
+from posthouse.terms.address import Address, BadAddress, parse
 
 # Bounces come within a week or two (RFC 5321 §4.5.4.1: four to five days, at each hop).
 DAYS: Final = 21
@@ -28,6 +28,8 @@ _CYCLE: Final = 1024
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _HASH_LETTERS: Final = 8
 _TICKET_LETTERS: Final = 16
+# RFC 5321 §4.5.3.1.1: octets of a local part that everybody takes.
+_LONGEST: Final = 64
 
 
 class Srs:
@@ -55,8 +57,7 @@ class Srs:
         else:
             held = f"{self._day()}={sender.domain}={sender.local}"
             local = f"SRS0={self._hash(held)}={held}"
-        if len(local.encode()) > MAX_LOCAL:
-            # RFC 5321 §4.5.3.1.1: nobody need take a longer one, and we could not read it back ourselves.
+        if len(local.encode()) > _LONGEST:
             held = f"{self._day()}={self._ticket(sender)}"
             local = f"SRS0={self._hash(held)}={held}"
         return Address(local, domain)

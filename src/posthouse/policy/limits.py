@@ -2,8 +2,9 @@
 
 Promises: each limit answers 4xx (421 where the connection ends), for patience may help, except where a message shows
 that nobody meant it (a loop, a bounce to a crowd). Memory is bounded. A network is an IPv4 address or the /64 of an
-IPv6 one; its neighbours are the /24 or the /48, who together may do NEIGHBOURS times as often what one may. Peers in `unlimited` networks (loopback by default) are held by what
-one connection may do, not by how many there are, how often they come and how slow they are answered.
+IPv6 one; its neighbours are the /24 or the /48, who together may do NEIGHBOURS times as often what one may. Peers in
+`unlimited` networks (loopback by default) are held by what one connection may do, not by how many there are, how often
+they come and how slow they are answered.
 Refuses: to know configuration files; the values come in by `Limits`.
 """
 

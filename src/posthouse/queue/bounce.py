@@ -222,7 +222,8 @@ def _report(told: Told, now: int) -> RecipientReport:
         final=str(recipient.address),
         action=told.action,
         status=told.status,
-        # RFC 3461 §4.2: ORCPT travels as it came; without one the address as it came in says as much.
+        # RFC 3461 §4.2: ORCPT travels as it came. Without one §6.3 (d) wants no such field; as Postfix does, we name
+        # the address as it came in, which a relay may make an ORCPT of (§5.2.1): so its sender knows it again.
         original=recipient.orcpt or f"rfc822;{recipient.original}",
         remote_mta=told.remote,
         diagnostic=str(told.reply),

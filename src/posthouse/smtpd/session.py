@@ -28,11 +28,13 @@ from posthouse.policy.pipeline import Pipeline
 from posthouse.reception.answer import STORE_DOWN, Reception
 from posthouse.reception.intake import HeaderEdit, Intake, owner_of
 from posthouse.reception.refusals import Refusals, Trail
+from posthouse.smtpd import help
 from posthouse.smtpd.introduction import ATTRIBUTES, introduced, local_told, told
 from posthouse.smtpd.pace import Pace
+from posthouse.smtpd.wishes import SENDER_OK, need_settling, settled
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import Address, literal_of
-from posthouse.terms.envelope import NO_WISHES, DeliverBy, Envelope, Recipient
+from posthouse.terms.envelope import Envelope, Recipient, Wishes
 from posthouse.terms.reply import Refusal, Reply
 from posthouse.wire.smtp.command import (
     Auth,
@@ -66,20 +68,7 @@ from posthouse.wire.smtp.server import (
 from posthouse.wire.smtp.table import Kind, State
 
 _GO_AHEAD: Final = Reply(354, None, "Send the message; a dot on a line of its own ends it")
-_SENDER_OK: Final = Reply(250, "2.1.0", "Sender ok")
 _LOGIN_FIRST: Final = 530
-# Milliseconds that a client's clock may be behind ours.
-_CLOCKS_DIFFER: Final = 60_000
-_HELP: Final = {
-    "EHLO": "EHLO your.host.name: hello; what can be had here is listed behind it (RFC 5321 §4.1.1.1)",
-    "MAIL": "MAIL FROM:<address> [parameters]: whom errors go to; <> for nobody (RFC 5321 §4.1.1.2)",
-    "RCPT": "RCPT TO:<address> [parameters]: who is to get the message; once for each (RFC 5321 §4.1.1.3)",
-    "DATA": "DATA: the message follows, ended by a dot on a line of its own (RFC 5321 §4.1.1.4)",
-    "BDAT": "BDAT size [LAST]: so many octets of the message follow (RFC 3030)",
-    "AUTH": "AUTH mechanism [initial response]: log in (RFC 4954)",
-    "STARTTLS": "STARTTLS: go on encrypted (RFC 3207)",
-    "ETRN": "ETRN domain: try now to send what waits for it (RFC 1985)",
-}
 # RFC 5321 §3.1: the greeting is what a conversation begins with.
 _TOO_EARLY: Final = Reply(554, "5.5.1", "You spoke before the greeting; goodbye")
 # How long whoever is turned away may take to say QUIT (RFC 5321 §3.1).
@@ -268,19 +257,19 @@ class MailSession:
     # The envelope
 
     async def _mail(self, event: Mail) -> None:
-        envelope = event.envelope
+        envelope, done = event.envelope, SENDER_OK
         self._trail = self.around.refusals.begin(envelope.sender)
         self.facts.begin(envelope.sender, envelope.size or 0)
         self.facts.hasty = self.engine.spoke_early
-        done = _SENDER_OK
         try:
             waiting = self.role.mail(self, event)
             if waiting is not None and (sender := await waiting) != envelope.sender:
                 self.facts.sender = self._trail.sender = sender
                 envelope = replace(envelope, sender=sender)
             self.around.reception.check_size(self.facts.size, owner_of(self.facts))
-            if _needs_settling(event):
-                envelope, done = self._settled(envelope, event)
+            if need_settling(event):
+                wishes, done = self._settle(event)
+                envelope = replace(envelope, wishes=wishes)
         except Refusal as refusal:
             if refusal.reply.code == _LOGIN_FIRST:
                 # Nobody has a message yet: those who guess passwords leave no journeys.
@@ -294,35 +283,13 @@ class MailSession:
             self.envelope = envelope
             self.engine.reply(done)
 
-    def _settled(self, envelope: Envelope, event: Mail) -> tuple[Envelope, Reply]:
-        """The envelope with its wishes as they hold here, and what is said of them. Raises Refusal."""
-        now, wishes = self.around.clock.now(), envelope.wishes
-        hold_until = wishes.hold_until if event.hold_for is None else now + event.hold_for * 1000
-        if hold_until is not None and not now < hold_until <= now + int(self.around.limits.hold * 1000):
-            hold_until = self._held_for_nothing(hold_until, now)
-        by = None if event.by is None else DeliverBy(now + event.by.seconds * 1000, event.by.returned, event.by.trace)
-        if by is not None and by.returned and by.at <= (hold_until or now):
-            raise Refusal(501, "5.5.4", "The message would be late before it leaves")  # RFC 4865, RFC 2852
-        if wishes.body == "BINARYMIME":
-            self.around.reception.check_conversion(envelope.size or 0, owner_of(self.facts))
-        done, priority = _SENDER_OK, wishes.priority
-        if priority > 0 and not self._may_hurry():
-            # RFC 6710 §5: whoever is not known to us may not push others aside; X.3.6 tells the new priority.
-            priority, done = 0, Reply(250, "2.3.6", "0 is the priority here, for you are not known to us")
-        settled = replace(wishes, hold_until=hold_until, deliver_by=by, priority=priority)
-        return replace(envelope, wishes=settled), done
-
-    def _held_for_nothing(self, hold_until: int, now: int) -> int | None:
-        """A time that has just gone is no wish any more; one further off is a mistake (RFC 4865)."""
-        if now - _CLOCKS_DIFFER < hold_until <= now:
-            return None
-        if hold_until <= now:
-            raise Refusal(501, "5.5.4", "That time is past")
-        days = self.around.limits.hold / 86400
-        raise Refusal(501, "5.5.4", f"A message is held for {days:g} days at most")
-
-    def _may_hurry(self) -> bool:
-        return self.facts.account is not None or self.facts.trusted or self.role.kind == "lmtp"
+    def _settle(self, event: Mail) -> tuple[Wishes, Reply]:
+        """The wishes as they hold here, and what is said of them. Raises Refusal."""
+        facts, around = self.facts, self.around
+        if event.envelope.wishes.body == "BINARYMIME":
+            around.reception.check_conversion(facts.size, owner_of(facts))
+        known = facts.account is not None or facts.trusted or self.role.kind == "lmtp"
+        return settled(event, around.clock.now(), around.limits.hold, known=known)
 
     async def _rcpt(self, event: Rcpt) -> None:
         assert self.envelope is not None, "the table lets no RCPT come before MAIL"
@@ -471,16 +438,10 @@ class MailSession:
         self.engine.reply(reply)
 
     def _help(self, event: Help) -> None:
-        """RFC 5321 §4.2.3: 211 tells of the system, 214 what a command means."""
-        verb = event.text.upper()
-        if verb in self.engine.verbs:
-            self.engine.reply(Reply(214, "2.0.0", _HELP.get(verb, f"{verb}: RFC 5321 and its extensions tell")))
-        elif verb:
-            self.engine.reply(Reply(504, "5.5.4", "There is no help about that"))
+        reply = help.answer(event.text, self.engine.verbs)
+        self.engine.reply(reply)
+        if reply.permanent:
             self._erred()
-        else:
-            verbs = " ".join(self.engine.verbs)
-            self.engine.reply(Reply(211, "2.0.0", f"This is posthouse\nCommands: {verbs}\nHELP command tells more"))
 
     def _quit(self, event: Quit) -> None:
         self.engine.reply(Reply(221, "2.0.0", f"{self.around.hostname} says goodbye"))
@@ -540,15 +501,6 @@ class MailSession:
     def _hang_up(self, verdict: Verdict) -> None:
         assert verdict.reply is not None, "whoever closes says why"
         self.engine.end(verdict.reply)
-
-
-def _needs_settling(event: Mail) -> bool:
-    """Does its sender wish for something that depends on the time, on us, or on who he is?"""
-    wishes = event.envelope.wishes
-    if wishes is NO_WISHES:
-        return False
-    timed = event.by is not None or event.hold_for is not None or wishes.hold_until is not None
-    return timed or wishes.priority > 0 or wishes.body == "BINARYMIME"
 
 
 _Handler = Callable[[MailSession, Event], Awaitable[None] | None]

@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import idna
 
-# RFC 5321 §4.5.3.1: octets.
-MAX_LOCAL = 64
+# Octets. RFC 5321 §4.5.3.1.1 asks for 64 at least; the reverse-paths of forwarders and bulk senders are longer.
+MAX_LOCAL = 256
 MAX_DOMAIN = 255
 # Characters: each one of the local part quoted. What is printed must parse again, or a row of the queue cannot be read.
 _LONGEST = 2 * MAX_LOCAL + 2 + 1 + MAX_DOMAIN

@@ -19,8 +19,8 @@ from posthouse.terms.envelope import DeliverBy, Envelope, Recipient
 from posthouse.terms.reply import Reply
 from posthouse.wire.lines import BareLineEnding, LineError, Lines, Octets, clean
 from posthouse.wire.sasl import ClientExchange, SaslError
-from posthouse.wire.smtp.command import encode_xtext
 from posthouse.wire.smtp.data import Buffer, Stuffer, pieces
+from posthouse.wire.smtp.parameters import encode_xtext
 
 # RFC 5321 §4.5.3.1.5 says 512 a line; AUTH challenges may be longer (RFC 4954 §4), and some servers are chatty.
 REPLY_LINE: Final = 12288

@@ -20,8 +20,9 @@ from posthouse import limits
 from posthouse.terms.reply import Refusal, Reply
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
 from posthouse.wire.smtp import command
-from posthouse.wire.smtp.command import AuthResponse, Bdat, Command, Hello, Mail, Situation
+from posthouse.wire.smtp.command import AuthResponse, Bdat, Command, Hello, Mail
 from posthouse.wire.smtp.data import Chunks, Flaw, Unstuffer
+from posthouse.wire.smtp.parameters import Situation
 from posthouse.wire.smtp.table import (
     AUTH_RESPONSE,
     CONNECTION,
