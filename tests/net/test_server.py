@@ -61,8 +61,10 @@ async def serving(
     context: Certificates | None = None, gate: Counting | None = None, proxies: tuple[str, ...] = ()
 ) -> AsyncIterator[Server]:
     server = await serve(told, bind(LOOPBACK), context.context if context else None, gate=gate, proxies=proxies)
-    yield server
-    await server.stop(1)
+    try:
+        yield server
+    finally:
+        await server.stop(1)
     assert server.connections == 0
     assert gate is None or gate.here == []
 

@@ -50,8 +50,11 @@ async def serving(
     handler: Handler, context: Certificates | None = None, gate: Gate | None = None
 ) -> AsyncIterator[Server]:
     server = await serve(handler, bind(LOOPBACK), context.context if context else None, gate=gate)
-    yield server
-    await server.stop(1)
+    try:
+        yield server
+    finally:
+        # uvloop does not end while somebody listens: a test that fails would hang.
+        await server.stop(1)
     assert server.connections == 0
 
 
@@ -389,7 +392,8 @@ def test_a_pause_lasts_whatever_arrives_and_ends_with_the_peer() -> None:
             one.abort()
             while len(over) < 2:
                 await asyncio.sleep(0.01)
-            assert over[0] >= 0.1
+            # The loop counts milliseconds; a difference of two of its times may come short by what floats round off.
+            assert over[0] > 0.0999
             await (await dial(server)).close()
 
     run(main(), seconds=20)
