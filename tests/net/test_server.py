@@ -247,11 +247,13 @@ def test_a_socket_of_both_families_tells_of_ipv4_as_it_is() -> None:
             bound.bind(("::", 0))
             bound.setblocking(False)
             server = await serve(told, [bound], proxies=proxies)
-            one = await stream.connect(Endpoint("127.0.0.1", server.endpoints[0].port), seconds=5)
-            one.write(V1 if proxies else b"")
-            assert (await one.read()).startswith(b"203.0.113.7:4711 192.0.2.25" if proxies else b"127.0.0.1:")
-            one.abort()
-            await server.stop(1)
+            try:
+                one = await stream.connect(Endpoint("127.0.0.1", server.endpoints[0].port), seconds=5)
+                one.write(V1 if proxies else b"")
+                assert (await one.read()).startswith(b"203.0.113.7:4711 192.0.2.25" if proxies else b"127.0.0.1:")
+                one.abort()
+            finally:
+                await server.stop(1)
 
     run(main())
 

@@ -115,12 +115,14 @@ def test_a_peer_that_strews_its_octets_is_waited_for_no_longer() -> None:
 
         server = await serve(converse, bind(Endpoint("127.0.0.1", 0)))
         port = server.endpoints[0].port
-        with pytest.raises(HopFailed, match=r"no reply within 0\.3 seconds"):
-            await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
-        assert strewn > 1
-        await server.stop(1)
+        try:
+            with pytest.raises(HopFailed, match=r"no reply within 0\.3 seconds"):
+                await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
+            assert strewn > 1
+        finally:
+            await server.stop(1)
 
-    run(main())
+    run(main(), seconds=20)
 
 
 def test_nobody_there_is_a_failure_to_connect() -> None:
