@@ -11,7 +11,7 @@ hear it. The recipients' number is metered by policy/limits.SubmissionRate.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
@@ -22,7 +22,8 @@ from posthouse.directory.kept import Kept
 from posthouse.directory.model import Account
 from posthouse.limits import HEADER_ADDRESSES, HEADER_FIELDS, HEADER_SIZE
 from posthouse.message import build
-from posthouse.message.header import Group, Header, Mailbox, parse_addresses
+from posthouse.message.header import Header, Mailbox
+from posthouse.message.people import people
 from posthouse.terms.address import Address, BadAddress, parse, parse_domain
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal
@@ -137,7 +138,7 @@ def _authors(header: Header) -> list[Mailbox]:
         return []
     if len(fields) > 1:
         raise Refusal(550, "5.6.0", "The header has more than one From field")  # RFC 5322 §3.6
-    authors = list(_people(parse_addresses(fields[0])))
+    authors = people(fields[0])
     if not authors:
         raise Refusal(550, "5.6.0", "The From field names no address")
     if len(authors) >= HEADER_ADDRESSES or not _reads_one_way(fields[0]):
@@ -166,17 +167,9 @@ def _reads_one_way(value: bytes) -> bool:
     return True
 
 
-def _people(found: Iterable[Mailbox | Group]) -> Iterable[Mailbox]:
-    for one in found:
-        if isinstance(one, Group):
-            yield from one.members
-        else:
-            yield one
-
-
 def _names_own(value: bytes, identities: Identities) -> bool:
-    people = list(_people(parse_addresses(value)))
-    return len(people) == 1 and _is_own(people[0], identities)
+    found = people(value)
+    return len(found) == 1 and _is_own(found[0], identities)
 
 
 def _is_own(person: Mailbox, identities: Identities) -> bool:

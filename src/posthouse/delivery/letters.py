@@ -16,7 +16,6 @@ from posthouse.message.build import Attachment
 from posthouse.observe import Step
 from posthouse.queue import queue
 from posthouse.queue.queue import NewRecipient, QueuedMail
-from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address
@@ -78,8 +77,7 @@ class Letters:
             expires_at=self.now + int(self.expire * 1000),
             wishes=Wishes(body="7BIT" if octets.isascii() else "8BITMIME", smtputf8=not to.ascii),
         )
-        home = tx.one("domain_find", name=to.domain) is not None
-        queue.accept(tx, mail, [NewRecipient(to, LOCAL if home else None, notify=frozenset({"NEVER"}))])
+        queue.accept(tx, mail, [NewRecipient(to, queue.destination_of(tx, to), notify=frozenset({"NEVER"}))])
         step = Step("letter.written", self.now, own, {"recipient": str(to), "subject": subject})
         journey.open(
             tx, own, message_id=message_id, sender=None, recipients=[str(to)], subject=subject, secret=self.secret,

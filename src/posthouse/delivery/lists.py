@@ -28,7 +28,7 @@ from posthouse.message.marks import senders_on
 from posthouse.observe import Step
 from posthouse.queue import queue
 from posthouse.queue.outcome import Fate, Filed, Outcome, Report
-from posthouse.queue.queue import HELD, MEMBERS, Job, NewRecipient, QueuedMail, QueuedMessage, QueuedRecipient
+from posthouse.queue.queue import HELD, MEMBERS, Job, NewRecipient, QueuedMail, QueuedRecipient
 from posthouse.queue.runner import BeforeDot
 from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
@@ -335,15 +335,14 @@ def _to_owners(tx: Tx, job: Job, mailing_list: MailingList, now: int) -> tuple[S
     owners = members.staff(tx, mailing_list.id, "owner")
     rows = [_owner_row(tx, job, mailing_list, one.address) for one in owners]
     if rows:
-        queue.add(tx, QueuedMessage(job.message.id, job.mail), rows, now)
+        queue.add(tx, job.message, rows, now)
     return ()
 
 
 def _owner_row(tx: Tx, job: Job, mailing_list: MailingList, address: Address) -> NewRecipient:
-    home = tx.one("domain_find", name=address.domain) is not None
     return NewRecipient(
         address,
-        LOCAL if home else None,
+        queue.destination_of(tx, address),
         original=str(mailing_list.beside("owner")),
         notify=frozenset({"NEVER"}),
         prologue=f"Delivered-To: {mailing_list.beside('owner')}\r\n".encode() + job.prologue,

@@ -15,16 +15,17 @@ from posthouse.directory.members import Member
 from posthouse.message import listed
 from posthouse.message.addresses import Mailbox
 from posthouse.message.build import Attachment
-from posthouse.message.header import Group, Header, decode_words, message_ids, parse_addresses
+from posthouse.message.header import Header, decode_words, message_ids
 from posthouse.message.listed import Edit
 from posthouse.message.marks import is_automatic, is_impersonal, senders_on
 from posthouse.message.octets import Buffer
+from posthouse.message.people import address_of, author, named
 from posthouse.observe import Fact, Step
 from posthouse.queue import queue
 from posthouse.queue.queue import LIST, Job, NewRecipient, QueuedMail
 from posthouse.store import blobs
 from posthouse.store.database import Row, Tx
-from posthouse.terms.address import Address, BadAddress, parse
+from posthouse.terms.address import Address, parse
 from posthouse.terms.envelope import Wishes
 from posthouse.trust.tags import BadTags, parse_tags
 
@@ -62,7 +63,7 @@ class Post:
     @property
     def author_address(self) -> Address | None:
         """The author's, where it is one that mail can go to."""
-        return None if self.author is None else _address(self.author)
+        return None if self.author is None else address_of(self.author)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +106,22 @@ def read_again(held: Held, octets: Buffer) -> Post:
 
 def _read(octets: Buffer, sender: Address | None) -> Post:
     header = Header.parse(octets)
-    # Of a header that is not known to its end another From may be part.
-    authors = _people(header, b"from") if header.complete else []
-    reached = _address(authors[0]) if len(authors) == 1 else None
+    writer = author(header)
     ids = message_ids(header.first(b"message-id") or b"")
     return Post(
-        author=None if reached is None else authors[0],
+        author=writer,
         subject=decode_words(header.first(b"subject") or b""),
         message_id=ids[0] if ids else None,
         size=len(octets),
-        seals=() if reached is None else tuple(_seals(header, reached.domain)),
+        seals=() if writer is None else tuple(_seals(header, writer.domain)),
         present=frozenset(field.name for field in header.fields),
         automatic=sender is None or is_automatic(header),
         impersonal=sender is None or is_impersonal(header),
         round=tuple(_list_ids(header)),
         marks=senders_on(header),
         sender=sender,
-        reply_to=tuple(_people(header, b"reply-to")),
+        reply_to=tuple(named(header, b"reply-to")),
     )
-
-
-def _people(header: Header, name: bytes) -> list[Mailbox]:
-    found: list[Mailbox] = []
-    for value in header.all(name):
-        for one in parse_addresses(value):
-            found += one.members if isinstance(one, Group) else (one,)
-    return found
 
 
 def _seals(header: Header, author: str) -> Iterator[frozenset[bytes]]:
@@ -324,10 +315,3 @@ def way_out(mailing_list: MailingList, purpose: str) -> bytes:
 
 def _parts(address: Address) -> tuple[str, str]:
     return address.local, address.domain
-
-
-def _address(person: Mailbox) -> Address | None:
-    try:
-        return parse(str(Address(person.local, person.domain)))
-    except BadAddress:
-        return None

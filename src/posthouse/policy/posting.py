@@ -12,12 +12,13 @@ from typing import ClassVar
 from posthouse.directory import lists, members
 from posthouse.directory.addresses import ListReached
 from posthouse.directory.lists import MailingList
-from posthouse.message.header import Group, Header, parse_addresses
+from posthouse.message.header import Header
 from posthouse.message.listed import list_id
 from posthouse.message.marks import is_automatic, senders_on
+from posthouse.message.people import address_of, author
 from posthouse.policy.check import Check, Facts, Verdict, defer, refuse
 from posthouse.store.database import Store, Tx
-from posthouse.terms.address import Address, BadAddress, parse
+from posthouse.terms.address import Address
 
 # To send to whom a list is. Its -owner takes everything but what went through it before.
 _JUDGED = ("", "owner")
@@ -56,8 +57,9 @@ class Posting(Check):
         ]
         if not wanted or facts.header is None:
             return None
-        author = _author(facts.header)
-        found = await self._store.read(_look, [reached for _, reached in wanted], author)
+        writer = author(facts.header)
+        address = None if writer is None else address_of(writer)
+        found = await self._store.read(_look, [reached for _, reached in wanted], address)
         verdicts: dict[int, Verdict] = {}
         for (index, reached), known in zip(wanted, found, strict=True):
             verdict = self._of_loop(facts.header, known.list, reached.purpose)
@@ -95,26 +97,10 @@ class Posting(Check):
         return refuse(self.name, 550, "5.7.2", f"You may not post to {address}", f"posting: {mailing_list.posting}")
 
 
-def _author(header: Header) -> Address | None:
-    """Who is in From, where it is one."""
-    people = [
-        person
-        for value in header.all(b"from")
-        for one in parse_addresses(value)
-        for person in (one.members if isinstance(one, Group) else (one,))
-    ]
-    if len(people) != 1:
-        return None
-    try:
-        return parse(str(Address(people[0].local, people[0].domain)))
-    except BadAddress:
-        return None
-
-
-def _look(tx: Tx, wanted: Sequence[ListReached], author: Address | None) -> list[_Known]:
+def _look(tx: Tx, wanted: Sequence[ListReached], writer: Address | None) -> list[_Known]:
     found: list[_Known] = []
     for reached in wanted:
-        member = None if author is None else members.find(tx, reached.id, author)
+        member = None if writer is None else members.find(tx, reached.id, writer)
         full = lists.held(tx, reached.id) >= lists.MOST_HELD
         found.append(_Known(lists.get(tx, reached.id), None if member is None else member.role, full))
     return found

@@ -20,11 +20,9 @@ from posthouse.observe import Step
 from posthouse.queue import queue as the_queue
 from posthouse.queue.outcome import Fate, Outcome
 from posthouse.queue.queue import Job, NewRecipient, QueuedMail, QueuedRecipient
-from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.blobs import BlobLost, Blobs, Staged
 from posthouse.store.database import StoreUnavailable, Tx
-from posthouse.terms.address import Address
 from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 
@@ -266,7 +264,9 @@ def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
         # RFC 6533 §4: an address that is not ASCII needs SMTPUTF8 to be written to.
         wishes=Wishes(smtputf8=not sender.ascii, requiretls=draft.job.mail.wishes.requiretls),
     )
-    the_queue.accept(tx, mail, [NewRecipient(sender, _destination(tx, sender), notify=frozenset({"NEVER"}))])
+    the_queue.accept(
+        tx, mail, [NewRecipient(sender, the_queue.destination_of(tx, sender), notify=frozenset({"NEVER"}))]
+    )
     about, own = draft.job.mail.journey, draft.journey
     written = Step("bounce.written", draft.now, own, {"recipient": str(sender), "about": journey.code(about)})
     told = Step("bounce.sent", draft.now, about, {"to": str(sender), "bounce": journey.code(own)})
@@ -282,8 +282,3 @@ def queue(tx: Tx, bounce: Bounce, secret: bytes) -> tuple[Step, ...]:
     )
     journey.record(tx, about, [told])
     return told, written
-
-
-def _destination(tx: Tx, address: Address) -> str | None:
-    """Home, where its domain is served here; else None, by its MX."""
-    return LOCAL if tx.one("domain_find", name=address.domain) else None

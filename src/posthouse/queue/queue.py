@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.database import Row, Topic, Tx, Value
 from posthouse.terms.address import Address, parse
@@ -117,6 +118,11 @@ class Job:
     def domain(self) -> str:
         """What stands behind the colon of the destination."""
         return self.destination.partition(":")[2]
+
+
+def destination_of(tx: Tx, address: Address) -> str | None:
+    """Where mail of our own for this address goes: home where its domain is served here; else None, by its MX."""
+    return LOCAL if tx.one("domain_find", name=address.domain) else None
 
 
 def accept(tx: Tx, mail: QueuedMail, recipients: Sequence[NewRecipient]) -> list[int]:

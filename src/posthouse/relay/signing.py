@@ -14,8 +14,8 @@ from typing import Final
 
 from posthouse.clock import Clock
 from posthouse.directory.cache import Directory
-from posthouse.message.header import Group, Mailbox, parse_addresses
 from posthouse.message.octets import Buffer
+from posthouse.message.people import people
 from posthouse.terms.address import Address, BadAddress, parse_domain
 from posthouse.trust.dkim import Parts, sign, take_apart
 
@@ -79,10 +79,7 @@ def _written_here(prologue: int, parts: Parts) -> bool:
 
 def _authors(value: bytes) -> Iterator[str]:
     """The domains of From, each once, in order."""
-    people: list[Mailbox] = []
-    for one in parse_addresses(value):
-        people += one.members if isinstance(one, Group) else [one]
-    for domain in list(dict.fromkeys(person.domain for person in people))[:_MOST_DOMAINS]:
+    for domain in list(dict.fromkeys(person.domain for person in people(value)))[:_MOST_DOMAINS]:
         try:
             yield parse_domain(domain)
         except BadAddress:
