@@ -209,3 +209,17 @@ def test_an_alias_of_one_leaves_it_to_that_to_tell(tmp_path: Path) -> None:
         ]
 
     run(main())
+
+
+def test_of_two_who_lead_to_one_account_the_one_who_asks_is_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, bob = await home.people("alice", "bob")
+        asks = NewRecipient(parse("bob+b@home.example"), LOCAL, notify=SUCCESS)
+        await home.send(local("bob@home.example"), asks, sender="alice@home.example")
+        await home.settle(home.post())
+        (report,) = await home.inbox(alice)
+        assert actions_of(report) == [("rfc822; bob+b@home.example", "delivered")]
+        assert len(await home.inbox(bob)) == 1
+
+    run(main())

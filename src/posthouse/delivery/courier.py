@@ -13,7 +13,7 @@ from typing import Final
 from posthouse import limits
 from posthouse.clock import Clock
 from posthouse.delivery.filing import INBOX, Copy, file_local, prologue
-from posthouse.delivery.forward import Forwarding, forwarding, keep_sender
+from posthouse.delivery.forward import AS_IT_IS, Forwarding, forwarding, keep_sender
 from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, Rules, Standing
 from posthouse.directory.model import version
@@ -38,7 +38,6 @@ from posthouse.terms.reply import Reply
 _IN_THREAD: Final = 128 * limits.KB
 
 _DELIVERED: Final = Reply(250, "2.1.5", "Delivered")
-_AS_IT_IS: Final = Forwarding()
 _FORWARDED: Final = Reply(250, "2.1.5", "Sent on to the address that it stands for")
 _EXPANDED: Final = Reply(250, "2.1.5", "Sent on to the addresses that it stands for")
 _MOVED: Final = Reply(250, "2.1.5", "Sent on: the domain is served elsewhere")
@@ -208,7 +207,7 @@ def _sent_on(
     job: Job,
     notify: Notify,
     destination: str | None,
-    way: Forwarding = _AS_IT_IS,
+    way: Forwarding = AS_IT_IS,
 ) -> NewRecipient:
     return NewRecipient(
         address=address,

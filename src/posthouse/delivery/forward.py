@@ -25,10 +25,13 @@ class Forwarding:
     return_path: Address | None = None
 
 
+AS_IT_IS: Final = Forwarding()
+
+
 def forwarding(tx: Tx, rules: Rules, sender: Address | None, original: Address, address: Address) -> Forwarding:
     """How mail of `sender` for `original` is sent on to `address`; as it is where the two are one."""
     if original.key == address.key:
-        return Forwarding()
+        return AS_IT_IS
     mark = f"Delivered-To: {original}\r\n".encode()
     if sender is None or rules.srs is None or tx.one("domain_find", name=sender.domain) is not None:
         return Forwarding(mark)

@@ -74,6 +74,10 @@ class MailingList:
         allowed = _ROLES[self.posting]
         return not allowed or role in allowed
 
+    def takes(self, role: str | None) -> bool:
+        """What such an author writes is taken, if only to be held; else it is refused at the door."""
+        return self.others == "hold" or self.goes_out(role) or (self.posting == "moderated" and role is not None)
+
 
 SETTINGS: Final = tuple(one.name for one in fields(MailingList) if one.name not in ("id", "address"))
 CHOICES: Final[dict[str, tuple[str, ...]]] = {

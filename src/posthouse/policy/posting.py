@@ -22,11 +22,6 @@ from posthouse.terms.address import Address
 
 # To send to whom a list is. Its -owner takes everything but what went through it before.
 _JUDGED = ("", "owner")
-_ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "members": ("member", "moderator", "owner"),
-    "moderated": ("member", "moderator", "owner"),
-    "owners": ("owner",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +83,13 @@ class Posting(Check):
         if facts.size > mailing_list.message_size:
             text = f"{address} takes messages of up to {mailing_list.message_size} octets"
             return refuse(self.name, 552, "5.2.3", text, f"{facts.size} octets")
-        allowed = _ALLOWED.get(mailing_list.posting)
-        if mailing_list.others != "refuse" or allowed is None or known.role in allowed:
-            waits = not mailing_list.goes_out(known.role)
+        if not mailing_list.takes(known.role):
+            return refuse(self.name, 550, "5.7.2", f"You may not post to {address}", f"posting: {mailing_list.posting}")
+        if known.full and not mailing_list.goes_out(known.role):
             # RFC 3463 §3.3: X.2.4, a problem with the expansion of a mailing list.
             text = f"Too many messages wait for the moderators of {address}; try again later"
-            return defer(self.name, 450, "4.2.4", text) if waits and known.full else None
-        return refuse(self.name, 550, "5.7.2", f"You may not post to {address}", f"posting: {mailing_list.posting}")
+            return defer(self.name, 450, "4.2.4", text)
+        return None
 
 
 def _look(tx: Tx, wanted: Sequence[ListReached], writer: Address | None) -> list[_Known]:

@@ -12,7 +12,7 @@ from typing import Final
 from posthouse import journey, limits, observe
 from posthouse.delivery.courier import filed_step
 from posthouse.delivery.filing import INBOX, JUNK, SENT, Copy, Fate, file_local, prologue
-from posthouse.delivery.forward import Forwarding, forwarding, keep_sender
+from posthouse.delivery.forward import AS_IT_IS, Forwarding, forwarding, keep_sender
 from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, RemoteRecipient, Resolution, Rules
 from posthouse.mailbox.append import Filed
@@ -34,7 +34,6 @@ from posthouse.terms.envelope import Envelope, Recipient
 from posthouse.terms.keywords import SEEN
 from posthouse.terms.reply import Reply
 
-_AS_IT_IS: Final = Forwarding()
 FULL: Final = Reply(452, "4.2.2", "The mailbox is full; try again later")
 CHANGED: Final = Reply(451, "4.3.0", "The address has changed meanwhile; try again")
 
@@ -165,7 +164,7 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     wishes = {one.recipient.address: one.recipient for one in plan.taken}
     hold_until = plan.envelope.wishes.hold_until
 
-    def row(address: Address, original: Address, destination: str | None, way: Forwarding = _AS_IT_IS) -> NewRecipient:
+    def row(address: Address, original: Address, destination: str | None, way: Forwarding = AS_IT_IS) -> NewRecipient:
         wish = wishes[original]
         return NewRecipient(
             address, destination, str(original), wish.notify, wish.orcpt, way.prologue, hold_until, way.return_path
