@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-NAMES = ["smtp", "relay", "queue", "memory", "slow"]
+NAMES = ["smtp", "relay", "queue", "memory", "slow", "imap"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,6 +39,8 @@ class Report:
     bench: str
     peers: dict[str, str]
     rows: list[Row] = field(default_factory=list)
+    # What was not measured, and why.
+    skipped: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
         """One object, for scripts."""
@@ -55,7 +57,8 @@ class Report:
             }
             for row in self.rows
         ]
-        return json.dumps({"bench": self.bench, "machine": machine(), "peers": self.peers, "rows": rows}, indent=2)
+        whole = {"bench": self.bench, "machine": machine(), "peers": self.peers, "rows": rows}
+        return json.dumps(whole | ({"skipped": self.skipped} if self.skipped else {}), indent=2)
 
     def as_table(self) -> str:
         """Markdown, for people."""
@@ -69,6 +72,7 @@ class Report:
                 f"| {row.row} | {row.unit} | {row.posthouse:.4g} | {row.peer:.4g} | {row.peer_name} "
                 f"| {row.ratio:.2f} | {target} | {verdict} |"
             )
+        lines += ["", *[f"- skipped: {reason}" for reason in self.skipped]] if self.skipped else []
         return "\n".join(lines)
 
 

@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from posthouse import config, journey, observe
+from posthouse import journey, observe
 from posthouse.app import App
 from posthouse.clock import Clock, SystemClock
-from posthouse.config import Config
-from posthouse.directory import accounts, addresses, domains
+from posthouse.config import reading
+from posthouse.config.values import Config
+from posthouse.directory import accounts, aliases, domains
 from posthouse.directory.credentials import verifier_of
 from posthouse.journey import Journey
 from posthouse.mailbox import emails
@@ -85,7 +86,7 @@ class House:
 
     async def alias(self, name: str, *targets: str) -> None:
         """Let an address stand for others."""
-        await self.changed(lambda tx: addresses.add_alias(tx, parse(name), [parse(one) for one in targets]))
+        await self.changed(lambda tx: aliases.add_alias(tx, parse(name), [parse(one) for one in targets]))
 
     async def changed(self, function: Callable[[Tx], T]) -> T:
         """Change the directory, and let the doors hear of it."""
@@ -248,7 +249,7 @@ def configured(
         )
         if protocol not in ("smtp", "lmtp") and tls != "implicit":
             text += "clear_text_login = true\n"
-    return config.parse(text)
+    return reading.parse(text)
 
 
 @asynccontextmanager

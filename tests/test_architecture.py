@@ -23,7 +23,7 @@ FLOORS: dict[str, int] = {
     "reception": 9,
     "submission": 10,
     "smtpd": 11, "imapd": 11, "pop3d": 11, "sieved": 11, "jmapd": 11, "httpd": 11,
-    "hooks": 12,
+    "hooks": 12, "outward": 12, "housekeeping": 12,
     "app": 13,
     "cli": 14,
 }  # fmt: skip

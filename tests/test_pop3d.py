@@ -10,10 +10,12 @@ import pytest
 
 from posthouse.clock import SetClock
 from posthouse.directory import accounts
+from posthouse.mailbox import maildrop
+from posthouse.mailbox.maildrop import Drops
 from posthouse.policy.limits import Limits
 from posthouse.store.database import StoreUnavailable
 from posthouse.written import Rate
-from tests.doors.house import ALICE, MESSAGE, PASSWORD, House, in_house, message, opened
+from tests.doors.house import ALICE, BOB, MESSAGE, PASSWORD, House, Pop3Client, in_house, message, opened
 from tests.support import run
 
 
@@ -67,8 +69,8 @@ def test_what_it_can_do(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         client = await house.pop3(None)
         found = await client.lines("CAPA")
-        for capability in (b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"USER", b"STLS"):
-            assert capability in found
+        assert {b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"USER", b"STLS"} <= set(found)
+        assert {b"UTF8 USER", b"LANG"} <= set(found)
         assert b"SASL SCRAM-SHA-256 PLAIN LOGIN" in found
 
     in_house(tmp_path, test)
@@ -178,6 +180,137 @@ def test_uidl_stays_across_restarts_and_changes(tmp_path: Path) -> None:
     before, after = run(first()), run(second())
     assert after[:2] == before[1:]
     assert len(set(before + after)) == 4
+
+
+def test_uidl_stays_with_an_email_that_is_moved_away_and_back(tmp_path: Path) -> None:
+    """RFC 1939 §7: nobody fetches again what somebody sorted twice."""
+
+    async def test(house: House) -> None:
+        await fill(house)
+        client, other = await house.pop3(), await house.imap()
+        before = [line.split()[1] for line in await client.lines("UIDL")]
+        await other.ok("MOVE 2 Archive")
+        away = await (await house.pop3()).lines("UIDL")
+        assert [line.split()[1] for line in away] == [before[0], before[2]]
+        await other.ok("SELECT Archive")
+        await other.ok("MOVE 1 INBOX")
+        back = await (await house.pop3()).lines("UIDL")
+        assert [line.split()[1] for line in back] == [before[0], before[2], before[1]]
+        # The session that saw it where it was removes it where it is now.
+        assert (await client.say("DELE 2")).startswith(b"+OK")
+        assert await client.say("QUIT") == b"+OK Goodbye"
+        left = await (await house.pop3()).lines("UIDL")
+        assert [line.split()[1] for line in left] == [before[0], before[2]]
+
+    in_house(tmp_path, test)
+
+
+def test_an_email_that_is_placed_twice_is_one_message(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await fill(house, 2)
+        other = await house.imap()
+        await other.ok("COPY 1 INBOX")
+        await other.ok("COPY 1 Archive")
+        client = await house.pop3()
+        assert (await client.say("STAT")).startswith(b"+OK 2 ")
+        found = [line.split()[1] for line in await client.lines("UIDL")]
+        assert len(set(found)) == 2
+        assert (await client.say("DELE 1")).startswith(b"+OK")
+        assert await client.say("QUIT") == b"+OK Goodbye"
+        assert [line.split()[1] for line in await (await house.pop3()).lines("UIDL")] == found[1:]
+        # Only the Inbox is POP3's to empty.
+        assert b"MESSAGES 1" in b"".join(await other.ok("STATUS Archive (MESSAGES)"))
+
+    in_house(tmp_path, test)
+
+
+def test_one_session_at_a_time_where_that_is_configured(tmp_path: Path) -> None:
+    """RFC 1939 §4, RFC 2449 §8.1.2: the lock goes with the session, however that ends."""
+
+    async def test(house: House) -> None:
+        await fill(house)
+        first, second, bobs = await house.pop3(), await house.pop3(None), await house.pop3(BOB)
+        assert (await bobs.say("STAT")).startswith(b"+OK 0 ")
+        for _ in range(2):
+            assert await second.say(f"USER {ALICE}") == b"+OK Now the password"
+            assert await second.say(f"PASS {PASSWORD}") == b"-ERR [IN-USE] Another session has this maildrop open"
+        # Who has not shown a password is not told.
+        await second.say(f"USER {ALICE}")
+        assert (await second.say("PASS wrong")).startswith(b"-ERR [AUTH]")
+        assert await first.say("QUIT") == b"+OK Goodbye"
+        assert await first.closed()
+        third = await house.pop3()
+        await third.close()
+        while b"[IN-USE]" in await _login(second):
+            await asyncio.sleep(0.01)
+        assert (await second.say("STAT")).startswith(b"+OK 3 ")
+
+    in_house(tmp_path, test, drops=Drops(exclusive=True))
+
+
+def test_a_login_that_fails_behind_the_lock_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(house: House) -> None:
+        client = await house.pop3(None)
+
+        async def fails(*args: object, **kwargs: object) -> None:
+            raise StoreUnavailable("disk full")
+
+        assert b"[IN-USE]" not in await _login(client)
+        again = await house.pop3(None)
+        assert b"[IN-USE]" in await _login(again)
+        assert await client.say("QUIT") == b"+OK Goodbye"
+        assert await client.closed()
+        with monkeypatch.context() as patch:
+            patch.setattr(maildrop, "look", _broken)
+            assert b"[SYS/TEMP]" in await _login(again)
+        assert (await _login(again)).startswith(b"+OK")
+
+    in_house(tmp_path, test, drops=Drops(exclusive=True))
+
+
+def _broken(tx: object, account: int) -> None:
+    raise StoreUnavailable("the disk is gone")
+
+
+async def _login(client: Pop3Client) -> bytes:
+    assert (await client.say(f"USER {ALICE}")).startswith(b"+OK")
+    return await client.say(f"PASS {PASSWORD}")
+
+
+def test_headers_in_utf8_are_for_those_who_say_so(tmp_path: Path) -> None:
+    """RFC 6856 §2.1, RFC 6858."""
+
+    async def test(house: House) -> None:
+        octets = "Subject: Grüße\r\nFrom: jürgen@example.org\r\n\r\nKürbis\r\n".encode()
+        await house.file(octets, prologue=b"Delivered-To: alice@example.org\r\n")
+        plain = await house.pop3()
+        assert await plain.lines("RETR 1") == [
+            b"Delivered-To: alice@example.org",
+            b"Subject: =?utf-8?b?R3LDvMOfZQ==?=",
+            b"From: invalid@internationalized-address.invalid",
+            b"",
+            "Kürbis".encode(),
+        ]
+        assert (await plain.lines("TOP 1 0"))[-1] == b""
+        assert (await plain.say("UTF8")).startswith(b"-ERR")
+        knowing = await house.pop3(None)
+        assert (await knowing.say("UTF8")).startswith(b"+OK")
+        assert (await _login(knowing)).startswith(b"+OK")
+        assert b"\r\n".join([*(await knowing.lines("RETR 1"))[1:], b""]) == octets
+
+    in_house(tmp_path, test)
+
+
+def test_languages(tmp_path: Path) -> None:
+    """RFC 6856 §3.2"""
+
+    async def test(house: House) -> None:
+        client = await house.pop3(None)
+        assert await client.lines("LANG") == [b"i-default Default language", b"en English"]
+        for wanted, answer in (("en", b"+OK en "), ("EN-gb", b"+OK en "), ("*", b"+OK i-default "), ("fr", b"-ERR ")):
+            assert (await client.say(f"LANG {wanted}")).startswith(answer)
+
+    in_house(tmp_path, test)
 
 
 def test_what_is_marked_deleted_elsewhere_is_not_shown(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses
+from posthouse.directory import accounts, identities
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.directory.model import Account
@@ -45,7 +45,7 @@ async def prepared(store: SqliteStore) -> Account:
     account = await store.write(add_account, "alice@example.org")
     await store.write(add_account, "alice+bank@example.org")
     await store.write(add_account, "bob@example.org")
-    await store.write(addresses.add, account.id, parse("a.liddell@example.org"))
+    await store.write(identities.add, account.id, parse("a.liddell@example.org"))
     await store.write(accounts.set_full_name, account.id, "Alice Liddell")
     return await store.read(accounts.find, account.id)
 
@@ -80,13 +80,13 @@ def test_an_address_that_was_granted_is_ones_own_to_send_as(tmp_path: Path) -> N
         directory = Directory(store, clock, Rules())
         submission = Submission(directory, clock, Random(1), "mx.example.org")
         bob = parse("bob@example.org")
-        await store.write(addresses.grant, account.id, bob)
+        await store.write(identities.grant, account.id, bob)
         for granted in (bob, parse("bob+list@example.org")):
             assert await submission.check_sender(account, granted) == granted
         edit = submission.header_edit(account, Envelope(bob))
         head = COMPLETE.replace(b"alice@", b"bob@")
         assert edit(head) is head
-        await store.write(addresses.revoke, account.id, bob)
+        await store.write(identities.revoke, account.id, bob)
         directory.forget()
         with pytest.raises(Refusal):
             await submission.check_sender(account, bob)

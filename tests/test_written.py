@@ -106,3 +106,10 @@ def test_loopback() -> None:
     assert Endpoint("::1", 25).loopback
     assert not Endpoint("*", 25).loopback
     assert not Endpoint("192.0.2.1", 25).loopback
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (3 << 20, "3.0 MB"), (5 << 30, "5.0 GB")]
+)
+def test_rough_sizes(octets: int, said: str) -> None:
+    assert written.rough_size(octets) == said

@@ -1,19 +1,23 @@
-"""Dovecot in a private root: LMTP into Maildir or sdbox, IMAP. Durable: mail_fsync=optimized, its default for LMTP.
+"""Dovecot in a private root: LMTP into Maildir or sdbox, IMAP, POP3. Durable: mail_fsync=optimized, its default.
 
-Set up as its manual advises for virtual users with one uid.
+Set up as its manual advises for virtual users with one uid; its login processes in the high-performance mode, in which
+one serves many connections; for Maildir without looking for changes that others made behind its back.
 """
 
 import shutil
+from collections.abc import Mapping
+from typing import Final
 
-from bench.peers.postfix import PACKAGES
 from bench.peers.private_root import Daemon, PrivateRoot
 from bench.peers.waiting import wait_for_port
 
 _CONFIGURATION = """\
 base_dir = /run/dovecot-peer
-protocols = imap lmtp
+protocols = imap pop3 lmtp
 listen = {address}
-ssl = no
+ssl = yes
+ssl_cert = </peer/cert.pem
+ssl_key = </peer/key.pem
 disable_plaintext_auth = no
 log_path = /peer/dovecot.log
 mail_location = {location}
@@ -32,6 +36,8 @@ userdb {{
 }}
 default_client_limit = 20000
 default_process_limit = 400
+maildir_very_dirty_syncs = yes
+mail_max_userip_connections = 10000
 service lmtp {{
   inet_listener lmtp {{
     address = {address}
@@ -39,12 +45,27 @@ service lmtp {{
   }}
 }}
 service imap-login {{
+  service_count = 0
+  process_min_avail = 2
   inet_listener imap {{
     port = {imap}
   }}
   inet_listener imaps {{
+    port = {imaps}
+    ssl = yes
+  }}
+}}
+service pop3-login {{
+  service_count = 0
+  inet_listener pop3 {{
+    port = {pop3}
+  }}
+  inet_listener pop3s {{
     port = 0
   }}
+}}
+service imap {{
+  process_limit = 5000
 }}
 namespace inbox {{
   inbox = yes
@@ -57,31 +78,64 @@ LOCATIONS = {
 }
 
 
-class Dovecot:
-    """A Dovecot for `users` (password: "secret"), LMTP and IMAP at `address`. Raises Unavailable (private_root)."""
+PACKAGES: Final = ["dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-lmtpd"]
+_CERTIFICATE: Final = (
+    *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+    *("-subj", "/CN=localhost", "-days", "30", "-keyout", "/peer/key.pem", "-out", "/peer/cert.pem"),
+)
 
-    def __init__(self, *, users: list[str], address: str, lmtp: int, imap: int, store: str) -> None:
+
+class Dovecot:
+    """A Dovecot for `users` at `address`. Raises Unavailable (private_root).
+
+    A port of 0: that door stays shut. `secrets` are the passwords of users as its passwd-file has them, with their
+    scheme; everybody else's is "secret".
+    """
+
+    def __init__(
+        self,
+        *,
+        users: list[str],
+        address: str,
+        lmtp: int,
+        imap: int,
+        store: str,
+        pop3: int = 0,
+        imaps: int = 0,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         self.root = PrivateRoot("dovecot", PACKAGES)
-        self.address, self.lmtp, self.imap = address, lmtp, imap
+        self.address, self.lmtp, self.imap, self.pop3, self.imaps = address, lmtp, imap, pop3, imaps
         self.mail = self.root.peer / "mail"
         self.mail.mkdir()
         shutil.chown(self.mail, 65534, 65534)
+        passwords = dict.fromkeys(users, "{PLAIN}secret") | dict(secrets or {})
         (self.root.peer / "users").write_text(
-            "".join(f"{user}:{{PLAIN}}secret:65534:65534::/peer/mail/{user}::\n" for user in users)
+            "".join(f"{user}:{password}:65534:65534::/peer/mail/{user}::\n" for user, password in passwords.items())
         )
+        self.root.run(*_CERTIFICATE)
+        ports = {"lmtp": lmtp, "imap": imap, "imaps": imaps, "pop3": pop3}
         (self.root.peer / "dovecot.conf").write_text(
-            _CONFIGURATION.format(address=address, location=LOCATIONS[store], lmtp=lmtp, imap=imap)
+            _CONFIGURATION.format(address=address, location=LOCATIONS[store], **ports)
         )
         self._store = store
         self._daemon: Daemon | None = None
 
     def start(self) -> None:
-        """Start it and wait until LMTP and IMAP answer."""
+        """Start it and wait until its doors answer."""
         self._daemon = self.root.start(
             *("/usr/sbin/dovecot", "-F", "-c", "/peer/dovecot.conf"), log=self.root.peer / "master.log"
         )
-        wait_for_port(self.address, self.lmtp, self._daemon.process)
-        wait_for_port(self.address, self.imap, self._daemon.process)
+        for port in (self.lmtp, self.imap, self.pop3, self.imaps):
+            if port:
+                wait_for_port(self.address, port, self._daemon.process)
+
+    def restart(self) -> None:
+        """Have it end as its own command ends it, and start it anew."""
+        # The command lives where the daemon does, and may end with it before it can say how it went.
+        self.daemon.run("/usr/bin/doveadm", "-c", "/peer/dovecot.conf", "stop", check=False)
+        self.daemon.process.wait(timeout=30)
+        self.start()
 
     @property
     def daemon(self) -> Daemon:

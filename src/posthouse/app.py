@@ -13,14 +13,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
-from posthouse import journey, observe, pop3d
+from posthouse import housekeeping, journey, observe, outward, pop3d
 from posthouse.clock import Clock
-from posthouse.config import Config, Listener
+from posthouse.config.values import Config, Listener
 from posthouse.delivery.courier import DeliveryCourier
+from posthouse.delivery.digests import Digests
 from posthouse.delivery.dmarc import DmarcPolicies
+from posthouse.delivery.fullness import Attendant
 from posthouse.delivery.lists import ListCourier
 from posthouse.delivery.lists import Settings as ListSettings
-from posthouse.directory import accounts
+from posthouse.delivery.warnings import Warnings
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.directory.credentials import Authenticator, LoginRefused
@@ -31,14 +33,14 @@ from posthouse.directory.srs import Srs
 from posthouse.directory.throttle import GuessThrottle
 from posthouse.imapd import session as imap
 from posthouse.imapd.server import ImapDoor
-from posthouse.mailbox import retention, search
+from posthouse.mailbox import search
+from posthouse.mailbox.columns import Columns
+from posthouse.mailbox.maildrop import Drops
 from posthouse.mailbox.snapshot import Snapshots
-from posthouse.net.dns import Resolver, StubResolver, system_servers
-from posthouse.net.http import HttpClient
 from posthouse.net.server import Server
 from posthouse.net.stream import Stream
-from posthouse.net.tls import CertificateError, Certificates, client_context, private_pair
-from posthouse.policy import abuse, blocks
+from posthouse.net.tls import CertificateError, Certificates, private_pair
+from posthouse.policy import abuse
 from posthouse.policy.abuse import Abuse
 from posthouse.policy.check import Check
 from posthouse.policy.elsewhere import TakesMail
@@ -62,25 +64,14 @@ from posthouse.queue.runner import Runner
 from posthouse.reception.answer import Reception
 from posthouse.reception.answer import Settings as ReceptionSettings
 from posthouse.reception.refusals import Refusals
-from posthouse.relay import security
-from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
-from posthouse.relay.courier import RelayCourier
-from posthouse.relay.route import Ipv6, Router
-from posthouse.relay.security import Security
-from posthouse.relay.signing import DkimSigner
-from posthouse.relay.ways import Way, Ways, configured
 from posthouse.smtpd.msa import Msa
 from posthouse.smtpd.mx import Mx
-from posthouse.smtpd.session import Surroundings
-from posthouse.store import sweep
+from posthouse.smtpd.role import Surroundings
 from posthouse.store.database import StoreUnavailable
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
 from posthouse.submission import Submission
 from posthouse.terms.address import parse
-from posthouse.trust.policies import Policies
-from posthouse.trust.tlsrpt import Tally
-from posthouse.written import Target
 
 # Sessions say goodbye within this; then they are ended.
 _GOODBYE_SECONDS: Final = 3.0
@@ -90,10 +81,9 @@ _PAUSE_SECONDS: Final = 1.0
 # Settings that are read once, at start; of the others new connections notice a reload.
 _FIXED: Final = (
     *("hostname", "data", "user", "group", "listeners", "tls"),
-    *("dns", "relay", "routes", "queue", "store", "delivery"),
+    *("dns", "relay", "routes", "queue", "store", "delivery", "pop3"),
 )
 _FIXED_LIMITS: Final = ("unfinished_memory", "unfinished_disk", "login_failures")
-_IPV6: Final[dict[str, Ipv6]] = {"on": "first", "auto": "auto", "off": "never"}
 
 
 class Door(Protocol):
@@ -140,6 +130,15 @@ class App:
         self._presence = Presence(store)
         self._connections = Connections(clock, _policy_limits(settings), blocked=self._abuse.refusal)
         self._snapshots = Snapshots(store)
+        self._columns = Columns(store)
+        self._drops = Drops(exclusive=settings.pop3.maildrop == "exclusive")
+        self._warnings = Warnings(
+            store, settings.hostname, settings.queue.expire, store.secret, clock=clock, random=random
+        )
+        self._attendant = Attendant(
+            store, settings.hostname, settings.queue.expire, store.secret, clock=clock, random=random
+        )
+        self._outward = outward.build(settings, store, self._blobs, self._directory, clock=clock, random=random)
         self._runner = self._build_runner()
         self._doors: dict[Listener, Door] = {}
         self._servers: list[Server] = []
@@ -149,58 +148,18 @@ class App:
 
     # --- building
 
-    def _build_relay(self) -> RelayCourier:
-        settings = self._settings
-        resolver = self._resolver = StubResolver(
-            settings.dns.resolver or system_servers(),
-            self._clock,
-            trusted=settings.dns.trusted,
-            timeout=settings.dns.timeout,
-            attempts=settings.dns.attempts,
-        )
-        router = Router(
-            resolver,
-            own=frozenset({settings.hostname}),
-            random=self._random,
-            ipv6=_IPV6[settings.relay.ipv6],
-            dial=settings.relay.dial,
-            port=settings.relay.port,
-            source=settings.relay.source,
-        )
-        timeouts = Timeouts(connect=settings.relay.connect_timeout)
-        verifying = client_context(verify=True, authorities=settings.relay.authorities)
-        strangers = client_context(verify=False)
-        opener = Opener(settings.hostname, timeouts, strangers, verifying, self._clock, settings.relay.source)
-        pool = Pool(timeouts, settings.queue.messages_per_connection)
-        self._security = self._build_security(resolver, verifying)
-        usual = Way("mx", (Target("mx"),), TlsPolicy(settings.relay.tls))
-        ways = Ways(usual, configured(settings.routes, usual.policy), self._name_account)
-        signer = DkimSigner(self._directory, self._clock)
-        return RelayCourier(self._blobs, router, self._security, opener, pool, self._clock, ways, signer)
-
-    def _build_security(self, resolver: Resolver, verifying: ssl.SSLContext) -> Security:
-        """What is known of others' TLS. MTA-STS policies are fetched under the authorities that verify hosts."""
-        relay, tally = self._settings.relay, Tally(self._clock)
-        fetcher = HttpClient(resolver, verifying, relay.https_dial)
-        policies = Policies(resolver, fetcher, self._store, tally, self._clock) if relay.mta_sts else None
-        return Security(
-            resolver, self._store, self._clock, tally, policies, by_dane=relay.dane, downgrade=relay.downgrade
-        )
-
-    async def _name_account(self, account: int) -> str | None:
-        found = await self._directory.account(account)
-        return None if found is None else found.name
-
     def _build_runner(self) -> Runner:
         settings = self._settings
-        relay = self._relay = self._build_relay()
+        relay = self._outward.courier
         delivery = DeliveryCourier(self._store, self._blobs, self._directory.rules, self._store.secret, self._clock)
+        of_lists = ListSettings(settings.hostname, settings.queue.expire, self._store.secret)
+        self._digests = Digests(self._store, self._blobs, of_lists, clock=self._clock, random=self._random)
         mailing_lists = ListCourier(
             self._store,
             self._blobs,
             self._directory.rules,
-            DmarcPolicies(self._resolver),
-            ListSettings(settings.hostname, settings.queue.expire, self._store.secret),
+            DmarcPolicies(self._outward.resolver),
+            of_lists,
             clock=self._clock,
             random=self._random,
         )
@@ -263,9 +222,14 @@ class App:
             Relaying(settings.relay.trusted_networks, settings.relay_domains),
             RecipientExists(),
             BouncesOnly(),
-            *([TakesMail(self._resolver)] if _asks_dns(settings) else []),
+            *([TakesMail(self._outward.resolver)] if _asks_dns(settings) else []),
             Quota(self._store, self._clock),
-            SubmissionRate(self._clock, settings.limits.submission_rate, settings.limits.submission_recipients),
+            SubmissionRate(
+                self._clock,
+                settings.limits.submission_rate,
+                settings.limits.submission_recipients,
+                self._warnings.warn,
+            ),
             DomainRate(self._clock, {one.name: DomainRates(one.sender_rate, one.recipient_rate) for one in domains}),
             Loops(),
             ForwardingLoops(),
@@ -274,6 +238,7 @@ class App:
 
     def _door(self, listener: Listener, smtp: Surroundings) -> Door:
         starttls, clear = listener.tls == "starttls", listener.clear_text_login
+        asks = self._settings.tls.client_authorities is not None
         match listener.protocol:
             case "smtp":
                 return Mx(
@@ -294,12 +259,18 @@ class App:
                     self._submission(),
                     starttls=starttls,
                     clear_text_login=clear,
-                    certificates=self._settings.tls.client_authorities is not None,
+                    certificates=asks,
                 )
             case "imap" | "imaps":
-                return ImapDoor(self._imap(), starttls=starttls, clear_text_login=clear)
+                return ImapDoor(
+                    self._imap(),
+                    starttls=starttls,
+                    clear_text_login=clear,
+                    unauthenticate=listener.unauthenticate,
+                    certificates=asks,
+                )
             case "pop3" | "pop3s":
-                return pop3d.Pop3Door(self._pop3(), starttls=starttls, clear_text_login=clear)
+                return pop3d.Pop3Door(self._pop3(), starttls=starttls, clear_text_login=clear, certificates=asks)
 
     def _submission(self) -> Submission:
         settings = self._settings
@@ -324,6 +295,7 @@ class App:
             self._store.secret,
             self._blobs,
             self._snapshots,
+            self._columns,
             self._authenticator,
             self._presence,
             self._certificates,
@@ -344,6 +316,7 @@ class App:
             self._certificates,
             settings.limits.login_timeout,
             settings.limits.pop3_timeout,
+            self._drops,
         )
 
     # --- running
@@ -360,7 +333,9 @@ class App:
             self._abuse.write,
             lambda: self._familiar.follow(self._store),
             self._runner.run,
-            self._security.run,
+            self._outward.security.run,
+            self._digests.run,
+            self._attendant.run,
             lambda: search.keep_indexed(self._store),
             lambda: journey.keep_ordered(self._store),
             self._keep_house,
@@ -377,9 +352,9 @@ class App:
         return tuple(served)
 
     def _tls_of(self, listener: Listener) -> ssl.SSLContext:
-        """Clients are asked for certificates where people submit, and nowhere else: a stranger's may be any."""
+        """Clients are asked for certificates where people of ours log in, and nowhere else: a stranger's may be any."""
         certificates = self._certificates
-        return certificates.asking if listener.protocol in ("submission", "submissions") else certificates.context
+        return certificates.context if listener.protocol in ("smtp", "lmtp") else certificates.asking
 
     def _serve(self, listener: Listener) -> Any:
         """The door that is the listener's when a connection comes: `reload` builds new ones."""
@@ -395,11 +370,12 @@ class App:
         """
         await asyncio.gather(*(server.stop(_GOODBYE_SECONDS) for server in self._servers))
         await self._runner.stop()
-        await self._relay.close()
+        await self._outward.courier.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._finish_recording()
+        await self._warnings.settled(_GOODBYE_SECONDS)
         self._authenticator.close()
         self._blobs.close()
 
@@ -438,33 +414,15 @@ class App:
         return private_pair(self._settings.data / "tls", self._settings.hostname, self._clock)
 
     async def _keep_house(self) -> None:
-        """What is old goes: journeys, expunged mail, tombstones, octets that nothing refers to."""
+        """What is old goes, and our own certificate before it expires."""
         while True:
             try:
-                await self._clean()
+                await housekeeping.clean(self._store, self._blobs, self._clock, self._settings.store)
                 if self._own_certificate:
                     self._renew_certificates()
             except (StoreUnavailable, CertificateError) as error:
                 observe.tell("housekeeping.waits", level=observe.WARNING, error=str(error))
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-
-    async def _clean(self) -> None:
-        store, kept, now = self._store, self._settings.store, self._clock.now()
-        while await store.write(accounts.sweep_removed, now):
-            pass
-        while await store.write(journey.expire, now - int(kept.journeys * 1000)):
-            pass
-        while await store.write(retention.drop_expunged, now - int(kept.expunged * 1000), now):
-            pass
-        after = 0
-        while batch := await store.read(retention.accounts_after, after):
-            for account in batch:
-                await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000))
-            after = batch[-1]
-        await store.write(security.expire, now)
-        await store.write(blocks.forget_old, now)
-        await sweep.sweep(store, self._blobs, self._clock)
-        await store.shrink()
 
 
 def _asks_dns(settings: Config) -> bool:

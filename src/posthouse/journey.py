@@ -497,6 +497,7 @@ _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     "relay.kept": lambda f: f"took the open connection to {f.host} ({f.address})",
     "relay.tries": lambda f: f"trying {f.host} at {f.address}",
     "relay.connected": _connected,
+    "relay.signed": lambda f: f"signed by {f.domain} (DKIM, with {f.selectors})",
     "relay.security": _security,
     "relay.downgraded": lambda f: (
         f"{f.host} offers no TLS now, which {f.domain} always had; somebody on the way may have taken it out"
@@ -525,6 +526,10 @@ _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     "list.dropped": lambda f: f"not sent to the members of {f.list}: {f.reason}",
     "list.approved": lambda f: f"let out by a moderator of {f.list}",
     "list.refused": lambda f: f"dropped by a moderator of {f.list}",
+    "list.gathered": lambda f: f"kept for the digest of {f.list}",
+    "list.digested": lambda f: f"sent in a digest of {f.list} (its journey: {f.copy})",
+    "list.digest": lambda f: f"made for the members of {f.list}: a digest of {f.posts}",
+    "list.undigested": lambda f: f"in no digest of {f.list}: nobody takes one any more",
     "list.empty": lambda f: f"{f.list} has no members who get anything",
     "letter.written": lambda f: f"written by ourselves to {f.recipient}: {f.subject}",
     "journey.unreadable": lambda f: f"some steps cannot be read: {f.error}",

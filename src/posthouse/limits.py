@@ -57,11 +57,29 @@ IMAP_LINE: Final = 64 * KB
 IMAP_COMMAND: Final = 256 * KB
 IMAP_COMMAND_BEFORE_LOGIN: Final = 16 * KB
 IMAP_LITERALS: Final = 100
+# Pairs of message number and uid in one SELECT (QRESYNC …): RFC 7162 §3.2.5.2 speaks of a small sample.
+RESYNC_MATCHES: Final = 10_000
+# Groups and names of mailboxes in one NOTIFY: each is held against each mailbox that changes.
+NOTIFY_NAMES: Final = 500
+# Items to be fetched of each new message: they are kept as long as the client is told.
+NOTIFY_ITEMS: Final = 50
+# Mailboxes told of at once, and rows of the feed gone through for it, before a client that was told nothing for long is
+# told no more (NOTIFICATIONOVERFLOW).
+NOTIFY_MAILBOXES: Final = 1000
+NOTIFY_CHANGES: Final = 20_000
 # Messages of one APPEND (RFC 3502): filed in one transaction, which holds the writer some 0.2 ms for each.
 IMAP_APPENDS: Final = 500
+# Parts of all messages of one APPEND (RFC 4469): for each a message is read.
+IMAP_PARTS: Final = 1000
 # Commands in a row that are none, to a door where mail is read, before the connection ends. Dovecot allows 20.
 READING_MISTAKES: Final = 20
 SEARCH_DEPTH: Final = 50
+# Each sorts the mailbox once.
+IMAP_SORT_KEYS: Final = 20
+# Each is looked up in the tree of mailboxes.
+IMAP_SEARCHED_NAMES: Final = 1000
+# Results of one session that are watched for changes (RFC 5267): each is looked at again when mail changes.
+IMAP_CONTEXTS: Final = 10
 # SQLite's expressions nest 1000 deep, and a chain of AND is one level a key.
 SEARCH_KEYS: Final = 500
 # Characters of a string that is looked for in mail: each text is compared with it at each place.

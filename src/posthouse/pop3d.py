@@ -2,32 +2,38 @@
 
 Promises: the list is the Inbox when the client logged in, and every message of it stays readable until the session
 ends, whatever others do meanwhile. Messages are removed in one transaction at QUIT; a connection that breaks removes
-nothing. UIDL stays the same for as long as a message is in the Inbox. No password is taken in clear text, except
+nothing. UIDL stays the same for as long as the account has the message. No password is taken in clear text, except
 where the configuration allows it on loopback.
 Refuses: to show what is marked \\Deleted elsewhere, and to mark anything as seen.
 """
 
 import asyncio
-from array import array
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.directory.credentials import Authenticator, LoginFailure, LoginRefused
-from posthouse.directory.login import MECHANISMS, Answer, Ask, Login, Malformed
+from posthouse.directory.login import Answer, Ask, Login, Malformed, proven
 from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
-from posthouse.mailbox import emails, mailboxes
+from posthouse.limits import KB
+from posthouse.mailbox import emails, maildrop
+from posthouse.mailbox.ahead import Ahead
+from posthouse.mailbox.emails import Content
+from posthouse.mailbox.maildrop import Drop, Drops
 from posthouse.mailbox.model import MailboxError, NoSuchEmail
+from posthouse.message.downgrade import for_ascii
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import Certificates, TlsFailed
 from posthouse.store.blobs import BlobLost, Blobs
-from posthouse.store.database import Store, StoreUnavailable, Tx
+from posthouse.store.database import Store, StoreUnavailable
 from posthouse.wire import multiline
 from posthouse.wire.pop3 import command as pop3
 from posthouse.wire.pop3.server import AuthResponse, Command, Ended, Event, Pop3Server
+from posthouse.wire.sasl import mechanisms
+from posthouse.wire.sasl.exchange import Evidence
 
 # RFC 2449 §8, RFC 3206 §4.
 _REFUSED: Final = {
@@ -36,36 +42,14 @@ _REFUSED: Final = {
     LoginFailure.THROTTLED: ("Too many failed logins; try again later", "LOGIN-DELAY"),
     LoginFailure.BUSY: ("Too many logins at once; try again later", "SYS/TEMP"),
 }
+# RFC 6856 §3.2: what answers are written in; the first is spoken unless another is asked for (RFC 2277 §4.5).
+_LANGUAGES: Final = (("i-default", "Default language"), ("en", "English"))
 _NOT_THERE: Final = "There is no such message"
 _STOPPING: Final = ("This server is stopping; try again soon", "SYS/TEMP")
 # Events of one client in a row before the others have a turn: a few milliseconds.
 _TURN: Final = 50
-
-
-@dataclass(slots=True)
-class Drop:
-    """The maildrop of a session: message n is at n - 1. `uidvalidity` and uid make its UIDL."""
-
-    account: int
-    mailbox: int
-    uidvalidity: int
-    uids: "array[int]"
-    emails: "array[int]"
-    sizes: "array[int]"
-    removed: set[int]
-
-    def number(self, number: int) -> int | None:
-        """The index of a message that is there and not removed."""
-        index = number - 1
-        return index if 0 <= index < len(self.uids) and index not in self.removed else None
-
-    def left(self) -> list[int]:
-        """The indexes of those that are not removed, in order."""
-        return [index for index in range(len(self.uids)) if index not in self.removed]
-
-    def uidl(self, index: int) -> bytes:
-        """RFC 1939 §7: 1 to 70 printable characters, unique in the maildrop and over time."""
-        return b"%d.%d" % (self.uidvalidity, self.uids[index])
+# Messages that are asked for together leave together, up to so many octets.
+_SOON: Final = 64 * KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +66,30 @@ class Surroundings:
     certificates: Certificates
     login_timeout: float
     idle_timeout: float
+    drops: Drops = field(default_factory=Drops)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How one listener lets clients in."""
+
+    starttls: bool
+    clear_text_login: bool
+    certificates: bool
 
 
 class Pop3Door:
-    """One listener of POP3."""
+    """One listener of POP3. `certificates`: clients are asked for theirs, which log them in (EXTERNAL)."""
 
-    def __init__(self, around: Surroundings, *, starttls: bool, clear_text_login: bool) -> None:
+    def __init__(
+        self, around: Surroundings, *, starttls: bool, clear_text_login: bool, certificates: bool = False
+    ) -> None:
         self._around = around
-        self._starttls = starttls
-        self._clear_text_login = clear_text_login
+        self._entrance = Entrance(starttls, clear_text_login, certificates)
 
     async def serve(self, stream: Stream) -> None:
         """Hold one conversation."""
-        session = _Session(stream, self._around, starttls=self._starttls, clear_text_login=self._clear_text_login)
+        session = _Session(stream, self._around, self._entrance)
         if stream.unwelcome is None:
             await session.hold()
         else:
@@ -106,14 +101,16 @@ class Pop3Door:
 class _Session:
     """One client."""
 
-    def __init__(self, stream: Stream, around: Surroundings, *, starttls: bool, clear_text_login: bool) -> None:
+    def __init__(self, stream: Stream, around: Surroundings, entrance: Entrance) -> None:
         self._stream = stream
         self._around = around
-        self._starttls = starttls
-        self._clear_text_login = clear_text_login
+        self._entrance = entrance
         self._engine = Pop3Server()
         self._login: Login | None = None
         self._drop: Drop | None = None
+        self._ahead = Ahead(self._read)
+        # Octets of messages that are made ready; those of several leave together.
+        self._unsent = 0
         # Why the connection ends, once it is to.
         self._parting: tuple[str, str] | None = None
 
@@ -138,6 +135,7 @@ class _Session:
         finally:
             if self._drop is not None:
                 self._around.presence.leave(self._drop.account, self._show_out)
+                self._around.drops.give_back(self._drop.account)
             self._stream.write(engine.outgoing())
 
     async def _converse(self) -> None:
@@ -153,8 +151,10 @@ class _Session:
             if isinstance(event, Ended):
                 return
             if event is not None:
+                unsent = self._unsent
                 await self._handle(event)
-                await self._flush()
+                if not unsent < self._unsent <= _SOON:
+                    await self._flush()
                 if self._parting is not None:
                     raise Stopping
                 turn += 1
@@ -171,6 +171,7 @@ class _Session:
 
     async def _flush(self) -> None:
         """Send what is outgoing, at the client's speed."""
+        self._unsent = 0
         outgoing = self._engine.outgoing()
         if outgoing:
             self._stream.write(outgoing)
@@ -201,26 +202,32 @@ class _Session:
 
     @property
     def _may_log_in(self) -> bool:
-        return self._clear_text_login or self._stream.tls is not None
+        return self._entrance.clear_text_login or self._stream.tls is not None
+
+    @property
+    def _proven(self) -> Evidence:
+        return proven(self._stream, certificates=self._entrance.certificates)
 
     def _capa(self, request: pop3.Capa) -> None:
         # RFC 2449 §6, RFC 3206 §5, RFC 2595 §4.
         lines = [b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER"]
+        # RFC 6856 §2, §3.1: names and passwords are read as UTF-8.
+        lines += [b"UTF8 USER", b"LANG"]
         if self._may_log_in:
-            lines += [b"USER", b"SASL " + " ".join(MECHANISMS).encode()]
-        if self._starttls and self._stream.tls is None:
+            lines += [b"USER", b"SASL " + " ".join(mechanisms.offered(self._proven)).encode()]
+        if self._entrance.starttls and self._stream.tls is None:
             lines.append(b"STLS")
         self._engine.ok_lines("What this server can do", [*lines, b"IMPLEMENTATION posthouse"])
 
     async def _stls(self, request: pop3.Stls) -> None:
-        if not self._starttls or self._stream.tls is not None:
+        if not self._entrance.starttls or self._stream.tls is not None:
             self._engine.err("TLS cannot be started")
             return
         self._engine.ok("Begin TLS")
         if self._engine.ended:
             return
         self._stream.write(self._engine.outgoing())
-        await self._stream.start_tls(self._around.certificates.context, server_side=True)
+        await self._stream.start_tls(self._around.certificates.asking, server_side=True)
         self._engine.tls_started()
 
     def _user(self, request: pop3.User) -> None:
@@ -239,12 +246,13 @@ class _Session:
         await self._say(await self._around.authenticator.plain(name, password, self._stream.peer.host))
 
     async def _auth(self, request: pop3.Auth) -> None:
+        evidence = self._proven
         if not self._may_log_in:
             self._engine.err("Say STLS first")
-        elif request.mechanism not in MECHANISMS:
+        elif request.mechanism not in mechanisms.offered(evidence):
             self._engine.err("This mechanism is not offered")
         else:
-            self._login = Login(self._around.authenticator, self._stream.peer.host, request.mechanism)
+            self._login = Login(self._around.authenticator, self._stream.peer.host, request.mechanism, evidence)
             await self._say(await self._login.start(request.initial))
 
     async def _say(self, answer: Answer) -> None:
@@ -262,14 +270,23 @@ class _Session:
 
     async def _open(self, account: Account) -> None:
         self._login = None
-        drop = await self._around.store.read(_open, account.id)
-        if not await self._around.presence.enter(account.id, self._show_out):
+        if not self._around.drops.take(account.id):
+            # RFC 2449 §8.1.2.
+            self._engine.err("Another session has this maildrop open", "IN-USE")
+            return
+        try:
+            drop = await self._around.store.read(maildrop.look, account.id)
+            if await self._around.presence.enter(account.id, self._show_out):
+                self._drop = drop
+        finally:
+            if self._drop is None:
+                self._around.drops.give_back(account.id)
+        if self._drop is None:
             self._engine.err(*_REFUSED[LoginFailure.DISABLED])
             return
-        self._drop = drop
         self._stream.timeout = self._around.idle_timeout
         observe.tell("login", level=observe.DEBUG, account=account.name, peer=self._stream.peer.host, door="pop3")
-        self._engine.ok(f"{len(drop.uids)} messages")
+        self._engine.ok(f"{len(drop.emails)} messages")
 
     # --- the maildrop
 
@@ -288,7 +305,7 @@ class _Session:
         self._tell(request.number, lambda index: b"%d" % drop.sizes[index])
 
     def _uidl(self, request: pop3.Uidl) -> None:
-        self._tell(request.number, self._open_drop.uidl)
+        self._tell(request.number, self._open_drop.unique_id)
 
     def _tell(self, number: int | None, fact: Callable[[int], bytes]) -> None:
         """One fact of one message, or of all."""
@@ -306,6 +323,9 @@ class _Session:
     async def _top(self, request: pop3.Top) -> None:
         await self._send(request.number, request.lines)
 
+    async def _read(self, wanted: Sequence[int]) -> Mapping[int, Content]:
+        return await self._around.store.read(emails.contents, self._open_drop.account, wanted)
+
     async def _send(self, number: int, lines: int | None) -> None:
         """A message, at the client's speed and never whole in memory where it is large."""
         drop = self._open_drop
@@ -314,8 +334,8 @@ class _Session:
             self._engine.err(_NOT_THERE)
             return
         try:
-            content = await self._around.store.read(emails.content, drop.account, drop.emails[index])
-            buffers = (content.prologue, await self._around.blobs.load(content.blob))
+            content = await self._ahead.content(drop.emails, drop.sizes, index)
+            octets = await self._around.blobs.load(content.blob)
         except NoSuchEmail:
             self._engine.err("This message is gone", "SYS/PERM")
             return
@@ -323,10 +343,14 @@ class _Session:
             observe.fault("pop3.content_lost", error, account=drop.account, email=drop.emails[index])
             self._engine.err("The store has lost this message", "SYS/PERM")
             return
+        # RFC 6856 §2.1: who has not said UTF8 gets no header in UTF-8. RFC 6858 §3: the size is that of what is stored.
+        buffers = (content.prologue, octets) if self._engine.utf8 else for_ascii(content.prologue, octets)
         self._engine.ok(f"{drop.sizes[index]} octets")
-        for octets in multiline.whole(buffers) if lines is None else multiline.top(buffers, lines):
-            self._engine.send(octets)
-            await self._flush()
+        for piece in multiline.whole(buffers) if lines is None else multiline.top(buffers, lines):
+            self._engine.send(piece)
+            self._unsent += len(piece)
+            if self._unsent > _SOON:
+                await self._flush()
 
     def _dele(self, request: pop3.Dele) -> None:
         drop = self._open_drop
@@ -336,6 +360,21 @@ class _Session:
             return
         drop.removed.add(index)
         self._engine.ok("It will be removed at QUIT")
+
+    def _utf8(self, request: pop3.Utf8) -> None:
+        self._engine.ok("Headers may come in UTF-8")
+
+    def _lang(self, request: pop3.Lang) -> None:
+        # RFC 6856 §3.2, with RFC 4647 §3.4's lookup: "en-GB" finds "en".
+        if request.wanted is None:
+            self._engine.ok_lines("Language listing follows", [f"{tag} {name}".encode() for tag, name in _LANGUAGES])
+            return
+        wanted = request.wanted.lower()
+        found = next((tag for tag, _ in _LANGUAGES if wanted in ("*", tag) or wanted.startswith(f"{tag}-")), None)
+        if found is None:
+            self._engine.err("This language is not spoken here")
+        else:
+            self._engine.ok(f"{found} It is spoken here")
 
     def _noop(self, request: pop3.Noop) -> None:
         self._engine.ok("Still here")
@@ -347,19 +386,12 @@ class _Session:
     async def _quit(self, request: pop3.Quit) -> None:
         if request.update and self._open_drop.removed:
             drop = self._open_drop
-            uids = sorted(drop.uids[index] for index in drop.removed)
+            chosen = [drop.emails[index] for index in drop.removed]
             # The instant at which the client may forget them: once it reads +OK they are gone.
-            await self._around.store.write(emails.expunge, drop.account, drop.mailbox, uids, self._around.clock.now())
+            await self._around.store.write(
+                maildrop.remove, drop.account, drop.mailbox, chosen, self._around.clock.now()
+            )
         self._engine.ok("Goodbye")
-
-
-def _open(tx: Tx, account: int) -> Drop:
-    """The Inbox as it is now."""
-    inbox = mailboxes.by_role(tx, account, "inbox")
-    rows = tx.all("pop3_maildrop", account=account, mailbox=inbox)
-    uids, ids, sizes = zip(*rows, strict=True) if rows else ((), (), ())
-    uidvalidity = mailboxes.get(tx, account, inbox).uidvalidity
-    return Drop(account, inbox, uidvalidity, array("I", uids), array("I", ids), array("q", sizes), set())
 
 
 _Handler = Callable[[_Session, pop3.Request], Awaitable[None] | None]
@@ -371,6 +403,8 @@ _HANDLERS: Final = cast(
         pop3.User: _Session._user,
         pop3.Pass: _Session._pass,
         pop3.Auth: _Session._auth,
+        pop3.Utf8: _Session._utf8,
+        pop3.Lang: _Session._lang,
         pop3.Stat: _Session._stat,
         pop3.List: _Session._list,
         pop3.Uidl: _Session._uidl,

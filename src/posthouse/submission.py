@@ -16,8 +16,8 @@ from random import Random
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.directory.addresses import Identities
 from posthouse.directory.cache import Directory
+from posthouse.directory.identities import Identities
 from posthouse.directory.kept import Kept
 from posthouse.directory.model import Account
 from posthouse.limits import HEADER_ADDRESSES, HEADER_FIELDS, HEADER_SIZE

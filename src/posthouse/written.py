@@ -145,6 +145,14 @@ def format_size(octets: int) -> str:
     return "0B"
 
 
+def rough_size(octets: int) -> str:
+    """Octets as people say them, to a tenth: "512 B", "1.4 KB", "3.0 MB"."""
+    for unit, size in reversed(_SIZE_UNITS.items()):
+        if size > 1 and octets >= size:
+            return f"{octets / size:.1f} {unit}"
+    return f"{octets} B"
+
+
 def parse_endpoint(text: str, *, port: int | None = None) -> Endpoint:
     """The endpoint that "192.0.2.1:25", "[::1]:25", "localhost:25" or "*:25" spells; `port` where none is written.
 

@@ -56,7 +56,49 @@ def test_quota(command: Command) -> None:
     add(command, "alice@example.org")
     assert command("account", "quota", "alice@example.org", "500MB") == "alice@example.org may hold 500MB\n"
     assert command.json("account", "list")[0]["quota_octets"] == 500 << 20
+    assert command("account", "quota", "alice@example.org", "--emails", "7") == (
+        "alice@example.org may hold 500MB, 7 emails at most\n"
+    )
+    # What is not named stays.
+    command("account", "quota", "alice@example.org", "2GB")
+    assert quotas(command) == (2 << 30, 7)
+    command("account", "quota", "alice@example.org", "none")
+    assert quotas(command) == (None, 7)
+    command("account", "quota", "alice@example.org", "1GB", "--emails", "none")
+    assert quotas(command) == (1 << 30, None)
+    command("account", "quota", "alice@example.org", "--emails", "7")
     assert command("account", "quota", "alice@example.org") == "alice@example.org may hold any amount\n"
+    assert quotas(command) == (None, None)
+    assert command.result("account", "quota", "alice@example.org", "--emails", "0").exit_code == 2
+
+
+def quotas(command: Command) -> tuple[int | None, int | None]:
+    shown = command.json("account", "show", "alice@example.org")
+    return shown["quota_octets"], shown["quota_emails"]
+
+
+def test_limits_of_an_accounts_own(command: Command) -> None:
+    add(command, "alice@example.org", "--name", "Alice")
+    assert command("account", "show", "alice@example.org") == (
+        "account: alice@example.org\n"
+        "name: Alice\n"
+        "addresses: alice@example.org\n"
+        "holds: 0B of any amount, 0 emails of any number\n"
+        "may write to: 1000 recipients in 1h (as configured)\n"
+        "in one message: 500 recipients (as configured)\n"
+        "copies to Sent: no\n"
+    )
+    command("account", "set", "alice@example.org", "--submission-rate", "20/1d")
+    command("account", "set", "alice@example.org", "--submission-recipients", "5")
+    shown = command("account", "show", "alice@example.org")
+    assert "may write to: 20 recipients in 1d\nin one message: 5 recipients\n" in shown
+    described = command.json("account", "show", "alice@example.org")
+    assert (described["submission_rate"], described["submission_recipients"]) == ("20/1d", 5)
+    command("account", "set", "alice@example.org", "--submission-rate", "default")
+    described = command.json("account", "show", "alice@example.org")
+    assert (described["submission_rate"], described["submission_recipients"]) == (None, 5)
+    assert command.result("account", "set", "alice@example.org", "--submission-rate", "often").exit_code == 2
+    assert command.error("account", "show", "bob@example.org") == "there is no account bob@example.org"
 
 
 def test_disable_and_enable(command: Command) -> None:

@@ -1,5 +1,5 @@
 from posthouse.cli.installation import Installation
-from posthouse.directory import addresses
+from posthouse.directory import aliases
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
 from tests.cli.support import Command
@@ -18,7 +18,7 @@ def test_add_set_list_remove(command: Command) -> None:
 def test_more_aliases_than_a_batch_are_all_listed(command: Command) -> None:
     def add_many(tx: Tx) -> None:
         for number in range(1200):
-            addresses.add_alias(tx, Address(f"A{number}", "example.org"), [parse("x@far.example")])
+            aliases.add_alias(tx, Address(f"A{number}", "example.org"), [parse("x@far.example")])
 
     Installation(command.configuration).write(add_many)
     assert len(command.json("alias", "list")) == 1200

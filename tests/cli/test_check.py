@@ -4,7 +4,7 @@ import pytest
 import trustme
 
 from posthouse.cli import check
-from posthouse.config import Route
+from posthouse.config.values import Route
 from posthouse.written import Endpoint
 from tests.cli.support import Command
 

@@ -44,6 +44,10 @@ def test_once(tmp_path: Path) -> None:
         "C: MAIL FROM:<alice@example.org> SIZE=",
         "C: RCPT TO:<bob@someschool.example>",
         "looked up MX of someschool.example: 10 mail.someschool.example",
+        '._domainkey.example.org TXT "v=DKIM1; k=ed25519; p=',
+        "signed by example.org (DKIM, with ",
+        "S: DKIM-Signature: v=1; a=rsa-sha256",
+        "S: DKIM-Signature: v=1; a=ed25519-sha256",
         "S: 220 mail.someschool.example ESMTP posthouse",
         "filed in Inbox of bob@someschool.example",
         "C: a1 LOGIN bob@someschool.example ********",
@@ -109,16 +113,20 @@ def test_it_stays_until_it_is_ended_and_leaves_nothing_behind(tmp_path: Path, nu
             stderr=output,
             env={**os.environ, "PYTHONPATH": str(SOURCE), "TMPDIR": str(tmp_path / "below")},
         )
-    wait_until(lambda: process.poll() is not None or "Ctrl-C ends it all" in log.read_text(), 40, "the demo")
-    shown = log.read_text()
-    assert re.search(r"Bob +bob@someschool\.example +password [0-9a-f]{10}", shown)
-    journey = re.search(r"^ +posthouse (-c .*)$", shown, re.MULTILINE)
-    assert journey
-    configuration, _, what = journey[1].removeprefix("-c ").partition(" journey ")
-    told = Command(Path(configuration).parent)("journey", what.strip("'"))
-    assert "took it for bob@someschool.example" in told
-    process.send_signal(number)
-    assert process.wait(20) == (0 if number == signal.SIGINT else 128 + number)
+    try:
+        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it all" in log.read_text(), 40, "the demo")
+        shown = log.read_text()
+        assert re.search(r"Bob +bob@someschool\.example +password [0-9a-f]{10}", shown)
+        journey = re.search(r"^ +posthouse (-c .*)$", shown, re.MULTILINE)
+        assert journey
+        configuration, _, what = journey[1].removeprefix("-c ").partition(" journey ")
+        told = Command(Path(configuration).parent)("journey", what.strip("'"))
+        assert "took it for bob@someschool.example" in told
+        process.send_signal(number)
+        assert process.wait(20) == (0 if number == signal.SIGINT else 128 + number)
+    finally:
+        process.kill()
+        process.wait()
     assert list((tmp_path / "below").iterdir()) == []
 
 
@@ -159,6 +167,7 @@ def test_the_zone_says_where_each_server_is() -> None:
         'example.org TXT "v=spf1 mx -all"',
         "mail.example.org A 127.0.0.2",
     ]
+    assert zone_text((), ["x.example.org TXT y"]) == "x.example.org TXT y"
 
 
 def test_long_messages_are_cut_and_nothing_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

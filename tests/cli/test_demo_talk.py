@@ -20,17 +20,21 @@ ALICE = User("alice@example.org", "secret")
 def saying(octets: bytes) -> Iterator[Door]:
     """A server that says this to whoever comes, and hangs up once it has been told something."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
 
         def serve() -> None:
             peer, _ = listening.accept()
+            peer.settimeout(10)
             with peer:
                 peer.sendall(octets)
                 peer.recv(1000)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield Door(Endpoint(*listening.getsockname()), "mail.example.org", Path("ca.pem"))
-        thread.join()
+        try:
+            yield Door(Endpoint(*listening.getsockname()), "mail.example.org", Path("ca.pem"))
+        finally:
+            thread.join()
 
 
 def failure(octets: bytes, talk: Callable[[Door], object]) -> str:

@@ -36,6 +36,20 @@ def test_catch_all(command: Command) -> None:
     assert command.json("domain", "list")[0]["catch_all"] is None
 
 
+def test_quota(command: Command) -> None:
+    command("account", "add", "alice@example.org", "--password", "long enough for us")
+    assert command("domain", "quota", "example.org", "50GB") == "the accounts of example.org may hold 50GB\n"
+    assert command("domain", "list") == "example.org  0 B of 50GB\n"
+    assert command.json("domain", "list")[0]["quota_octets"] == 50 << 30
+    assert "its domain holds: 0 B of 50GB\n" in command("account", "show", "alice@example.org")
+    shown = command.json("account", "show", "alice@example.org")
+    assert (shown["domain_used_octets"], shown["domain_quota_octets"]) == (0, 50 << 30)
+    assert command("domain", "quota", "example.org", "none") == "the accounts of example.org may hold any amount\n"
+    assert "domain holds" not in command("account", "show", "alice@example.org")
+    assert command.error("domain", "quota", "x.example", "1GB") == "domain x.example is not served here"
+    assert command.result("domain", "quota", "example.org", "much").exit_code == 2
+
+
 def test_errors_are_one_line(command: Command) -> None:
     command("account", "add", "alice@example.org", "--password", "long enough for us")
     assert command.error("domain", "add", "example.org") == "domain example.org is served already"

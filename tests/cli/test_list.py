@@ -43,6 +43,29 @@ def test_members_come_and_go(command: Command, tmp_path: Path) -> None:
     assert [one["role"] for one in command.json("list", "member", "list", TEAM)] == ["owner", "member", "moderator"]
 
 
+def test_digests_are_asked_for_and_scheduled(command: Command) -> None:
+    command("list", "add", TEAM, "--owner", "ann@far.example", "--digest-posts", "20")
+    command("list", "set", TEAM, "--digest-every", "7d", "--digest-size", "1MB")
+    assert "digest every  7d\ndigest posts  20\ndigest size   1MB\n" in command("list", "show", TEAM)
+    told = command.json("list", "show", TEAM)
+    assert (told["digest_every"], told["digest_posts"], told["digest_size"]) == (7 * 86_400, 20, 1024 * 1024)
+    command("list", "member", "add", TEAM, "bob@far.example", "--delivery", "digest")
+    assert command("list", "member", "set", TEAM, "ann@far.example", "--delivery", "digest") == (
+        f"ann@far.example is changed on {TEAM}\n"
+    )
+    assert command("list", "member", "list", TEAM).splitlines() == [
+        "  ann@far.example  owner, gets digests",
+        "  bob@far.example  gets digests",
+    ]
+    for wrong, range in (
+        ("--digest-every=1m", "3600 to"),
+        ("--digest-posts=0", "1 to"),
+        ("--digest-size=1KB", "10240"),
+    ):
+        assert range in command.error("list", "set", TEAM, wrong)
+    assert command.result("list", "set", TEAM, "--digest-every", "soon").exit_code == 2
+
+
 def test_errors_are_one_line(command: Command, tmp_path: Path) -> None:
     assert command.error("list", "show", TEAM) == f"there is no list {TEAM}"
     assert "not served" in command.error("list", "add", "x@far.example", "--owner", "a@far.example")

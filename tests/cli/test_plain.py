@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.cli.plain import length, printable, size
+from posthouse.cli.plain import length, printable
 
 
 @given(st.text())
@@ -13,13 +13,6 @@ def test_what_is_printed_steers_no_terminal(text: str) -> None:
 @given(st.text(st.characters(exclude_categories=["C", "Z"])))
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
-
-
-@pytest.mark.parametrize(
-    ("octets", "said"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (3 << 20, "3.0 MB"), (5 << 30, "5.0 GB")]
-)
-def test_sizes(octets: int, said: str) -> None:
-    assert size(octets) == said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A home with people in it."""
 
 from posthouse.delivery.courier import DeliveryCourier
-from posthouse.directory import accounts, addresses, domains
+from posthouse.directory import accounts, aliases, domains
 from posthouse.directory.addresses import Rules
 from posthouse.mailbox import emails
 from posthouse.mailbox.emails import Content
@@ -34,7 +34,7 @@ class Home(World):
 
     async def alias(self, name: str, *targets: str) -> None:
         """An alias at home.example."""
-        await self.store.write(addresses.add_alias, parse(f"{name}@home.example"), [parse(one) for one in targets])
+        await self.store.write(aliases.add_alias, parse(f"{name}@home.example"), [parse(one) for one in targets])
 
     def post(self, outside: Script | None = None) -> Runner:
         """The runner with the courier under test."""

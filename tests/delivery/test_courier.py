@@ -4,7 +4,7 @@ import email
 import email.policy
 from pathlib import Path
 
-from posthouse.directory import accounts, addresses
+from posthouse.directory import accounts, aliases
 from posthouse.queue.queue import NewRecipient
 from posthouse.queue.schedule import LOCAL
 from posthouse.terms.address import parse
@@ -153,7 +153,7 @@ def test_an_alias_that_leads_in_a_circle_fails(tmp_path: Path) -> None:
         (alice,) = await home.people("alice")
         await home.alias("one", "alice@home.example")
         await home.alias("two", "one@home.example")
-        await home.store.write(addresses.set_targets, parse("one@home.example"), [parse("two@home.example")])
+        await home.store.write(aliases.set_targets, parse("one@home.example"), [parse("two@home.example")])
         await home.send(local("one@home.example"), sender="alice@home.example")
         await home.settle(home.post())
         (bounce,) = await home.inbox(alice)

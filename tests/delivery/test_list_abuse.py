@@ -234,6 +234,20 @@ async def held_post(club: Club, **settings: str) -> str:
     return str(token)
 
 
+@pytest.mark.parametrize("answer", ["approve", "refuse"])
+def test_a_held_post_is_decided_by_its_token_and_not_by_its_number(tmp_path: Path, answer: str) -> None:
+    async def main() -> None:
+        club = Club(tmp_path)
+        (bob,) = await club.people("bob")
+        await held_post(club, owner="o@far.example")
+        ((number,),) = await club.select("SELECT id FROM list_held")
+        await club.sent_to(f"{answer}+{number}", post_of("eve@far.example"), "eve@far.example")
+        await club.settle(club.post())
+        assert (await club.rows("list_held"), await club.inbox(bob)) == (1, [])
+
+    run(main())
+
+
 @pytest.mark.parametrize("fields", [b"Auto-Submitted: auto-replied\r\n", b"Precedence: bulk\r\n"])
 @pytest.mark.parametrize("answer", ["approve", "refuse"])
 def test_an_automatic_answer_of_a_moderator_decides_nothing(tmp_path: Path, fields: bytes, answer: str) -> None:

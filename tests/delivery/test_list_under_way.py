@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.delivery import posts
-from posthouse.delivery.lists import BATCH, edit_of
+from posthouse.delivery.fanout import BATCH
+from posthouse.delivery.lists import edit_of
 from posthouse.delivery.posts import Held
 from posthouse.directory import lists, members
 from posthouse.directory.lists import MailingList, ReplyTo

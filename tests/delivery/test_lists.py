@@ -13,7 +13,8 @@ import pytest
 
 from posthouse.delivery import posts
 from posthouse.delivery.courier import DeliveryCourier
-from posthouse.delivery.lists import BATCH, ListCourier, Settings
+from posthouse.delivery.fanout import BATCH
+from posthouse.delivery.lists import ListCourier, Settings
 from posthouse.directory import addresses, lists, members
 from posthouse.directory.addresses import Rules
 from posthouse.directory.lists import MailingList
@@ -275,6 +276,44 @@ def test_from_is_rewritten_where_members_servers_would_refuse(
     run(main())
 
 
+@pytest.mark.parametrize("notices", [True, False])
+def test_owners_hear_who_comes_and_goes_where_they_want_to(tmp_path: Path, notices: bool) -> None:
+    async def main() -> None:
+        club = Club(tmp_path)
+        bob, olga = await club.people("bob", "olga")
+        await club.found(notices=notices)
+        ask = b"From: Bob <bob@home.example>\r\nSubject: hi\r\n\r\n\r\n"
+        for purpose in ("subscribe", "unsubscribe"):
+            await club.sent_to(purpose, ask, "bob@home.example")
+            await club.settle(club.post())
+            letter = (await club.letters(bob))[-1]
+            await club.sent_to(f"confirm+{token_of(letter, 'confirm')}", ask, "bob@home.example")
+            await club.settle(club.post())
+        told = [str(one["Subject"]) for one in await club.letters(olga)]
+        news = ["bob@home.example has joined (The team)", "bob@home.example has left (The team)"]
+        assert told == (news if notices else [])
+
+    run(main())
+
+
+@pytest.mark.parametrize("purpose", ["confirm", "approve", "refuse"])
+def test_who_answers_too_late_is_told(tmp_path: Path, purpose: str) -> None:
+    async def main() -> None:
+        club = Club(tmp_path)
+        (bob,) = await club.people("bob")
+        await club.found(owner="o@far.example")
+        answer = b"From: Bob <bob@home.example>\r\nSubject: yes\r\n%b\r\n\r\n"
+        await club.sent_to(f"{purpose}+gone", answer % b"Auto-Submitted: auto-replied\r\n", "bob@home.example")
+        await club.settle(club.post())
+        assert await club.letters(bob) == []
+        await club.sent_to(f"{purpose}+gone", answer % b"", "bob@home.example")
+        await club.settle(club.post())
+        (letter,) = await club.letters(bob)
+        assert "nothing waits for that answer" in letter.get_content()
+
+    run(main())
+
+
 def test_joining_wants_a_confirmation(tmp_path: Path) -> None:
     async def main() -> None:
         club = Club(tmp_path)
@@ -423,7 +462,7 @@ def test_held_posts_can_be_found_by_number(tmp_path: Path) -> None:
         await club.settle(club.post())
         (held,) = await club.store.read(posts.list_held, made.id)
         assert (held.author, held.subject) == ("alice@home.example", "Lunch")
-        assert await club.store.read(posts.find_held, made.id, str(held.id)) == held
+        assert await club.store.read(posts.numbered, made.id, held.id) == held
         assert await club.store.read(posts.find_held, made.id, held.token) == held
 
     run(main())

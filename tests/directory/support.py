@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, domains
+from posthouse.directory import accounts, aliases, domains
 from posthouse.directory.model import Account
 from posthouse.store.database import Store, Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import parse
-from posthouse.wire.sasl import ScramVerifier
+from posthouse.wire.sasl.verifier import ScramVerifier
 from tests.support import run
 
 NOW = 1_767_225_600_000
@@ -59,3 +59,8 @@ def in_transaction(path: Path, test: Callable[[Tx], None]) -> None:
         await store.write(whole)
 
     with_store(path, main)
+
+
+def alias(tx: Tx, address: str, *targets: str) -> None:
+    """Let the one stand for the others."""
+    aliases.add_alias(tx, parse(address), [parse(target) for target in targets])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses, credentials, domains
+from posthouse.directory import accounts, aliases, credentials, domains, identities
 from posthouse.directory.model import (
     AccountExists,
     AddressInUse,
@@ -30,7 +30,7 @@ def test_an_account_is_complete_when_it_is_created(tmp_path: Path) -> None:
         )
         assert accounts.find(tx, account.id) == account
         assert account.name == "alice@example.org"
-        assert addresses.identities(tx, account.id) == ["Alice@example.org"]
+        assert identities.addresses_of(tx, account.id) == ["Alice@example.org"]
         assert accounts.by_address(tx, "ALICE@example.ORG") == account
         assert {mailbox.role for mailbox in list_mailboxes(tx, account.id)} >= {"inbox", "sent", "junk"}
         assert accounts.usage(tx, account.id) == (0, 0)
@@ -42,7 +42,7 @@ def test_an_account_is_complete_when_it_is_created(tmp_path: Path) -> None:
 def test_what_stands_in_the_way_is_said_before_anything_is_written(tmp_path: Path) -> None:
     def test(tx: Tx) -> None:
         add_account(tx, "alice@example.org")
-        addresses.add_alias(tx, parse("sales@example.org"), [parse("alice@example.org")])
+        aliases.add_alias(tx, parse("sales@example.org"), [parse("alice@example.org")])
         with pytest.raises(AccountExists, match=r"ALICE@example\.org exists already"):
             add_account(tx, "ALICE@example.org")
         with pytest.raises(AddressTaken):
@@ -64,11 +64,11 @@ def test_changes(tmp_path: Path) -> None:
         accounts.set_quota(tx, account, 5000, 10)
         accounts.set_full_name(tx, account, "Alice")
         accounts.set_enabled(tx, account, False)
-        addresses.add(tx, account, parse("a.liddell@example.org"))
+        identities.add(tx, account, parse("a.liddell@example.org"))
         with pytest.raises(AddressInUse, match="as its name"):
-            addresses.remove(tx, account, parse("alice@example.org"))
+            identities.remove(tx, account, parse("alice@example.org"))
         accounts.set_name(tx, account, parse("a.liddell@example.org"))
-        addresses.remove(tx, account, parse("alice@example.org"))
+        identities.remove(tx, account, parse("alice@example.org"))
         with pytest.raises(NoSuchAddress):
             accounts.set_name(tx, account, parse("alice@example.org"))
         found = accounts.find(tx, account)
@@ -87,11 +87,11 @@ def test_a_removed_account_is_gone_and_its_address_free(tmp_path: Path) -> None:
     def test(tx: Tx) -> None:
         account = add_account(tx, "alice@example.org").id
         other = add_account(tx, "bob@example.org").id
-        addresses.add_alias(tx, parse("sales@example.org"), [parse("alice@example.org")])
+        aliases.add_alias(tx, parse("sales@example.org"), [parse("alice@example.org")])
         domains.set_catch_all(tx, "example.org", parse("alice@example.org"))
         with pytest.raises(AddressInUse, match=r"sales@example\.org, the catch-all of example\.org"):
             accounts.remove(tx, account, NOW)
-        addresses.set_targets(tx, parse("sales@example.org"), [parse("bob@example.org")])
+        aliases.set_targets(tx, parse("sales@example.org"), [parse("bob@example.org")])
         domains.set_catch_all(tx, "example.org", None)
         accounts.remove(tx, account, NOW)
         with pytest.raises(NoSuchAccount):

@@ -5,22 +5,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses, domains
+from posthouse.directory import accounts, addresses, aliases, domains
 from posthouse.directory.addresses import Expansion, Rules, Standing
-from posthouse.directory.model import (
-    AddressInUse,
-    AddressTaken,
-    BadAlias,
-    NoSuchAccount,
-    NoSuchAddress,
-    NoSuchAlias,
-    NoSuchDomain,
-    NoSuchGrant,
-)
 from posthouse.limits import ALIAS_DEPTH, ALIAS_FANOUT
 from posthouse.store.database import Row, Store, Topic, Tx, Value
 from posthouse.terms.address import Address, parse
-from tests.directory.support import NOW, add_account, add_domain, in_transaction, with_store
+from tests.directory.support import NOW, add_account, add_domain, alias, in_transaction, with_store
 
 RULES = Rules()
 
@@ -31,10 +21,6 @@ def expand(tx: Tx, address: str, rules: Rules = RULES) -> Expansion:
 
 def reached(tx: Tx, address: str, rules: Rules = RULES) -> list[int]:
     return [local.account for local in expand(tx, address, rules).local]
-
-
-def alias(tx: Tx, address: str, *targets: str) -> None:
-    addresses.add_alias(tx, parse(address), [parse(target) for target in targets])
 
 
 def test_plain_addresses(tmp_path: Path) -> None:
@@ -103,10 +89,10 @@ def test_loops_end(tmp_path: Path) -> None:
         alice = add_account(tx, "alice@example.org").id
         alias(tx, "a@example.org", "alice@example.org")
         alias(tx, "b@example.org", "a@example.org")
-        addresses.set_targets(tx, parse("a@example.org"), [parse("b@example.org")])
+        aliases.set_targets(tx, parse("a@example.org"), [parse("b@example.org")])
         assert expand(tx, "a@example.org").standing is Standing.LOOP
         assert expand(tx, "b+tag@example.org").standing is Standing.LOOP
-        addresses.set_targets(tx, parse("a@example.org"), [parse("b@example.org"), parse("alice@example.org")])
+        aliases.set_targets(tx, parse("a@example.org"), [parse("b@example.org"), parse("alice@example.org")])
         assert reached(tx, "b@example.org") == [alice]
 
     in_transaction(tmp_path, test)
@@ -191,39 +177,6 @@ def test_resolution_merges_and_keeps_the_first_way(tmp_path: Path) -> None:
         again = addresses.current(tx, found, given_addresses, RULES)
         assert again is not found
         assert again.local == found.local
-
-    in_transaction(tmp_path, test)
-
-
-def test_what_an_alias_may_be(tmp_path: Path) -> None:
-    def test(tx: Tx) -> None:
-        add_account(tx, "alice@example.org")
-        with pytest.raises(BadAlias):
-            alias(tx, "sales@example.org")
-        with pytest.raises(NoSuchAddress):
-            alias(tx, "sales1@example.org", "nobody@example.org")
-        with pytest.raises(BadAlias):
-            alias(tx, "sales2@example.org", "Sales2@example.org")
-        with pytest.raises(AddressTaken):
-            alias(tx, "alice@example.org", "x@elsewhere.example")
-        with pytest.raises(NoSuchDomain):
-            alias(tx, "sales@elsewhere.example", "alice@example.org")
-        with pytest.raises(BadAlias):
-            alias(tx, "crowd@example.org", *(f"{n}@elsewhere.example" for n in range(ALIAS_FANOUT + 1)))
-        alias(tx, "sales3@example.org", "alice+x@example.org", "Alice+X@example.org", "postmaster@example.org")
-        assert addresses.find_alias(tx, parse("sales3@example.org")).targets == (
-            "Alice+X@example.org",
-            "postmaster@example.org",
-        )
-        alias(tx, "top@example.org", "sales3@example.org")
-        with pytest.raises(AddressInUse, match=r"top@example\.org"):
-            addresses.remove_alias(tx, parse("sales3@example.org"))
-        addresses.remove_alias(tx, parse("top@example.org"))
-        addresses.remove_alias(tx, parse("sales3@example.org"))
-        with pytest.raises(NoSuchAlias):
-            addresses.remove_alias(tx, parse("sales3@example.org"))
-        with pytest.raises(NoSuchAlias):
-            addresses.find_alias(tx, parse("alice@example.org"))
 
     in_transaction(tmp_path, test)
 
@@ -349,7 +302,7 @@ def test_the_database_agrees_with_the_picture(tmp_path: Path, changes: list[tupl
             alias(tx, name, "placeholder@elsewhere.example")
         for name in NAMES:
             targets = wanted.get(name, ["placeholder@elsewhere.example"])
-            addresses.set_targets(tx, parse(name), [parse(target) for target in targets])
+            aliases.set_targets(tx, parse(name), [parse(target) for target in targets])
         graph = Graph(ids, {name: wanted.get(name, ["placeholder@elsewhere.example"]) for name in NAMES})
         for name in NAMES:
             real, pictured = expand(tx, name), addresses.expand(graph, parse(name), RULES)
@@ -366,29 +319,3 @@ def test_the_database_agrees_with_the_picture(tmp_path: Path, changes: list[tupl
 
 class Undone(Exception):
     """So that the next example finds an empty directory."""
-
-
-def test_an_address_of_anothers_may_be_granted(tmp_path: Path) -> None:
-    def test(tx: Tx) -> None:
-        alice, bob = (add_account(tx, f"{name}@example.org").id for name in ("alice", "bob"))
-        alias(tx, "team@example.org", "bob@example.org")
-        addresses.grant(tx, alice, parse("Team@example.org"))
-        addresses.grant(tx, alice, parse("team@example.org"))
-        assert addresses.granted(tx, alice) == ["team@example.org"]
-        assert addresses.find_identities(tx, alice, RULES).owns(parse("team+x@example.org"))
-        assert not addresses.find_identities(tx, bob, RULES).owns(parse("team@example.org"))
-        # To send as it is not to receive at it.
-        assert reached(tx, "team@example.org") == [bob]
-        with pytest.raises(NoSuchAddress):
-            addresses.grant(tx, alice, parse("nobody@example.org"))
-        with pytest.raises(NoSuchAccount):
-            addresses.grant(tx, 99, parse("team@example.org"))
-        addresses.revoke(tx, alice, parse("team@example.org"))
-        with pytest.raises(NoSuchGrant):
-            addresses.revoke(tx, alice, parse("team@example.org"))
-        # What goes is granted to nobody.
-        addresses.grant(tx, alice, parse("team@example.org"))
-        addresses.remove_alias(tx, parse("team@example.org"))
-        assert addresses.granted(tx, alice) == []
-
-    in_transaction(tmp_path, test)

@@ -2,7 +2,7 @@ import asyncio
 from pathlib import Path
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses, cache
+from posthouse.directory import accounts, addresses, aliases, cache
 from posthouse.directory.addresses import Rules, Standing
 from posthouse.directory.cache import Directory
 from posthouse.store.sqlite import SqliteStore
@@ -114,7 +114,7 @@ def test_who_is_on_a_list(tmp_path: Path) -> None:
     async def main(store: SqliteStore, clock: SetClock) -> None:
         await store.write(add_domain, "example.org")
         await store.write(add_account, "alice@example.org")
-        await store.write(addresses.add_alias, parse("team@example.org"), [ALICE, parse("ann@far.example")])
+        await store.write(aliases.add_alias, parse("team@example.org"), [ALICE, parse("ann@far.example")])
         directory = Directory(store, clock, Rules())
         assert await directory.members(parse("TEAM@example.org"), 1) == ("alice@example.org", "ann@far.example")
         assert await directory.members(ALICE, 1) is None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses, credentials
+from posthouse.directory import accounts, credentials, identities
 from posthouse.directory.credentials import Authenticator, Challenge, LoginFailure, LoginRefused
 from posthouse.directory.model import (
     Account,
@@ -19,8 +19,8 @@ from posthouse.directory.model import (
 from posthouse.directory.throttle import GuessThrottle
 from posthouse.store.database import Store, StoreUnavailable, Tx
 from posthouse.terms.address import parse
-from posthouse.wire import sasl
-from posthouse.wire.sasl import ScramVerifier
+from posthouse.wire.sasl import exchange, scram, verifier
+from posthouse.wire.sasl.verifier import ScramVerifier
 from posthouse.written import Rate
 from tests.directory.support import NOW, add_account, add_domain, in_transaction, with_store
 
@@ -33,7 +33,7 @@ WRONG = LoginRefused(LoginFailure.WRONG)
 def rounds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The iterations of each derivation that was made."""
     made: list[int] = []
-    derive, burn = sasl.make_verifier, hashlib.pbkdf2_hmac
+    derive, burn = verifier.make_verifier, hashlib.pbkdf2_hmac
 
     def counted(password: str, salt: bytes, iterations: int) -> ScramVerifier:
         made.append(iterations)
@@ -91,7 +91,7 @@ def test_what_cannot_be_a_password(password: str) -> None:
 def test_plain_by_any_address(tmp_path: Path) -> None:
     async def main(store: Store, clock: SetClock) -> None:
         account = await alice(store)
-        await store.write(addresses.add, account.id, parse("a.liddell@example.org"))
+        await store.write(identities.add, account.id, parse("a.liddell@example.org"))
         door = authenticator(store, clock)
         assert await door.plain("alice@example.org", "secret", PEER) == account
         assert await door.plain(" ALICE@EXAMPLE.ORG", "secret", PEER) == account
@@ -210,16 +210,16 @@ def test_scram_exchange(tmp_path: Path) -> None:
         door = authenticator(store, clock)
         for password, right in (("secret", True), ("wrong", False)):
             client, server = (
-                sasl.ScramClient("alice@example.org", password, "c" * 24),
-                sasl.ScramServer("s" * 24),
+                scram.ScramClient("alice@example.org", password, "c" * 24),
+                scram.ScramServer("s" * 24),
             )
             step: Any = server.start(client.initial())
-            assert isinstance(step, sasl.NeedVerifier)
+            assert isinstance(step, exchange.NeedVerifier)
             challenge = await door.scram(step.username, PEER)
             assert isinstance(challenge, Challenge)
             step = server.verifier(challenge.verifiers[0])
             step = server.respond(client.respond(step.octets))
-            assert isinstance(step, sasl.Challenge) is right
+            assert isinstance(step, exchange.Challenge) is right
             assert door.settle(challenge, right) == (account if right else WRONG)
         door.close()
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.directory import accounts, addresses, domains
+from posthouse.directory import accounts, addresses, aliases, domains, identities
 from posthouse.directory.model import DomainExists, DomainInUse, NoSuchDomain
 from posthouse.store.database import Tx
 from posthouse.terms.address import BadAddress, parse
@@ -39,25 +39,25 @@ def test_renaming_takes_everything_along(tmp_path: Path) -> None:
     def test(tx: Tx) -> None:
         domains.add(tx, "other.example", NOW)
         account = add_account(tx, "Alice@example.org")
-        addresses.add_alias(tx, parse("sales@example.org"), [parse("alice@example.org"), parse("bob@far.example")])
-        addresses.add_alias(tx, parse("all@other.example"), [parse("sales@example.org"), parse("Alice+x@example.org")])
+        aliases.add_alias(tx, parse("sales@example.org"), [parse("alice@example.org"), parse("bob@far.example")])
+        aliases.add_alias(tx, parse("all@other.example"), [parse("sales@example.org"), parse("Alice+x@example.org")])
         domains.set_catch_all(tx, "other.example", parse("alice@example.org"))
         domains.set_catch_all(tx, "example.org", parse("sales@example.org"))
 
         other = add_account(tx, "bob@other.example")
-        addresses.grant(tx, other.id, parse("sales@example.org"))
+        identities.grant(tx, other.id, parse("sales@example.org"))
 
         domains.rename(tx, "example.org", "example.net")
 
-        assert addresses.granted(tx, other.id) == ["sales@example.net"]
+        assert identities.granted(tx, other.id) == ["sales@example.net"]
         with pytest.raises(NoSuchDomain):
             domains.find(tx, "example.org")
         assert accounts.find(tx, account.id).name == "alice@example.net"
-        assert addresses.identities(tx, account.id) == ["Alice@example.net"]
+        assert identities.addresses_of(tx, account.id) == ["Alice@example.net"]
         assert domains.find(tx, "other.example").catch_all == "alice@example.net"
         assert domains.find(tx, "example.net").catch_all == "sales@example.net"
-        assert addresses.find_alias(tx, parse("sales@example.net")).targets == ("alice@example.net", "bob@far.example")
-        assert addresses.find_alias(tx, parse("all@other.example")).targets == (
+        assert aliases.find_alias(tx, parse("sales@example.net")).targets == ("alice@example.net", "bob@far.example")
+        assert aliases.find_alias(tx, parse("all@other.example")).targets == (
             "Alice+x@example.net",
             "sales@example.net",
         )
@@ -72,9 +72,9 @@ def test_renaming_merges_a_target_that_stands_there_already(tmp_path: Path) -> N
         domains.add(tx, "other.example", NOW)
         add_account(tx, "alice@example.org")
         # example.net is not ours yet: any address may stand there.
-        addresses.add_alias(tx, parse("all@other.example"), [parse("alice@example.org"), parse("alice@example.net")])
+        aliases.add_alias(tx, parse("all@other.example"), [parse("alice@example.org"), parse("alice@example.net")])
         domains.rename(tx, "example.org", "example.net")
-        assert addresses.find_alias(tx, parse("all@other.example")).targets == ("alice@example.net",)
+        assert aliases.find_alias(tx, parse("all@other.example")).targets == ("alice@example.net",)
         with pytest.raises(DomainExists):
             domains.rename(tx, "example.net", "other.example")
 

@@ -123,14 +123,16 @@ def test_a_number_is_nobody_elses_and_ends_with_the_membership(tmp_path: Path) -
 def test_batches_of_a_list_hold_each_member_once_and_who_joins_meanwhile(tmp_path: Path) -> None:
     def work(tx: Tx) -> None:
         made = lists.add(tx, TEAM, "", 1)
-        assert members.ranges(tx, made.id, 3) == []
+        assert members.ranges(tx, made.id, 3, "each", 1) == []
         for number in range(10):
             members.add(tx, made.id, parse(f"u{number}@far.example"), 1)
         members.change(tx, made.id, parse("u4@far.example"), delivery="none")
-        ranges = members.ranges(tx, made.id, 3)
+        ranges = members.ranges(tx, made.id, 3, "each", 1)
         assert len(ranges) == 3
         members.add(tx, made.id, parse("z\U0010fffe@far.example"), 1)
-        found = [one.address.local for after, upto in ranges for one in members.between(tx, made.id, after, upto)]
+        found = [
+            one.address.local for range in ranges for one in members.between(tx, made.id, *range, form="each", period=9)
+        ]
         assert found == ["u0", "u1", "u2", "u3", "u5", "u6", "u7", "u8", "u9", "z\U0010fffe"]
 
     on_store(tmp_path, work)

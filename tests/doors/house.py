@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from posthouse.directory.throttle import GuessThrottle
 from posthouse.imapd import session as imap
 from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import append, mailboxes
+from posthouse.mailbox.columns import Columns
+from posthouse.mailbox.maildrop import Drops
 from posthouse.mailbox.snapshot import Snapshots
 from posthouse.mailbox.summary import render
 from posthouse.net.server import Gate, Handler, Server
@@ -30,7 +33,7 @@ from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import parse
-from posthouse.wire.sasl import make_verifier
+from posthouse.wire.sasl.verifier import make_verifier
 from posthouse.written import Rate
 from tests.support import run
 
@@ -141,41 +144,51 @@ async def opened(
     *,
     clock: Clock | None = None,
     clear_text_login: bool = True,
+    unauthenticate: bool = True,
     limits: Limits | None = None,
     append_limit: int = 50 * 1024 * 1024,
     login_timeout: float = 60.0,
     idle_timeout: float = 60.0,
     failures: Rate | None = None,
     blobs: Blobs | None = None,
+    drops: Drops | None = None,
+    authorities: Path | None = None,
 ) -> AsyncIterator[House]:
-    """A house in `directory`, opened again where it stood before."""
+    """A house in `directory`, opened again where it stood before. `authorities` sign the certificates of clients."""
     clock = clock or SystemClock()
     store = SqliteStore.open(directory / "posthouse.db", clock=clock)
     alice, bob = await store.write(_people, clock.now())
-    certificates = Certificates([private_pair(directory / "tls", "mail.example.org", clock)])
+    certificates = Certificates([private_pair(directory / "tls", "mail.example.org", clock)], clients=authorities)
     house = House(store, blobs or Blobs(directory / "blobs"), Snapshots(store), certificates, alice, bob)
     throttle = GuessThrottle(clock, failures or Rate(20, 600))
     authenticator = Authenticator(store, clock, throttle, secret=store.secret, iterations=_ITERATIONS)
     presence = Presence(store)
     connections = Connections(clock, limits or Limits())
     imap_around = imap.Surroundings(
-        "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, authenticator, presence,
+        "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, Columns(store), authenticator, presence,
         certificates, append_limit, login_timeout, idle_timeout,
     )  # fmt: skip
     pop3_around = Pop3Surroundings(
         "mail.example.org", clock, store, house.blobs, authenticator, presence, certificates,
-        login_timeout, idle_timeout,
+        login_timeout, idle_timeout, drops or Drops(),
     )  # fmt: skip
     tasks = [asyncio.create_task(presence.follow()), asyncio.create_task(authenticator.follow())]
-    imap_door = ImapDoor(imap_around, starttls=True, clear_text_login=clear_text_login)
-    pop3_door = Pop3Door(pop3_around, starttls=True, clear_text_login=clear_text_login)
+    asks = authorities is not None
+    imap_door = ImapDoor(
+        imap_around,
+        starttls=True,
+        clear_text_login=clear_text_login,
+        unauthenticate=unauthenticate,
+        certificates=asks,
+    )
+    pop3_door = Pop3Door(pop3_around, starttls=True, clear_text_login=clear_text_login, certificates=asks)
     for name, handler, tls in (
         ("imap_port", imap_door.serve, False),
         ("imaps_port", imap_door.serve, True),
         ("pop3_port", pop3_door.serve, False),
         ("pop3s_port", pop3_door.serve, True),
     ):
-        server, port = await _listen(handler, certificates if tls else None, connections)
+        server, port = await _listen(handler, certificates.asking if tls else None, connections)
         house.servers.append(server)
         setattr(house, name, port)
     try:
@@ -192,10 +205,10 @@ async def opened(
         house.blobs.close()
 
 
-async def _listen(handler: Handler, certificates: Certificates | None, gate: Gate) -> tuple[Server, int]:
+async def _listen(handler: Handler, tls: ssl.SSLContext | None, gate: Gate) -> tuple[Server, int]:
     bound = socket.create_server(("127.0.0.1", 0))
     bound.setblocking(False)
-    server = Server(handler, certificates.context if certificates else None, gate)
+    server = Server(handler, tls, gate)
     await server.start([bound])
     return server, server.endpoints[0].port
 
@@ -264,8 +277,8 @@ class ImapClient(_Client):
     tags = 0
 
     @classmethod
-    async def connect(cls, port: int) -> "ImapClient":
-        client = cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> "ImapClient":
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24, ssl=tls))
         client.greeting = await client.response()
         return client
 
@@ -332,8 +345,8 @@ class Pop3Client(_Client):
     """A client that says lines and reads answers."""
 
     @classmethod
-    async def connect(cls, port: int) -> "Pop3Client":
-        client = cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> "Pop3Client":
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24, ssl=tls))
         client.greeting = await client.line()
         return client
 

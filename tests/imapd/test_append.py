@@ -122,3 +122,107 @@ def test_what_one_appends_another_sees(tmp_path: Path) -> None:
         assert found[-1] == rb"* 1 FETCH (FLAGS (\Seen $Forwarded new))"
 
     in_house(tmp_path, test)
+
+
+# --- CATENATE and REPLACE ---------------------------------------------------------------------------------------------
+
+
+def test_urls_make_no_message_that_is_too_big(tmp_path: Path) -> None:
+    # RFC 4469 §4.2
+    async def test(house: House) -> None:
+        await house.file(message(1, body="x" * 400))
+        client = await house.imap()
+        whole = ' URL "/INBOX/;UID=1"' * 2
+        assert (await client.tagged(f"APPEND INBOX CATENATE ({whole[1:]})")).startswith(b"NO [TOOBIG]")
+        small = ' URL "/INBOX/;UID=1/;PARTIAL=0.100"' * 10
+        assert (await client.tagged(f"APPEND INBOX CATENATE ({small[1:]})")).startswith(b"OK [APPENDUID")
+        # A part that comes as octets counts with those that came before it, and is not asked for.
+        assert (await client.tagged(f"APPEND INBOX CATENATE ({small[1:]} TEXT {{1}}")).startswith(b"NO [TOOBIG]")
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b'* STATUS "INBOX" (MESSAGES 2)']
+
+    in_house(tmp_path, test, append_limit=1000)
+
+
+def test_more_parts_than_anybody_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "IMAP_PARTS", 3)
+
+    async def test(house: House) -> None:
+        await house.file()
+        client = await house.imap()
+        url = ' URL ";UID=1"'
+        one = f"CATENATE ({url[1:] + url})"
+        assert (await client.tagged(f"APPEND INBOX {one} {one}")).startswith(b"NO [LIMIT] At most 3 parts")
+        assert (await client.tagged(f"APPEND INBOX {one} CATENATE ({url[1:]})")).startswith(b"OK")
+
+    in_house(tmp_path, test)
+
+
+def test_a_url_leads_to_what_the_client_still_sees(tmp_path: Path) -> None:
+    """RFC 9051 §7.5.1: another has expunged it, and this client has not heard."""
+
+    async def test(house: House) -> None:
+        await house.file()
+        client, other = await house.imap(), await house.imap()
+        await other.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+        await other.ok("EXPUNGE")
+        assert (await other.tagged('APPEND Drafts CATENATE (URL ";UID=1")')).startswith(b"NO [BADURL ;UID=1]")
+        assert (await client.tagged('APPEND Drafts CATENATE (URL "/INBOX/;UID=1")')).startswith(b"OK [APPENDUID")
+
+    in_house(tmp_path, test)
+
+
+def test_a_url_of_anothers_mailbox_leads_nowhere(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file(account=house.bob, mailbox="Archive")
+        client = await house.imap()
+        url = "/Archive/;UID=1"
+        assert (await client.tagged(f'APPEND INBOX CATENATE (URL "{url}")')).startswith(
+            b"NO [BADURL %b]" % url.encode()
+        )
+
+    in_house(tmp_path, test)
+
+
+def test_a_large_part_passes(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        large = message(1, body="It leaves at nine.\r\n" * 100_000)
+        await house.file(large)
+        client = await house.imap()
+        await client.ok('APPEND INBOX CATENATE (URL "/INBOX/;UID=1")')
+        assert await client.ok("FETCH 2 RFC822.SIZE") == [b"* 2 FETCH (RFC822.SIZE %d)" % len(large)]
+        one, two = [(await client.ok(f"FETCH {n} BODY.PEEK[]"))[0].partition(b"}")[2] for n in (1, 2)]
+        assert one == two
+
+    in_house(tmp_path, test)
+
+
+def test_what_is_replaced_makes_room(tmp_path: Path) -> None:
+    """RFC 8508 §3.4: only the difference counts; where that does not fit, nothing has happened."""
+
+    async def test(house: House) -> None:
+        client = await house.imap()
+        await client.append(MESSAGE)
+        await house.store.write(accounts.set_quota, house.alice.id, len(MESSAGE), None)
+        head = f"UID REPLACE 1 INBOX {{{len(MESSAGE)}}}"
+        assert (await client.append(MESSAGE)).startswith(b"NO [OVERQUOTA]")
+        *told, done = await client.say(head, MESSAGE + b"\r\n")
+        assert done.startswith(b"OK")
+        assert [line.split()[-1] for line in told[1:]] == [b"EXPUNGE", b"EXISTS"]
+        larger = MESSAGE + b"x"
+        refused = await client.tagged(f"UID REPLACE 2 INBOX {{{len(larger)}}}", larger + b"\r\n")
+        assert refused.startswith(b"NO [OVERQUOTA]")
+        assert await client.ok("FETCH 1:* UID") == [b"* 1 FETCH (UID 2)"]
+
+    in_house(tmp_path, test)
+
+
+def test_what_is_replaced_stays_where_the_store_fails(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file()
+        client = await house.imap()
+        with house.unwritable():
+            refused = await client.tagged(f"REPLACE 1 INBOX {{{len(MESSAGE)}}}", MESSAGE + b"\r\n")
+            assert refused.startswith(b"NO [UNAVAILABLE]")
+        assert await client.ok("FETCH 1:* UID") == [b"* 1 FETCH (UID 1)"]
+
+    in_house(tmp_path, test)

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthouse.imapd.content import Message, answer, named_fields
+from posthouse.imapd.content import Message, answer, fields_of_headers, is_of_header, named_fields
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.summary import render
 from posthouse.message.header import Header
@@ -162,6 +162,32 @@ def test_looking_for_fields_finds_what_parsing_finds(lines: list[bytes], ending:
     parsed = Header.parse(header)
     expected = [header[field.start : field.end] for field in parsed.fields if field.name in names]
     assert named_fields(header, names) == expected
+
+
+@given(_LINES, st.sets(st.sampled_from([b"Subject", b"FROM", b"x"]), min_size=1), st.sampled_from([b"", b"\0"]))
+def test_many_headers_at_once_are_answered_as_one_is(lines: list[bytes], names: set[bytes], nul: bytes) -> None:
+    octets = b"".join(line + nul + b"\r\n" for line in lines) + b"\r\nbody\r\n"
+    reference = BlobRef(1, len(octets), b"", octets, None)
+    message = Message(Content(1, PROLOGUE, reference, render(octets).parts), octets)
+    item = Section(b"BODY[HEADER.FIELDS (...)]", (), Text.FIELDS, fields=tuple(names), peek=True)
+    assert is_of_header(item)
+    assert fields_of_headers(item, [message.header, message.header]) == [b"".join(map(bytes, answer(item, message)))] * 2
+
+
+def test_lost_content_is_left_out_also_where_only_fields_are_asked(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file(part(b"small\r\n", "7bit"))
+        await house.file(part(Random(1).randbytes(400_000).replace(b"\0", b"0"), "8bit"))
+        await house.file(part(b"last\r\n", "7bit"))
+        client = await house.imap()
+        for path in (tmp_path / "blobs").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        answer = await client.command("FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+        assert [line.split()[1] for line in answer if b" FETCH " in line] == [b"1", b"3"]
+        assert answer[-1].split()[1] == b"NO"
+
+    in_house(tmp_path, test)
 
 
 def test_a_store_that_cannot_write_keeps_nobody_from_reading(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from bench.peers.mta import Mta
 from bench.peers.private_root import Unavailable
 from bench.peers.waiting import free_port, wait_until
@@ -67,6 +69,17 @@ def peers(directory: Path, make: Callable[[Setting], Mta]) -> Iterator[Peers]:
         theirs.start()
         yield Peers(ours, theirs)
         assert ours.errors() == []
+
+
+def pair_with(make: Callable[[Setting], Mta]) -> Callable[[pytest.TempPathFactory], Iterator[Peers]]:
+    """A fixture of a module: both, for all of its tests."""
+
+    @pytest.fixture(scope="module")
+    def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+        with peers(tmp_path_factory.mktemp("tls"), make) as running:
+            yield running
+
+    return pair
 
 
 def posthouse(port: int, resolver: Endpoint) -> PosthouseServer:

@@ -2,7 +2,7 @@
 CHUNKING, SMTPUTF8, DSN."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.interop.pairs import (
     THEIRS,
     Peers,
     Setting,
-    peers,
+    pair_with,
     submit,
     wait_at,
 )
@@ -25,12 +25,6 @@ from tests.interop.reading import wait_for_message
 
 # The first run on a machine installs the packages.
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
-    with peers(tmp_path_factory.mktemp("tls"), exim) as running:
-        yield running
 
 
 def exim(setting: Setting) -> Exim:
@@ -45,6 +39,9 @@ def exim(setting: Setting) -> Exim:
     )
     theirs.certificate(setting.certificate.certificate, setting.certificate.key)
     return theirs
+
+
+pair = pair_with(exim)
 
 
 @pytest.mark.parametrize("behaviour", CONTRACT, ids=name)

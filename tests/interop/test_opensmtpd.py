@@ -1,7 +1,7 @@
 """A real OpenSMTPD on loopback sends to posthouse and receives from it, each with all that it announces: 8BITMIME,
 SIZE, DSN and STARTTLS, a command at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.interop.pairs import (
     THEIRS,
     Peers,
     Setting,
-    peers,
+    pair_with,
     submit,
     wait_at,
     wait_for_report,
@@ -22,12 +22,6 @@ from tests.interop.pairs import (
 
 # The first run on a machine installs the packages.
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
-    with peers(tmp_path_factory.mktemp("tls"), opensmtpd) as running:
-        yield running
 
 
 def opensmtpd(setting: Setting) -> OpenSmtpd:
@@ -42,6 +36,9 @@ def opensmtpd(setting: Setting) -> OpenSmtpd:
     )
     theirs.certificate(setting.certificate.certificate, setting.certificate.key)
     return theirs
+
+
+pair = pair_with(opensmtpd)
 
 
 @pytest.mark.parametrize("behaviour", CONTRACT, ids=name)

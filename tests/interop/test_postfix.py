@@ -1,7 +1,7 @@
 """A real Postfix on loopback sends to posthouse and receives from it, each with all that it announces: TLS, PIPELINING,
 CHUNKING, SMTPUTF8, DSN; and by LMTP."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.interop.pairs import (
     Peers,
     Setting,
     named,
-    peers,
+    pair_with,
     read_report,
     said,
     submit,
@@ -28,12 +28,6 @@ from tests.interop.reading import wait_for_message
 
 # The first run on a machine installs the packages.
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
-    with peers(tmp_path_factory.mktemp("tls"), postfix) as running:
-        yield running
 
 
 def postfix(setting: Setting) -> Postfix:
@@ -50,6 +44,9 @@ def postfix(setting: Setting) -> Postfix:
     theirs = Postfix(domain=THEIRS, users=["bob", "böb"], address=THEIR_ADDRESS, port=setting.port, settings=settings)
     theirs.set(theirs.certificate(setting.certificate.certificate, setting.certificate.key))
     return theirs
+
+
+pair = pair_with(postfix)
 
 
 @pytest.mark.parametrize("behaviour", CONTRACT, ids=name)

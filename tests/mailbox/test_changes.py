@@ -1,6 +1,6 @@
 """The feed: limits, the floor, and what one mailbox' sessions read of it. That it leads to now, test_model.py shows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,3 +104,50 @@ def test_ranges_hold_the_numbers(sets: list[set[int]]) -> None:
     assert ranges.count(union) == len(set().union(*sets))
     assert ranges.pack_ranges(union) == ranges.pack(set().union(*sets))
     assert all(high + 1 < low for (_, high), (low, _) in pairwise(union))
+
+
+def _numbers(found: Sequence[tuple[int, int]]) -> set[int]:
+    return set(ranges.expand(found))
+
+
+@given(st.sets(st.integers(1, 30)), st.sets(st.integers(1, 30)))
+def test_ranges_intersect_as_sets_do(left: set[int], right: set[int]) -> None:
+    found = ranges.intersect(ranges.spans(left), ranges.spans(right))
+    assert _numbers(found) == left & right
+    assert all(low <= high for low, high in found)
+    assert all(before[1] < after[0] for before, after in pairwise(found))
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 5))))
+def test_ranges_join_as_sets_do(some: list[tuple[int, int]]) -> None:
+    given_ranges = [(low, low + more) for low, more in some]
+    found = ranges.join(given_ranges)
+    assert _numbers(found) == _numbers(given_ranges)
+    assert all(before[1] + 1 < after[0] for before, after in pairwise(found))
+
+
+def test_changes_of_a_mailbox_end_where_they_are_asked_to(db: Db) -> None:
+    start = db.read(changes.states, 1).modseq
+    for _ in range(3):
+        db.write(file, 1, message())
+    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    assert db.read(changes.uids_since, 1, INBOX, start) == ([(1, 3)], [(1, 1)])
+    assert db.read(changes.uids_since, 1, INBOX, start, start + 2) == ([(1, 2)], [])
+
+
+def test_a_listener_hears_where_and_not_what(db: Db) -> None:
+    start = db.read(changes.states, 1).modseq
+    db.write(file, 1, message())
+    made = db.write(mailboxes.create, 1, "a", NOW)
+    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    db.write(mailboxes.subscribe, 1, ARCHIVE, False, NOW)
+    found = db.read(changes.heard, 1, start)
+    assert (found.mailboxes, found.changed, found.gone) == ({INBOX}, {INBOX}, {INBOX})
+    assert (found.named, found.renamed, found.more) == ({made, ARCHIVE}, True, False)
+    own = db.read(changes.heard, 1, start, own=((start + 1, start + 2),))
+    assert (own.mailboxes, own.changed, own.gone, own.named) == ({INBOX}, set(), {INBOX}, {ARCHIVE})
+    early = db.read(changes.heard, 1, start, start + 1)
+    assert (early.until, early.gone, early.renamed) == (start + 1, set(), False)
+    assert db.read(changes.heard, 1, start, limit=3).more
+    with pytest.raises(CannotCalculateChanges):
+        db.read(changes.heard, 1, found.until + 1)

@@ -146,14 +146,18 @@ class Model(RuleBasedStateMachine):
         for email in [email for email in self.mail if email not in placed]:
             self.expunged[email] = self.mail.pop(email)
 
-    @rule()
-    def undelete(self) -> None:
+    @rule(target=boxes)
+    def undelete(self) -> object:
         fresh = self.db.write(retention.undelete, self.account, list(self.expunged), NOW)
         assert fresh.keys() == self.expunged.keys()
+        made = [one for one in self.db.read(mailboxes.list_mailboxes, self.account) if one.id not in self.box]
+        self.box |= {one.id: Box(one.path) for one in made}
         for old, new in fresh.items():
-            self.mail[new] = self.expunged.pop(old)
-            for mailbox, uid, deleted in self.db.read(emails.placements, self.account, new):
-                self.box[mailbox].uids[uid] = (new, deleted)
+            self.mail[new.email] = self.expunged.pop(old)
+            for mailbox, uid, deleted in self.db.read(emails.placements, self.account, new.email):
+                assert mailbox == new.mailbox
+                self.box[mailbox].uids[uid] = (new.email, deleted)
+        return multiple(*(one.id for one in made))
 
     # mailboxes --------------------------------------------------------------------------------------------------------
 
@@ -227,11 +231,12 @@ class Model(RuleBasedStateMachine):
         unread = [email for email in shown.values() if not email.keywords & (SEEN | DRAFT)]
         assert mailbox.path == box.path
         assert mailbox.uidnext > max(box.uids, default=0)
-        assert (mailbox.messages, mailbox.unseen, mailbox.octets, mailbox.deleted) == (
+        assert (mailbox.messages, mailbox.unseen, mailbox.octets, mailbox.deleted, mailbox.deleted_octets) == (
             len(placed),
             sum(not email.keywords & SEEN for email, _ in placed),
             sum(email.size for email, _ in placed),
             sum(deleted for _, deleted in placed),
+            sum(email.size for email, deleted in placed if deleted),
         )
         assert (mailbox.emails, mailbox.unread, mailbox.threads, mailbox.unread_threads) == (
             len(shown),

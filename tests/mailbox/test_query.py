@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_KEYS, SEARCH_TEXT
-from posthouse.mailbox import compiler, emails, query, verify
+from posthouse.mailbox import columns, compiler, emails, query, scan, verify
 from posthouse.mailbox import search as words
+from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.compiler import Row
 from posthouse.mailbox.conditions import (
     EVERYTHING,
@@ -24,8 +25,11 @@ from posthouse.mailbox.conditions import (
     Keywords,
     Modseq,
     Not,
+    OfEmail,
+    OfThread,
     Or,
     Received,
+    Saved,
     Sent,
     Size,
     Subject,
@@ -33,6 +37,8 @@ from posthouse.mailbox.conditions import (
     Uids,
 )
 from posthouse.mailbox.query import search
+from posthouse.mailbox.scan import Sight
+from posthouse.mailbox.snapshot import load
 from posthouse.message.text import fold
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
@@ -64,18 +70,35 @@ class Case:
             )  # fmt: skip
         self.db.write(emails.store_flags, self.account, INBOX, [3], now=NOW, deleted=True)
         self.uids = list(range(1, len(MAIL) + 1))
+        self.sight: Sight | None = None
 
     def __call__(self, condition: Condition, uids: list[int] | None = None) -> list[int]:
         known = self.uids if uids is None else uids
-        return self.db.runner.run(search(self.db.store, self.db.blobs, self.account, INBOX, condition, known))
+        return self.db.runner.run(
+            search(self.db.store, self.db.blobs, self.account, INBOX, condition, known, sight=self.sight)
+        )
+
+    def look(self) -> None:
+        """Search by the snapshot and by columns from now on."""
+        self.sight = Sight(self.db.read(load, self.account, INBOX), Columns(self.db.store))
 
 
-@pytest.fixture(scope="module", params=[0, 2, 4], ids=["scanned", "all words kept", "some words kept"])
+@pytest.fixture(
+    scope="module",
+    params=[0, 2, 4, "columns"],
+    ids=["scanned", "all words kept", "some words kept", "by columns"],
+)
 def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """The same mail, of which the words are not kept, are kept two emails at a time, or of the first four only."""
+    """The same mail, of which the words are not kept, are kept two emails at a time, or of the first four only; or of
+    which all that can be is looked up in columns, three emails at a time."""
     made = Case(tmp_path_factory.mktemp("query"))
     with pytest.MonkeyPatch.context() as patch:
-        if request.param:
+        if request.param == "columns":
+            patch.setattr(query, "_ALONE", 0)
+            patch.setattr(scan, "WINDOW", 3)
+            patch.setattr(columns, "BLOCK", 2)
+            made.look()
+        elif request.param:
             patch.setattr(query, "FEW", 0)
             patch.setattr(words, "TOGETHER", request.param)
             keep_words(made.db, made.account)
@@ -116,6 +139,12 @@ EXAMPLES: list[tuple[Condition, list[int]]] = [
     (Size(above=SEARCH_TEXT), [4]),
     (Size(below=200), [5, 6]),
     (Modseq(8), [3]),
+    (OfEmail(4), [4]),
+    (OfEmail(99), []),
+    (OfThread(1), [1, 2]),
+    (OfThread(2), []),
+    (Saved(since=NOW + 3 * DAY), [4, 5, 6]),
+    (Saved(before=NOW + DAY), [1]),
     (Subject("STAGECOACH"), [1, 2]),
     (Subject("bob@example"), []),
     (Subject("語の件"), [3]),
@@ -239,6 +268,44 @@ def test_a_search_that_scans_asks_for_the_words(tmp_path: Path, monkeypatch: pyt
     assert case(Body("grey")) == [1]
     assert case.db.rows(marks) == [(0,)]
     assert case(Body("grey")) == [1]
+    case.db.close()
+
+
+def test_what_comes_and_goes_is_found_by_columns_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "_ALONE", 0)
+    case = Case(tmp_path)
+    case.look()
+    assert case.sight is not None
+    before = case.sight.columns
+    assert case(Subject("coach")) == [1, 2]
+    case.db.write(emails.expunge, case.account, INBOX, [1], NOW)
+    for number in range(7, 10):
+        case.db.write(file, case.account, message(f"Coach {number}"))
+    case.sight = Sight(case.db.read(load, case.account, INBOX), before)
+    case.uids = [2, 3, 4, 5, 6, 7, 8, 9]
+    assert case(Subject("coach")) == [2, 7, 8, 9]
+    assert case(And((Not(Subject("coach")), Size(below=400)))) == [3, 5, 6]
+    # A session that has not heard of the last ones, and still believes in the first.
+    assert case(Subject("coach"), [1, 2, 3, 7]) == [2, 7]
+    case.db.close()
+
+
+def test_a_message_without_octets_is_looked_through(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    uid = case.db.write(file, case.account, b"").uids[INBOX]
+    assert case(Text("coach"), [uid]) == []
+    assert case(Header("subject", ""), [uid]) == []
+    keep_words(case.db, case.account)
+    assert case(Not(Text("coach")), [1, uid]) == [uid]
+    case.db.close()
+
+
+def test_a_mailbox_that_is_too_large_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "_ALONE", 0)
+    monkeypatch.setattr(columns, "MOST", 5)
+    case = Case(tmp_path)
+    case.look()
+    assert case(Subject("coach")) == [1, 2]
     case.db.close()
 
 

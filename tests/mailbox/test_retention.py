@@ -29,16 +29,47 @@ def test_undelete_gives_new_ids(db: Db) -> None:
     listed = db.read(retention.list_expunged, 1)
     assert [(row.email, row.mailbox, row.gone_at) for row in listed] == [(1, ARCHIVE, NOW + 1), (2, made, NOW + 2)]
     start = db.read(changes.states, 1).modseq
+    assert db.read(retention.last_places, 1)[made] == ("a", False)
     fresh = db.write(retention.undelete, 1, [kept.email, lost.email, 99], NOW + 3)
-    assert fresh == {1: 3, 2: 4}
+    again = db.read(mailboxes.find, 1, "a")
+    assert fresh == {1: (3, ARCHIVE), 2: (4, again)}
+    assert again != made
     assert db.read(emails.placements, 1, 3) == [(ARCHIVE, 2, False)]
-    assert db.read(emails.placements, 1, 4) == [(INBOX, 1, False)]
+    assert db.read(emails.placements, 1, 4) == [(again, 1, False)]
     row = db.read(emails.rows, 1, [3])[3]
     assert (row.thread, row.keywords, row.received_at) == (kept.thread, FLAGGED, NOW)
     assert db.read(emails.content, 1, 3).prologue == b"X: 1\r\n"
     found = db.read(changes.since, 1, start)
     assert (found.emails.created, found.threads.created) == ({3, 4}, {kept.thread, lost.thread})
     assert db.read(retention.list_expunged, 1) == []
+
+
+def test_what_was_in_a_mailbox_that_is_gone_comes_back_under_its_name(db: Db) -> None:
+    below = db.write(mailboxes.create, 1, "INBOX/Work/Old", NOW)
+    db.write(file, 1, message(), boxes=[below])
+    db.write(file, 1, message(), boxes=[below])
+    db.write(emails.expunge, 1, below, [1], NOW)  # before the mailbox went
+    empty = db.write(mailboxes.create, 1, "Empty", NOW)
+    for path in ("INBOX/Work/Old", "INBOX/Work", "Empty"):
+        db.write(mailboxes.delete, 1, db.read(mailboxes.find, 1, path), NOW + 1)
+    assert empty not in db.read(retention.last_places, 1)
+    first = db.write(retention.undelete, 1, [1], NOW + 2)[1]
+    assert db.read(mailboxes.path_of, 1, first.mailbox) == "INBOX/Work/Old"
+    # What is there by that name meanwhile will do.
+    assert db.write(retention.undelete, 1, [2], NOW + 3)[2].mailbox == first.mailbox
+    assert db.rows("SELECT messages, emails FROM mailbox WHERE account = 1 AND id = " + str(first.mailbox)) == [(2, 2)]
+    assert db.write(retention.drop_expunged, NOW + 1, NOW + 9) == 0
+    assert below in db.read(retention.last_places, 1)
+    assert db.write(retention.drop_expunged, NOW + 2, NOW + 9) == 0
+    assert below not in db.read(retention.last_places, 1)
+
+
+def test_where_no_mailbox_can_be_made_the_inbox_takes_what_comes_back(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = db.write(mailboxes.create, 1, "a/b", NOW)
+    db.write(file, 1, message(), boxes=[lost])
+    db.write(mailboxes.delete, 1, lost, NOW)
+    monkeypatch.setattr(mailboxes, "MAX_MAILBOXES", 7)
+    assert db.write(retention.undelete, 1, [1], NOW) == {1: (2, INBOX)}
 
 
 def test_undelete_minds_the_quota(db: Db) -> None:

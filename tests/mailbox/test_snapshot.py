@@ -163,8 +163,8 @@ def test_spans_and_numbers_of_uids(tmp_path: Path) -> None:
         view.announce_expunged()
         assert view.span(10, 12) == (9, 10)
         assert view.seqs([2, 11]) == [2, 9]
-        assert view.flags(3) is None
-        assert view.flags(4) == 0
+        assert view.having({3: 0, 4: 0}) == {4}
+        assert view.having({3: 0, 4: SEEN}) == set()
 
 
 def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
@@ -179,3 +179,32 @@ def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
     assert news == snapshot.diff(first, later)
     assert news == snapshot.Diff([*news.expunged], [1], [6, 8])
     assert [place.uid for place in news.expunged] == [2, 4]
+
+
+def test_what_is_absent_is_neither_there_nor_unheard_of(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    view = open_view(db, snapshots)
+    assert view.absent([(1, 9)]) == [(2, 2), (6, 9)]
+    db.write(emails.expunge, 1, INBOX, [3, 4], NOW)
+    db.write(file, 1, message())
+    db.runner.run(snapshots.refresh(view))
+    # Those that the client has not heard of are none of it, and what it has not heard to have come is there.
+    assert view.absent([(1, 1), (2, 5), (6, 8)]) == [(2, 2), (7, 8)]
+    view.announce_expunged()
+    assert view.absent([(1, 9)]) == [(2, 4), (7, 9)]
+    assert view.absent([]) == []
+
+
+def test_what_changed_after_a_modseq_is_looked_through(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    view = open_view(db, snapshots)
+    before = view.modseq
+    db.write(emails.store_flags, 1, INBOX, [2, 4], now=NOW, add=SEEN)
+    db.runner.run(snapshots.refresh(view))
+    assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 1, 99)] == [(2, 2), (4, 4)]
+    assert view.changed_after(before, 3, 4) == view.by_seq(4, 4)
+    assert view.changed_after(before, 3, 3) == []
+    db.write(emails.expunge, 1, INBOX, [1, 4], NOW)
+    db.runner.run(snapshots.refresh(view))
+    assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 0, 5)] == [(2, 2), (4, 4)]

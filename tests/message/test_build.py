@@ -201,7 +201,6 @@ def composed(text: str, attachments: list[Attachment]) -> bytes:
     return compose(
         sender=Mailbox("Jörg Müller", "joerg", "example.org"),
         to=[Mailbox("", "bob", "someschool.example")],
-        cc=[Mailbox("Carol", "carol", "someschool.example")],
         subject="Grüße aus München, und noch ein paar Wörter mehr, damit die Zeile lang wird",
         text=text,
         at=AT,

@@ -147,6 +147,7 @@ def test_work_is_bounded() -> None:
 def test_packing_gives_the_same_tree(name: str) -> None:
     root = scan(load(name))
     assert unpack(pack(root)) == root
+    assert header_of(pack(root)) == slice(root.header_start, root.body_start)
 
 
 # sections -------------------------------------------------------------------------------------------------------------

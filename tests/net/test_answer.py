@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.net.answer import AAAA, CNAME, MX, PTR, TLSA, TXT, A, Malformed, Mx, Tlsa, read
+from posthouse.net.answer import AAAA, CNAME, MX, PTR, TLSA, TXT, A, Malformed, Mx, Tlsa, TooManyAliases, read
 from posthouse.net.dns import _encode_name, _encode_query
 
 NAMES = {A: "A", AAAA: "AAAA", MX: "MX", TXT: "TXT", PTR: "PTR", TLSA: "TLSA", CNAME: "CNAME"}
@@ -74,10 +74,28 @@ def test_aliases_are_followed_and_the_shortest_ttl_holds() -> None:
     assert message.follow(A) == ("two.example.org", ("192.0.2.1",), 60)
 
 
-def test_a_circle_of_aliases_ends() -> None:
+def test_a_circle_of_aliases_has_no_end() -> None:
     records = (("a.example", "CNAME", "b.example."), ("b.example", "CNAME", "a.example."))
     message = read(answered("a.example", A, *records), 7, encoded("a.example"), A)
-    assert message.follow(A)[1] == ()
+    with pytest.raises(TooManyAliases):
+        message.follow(A)
+
+
+@pytest.mark.parametrize(("length", "too_long"), [(15, False), (16, True)])
+def test_aliases_are_followed_so_far(length: int, too_long: bool) -> None:
+    chain = [(f"n{n}.example", "CNAME", f"n{n + 1}.example.") for n in range(length)]
+    octets = answered("n0.example", A, *chain, (f"n{length}.example", "A", "192.0.2.1"))
+    message = read(octets, 7, encoded("n0.example"), A)
+    if too_long:
+        with pytest.raises(TooManyAliases):
+            message.follow(A)
+    else:
+        assert message.follow(A)[:2] == (f"n{length}.example", ("192.0.2.1",))
+
+
+def test_aliases_that_end_nowhere_have_an_end() -> None:
+    message = read(answered("a.example", A, ("a.example", "CNAME", "b.example.")), 7, encoded("a.example"), A)
+    assert message.follow(A)[:2] == ("b.example", ())
 
 
 def test_records_of_other_names_are_not_believed() -> None:
@@ -152,7 +170,7 @@ def test_damaged_answers_raise_nothing_but_malformed(data: st.DataObject) -> Non
     for candidate in (bytes(octets), bytes(octets[:cut])):
         try:
             read(candidate, 7, encoded("example.org"), MX).follow(MX)
-        except Malformed:
+        except (Malformed, TooManyAliases):
             continue
 
 
@@ -162,5 +180,5 @@ def test_any_octets_behind_our_question_raise_nothing_but_malformed(tail: bytes,
     for octets in (head + tail, tail):
         try:
             read(octets, 7, encoded("example.org"), kind).follow(kind)
-        except Malformed:
+        except (Malformed, TooManyAliases):
             continue

@@ -145,12 +145,14 @@ async def serving(*answers: bytes, name: str = "pages.example") -> AsyncIterator
             writer.close()
 
     server = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1], asked
-    server.close()
-    for task in tasks:
-        if task:
-            task.cancel()
-    await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+    try:
+        yield server.sockets[0].getsockname()[1], asked
+    finally:
+        server.close()
+        for task in tasks:
+            if task:
+                task.cancel()
+        await asyncio.gather(*filter(None, tasks), return_exceptions=True)
 
 
 def client(tmp_path: Path, port: int, hosts: Sequence[str] = ("127.0.0.1",)) -> HttpClient:

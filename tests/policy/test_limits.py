@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ from posthouse.terms.envelope import Recipient
 from posthouse.terms.reply import Reply
 from posthouse.written import Rate
 
+ALICE = Account(1, "a@example.org", "", None, None, True, 0)
 SOMEBODY = RecipientFacts(Recipient(parse("a@example.org")), Expansion(Standing.KNOWN))
 
 
@@ -229,11 +232,11 @@ def test_rates_of_domains() -> None:
 def test_recipients_of_an_account() -> None:
     clock = SetClock()
     check = SubmissionRate(clock, Rate(2, 3600))
-    own = Facts("submission", "192.0.2.1", account=Account(1, "a@example.org", "", None, None, True, 0))
+    own = Facts("submission", "192.0.2.1", account=ALICE)
     assert [code(check.rcpt(own, SOMEBODY)) for _ in range(3)] == [None, None, (450, "4.7.1", False)]
     assert check.rcpt(Facts("mx", "192.0.2.1"), SOMEBODY) is None
-    assert not check.allow(1)
-    assert check.allow(2, 2)
+    assert not check.allow(ALICE)
+    assert check.allow(replace(ALICE, id=2), 2)
     often = check.rcpt(own, SOMEBODY)
     assert often is not None
     assert str(often.reply) == "450 4.7.1 You may send to 2 recipients in 1h; try again in 30 minutes"
@@ -243,11 +246,53 @@ def test_recipients_of_an_account() -> None:
 
 def test_a_message_of_an_account_has_so_many_recipients() -> None:
     check = SubmissionRate(SetClock(), Rate(100, 3600), 2)
-    own = Facts("submission", "192.0.2.1", account=Account(1, "a@example.org", "", None, None, True, 0))
+    own = Facts("submission", "192.0.2.1", account=ALICE)
     own.recipients = [SOMEBODY]
     assert check.rcpt(own, SOMEBODY) is None
     own.recipients = [SOMEBODY, SOMEBODY]
     assert code(check.rcpt(own, SOMEBODY)) == (452, "4.5.3", False)
+    # One of its own goes before.
+    own.account = replace(ALICE, submission_recipients=3)
+    assert check.rcpt(own, SOMEBODY) is None
+    own.account = replace(ALICE, submission_recipients=1)
+    own.recipients = [SOMEBODY]
+    said = check.rcpt(own, SOMEBODY)
+    assert said is not None
+    assert str(said.reply) == "452 4.5.3 A message of yours may have 1 recipients; send the others another copy"
+
+
+def test_a_rate_of_an_accounts_own_goes_before_what_is_configured() -> None:
+    clock = SetClock()
+    check = SubmissionRate(clock, Rate(2, 3600))
+    more, fewer = replace(ALICE, submission_rate=Rate(3, 60)), replace(ALICE, id=2, submission_rate=Rate(1, 86400))
+    assert [check.allow(more) for _ in range(4)] == [True, True, True, False]
+    assert [check.allow(fewer) for _ in range(2)] == [True, False]
+    clock.advance(21)
+    assert (check.allow(more), check.allow(fewer)) == (True, False)
+    # Without it the configured one holds, and what was counted under another does not.
+    assert [check.allow(ALICE) for _ in range(3)] == [True, True, False]
+
+
+def test_an_account_is_warned_when_little_is_left_and_when_it_is_stopped() -> None:
+    clock, told = SetClock(), list[tuple[int, int, bool]]()
+    check = SubmissionRate(
+        clock, Rate(10, 7200), warn=lambda account, notice: told.append((account.id, notice.used, notice.wait > 0))
+    )
+    for _ in range(7):
+        assert check.allow(ALICE)
+    assert told == []
+    for _ in range(3):
+        assert check.allow(ALICE)
+    assert told == [(1, 8, False)]
+    for _ in range(3):
+        assert not check.allow(ALICE)
+    assert told == [(1, 8, False), (1, 10, True)]
+    # Another account is another's.
+    assert not check.allow(replace(ALICE, id=2), 11)
+    assert told[2:] == [(2, 0, True)]
+    clock.advance(7200)
+    assert check.allow(ALICE, 9)
+    assert told[3:] == [(1, 9, False)]
 
 
 def test_helo_and_loops() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses
+from posthouse.directory import accounts, addresses, aliases
 from posthouse.directory.addresses import Expansion, Local, Rules, Standing
 from posthouse.policy import recipient
 from posthouse.policy.check import Action, Facts, RecipientFacts, Verdict
@@ -48,7 +48,7 @@ def test_quota(tmp_path: Path) -> None:
         none = await store.write(add_account, "none@example.org", quota_emails=0)
         await store.write(add_account, "free@example.org")
         await store.write(
-            addresses.add_alias,
+            aliases.add_alias,
             parse("all@example.org"),
             [parse("none@example.org"), parse("small@example.org"), parse("x@elsewhere.example")],
         )

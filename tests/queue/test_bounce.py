@@ -6,6 +6,8 @@ from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
+import pytest
+
 from posthouse import journey
 from posthouse.queue.bounce import delayed, give_up, reportable, status
 from posthouse.queue.outcome import Dooms, Fate, Outcome
@@ -15,7 +17,7 @@ from posthouse.store import blobs
 from posthouse.store.blobs import BlobRef
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
-from posthouse.terms.envelope import Wishes
+from posthouse.terms.envelope import DeliverBy, Wishes
 from posthouse.terms.reply import Reply
 from tests.queue.support import MESSAGE, NO_SUCH, NOT_NOW, OK, Script, World
 from tests.support import run
@@ -171,6 +173,38 @@ def test_success_is_told_to_who_asked_for_it() -> None:
     ]
     for notify in (None, silent):
         assert reportable(a_job(*(waiting(n, notify) for n in range(1, 6))), outcomes) == ()
+
+
+@pytest.mark.parametrize(
+    ("by", "by_carried", "told"),
+    [
+        # RFC 2852 §4.1.4.2: in mode N the sender hears where the next server will not tell him of lateness.
+        (DeliverBy(500, returned=False), False, [1, 3, 4]),
+        (DeliverBy(500, returned=False), True, [3]),
+        # §4.1.4: each relay reports where that is wanted.
+        (DeliverBy(500, returned=False, trace=True), True, [1, 3, 4]),
+        (DeliverBy(500, returned=True, trace=True), True, [1, 3, 4]),
+        (DeliverBy(500, returned=True), True, [3]),
+        (None, False, [3]),
+    ],
+)
+def test_mail_with_a_time_that_is_passed_on(by: DeliverBy | None, by_carried: bool, told: list[int]) -> None:
+    words = (None, "NEVER", "SUCCESS", "FAILURE")
+    recipients = [waiting(n, frozenset({word}) if word else None) for n, word in enumerate(words, 1)]
+    job = a_job(*recipients)
+    wished = replace(job, message=replace(job.message, mail=replace(job.mail, wishes=Wishes(deliver_by=by))))
+    outcomes = [Outcome(one.id, Fate.RELAYED, OK, remote="mx.x.example", by_carried=by_carried) for one in recipients]
+    found = reportable(wished, outcomes)
+    assert [(one.recipient.id, one.action, one.status) for one in found] == [(id, "relayed", "2.0.0") for id in told]
+
+
+@pytest.mark.parametrize(("by", "status"), [(1000, "5.4.7"), (2000, "4.4.7")])
+def test_what_came_too_late_for_its_sender_says_so(by: int, status: str) -> None:
+    job = a_job(waiting(1))
+    wishes = Wishes(deliver_by=DeliverBy(by, returned=True))
+    late = replace(job, message=replace(job.message, mail=replace(job.mail, wishes=wishes)))
+    (told,) = reportable(late, give_up(late, [Outcome(1, Fate.DEFERRED, GREYLISTED, remote="mx.x.example")], 1000))
+    assert (told.action, told.status, told.reply) == ("failed", status, GREYLISTED)
 
 
 def test_a_delay_is_told_unless_notify_leaves_it_out() -> None:

@@ -178,16 +178,13 @@ class Queue(RuleBasedStateMachine):
         """At last everybody who waits can still be reached."""
         self.world.clock.advance(100_000)
         now = self.world.clock.now()
-        reached = {
-            recipient.id
-            for held, claimed in self.runner.run(
-                self.store.write(
-                    lanes.start, [one.id for one in self.runner.run(self.store.read(due, now))], now, now + 1
-                )
-            )
-            for job in claimed.jobs
-            for recipient in job.recipients
-        }
+        leased = [one.id for one in self.runner.run(self.store.read(due, now))]
+        reached: set[int] = set()
+        for held, claimed in self.runner.run(self.store.write(lanes.start, leased, now, now + 1)):
+            found: lanes.Claim | None = claimed
+            while found is not None:
+                reached |= {recipient.id for job in found.jobs for recipient in job.recipients}
+                found = self.runner.run(self.store.read(lanes.claim, held, found.after, now)) if found.more else None
         assert reached == self.waiting
         self.runner.run(self.store.close())
         self.runner.close()

@@ -27,9 +27,10 @@ async def alice_sends(home: Home, *recipients: str) -> tuple[int, int]:
 
     def submitted(tx: Tx) -> None:
         received = Step("mail.received", 1, SENT, {"login": "alice@home.example"})
+        relayed = [Step("recipient.relayed", 2, SENT, {"recipient": one}) for one in recipients]
         journey.open(
             tx, SENT, message_id="one@home.example", sender="alice@home.example", recipients=recipients, subject="Hi",
-            secret=home.store.secret, steps=[received],
+            secret=home.store.secret, steps=[received, *relayed],
         )  # fmt: skip
 
     await home.store.write(submitted)
@@ -84,7 +85,9 @@ def test_a_report_about_alices_message_is_told_to_its_journey(tmp_path: Path) ->
             ("full@there.example", "full", False),
         ]
         (found,) = await home.store.read(journey.find, "one@home.example", home.store.secret)
-        assert [step.kind for step in found.steps] == ["mail.received", "report.received", "report.received"]
+        assert [step.kind for step in found.steps] == [
+            "mail.received", *["recipient.relayed"] * 2, *["report.received"] * 2
+        ]  # fmt: skip
 
     run(main())
 
@@ -187,7 +190,31 @@ def test_what_is_a_report() -> None:
         b"Action: failed\r\nStatus: 5.0.0\r\n\r\n--b--\r\n"
     )
     assert isinstance(feedback.read(Header.parse(mixed), mixed, null_sender=True), Report)
-    assert feedback.read(Header.parse(mixed), mixed, null_sender=False) is None
+    for octets in (mixed, mixed.replace(b"multipart/mixed", b"multipart/report; report-type=delivery-status")):
+        assert feedback.read(Header.parse(octets), octets, null_sender=False) is None
+    assert feedback.read(Header.parse(complaint), complaint, null_sender=True) == Feedback("abuse")
+
+
+def test_others_are_not_believed_about_whom_no_other_server_has(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, _ = await alice_sends(home, "dave@there.example")
+
+        def further(tx: Tx) -> None:
+            for number, (kind, who) in enumerate((
+                ("recipient.delivered", "bob@home.example"),
+                ("recipient.deferred", "slow@else.example"),
+                ("recipient.failed", "gone@else.example"),
+            )):  # fmt: skip
+                journey.record(tx, SENT, [Step(kind, 3 + number, SENT, {"recipient": who})])
+
+        await home.store.write(further)
+        others = ("bob@home.example", "slow@else.example", "gone@else.example")
+        assert await hears(home, alice, about(*map(failed, others))) == ()
+        assert await hears(home, alice, Feedback("abuse", others, "one@home.example")) == ()
+        assert await listed(home, alice) == []
+
+    run(main())
 
 
 def test_a_report_that_waited_in_the_queue_counts_too(tmp_path: Path) -> None:

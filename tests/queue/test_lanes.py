@@ -173,6 +173,27 @@ def test_a_crowd_for_a_dead_domain_does_not_stand_in_the_way(tmp_path: Path) -> 
     run(main())
 
 
+def test_a_lane_starts_with_a_few_messages_and_the_next_claims_bring_the_others_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path)
+        for n in range(40):
+            await world.send(f"u{n}@x.example")
+        now = world.clock.now()
+        (lane,) = await world.store.read(due, now)
+        ((held, found),) = await world.store.write(lanes.start, [lane.id], now, now + 60_000)
+        sizes, addresses = [], []
+        while True:
+            sizes.append(len(found.jobs))
+            addresses += [str(one.address) for job in found.jobs for one in job.recipients]
+            if not found.more:
+                break
+            found = await claim(world, held, found.after)
+        assert sizes == [lanes.FIRST_MESSAGES, lanes.CLAIM_MESSAGES, 40 - lanes.FIRST_MESSAGES - lanes.CLAIM_MESSAGES]
+        assert addresses == [f"u{n}@x.example" for n in range(40)]
+
+    run(main())
+
+
 def test_one_senders_thousand_lanes_do_not_hide_anothers(tmp_path: Path) -> None:
     async def main() -> None:
         world = World(tmp_path)

@@ -8,7 +8,7 @@ from random import Random
 from typing import ClassVar, TypeVar
 
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses, domains
+from posthouse.directory import accounts, aliases, domains
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.journey import Refused
@@ -91,7 +91,7 @@ class Desk:
 
     async def alias(self, name: str, *targets: str) -> None:
         """An alias at home.example."""
-        await self.changed(lambda tx: addresses.add_alias(tx, home(name), [home(one) for one in targets]))
+        await self.changed(lambda tx: aliases.add_alias(tx, home(name), [home(one) for one in targets]))
 
     async def changed(self, function: Callable[[Tx], T]) -> T:
         """Change the directory, and forget what was known of it."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.directory import accounts, addresses
+from posthouse.directory import accounts, aliases
 from posthouse.limits import LOCAL_RECIPIENTS
 from posthouse.policy.check import Facts, Verdict, defer, junk, refuse
 from posthouse.store.database import Tx
@@ -156,7 +156,7 @@ def test_an_address_that_leads_elsewhere_since_rcpt(tmp_path: Path) -> None:
             await there.alias("team", "ann")
             intake = await there.begin("team")
             intake.write(MESSAGE)
-            await there.store.write(addresses.set_targets, home("team"), [home("bob")])
+            await there.store.write(aliases.set_targets, home("team"), [home("bob")])
             assert [reply.code for reply in await there.finish(intake)] == [250]
             assert await inboxes(there, "ann", "bob") == [0, 1]
 
@@ -282,7 +282,7 @@ def test_a_sender_keeps_a_copy(tmp_path: Path, recipients: tuple[str, ...]) -> N
             await there.people(*many)
             await there.alias("crowd", *many)
             await there.changed(
-                lambda tx: addresses.add_alias(tx, parse("away@home.example"), [parse("ann@far.example")])
+                lambda tx: aliases.add_alias(tx, parse("away@home.example"), [parse("ann@far.example")])
             )
             await there.changed(lambda tx: accounts.set_copy_to_sent(tx, carol, True))
             intake = await there.begin(*recipients, sender="carol@home.example")

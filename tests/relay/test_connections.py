@@ -19,7 +19,8 @@ from posthouse.relay.connections import Hop, HopFailed, Opener, Pool, TlsPolicy
 from posthouse.store.blobs import Blobs
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp import command
-from posthouse.wire.smtp.server import Closed, Connected, DataChunk, DataEnd, SmtpServer
+from posthouse.wire.smtp.event import Closed, Connected, DataChunk, DataEnd
+from posthouse.wire.smtp.server import SmtpServer
 from posthouse.written import Endpoint
 from tests.relay.support import FAST, MESSAGE, Peer, Rig, told
 from tests.support import run

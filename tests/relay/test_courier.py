@@ -17,6 +17,7 @@ from posthouse.message.convert import convert
 from posthouse.queue.outcome import Fate
 from posthouse.queue.queue import QueuedRecipient
 from posthouse.queue.runner import LeaseLost
+from posthouse.relay.signing import Signed
 from posthouse.relay.transaction import batch
 from posthouse.store.blobs import Blobs, Buffer
 from posthouse.store.database import StoreUnavailable
@@ -645,6 +646,7 @@ def test_what_must_arrive_in_time_says_how_much_is_left(
             assert (enhanced(report), peer.messages) == ([expected], [])
         else:
             assert f"MAIL FROM:<alice@home.example>{expected}" in peer.said[0]
+            assert [one.by_carried for one in report.outcomes] == ["DELIVERBY" in offered]
 
     play(tmp_path, Peer({"EHLO": (f"250-there\r\n{offered}",)}), scene)
 
@@ -660,12 +662,15 @@ def test_submitted_mail_is_converted_where_8bitmime_lacks_and_signed_as_it_leave
     class Signing:
         asked: ClassVar[list[tuple[str, bytes, bytes]]] = []
 
-        async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> bytes:
+        async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> Signed:
             self.asked.append((str(sender), prologue, bytes(octets)))
-            return b"DKIM-Signature: of this\r\n"
+            return Signed(b"DKIM-Signature: of this\r\n", "home.example", ("one", "two"))
 
     async def scene(peer: Peer, rig: Rig) -> None:
-        assert told(await rig.send(octets=ACCENTS, prologue=b"X: y\r\n", account=1)) == {1: RELAYED}
+        report = await rig.send(octets=ACCENTS, prologue=b"X: y\r\n", account=1)
+        assert told(report) == {1: RELAYED}
+        (signed,) = [step.facts for step in report.steps if step.kind == "relay.signed"]
+        assert signed == {"domain": "home.example", "selectors": ("one", "two")}
         converted = b"".join(convert(ACCENTS))
         assert Signing.asked == [("alice@home.example", b"X: y\r\n", converted)]
         assert peer.messages == [b"DKIM-Signature: of this\r\nX: y\r\n" + converted]

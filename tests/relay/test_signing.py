@@ -12,7 +12,7 @@ from posthouse.directory import signing
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.message import build
-from posthouse.relay.signing import _LOGGED_IN, DkimSigner
+from posthouse.relay.signing import _BROUGHT, _LOGGED_IN, UNSIGNED, DkimSigner
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address, parse
@@ -28,10 +28,10 @@ ALICE, SRS = parse("alice@home.example"), parse("SRS0=x=y=far.example=eve@home.e
 REST = b"To: <bob@there.example>\r\nSubject: Hello\r\n\r\nHello.\r\n"
 
 
-def received(protocol: str, helo: str = "[192.0.2.1]", name: str | None = None) -> bytes:
+def received(protocol: str, helo: str = "[192.0.2.1]", name: str | None = None, peer: str = "192.0.2.1") -> bytes:
     """The field that a door of ours puts in front."""
     return build.received_field(
-        helo=helo, peer="192.0.2.1", peer_name=name, by="mail.home.example", protocol=protocol, id="x", at=NOW,
+        helo=helo, peer=peer, peer_name=name, by="mail.home.example", protocol=protocol, id="x", at=NOW,
         tls="TLSv1.3 AES",
     )  # fmt: skip
 
@@ -49,16 +49,16 @@ def prepare(tx: Tx) -> None:
             signing.add(tx, domain, one.key, NOW, one.selector)
 
 
-def signer(path: Path, test: Callable[[Sign], Awaitable[None]]) -> None:
+def signer(path: Path, test: Callable[[Sign], Awaitable[None]], trusted: Sequence[str] = ()) -> None:
     """Run a test with what signs a message and verifies it: what comes of each signature."""
 
     async def main(store: SqliteStore, clock: SetClock) -> None:
         await store.write(prepare)
-        signer = DkimSigner(Directory(store, clock, Rules()), clock)
+        signer = DkimSigner(Directory(store, clock, Rules()), clock, trusted)
 
         async def sign(octets: bytes, sender: Address | None = ALICE, prologue: bytes = b"") -> list[str]:
-            fields = await signer.sign(sender, prologue, octets)
-            return reference.verify(fields + prologue + octets, RECORDS)
+            signed = await signer.sign(sender, prologue, octets)
+            return reference.verify(signed.fields + prologue + octets, RECORDS)
 
         await test(sign)
 
@@ -110,6 +110,59 @@ def test_what_strangers_wrote_is_not_signed_when_we_pass_it_on(tmp_path: Path, s
     signer(tmp_path, test)
 
 
+TRUSTED = ("192.0.2.0/28", "2001:db8::/64")
+FROM_ALICE = b"From: <alice@home.example>\r\n"
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        b"",
+        b"Received: by web.home.example (Postfix, from userid 33)\r\n\tid 4B; Thu, 1 Jan 2026 00:00:00 +0000\r\n",
+        b"Received: from app (localhost [127.0.0.1])\r\n\tby web.home.example (Postfix) with ESMTP id 4B\r\n",
+        b"Received: from app (app [IPv6:2001:db8::7]) by web.home.example with ESMTP id 4B\r\n",
+    ],
+)
+def test_mail_of_hosts_in_trusted_networks_is_signed_by_its_author(tmp_path: Path, below: bytes) -> None:
+    async def test(sign: Sign) -> None:
+        for peer in ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.2"):
+            octets = received("ESMTP", name="web.home.example", peer=peer) + below + FROM_ALICE + REST
+            assert await sign(octets) == PASSED
+            assert await sign(octets, None) == PASSED
+        # The domain of the author signs, or nobody: what forwards has its own reverse-path.
+        foreign = FROM_STRANGER + below + b"From: <eve@far.example>\r\n" + REST
+        assert await sign(foreign, ALICE) == []
+        # What an alias led on was not sent there by that host.
+        led = b"Delivered-To: staff@home.example\r\n"
+        assert await sign(FROM_STRANGER + below + FROM_ALICE + REST, ALICE, led) == []
+
+    signer(tmp_path, test, TRUSTED)
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        # Not from there, or nobody knows from where.
+        received("ESMTP", peer="192.0.2.16"),
+        received("ESMTP", peer="127.0.0.1"),
+        received("ESMTP", helo="x ([192.0.2.1]) by mail.home.example (posthouse) with ESMTP", peer="198.51.100.7"),
+        received("LMTP"),
+        # From there, and before that from a stranger, whatever else he wrote.
+        FROM_STRANGER + b"Received: from x (x [198.51.100.7]) by web.home.example (Postfix) with ESMTP id 4B\r\n",
+        FROM_STRANGER + b"Received: from [127.0.0.1] (x [198.51.100.7]) by web.home.example with ESMTP id 4B\r\n",
+        FROM_STRANGER + b"Received: from x (unknown) by web.home.example with ESMTP id 4B\r\n",
+        FROM_STRANGER + b"Received: from\r\n x ([198.51.100.7])\r\n\tby web.home.example with ESMTP id 4B\r\n"
+        b"Received: from app (localhost [127.0.0.1]) by web.home.example with ESMTP id 4A\r\n",
+        FROM_STRANGER + b"Received: from x ([999.0.0.1]) by web.home.example with ESMTP id 4B\r\n",
+    ],
+)
+def test_what_passed_other_hands_is_not_signed(tmp_path: Path, octets: bytes) -> None:
+    async def test(sign: Sign) -> None:
+        assert await sign(octets + FROM_ALICE + REST) == []
+
+    signer(tmp_path, test, TRUSTED)
+
+
 def test_a_list_signs_what_it_sends(tmp_path: Path) -> None:
     async def test(sign: Sign) -> None:
         bounces, prologue = parse("staff-bounces@other.example"), b"List-Id: <staff.other.example>\r\n"
@@ -157,13 +210,13 @@ def test_new_keys_sign_as_soon_as_the_directory_has_heard(tmp_path: Path) -> Non
         signer = DkimSigner(directory, clock)
         message = SUBMITTED + b"From: <x@bare.example>\r\n" + REST
         sender = parse("x@bare.example")
-        assert await signer.sign(sender, b"", message) == b""
+        assert await signer.sign(sender, b"", message) == UNSIGNED
         await store.write(signing.add, "bare.example", RSA.key, NOW, "new")
         for _ in range(100):
-            if made := await signer.sign(sender, b"", message):
+            if (made := await signer.sign(sender, b"", message)) is not UNSIGNED:
                 break
             await asyncio.sleep(0.01)
-        assert b"s=new;" in made
+        assert (b"s=new;" in made.fields, made.domain, made.selectors) == (True, "bare.example", ("new",))
         following.cancel()
 
     with_store(tmp_path, main)
@@ -206,3 +259,7 @@ HELO = st.text(st.sampled_from(' ()[].;=\r\n\tabyith<>\\"'), max_size=20) | st.s
 def test_no_greeting_makes_a_stranger_look_like_one_of_ours(helo: str, name: str) -> None:
     value = received("ESMTPS", helo, name).removeprefix(b"Received: ").replace(b"\r\n", b"")
     assert not _LOGGED_IN.match(value)
+    # Nor as if he came from anywhere else.
+    brought = _BROUGHT.match(value)
+    assert brought is not None
+    assert brought[1] == b"192.0.2.1"

@@ -10,7 +10,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.config import Route, parse
+from posthouse.config.reading import parse
+from posthouse.config.values import Route
 from posthouse.queue import control
 from posthouse.queue.control import Selection
 from posthouse.queue.outcome import Report

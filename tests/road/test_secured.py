@@ -43,8 +43,10 @@ async def policy_host(directory: Path, asked: list[str]) -> AsyncIterator[int]:
 
     context: ssl.SSLContext = shows(POLICY_HOST, directory=directory / "policy host")
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
 
 
 @asynccontextmanager
@@ -64,13 +66,15 @@ async def world(
             f'dns.resolver = "{await server.start()}"\nrelay.port = {peer.port}\n'
             f'relay.authorities = "{directory / "ca.pem"}"\nrelay.https_dial = "127.0.0.1:{https}"\n'
         )
-        async with house(directory / "house", settings=settings) as home:
-            await home.people(ALICE)
-            client = await home.connect("submission")
-            await client.say("EHLO there", f"AUTH PLAIN {LOGIN}")
-            assert (await client.send(ALICE, [BOB], MESSAGE)).startswith("250")
-            yield home, peer, asked
-        await server.stop()
+        try:
+            async with house(directory / "house", settings=settings) as home:
+                await home.people(ALICE)
+                client = await home.connect("submission")
+                await client.say("EHLO there", f"AUTH PLAIN {LOGIN}")
+                assert (await client.send(ALICE, [BOB], MESSAGE)).startswith("250")
+                yield home, peer, asked
+        finally:
+            await server.stop()
 
 
 async def told(home: House, *kinds: str) -> dict[str, str]:

@@ -39,10 +39,10 @@ async def relayed(home: House, peer: Peer) -> bytes:
 
 
 @asynccontextmanager
-async def between(directory: Path, peer: Peer) -> AsyncIterator[House]:
+async def between(directory: Path, peer: Peer, more: str = "") -> AsyncIterator[House]:
     """A house with Alice and keys, for which the peer is there.example."""
     with nameserver(ZONE) as resolver:
-        settings = f'dns.resolver = "{resolver}"\nrelay.port = {peer.port}\n'
+        settings = f'dns.resolver = "{resolver}"\nrelay.port = {peer.port}\n{more}'
         async with house(directory, settings=settings) as home:
             await home.people(ALICE)
             await home.changed(add_keys)
@@ -77,5 +77,27 @@ def test_what_a_stranger_writes_in_her_name_is_passed_on_unsigned(tmp_path: Path
             octets = await relayed(home, peer)
             assert f"From: <{ALICE}>".encode() in octets
             assert b"DKIM-Signature" not in octets
+
+    run(main())
+
+
+def test_what_a_host_of_ours_writes_leaves_signed(tmp_path: Path) -> None:
+    """Where it may relay without a login; the journey says with which keys."""
+
+    async def main() -> None:
+        async with Peer() as peer, between(tmp_path, peer, 'relay.trusted_networks = ["127.0.0.0/8"]\n') as home:
+            printer = await home.connect("smtp")
+            assert (await printer.send(ALICE, ["bob@there.example"], MESSAGE)).startswith("250")
+            assert reference.verify(await relayed(home, peer), records(DOMAIN, *BOTH)) == [
+                "pass a=rsa-sha256 d=home.example",
+                "pass a=ed25519-sha256 d=home.example",
+            ]
+            for _ in range(500):
+                if any(step.kind == "recipient.relayed" for step in home.steps):
+                    break
+                await home.changed(lambda _: None)
+            (journey,) = await home.journeys(ALICE)
+            (signed,) = [step.facts for step in journey.steps if step.kind == "relay.signed"]
+            assert signed == {"domain": DOMAIN, "selectors": tuple(one.selector for one in BOTH)}
 
     run(main())

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from posthouse.net.binding import bindings
-from posthouse.wire import sasl
-from posthouse.wire.sasl import ChannelBinding
+from posthouse.wire.sasl.exchange import ChannelBinding, ClientExchange
+from posthouse.wire.sasl.scram import ScramClient
 from tests.harness import PASSWORD, Client, client_tls, house
 from tests.support import run
 
@@ -33,7 +33,7 @@ def of_the_session(client: Client, type: str) -> ChannelBinding:
     return ChannelBinding(type, digest.finalize())
 
 
-async def log_in(client: Client, exchange: sasl.ClientExchange) -> str:
+async def log_in(client: Client, exchange: ClientExchange) -> str:
     """Log in by this exchange; the last reply."""
     initial = exchange.initial()
     assert initial is not None
@@ -54,9 +54,9 @@ def test_a_login_is_bound_to_its_session(tmp_path: Path, type: str, door: str) -
                 assert "PLUS" not in await client.say("EHLO laptop")
                 await client.start_tls()
             assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN" in await client.say("EHLO laptop")
-            foreign = sasl.ScramClient(ALICE, PASSWORD, "c" * 24, ChannelBinding(type, b"somebody in the middle"))
+            foreign = ScramClient(ALICE, PASSWORD, "c" * 24, ChannelBinding(type, b"somebody in the middle"))
             assert (await log_in(client, foreign)).startswith("535 5.7.8")
-            own = sasl.ScramClient(ALICE, PASSWORD, "c" * 24, of_the_session(client, type))
+            own = ScramClient(ALICE, PASSWORD, "c" * 24, of_the_session(client, type))
             assert (await log_in(client, own)).startswith("235")
 
     run(main())

@@ -12,7 +12,8 @@ from posthouse.smtpd.pace import Pace
 from posthouse.smtpd.server import converse
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.command import Quit
-from posthouse.wire.smtp.server import Closed, Connected, Event, SmtpServer
+from posthouse.wire.smtp.event import Closed, Connected, Event
+from posthouse.wire.smtp.server import SmtpServer
 from posthouse.written import Endpoint
 from tests.support import run
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.directory import accounts, addresses, lists, members
+from posthouse.directory import accounts, aliases, identities, lists, members
 from posthouse.directory.members import Role
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
@@ -28,9 +28,9 @@ async def settle_in(home: House) -> None:
     def disable(tx: Tx) -> None:
         accounts.set_enabled(tx, gone, False)
         for alias, *targets in (("team", "alice", "bob"), ("mixed", "bob", "full")):
-            addresses.add_alias(tx, at_home(alias), [at_home(one) for one in targets])
-        addresses.add_alias(tx, at_home("away"), [parse("ann@far.example")])
-        addresses.grant(tx, alice, at_home("team"))
+            aliases.add_alias(tx, at_home(alias), [at_home(one) for one in targets])
+        aliases.add_alias(tx, at_home("away"), [parse("ann@far.example")])
+        identities.grant(tx, alice, at_home("team"))
         clubs: list[tuple[str, bool, Role]] = [
             ("club", False, "member"),
             ("open", True, "member"),

@@ -54,19 +54,22 @@ def test_processes_hear_each_other_and_write_to_one_file(tmp_path: Path) -> None
         async with opened(tmp_path) as store:
             ear, last = store.listen(Topic.ACCOUNT), store.listen(Topic.ACCOUNT, 200)
             others = [other_process(tmp_path) for _ in range(2)]
-            for other in others:
-                assert other.stdout
-                assert await asyncio.to_thread(other.stdout.readline) == b"ready\n"
-            await store.write(lambda tx: tx.ring(Topic.QUEUE))
-            await asyncio.gather(*[store.write(put, b"here") for _ in range(300)])
-            heard: set[int] = set()
-            while not heard >= set(range(1, 201)) and 0 not in heard:
-                heard |= await ear.wait()
-            await last.wait()
-            for other in others:
-                assert await asyncio.to_thread(other.wait) == 0
-                assert other.stdout
-                other.stdout.close()
+            try:
+                for other in others:
+                    assert other.stdout
+                    assert await asyncio.to_thread(other.stdout.readline) == b"ready\n"
+                await store.write(lambda tx: tx.ring(Topic.QUEUE))
+                await asyncio.gather(*[store.write(put, b"here") for _ in range(300)])
+                heard: set[int] = set()
+                while not heard >= set(range(1, 201)) and 0 not in heard:
+                    heard |= await ear.wait()
+                await last.wait()
+                for other in others:
+                    assert await asyncio.to_thread(other.wait) == 0
+            finally:
+                for other in others:
+                    other.kill()
+                    other.communicate()
             assert await store.read(count) == 700
         assert os.listdir(tmp_path / "bell") == []
 

@@ -77,8 +77,10 @@ async def world(directory: Path) -> AsyncIterator[World]:
     clock = SetClock()
     async with opened(directory, clock) as store:
         one = World(store, clock)
-        yield one
-        await one.policies.close()
+        try:
+            yield one
+        finally:
+            await one.policies.close()
 
 
 def play(tmp_path: Path, scene: Scene) -> None:

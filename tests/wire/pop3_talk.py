@@ -6,7 +6,7 @@ with dots.
 """
 
 from posthouse.wire.multiline import top, whole
-from posthouse.wire.pop3.command import Auth, Capa, List, Request, Retr, State, Top, Uidl
+from posthouse.wire.pop3.command import Auth, Capa, Lang, List, Request, Retr, State, Top, Uidl
 from posthouse.wire.pop3.server import AuthResponse, Broken, Command, Ended, Pop3Server
 from tests.wire.shown import shown
 
@@ -70,6 +70,8 @@ class Talk:
                 self.engine.challenge(b"")
             case Capa():
                 self.engine.ok_lines("this is offered", [b"TOP", b"UIDL", b"PIPELINING"])
+            case Lang(wanted=None):
+                self.engine.ok_lines("listing follows", [b"en English"])
             case List(number=None):
                 self.engine.ok_lines("2 messages", [b"1 38", b"2 30"])
             case Uidl(number=None):
@@ -84,7 +86,7 @@ class Talk:
                 self.engine.ok("done")
 
     def act(self, what: str) -> None:
-        """`saw EVENT`, `saw nothing`, `state STATE`, `ok`, `tls`, `bye TEXT`."""
+        """`saw EVENT`, `saw nothing`, `state STATE`, `utf8 True`, `ok`, `tls`, `bye TEXT`."""
         verb, _, rest = what.partition(" ")
         match verb:
             case "saw" if rest == "nothing":
@@ -94,6 +96,8 @@ class Talk:
                 assert self.seen.pop(0) == rest
             case "state":
                 assert self.engine.state.value == rest
+            case "utf8":
+                assert str(self.engine.utf8) == rest
             case "ok":
                 self.engine.ok("done")
             case "tls":

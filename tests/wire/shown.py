@@ -1,5 +1,6 @@
 """Values in few words, for the `A: saw ...` lines of transcripts."""
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
@@ -23,5 +24,15 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(map(shown, value)) + ")"
     if is_dataclass(value):
-        return f"{type(value).__name__}({', '.join(shown(getattr(value, field.name)) for field in fields(value))})"
+        return f"{type(value).__name__}({', '.join(_shown_fields(value))})"
     return str(value)
+
+
+def _shown_fields(value: Any) -> Iterator[str]:
+    """Each field; those that are only by name, only where they say something."""
+    for field in fields(value):
+        content = getattr(value, field.name)
+        if not field.kw_only:
+            yield shown(content)
+        elif content != field.default:
+            yield f"{field.name}={shown(content)}"

@@ -2,31 +2,32 @@
 
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Final, TypeVar
 
 import click
 
 from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
-from posthouse.directory import accounts, addresses, bulk, credentials
+from posthouse.cli.quantities import NONE, NoneOrType, Nothing, RateType, SizeType
+from posthouse.directory import accounts, addresses, bulk, credentials, identities, quotas
 from posthouse.directory.bulk import BadRecord, Outcome, Record
 from posthouse.directory.model import Account, BadPassword
 from posthouse.store.database import Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address
-from posthouse.wire.sasl import ScramVerifier
-from posthouse.written import format_size, parse_size
+from posthouse.wire.sasl.verifier import ScramVerifier
+from posthouse.written import Rate, format_size, rough_size
+
+T = TypeVar("T")
 
 
-class SizeType(click.ParamType[int]):
-    """A size such as 500MB."""
+COUNT: Final = click.IntRange(min=1)
 
-    name = "size"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return value if isinstance(value, int) else parse_size(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _given(value: T | Nothing | None, before: T | None) -> T | None:
+    """The limit as it is to be: as it was where nothing was said of it."""
+    if value is None:
+        return before
+    return None if isinstance(value, Nothing) else value
 
 
 @click.group("account")
@@ -80,8 +81,8 @@ def list_(installation: Installation, json_output: bool) -> None:
     if json_output:
         print_json([_described(*row) for row in found])
         return
-    for one, identities, granted, octets, emails in found:
-        also = [address for address in identities if address.casefold() != one.name]
+    for one, written, granted, octets, emails in found:
+        also = [address for address in written if address.casefold() != one.name]
         quota = f" of {format_size(one.quota_octets)}" if one.quota_octets is not None else ""
         notes = "" if one.enabled else "  disabled"
         notes += f"  also {', '.join(also)}" if also else ""
@@ -94,28 +95,77 @@ def _list(tx: Tx) -> list[tuple[Account, list[str], list[str], int, int]]:
     rows: list[tuple[Account, list[str], list[str], int, int]] = []
     after = ""
     while batch := accounts.list_accounts(tx, after):
-        rows += [
-            (one, addresses.identities(tx, one.id), addresses.granted(tx, one.id), *accounts.usage(tx, one.id))
-            for one in batch
-        ]
+        rows += [_row(tx, one) for one in batch]
         after = batch[-1].name
     return rows
 
 
-def _described(one: Account, identities: list[str], granted: list[str], octets: int, emails: int) -> dict[str, object]:
+def _row(tx: Tx, one: Account) -> tuple[Account, list[str], list[str], int, int]:
+    return one, identities.addresses_of(tx, one.id), identities.granted(tx, one.id), *accounts.usage(tx, one.id)
+
+
+def _described(one: Account, written: list[str], granted: list[str], octets: int, emails: int) -> dict[str, object]:
     return {
         "id": one.id,
         "name": one.name,
         "full_name": one.full_name,
-        "addresses": identities,
+        "addresses": written,
         "sends_as": granted,
         "copy_to_sent": one.copy_to_sent,
         "enabled": one.enabled,
         "quota_octets": one.quota_octets,
+        "quota_emails": one.quota_emails,
+        "submission_rate": None if one.submission_rate is None else str(one.submission_rate),
+        "submission_recipients": one.submission_recipients,
         "used_octets": octets,
         "emails": emails,
         "created_at": one.created_at,
     }
+
+
+@account.command("show")
+@click.argument("address")
+@as_json
+@pass_installation
+def show(installation: Installation, address: str, json_output: bool) -> None:
+    """Show the account: its addresses, what it holds and may hold, what it may send."""
+
+    def look(tx: Tx) -> tuple[tuple[Account, list[str], list[str], int, int], tuple[int, int | None]]:
+        row = _row(tx, accounts.by_address(tx, address))
+        return row, quotas.usage(tx, row[0].name.rpartition("@")[2])
+
+    found, (domain_used, domain_quota) = installation.read(look)
+    if json_output:
+        print_json({**_described(*found), "domain_used_octets": domain_used, "domain_quota_octets": domain_quota})
+        return
+    for name, value in _shown(installation, *found):
+        click.echo(f"{name}: {value}")
+    if domain_quota is not None:
+        click.echo(f"its domain holds: {rough_size(domain_used)} of {format_size(domain_quota)}")
+
+
+def _shown(
+    installation: Installation, one: Account, written: list[str], granted: list[str], octets: int, emails: int
+) -> Iterator[tuple[str, str]]:
+    configured = installation.config.limits
+    yield "account", one.name + ("" if one.enabled else " (disabled)")
+    if one.full_name:
+        yield "name", one.full_name
+    yield "addresses", ", ".join(written)
+    if granted:
+        yield "sends as", ", ".join(granted)
+    most = "any amount" if one.quota_octets is None else format_size(one.quota_octets)
+    many = "any number" if one.quota_emails is None else str(one.quota_emails)
+    yield "holds", f"{format_size(octets)} of {most}, {emails} emails of {many}"
+    yield "may write to", _own_or(one.submission_rate, configured.submission_rate, "recipients")
+    yield "in one message", _own_or(one.submission_recipients, configured.submission_recipients, "recipients")
+    yield "copies to Sent", "yes" if one.copy_to_sent else "no"
+
+
+def _own_or(own: object, configured: object, what: str) -> str:
+    number, slash, period = str(configured if own is None else own).partition("/")
+    said = f"{number} {what}" + (f" in {period}" if slash else "")
+    return said + (" (as configured)" if own is None else "")
 
 
 @account.command("password")
@@ -158,7 +208,7 @@ def revoke(installation: Installation, address: str, label: str) -> None:
 @pass_installation
 def address_(installation: Installation, address: str, another: Address, remove: bool) -> None:
     """Let the account of ADDRESS also receive and send as ANOTHER."""
-    change = addresses.remove if remove else addresses.add
+    change = identities.remove if remove else identities.add
     installation.write(lambda tx: change(tx, accounts.by_address(tx, address).id, another))
     click.echo(f"{another} is {'no address' if remove else 'an address'} of {address}")
 
@@ -169,7 +219,7 @@ def address_(installation: Installation, address: str, another: Address, remove:
 @pass_installation
 def grant_send_as(installation: Installation, address: str, another: Address) -> None:
     """Let the account of ADDRESS send as ANOTHER, an address or alias of somebody else here."""
-    installation.write(lambda tx: addresses.grant(tx, accounts.by_address(tx, address).id, another))
+    installation.write(lambda tx: identities.grant(tx, accounts.by_address(tx, address).id, another))
     click.echo(f"{address} may send as {another}")
 
 
@@ -179,7 +229,7 @@ def grant_send_as(installation: Installation, address: str, another: Address) ->
 @pass_installation
 def revoke_send_as(installation: Installation, address: str, another: Address) -> None:
     """Let the account of ADDRESS no longer send as ANOTHER."""
-    installation.write(lambda tx: addresses.revoke(tx, accounts.by_address(tx, address).id, another))
+    installation.write(lambda tx: identities.revoke(tx, accounts.by_address(tx, address).id, another))
     click.echo(f"{address} may not send as {another}")
 
 
@@ -192,16 +242,40 @@ def revoke_send_as(installation: Installation, address: str, another: Address) -
 )
 @click.option("--name", help="The person's name.")
 @click.option("--address", "main", type=ADDRESS, help="The one of its addresses that the account is named by.")
+@click.option(
+    "--submission-rate",
+    "rate",
+    type=NoneOrType(RateType(), "default"),
+    metavar="RATE|default",
+    help="How many recipients it may write to, such as 5000/1h; default: as limits.submission_rate says for all.",
+)
+@click.option(
+    "--submission-recipients",
+    "recipients",
+    type=NoneOrType(COUNT, "default"),
+    metavar="NUMBER|default",
+    help="How many recipients a message of its may have; default: as limits.submission_recipients says for all.",
+)
 @pass_installation
 def set_(
-    installation: Installation, address: str, copy_to_sent: str | None, name: str | None, main: Address | None
+    installation: Installation,
+    address: str,
+    copy_to_sent: str | None,
+    name: str | None,
+    main: Address | None,
+    rate: Rate | Nothing | None,
+    recipients: int | Nothing | None,
 ) -> None:
-    """Change what is told of the account, or done for it."""
-    if copy_to_sent is None and name is None and main is None:
+    """Change what is told of the account, done for it, or allowed to it."""
+    if all(given is None for given in (copy_to_sent, name, main, rate, recipients)):
         raise CommandError("nothing to set")
 
     def change(tx: Tx) -> None:
-        found = accounts.by_address(tx, address).id
+        one = accounts.by_address(tx, address)
+        found = one.id
+        if rate is not None or recipients is not None:
+            own = _given(rate, one.submission_rate), _given(recipients, one.submission_recipients)
+            accounts.set_submission(tx, found, *own)
         if copy_to_sent is not None:
             accounts.set_copy_to_sent(tx, found, copy_to_sent == "on")
         if name is not None:
@@ -215,12 +289,31 @@ def set_(
 
 @account.command("quota")
 @click.argument("address")
-@click.argument("size", type=SizeType(), required=False)
+@click.argument("size", type=NoneOrType(SizeType(), "none"), required=False)
+@click.option(
+    "--emails",
+    type=NoneOrType(COUNT, "none"),
+    metavar="NUMBER|none",
+    help="How many emails it may hold; none: any number.",
+)
 @pass_installation
-def quota(installation: Installation, address: str, size: int | None) -> None:
-    """Limit what the account may hold to SIZE (such as 2GB); without SIZE there is no limit."""
-    installation.write(lambda tx: accounts.set_quota(tx, accounts.by_address(tx, address).id, size, None))
-    click.echo(f"{address} may hold {format_size(size) if size is not None else 'any amount'}")
+def quota(installation: Installation, address: str, size: int | Nothing | None, emails: int | Nothing | None) -> None:
+    """Limit what the account may hold to SIZE (such as 2GB; none: any amount), or to a number of emails.
+
+    What is not given stays as it is. Where neither is given there is no limit any more.
+    """
+    if size is None and emails is None:
+        size = emails = NONE
+
+    def change(tx: Tx) -> tuple[int | None, int | None]:
+        one = accounts.by_address(tx, address)
+        new = _given(size, one.quota_octets), _given(emails, one.quota_emails)
+        accounts.set_quota(tx, one.id, *new)
+        return new
+
+    octets, number = installation.write(change)
+    amount = "any amount" if octets is None else format_size(octets)
+    click.echo(f"{address} may hold {amount}" + (f", {number} emails at most" if number is not None else ""))
 
 
 @account.command("enable")

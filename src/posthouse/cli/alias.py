@@ -3,7 +3,7 @@
 import click
 
 from posthouse.cli.installation import ADDRESS, Installation, as_json, pass_installation, print_json
-from posthouse.directory import addresses
+from posthouse.directory import aliases
 from posthouse.directory.model import Alias
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
@@ -20,7 +20,7 @@ def alias() -> None:
 @pass_installation
 def add(installation: Installation, address: Address, targets: tuple[Address, ...]) -> None:
     """Let ADDRESS stand for TARGETS: each of them gets a copy."""
-    added = installation.write(addresses.add_alias, address, targets)
+    added = installation.write(aliases.add_alias, address, targets)
     click.echo(f"{added.address} stands for {', '.join(added.targets)}")
 
 
@@ -30,7 +30,7 @@ def add(installation: Installation, address: Address, targets: tuple[Address, ..
 @pass_installation
 def set_(installation: Installation, address: Address, targets: tuple[Address, ...]) -> None:
     """Let the alias ADDRESS stand for TARGETS and no others."""
-    changed = installation.write(addresses.set_targets, address, targets)
+    changed = installation.write(aliases.set_targets, address, targets)
     click.echo(f"{changed.address} stands for {', '.join(changed.targets)}")
 
 
@@ -49,7 +49,7 @@ def list_(installation: Installation, json_output: bool) -> None:
 
 def _every_alias(tx: Tx) -> list[Alias]:
     found: list[Alias] = []
-    while batch := addresses.list_aliases(tx, parse(found[-1].address).key if found else ""):
+    while batch := aliases.list_aliases(tx, parse(found[-1].address).key if found else ""):
         found += batch
     return found
 
@@ -59,5 +59,5 @@ def _every_alias(tx: Tx) -> list[Alias]:
 @pass_installation
 def remove(installation: Installation, address: Address) -> None:
     """Remove the alias ADDRESS."""
-    installation.write(addresses.remove_alias, address)
+    installation.write(aliases.remove_alias, address)
     click.echo(f"{address} is no alias any more")

@@ -9,7 +9,7 @@ import click
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.cli.plain import printable
 from posthouse.cli.queue_print import timestamp
-from posthouse.config import Config
+from posthouse.config.values import Config
 from posthouse.policy import blocks
 from posthouse.policy.blocks import Block
 from posthouse.policy.networks import LOOPBACK

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
-from posthouse import config
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
-from posthouse.config import Caution, Config
+from posthouse.config import cautions
+from posthouse.config.cautions import Caution
+from posthouse.config.values import Config
 from posthouse.net.dns import system_servers
 from posthouse.net.tls import CertificateError, Certificates, client_context, has_authorities
 from posthouse.relay.ways import password_of
@@ -30,13 +31,11 @@ def check_config(installation: Installation, json_output: bool) -> None:
     and what is expected. Nothing is bound or changed.
     """
     settings = installation.config
-    cautions = [*config.check(settings), *_of_files(settings), *_of_this_machine(settings)]
+    found = [*cautions.check(settings), *_of_files(settings), *_of_this_machine(settings)]
     if json_output:
-        print_json(
-            {"file": str(installation.path), "cautions": [{"key": one.key, "text": one.text} for one in cautions]}
-        )
+        print_json({"file": str(installation.path), "cautions": [{"key": one.key, "text": one.text} for one in found]})
         return
-    for one in cautions:
+    for one in found:
         click.echo(f"caution: {one}")
     click.echo(f"{installation.path} can be used")
 

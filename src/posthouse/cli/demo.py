@@ -25,9 +25,10 @@ from posthouse.cli.demo_servers import Names, Person, Place, Server, claim, zone
 from posthouse.cli.demo_talk import User
 from posthouse.cli.demo_trip import Trip, conversation, file, send
 from posthouse.cli.installation import CommandError
-from posthouse.cli.plain import length, size
+from posthouse.cli.plain import length
 from posthouse.limits import MESSAGE_SIZE
 from posthouse.message.build import Attachment
+from posthouse.written import rough_size
 
 _ALICE: Final = "example.org"
 _BOB: Final = "someschool.example"
@@ -35,6 +36,7 @@ _NOBODY: Final = f"bop@{_BOB}"
 # Base64 makes four octets of three, and line ends come on top (RFC 2045 §6.8).
 _LARGEST_FILE: Final = MESSAGE_SIZE * 7 // 10
 _LOOK_SECONDS: Final = 0.2
+_WIDEST_RECORD: Final = 100
 
 
 @click.command("demo")
@@ -79,7 +81,7 @@ def _attachment(path: Path) -> Attachment:
         raise CommandError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     if len(octets) > _LARGEST_FILE:
         raise CommandError(
-            f"{path}: {size(len(octets))} is too much for one message; up to {size(_LARGEST_FILE)} is not"
+            f"{path}: {rough_size(len(octets))} is too much for one message; up to {rough_size(_LARGEST_FILE)} is not"
         )
     return Attachment(path.name, octets)
 
@@ -128,10 +130,13 @@ def _set_up(stack: ExitStack, directory: Path, teller: Teller, *, outage: bool) 
     names, places = claim(_ALICE, _BOB)
     stack.callback(names.stop)
     teller.say(f"The DNS server listens on {names.endpoint}. It knows this, as the Internet's DNS would:")
-    for record in zone_text(places).splitlines():
-        teller.fact(record)
     alice = _server(directory, places[0], places[1], names, "Alice")
     bob = _server(directory, places[1], places[0], names, "Bob")
+    keys = [*alice.records, *bob.records]
+    names.tell(places, keys)
+    for record in zone_text(places, keys).splitlines():
+        # Of a key the beginning shows enough.
+        teller.fact(record if len(record) <= _WIDEST_RECORD else f"{record[: _WIDEST_RECORD - 1]}…")
     teller.gap()
     for server in (alice, bob):
         stack.callback(server.stop)

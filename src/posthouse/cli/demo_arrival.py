@@ -10,11 +10,11 @@ from email.message import EmailMessage
 
 from posthouse.cli import demo_talk
 from posthouse.cli.demo_trip import PATIENCE, Trip, concerns
-from posthouse.cli.plain import size
 from posthouse.message.build import Attachment
 from posthouse.message.header import Header
 from posthouse.message.report import parse_report
 from posthouse.observe import Step
+from posthouse.written import rough_size
 
 
 def read(trip: Trip) -> bool:
@@ -64,7 +64,7 @@ def _compare_file(trip: Trip, attachment: Attachment, message: bytes) -> bool:
     whole = message_from_bytes(message, EmailMessage, policy=policy.default)
     found = [part.get_payload(decode=True) for part in whole.iter_attachments()]
     same = found == [attachment.octets]
-    named = f"{attachment.name} ({size(len(attachment.octets))})"
+    named = f"{attachment.name} ({rough_size(len(attachment.octets))})"
     trip.teller.verdict(same, f"{named}, decoded, {'is octet for octet the file' if same else 'is another file'}")
     return same
 

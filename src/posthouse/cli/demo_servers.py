@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +25,17 @@ from typing import Any, Final
 import posthouse
 from posthouse import observe
 from posthouse.cli.demo_talk import Door, User
+from posthouse.cli.dns import dkim_record
+from posthouse.cli.domain import new_keys, serve
 from posthouse.cli.installation import CommandError, Installation
-from posthouse.directory import accounts, credentials, domains
+from posthouse.directory import accounts, credentials, signing
+from posthouse.directory.signing import DomainKey
 from posthouse.net.nameserver import Nameserver, Zone
 from posthouse.observe import Level, Step
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
-from posthouse.wire.sasl import ScramVerifier
+from posthouse.trust.keys import PrivateKey
+from posthouse.wire.sasl.verifier import ScramVerifier
 from posthouse.written import Endpoint
 
 PORTS: Final[dict[str, int]] = {
@@ -82,16 +86,16 @@ class Person:
 # --- DNS --------------------------------------------------------------------------------------------------------------
 
 
-def zone_text(places: tuple[Place, ...]) -> str:
-    """The records by which servers find each other."""
-    lines = []
+def zone_text(places: tuple[Place, ...], more: Sequence[str] = ()) -> str:
+    """The records by which servers find each other, and `more`."""
+    lines: list[str] = []
     for place in places:
         lines += [
             f"{place.domain} MX 10 {place.hostname}.",
             f'{place.domain} TXT "v=spf1 mx -all"',
             f"{place.hostname} A {place.address}",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *more])
 
 
 class Names:
@@ -110,9 +114,9 @@ class Names:
             self._end_thread()
             raise
 
-    def tell(self, places: tuple[Place, ...]) -> None:
-        """Answer for these."""
-        self._server.zone = Zone.parse(zone_text(places))
+    def tell(self, places: tuple[Place, ...], more: Sequence[str] = ()) -> None:
+        """Answer for these, and with these records."""
+        self._server.zone = Zone.parse(zone_text(places, more))
 
     def asked(self) -> list[str]:
         """What was asked since the last time, such as "MX of example.org", each once."""
@@ -214,7 +218,9 @@ class Server:
         ) + "".join(_LISTENER.format(protocol=one, endpoint=place.endpoint(one)) for one in PORTS)
         self.configuration.write_text(settings)
         verifier = credentials.verifier_of(person.user.password)
-        Installation(self.configuration).write(_people, place.domain, person, verifier)
+        keys = Installation(self.configuration).write(_people, place.domain, person, verifier, new_keys())
+        # What publishes the keys that sign the domain's mail.
+        self.records = [f"{one.name[:-1]} {one.type} {one.value}" for one in map(dkim_record, keys)]
         self._log = Log(self._directory / "log")
         self._pending: deque[Step] = deque()
         self._process: subprocess.Popen[bytes] | None = None
@@ -283,10 +289,13 @@ class Server:
         raise CommandError(f"waited {seconds:g} s in vain for {self.place.hostname}: {self._log.last_words}")
 
 
-def _people(tx: Tx, domain: str, person: Person, verifier: ScramVerifier) -> None:
+def _people(
+    tx: Tx, domain: str, person: Person, verifier: ScramVerifier, keys: Sequence[PrivateKey]
+) -> list[DomainKey]:
     now = time.time_ns() // 1_000_000
-    domains.add(tx, domain, now)
+    serve(tx, domain, keys, now)
     accounts.create_account(tx, parse(person.address), now=now, verifier=verifier, full_name=person.name)
+    return signing.keys(tx, domain)
 
 
 def _environment() -> Mapping[str, str]:

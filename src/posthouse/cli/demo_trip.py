@@ -46,6 +46,9 @@ _EXPLAINED: Final[dict[str, str]] = {
     "relay.connected": """
         Servers talk to each other in the same language, SMTP. They encrypt when both can, but nobody asks for a
         password: anybody may bring mail for Bob.""",
+    "relay.signed": """
+        Anybody can write any name into From. So her server has signed the message, and whoever gets it can look up the
+        key in DNS: someone at example.org has sent it, and nobody has changed it.""",
     "relay.said": "Their conversation, word for word. Alice's server is C, the client, this time; Bob's is S.",
     "relay.failed": "Nobody answers there. That is no reason to give up: it is tried again later, for days if need be.",
     "recipient.relayed": "With that 250 the message is the other server's, and is forgotten here.",

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 import click
 
 from posthouse.cli.installation import ADDRESS, Installation, as_json, pass_installation, print_json
-from posthouse.directory import domains, signing
+from posthouse.cli.quantities import NoneOrType, Nothing, SizeType
+from posthouse.directory import domains, quotas, signing
 from posthouse.directory.model import Domain
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address
 from posthouse.trust.keys import Algorithm, PrivateKey
+from posthouse.written import format_size, rough_size
 
 
 @click.group("domain")
@@ -46,13 +48,24 @@ def serve(tx: Tx, name: str, keys: Iterable[PrivateKey], now: int) -> Domain:
 @as_json
 @pass_installation
 def list_(installation: Installation, json_output: bool) -> None:
-    """List the domains, and who takes mail for their unknown addresses."""
-    found = installation.read(every_domain)
+    """List the domains, what they hold of their quotas, and who takes mail for their unknown addresses."""
+    found = installation.read(lambda tx: [(one, *quotas.usage(tx, one.name)) for one in every_domain(tx)])
     if json_output:
-        print_json([{"name": one.name, "catch_all": one.catch_all, "created_at": one.created_at} for one in found])
+        print_json([_described(*row) for row in found])
         return
-    for one in found:
-        click.echo(one.name + (f"  (unknown addresses go to {one.catch_all})" if one.catch_all else ""))
+    for one, octets, most in found:
+        held = "" if most is None else f"  {rough_size(octets)} of {format_size(most)}"
+        click.echo(one.name + held + (f"  (unknown addresses go to {one.catch_all})" if one.catch_all else ""))
+
+
+def _described(one: Domain, octets: int, most: int | None) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "catch_all": one.catch_all,
+        "created_at": one.created_at,
+        "used_octets": octets,
+        "quota_octets": most,
+    }
 
 
 def every_domain(tx: Tx) -> list[Domain]:
@@ -88,6 +101,21 @@ def catch_all(installation: Installation, name: str, address: Address | None) ->
     click.echo(
         f"unknown addresses of {name} go to {address}" if address else f"unknown addresses of {name} are refused"
     )
+
+
+@domain.command("quota")
+@click.argument("name")
+@click.argument("size", type=NoneOrType(SizeType(), "none"))
+@pass_installation
+def quota(installation: Installation, name: str, size: int | Nothing) -> None:
+    """Limit what all accounts named in the domain NAME may hold together to SIZE (such as 50GB; none: any amount).
+
+    Each account's own quota (`posthouse account quota`) holds as well. At 80 and 95 % the domain's postmaster gets a
+    letter.
+    """
+    most = None if isinstance(size, Nothing) else size
+    installation.write(quotas.set_quota, name, most)
+    click.echo(f"the accounts of {name} may hold {'any amount' if most is None else format_size(most)}")
 
 
 @domain.command("remove")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from posthouse import config
 from posthouse.cli.dns import print_records, records
 from posthouse.cli.domain import new_keys, serve
 from posthouse.cli.installation import CommandError, Installation, pass_installation
+from posthouse.config import reading
+from posthouse.config.errors import ConfigError
 from posthouse.directory import domains, signing
 from posthouse.directory.model import NoSuchDomain
 from posthouse.directory.signing import DomainKey
@@ -64,10 +65,10 @@ def init(
         user=f'user = "{user}"\n' if user else "",
     )
     try:
-        config.parse(text, file=str(installation.path), base=installation.path.absolute().parent)
+        reading.parse(text, file=str(installation.path), base=installation.path.absolute().parent)
         installation.path.parent.mkdir(parents=True, exist_ok=True)
         installation.path.write_text(text)
-    except config.ConfigError as error:
+    except ConfigError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{installation.path}: {(error.strerror or str(error)).lower()}") from error

@@ -5,19 +5,22 @@ root, the command becomes the store's owner first, so that it leaves no file tha
 """
 
 import asyncio
+import fcntl
 import grp
 import json
 import os
 import pwd
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from posthouse import config
 from posthouse.clock import SystemClock
-from posthouse.config import Config, ConfigError
+from posthouse.config import reading
+from posthouse.config.errors import ConfigError
+from posthouse.config.values import Config
 from posthouse.directory.model import DirectoryError
 from posthouse.store.database import StoreError, StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
@@ -52,7 +55,7 @@ class Installation:
             if not self.path.exists():
                 raise CommandError(f"there is no configuration {self.path}; `posthouse init` writes one")
             try:
-                self._config = config.load(self.path)
+                self._config = reading.load(self.path)
             except ConfigError as error:
                 raise CommandError(str(error)) from error
         return self._config
@@ -93,6 +96,30 @@ class Installation:
     def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One look. Raises CommandError."""
         return self.with_store(lambda store: store.read(function, *args, **kwargs))
+
+
+@contextmanager
+def data_alone(data: Path) -> Iterator[None]:
+    """Keep servers from the data directory meanwhile. Raises CommandError where one runs on it, and OSError."""
+    descriptor = hold_data(data)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def hold_data(data: Path) -> int:
+    """Be the one server of the data directory for as long as the descriptor is open, or the process lives.
+
+    A second server would take the first one's couriers for dead and send again. Raises CommandError, OSError.
+    """
+    descriptor = os.open(data / "serving", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise CommandError(f"{data} is served by another posthouse already") from error
+    return descriptor
 
 
 def become_owner(settings: Config) -> None:

@@ -1,7 +1,8 @@
 """`posthouse list`: mailing lists, who is on them, and what waits for a moderator."""
 
 import sys
-from typing import IO, Any
+from collections.abc import Callable, Mapping
+from typing import IO, Any, Final, get_args
 
 import click
 
@@ -12,7 +13,7 @@ from posthouse.cli.queue_print import timestamp
 from posthouse.clock import SystemClock
 from posthouse.delivery import posts
 from posthouse.delivery.posts import Held
-from posthouse.directory import lists, members
+from posthouse.directory import digests, lists, members
 from posthouse.directory.lists import CHOICES, MailingList
 from posthouse.directory.members import Member
 from posthouse.store import blobs
@@ -21,7 +22,7 @@ from posthouse.store.database import Tx
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address, BadAddress, parse
-from posthouse.written import parse_size
+from posthouse.written import format_duration, format_size, parse_duration, parse_size
 
 
 @click.group("list")
@@ -48,6 +49,10 @@ def _settings(command: Any) -> Any:
         click.option("--subject-tag", help='Put this in front of subjects; "" for nothing. It breaks signatures.'),
         click.option("--footer", help='Put this below plain text; "" for nothing. It breaks signatures.'),
         click.option("--message-size", help="The largest message taken, such as 5MB."),
+        click.option("--digest-every", help="How long posts are gathered for a digest at most, such as 1d."),
+        click.option("--digest-posts", type=int, help="A digest of so many posts is sent at once."),
+        click.option("--digest-size", help="The size from which a digest is sent at once, such as 256KB."),
+        click.option("--notices/--no-notices", default=None, help="Whether owners hear who joins and leaves by mail."),
         click.option("--visible/--hidden", default=None, help="Whether members may see who is on the list."),
     ]
     for option in reversed(options):
@@ -55,13 +60,21 @@ def _settings(command: Any) -> Any:
     return command
 
 
+_WRITTEN: Final[Mapping[str, Callable[[str], float]]] = {
+    "message_size": parse_size,
+    "digest_size": parse_size,
+    "digest_every": parse_duration,
+}
+
+
 def _given(settings: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in settings.items() if value is not None}
-    if "message_size" in given:
-        try:
-            given["message_size"] = parse_size(given["message_size"])
-        except ValueError as error:
-            raise click.UsageError(f"--message-size: {error}") from error
+    for name, read in _WRITTEN.items():
+        if name in given:
+            try:
+                given[name] = int(read(given[name]))
+            except ValueError as error:
+                raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from error
     return given
 
 
@@ -108,7 +121,15 @@ def show(installation: Installation, address: Address, json_output: bool) -> Non
         print_json(told)
         return
     for name, value in told.items():
-        click.echo(f"{name.replace('_', ' '):<14}{value}")
+        written = _SHOWN[name](value) if name in _SHOWN else value
+        click.echo(f"{name.replace('_', ' '):<14}{written}")
+
+
+_SHOWN: Final[Mapping[str, Callable[[int], str]]] = {
+    "message_size": format_size,
+    "digest_size": format_size,
+    "digest_every": format_duration,
+}
 
 
 @list_group.command("list")
@@ -153,6 +174,9 @@ def member() -> None:
     """Who is on a list."""
 
 
+_DELIVERIES: Final = click.Choice(get_args(members.Delivery))
+
+
 @member.command("add")
 @click.argument("address", type=ADDRESS)
 @click.argument("who", type=ADDRESS, nargs=-1)
@@ -164,6 +188,7 @@ def member() -> None:
     show_default=True,
     help="What they are on the list.",
 )
+@click.option("--delivery", type=_DELIVERIES, default="each", show_default=True, help="Each message, digests, or none.")
 @pass_installation
 def member_add(
     installation: Installation,
@@ -171,6 +196,7 @@ def member_add(
     who: tuple[Address, ...],
     from_file: IO[str] | None,
     role: members.Role,
+    delivery: members.Delivery,
 ) -> None:
     """Put WHO on the list ADDRESS, without asking them. Those who are on it already stay as they are."""
     wanted = [*who, *(_read(from_file) if from_file else ())]
@@ -180,7 +206,7 @@ def member_add(
     batches = range(0, len(wanted), _BATCH)
     with click.progressbar(batches, label="Adding", file=sys.stderr, hidden=len(batches) == 1) as bar:
         for at in bar:
-            added += installation.write(_add_members, address, wanted[at : at + _BATCH], role)
+            added += installation.write(_add_members, address, wanted[at : at + _BATCH], role, delivery)
     click.echo(f"{added} added to {address}")
 
 
@@ -198,12 +224,14 @@ def _read(file: IO[str]) -> list[Address]:
     return found
 
 
-def _add_members(tx: Tx, address: Address, wanted: list[Address], role: members.Role) -> int:
+def _add_members(
+    tx: Tx, address: Address, wanted: list[Address], role: members.Role, delivery: members.Delivery
+) -> int:
     to = lists.find(tx, address).id
     now = SystemClock().now()
     fresh = [one for one in dict.fromkeys(wanted) if members.find(tx, to, one) is None]
     for one in fresh:
-        members.add(tx, to, one, now, role=role)
+        members.add(tx, to, one, now, role=role, delivery=delivery)
     return len(fresh)
 
 
@@ -211,7 +239,7 @@ def _add_members(tx: Tx, address: Address, wanted: list[Address], role: members.
 @click.argument("address", type=ADDRESS)
 @click.argument("who", type=ADDRESS)
 @click.option("--role", type=click.Choice(["member", "moderator", "owner"]), help="What the member is on the list.")
-@click.option("--delivery", type=click.Choice(["each", "none"]), help="Each message, or none.")
+@click.option("--delivery", type=_DELIVERIES, help="Each message, digests, or none.")
 @click.option("--name", help="What the member is called.")
 @click.option("--enable", is_flag=True, help="Forget that mail came back.")
 @pass_installation
@@ -224,14 +252,21 @@ def member_set(
     name: str | None,
     enable: bool,
 ) -> None:
-    """Change what WHO is on the list ADDRESS."""
+    """Change what WHO is on the list ADDRESS.
 
-    def work(tx: Tx) -> None:
+    Between single messages and digests WHO changes when the digest that is being gathered has been sent.
+    """
+
+    def work(tx: Tx) -> bool:
         to = lists.find(tx, address).id
         members.change(tx, to, who, name=name, role=role, delivery=delivery, enabled=enable or None)
+        return delivery in ("each", "digest") and digests.gathering(tx, to)
 
-    installation.write(work)
-    click.echo(f"{who} is changed on {address}")
+    later = installation.write(work)
+    click.echo(f"{who} is changed on {address}{_LATER if later else ''}")
+
+
+_LATER: Final = "; what is being gathered for a digest comes as before"
 
 
 @member.command("remove")
@@ -262,9 +297,12 @@ def member_list(installation: Installation, address: Address, json_output: bool)
         return
     for one in found:
         rest: list[str] = [one.role] if one.role != "member" else []
-        rest += ["gets nothing"] if one.delivery == "none" else []
+        rest += [_DELIVERED[one.delivery]] if one.delivery != "each" else []
         rest += [f"disabled {timestamp(one.disabled_at)}"] if one.disabled_at else []
         click.echo(f"{'!' if one.disabled_at else ' '} {one.address}{'  ' if rest else ''}{', '.join(rest)}")
+
+
+_DELIVERED: Final = {"digest": "gets digests", "none": "gets nothing"}
 
 
 def _told_member(one: Member) -> dict[str, Any]:
@@ -374,7 +412,7 @@ def _every_held(tx: Tx, address: Address) -> list[Held]:
 
 def _find(tx: Tx, address: Address, number: int) -> tuple[MailingList, Held]:
     found = lists.find(tx, address)
-    held = posts.find_held(tx, found.id, str(number))
+    held = posts.numbered(tx, found.id, number)
     if held is None:
         raise CommandError(f"nothing with the number {number} waits at {address}")
     return found, held

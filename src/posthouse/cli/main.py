@@ -24,13 +24,16 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "account": ("account", "account", "Accounts: where mail is kept, and who may log in."),
     "alias": ("alias", "alias", "Addresses that stand for others."),
     "list": ("list", "list_group", "Mailing lists, who is on them, and what waits for a moderator."),
+    "undelete": ("undelete", "undelete", "What was removed and is still kept: list it, bring it back."),
     "queue": ("queue", "queue", "Mail that waits to be relayed or delivered."),
     "suppression": ("suppression", "suppression", "Addresses that an account's mail did not reach, and why."),
     "journey": ("journey", "journey", "What happened to a message."),
+    "search": ("search", "search", "The index that mail is searched by."),
     "block": ("block", "block", "Networks that nobody is served from, because they misbehaved."),
     "dkim": ("dkim", "dkim", "Keys that sign the mail of a domain."),
     "dns": ("dns", "dns", "Print the DNS records to publish."),
     "backup": ("backup", "backup", "Copy the store, while mail goes on."),
+    "restore": ("restore", "restore", "Bring back what a backup holds."),
     "mime": ("mime", "mime", "Show the structure of a message in a file."),
 }
 CONFIGURATIONS: Final = (Path("posthouse.toml"), Path("/etc/posthouse/posthouse.toml"))

@@ -1,4 +1,4 @@
-"""Text that strangers wrote, shown so that it cannot steer the terminal, and amounts as people say them."""
+"""Text that strangers wrote, shown so that it cannot steer the terminal, and times as people say them."""
 
 
 def printable(text: str) -> str:
@@ -6,14 +6,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape", "replace").decode() for one in text)
-
-
-def size(octets: int) -> str:
-    """Octets, to a tenth: "512 B", "1.4 KB", "3.0 MB"."""
-    for unit, unit_size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
-        if octets >= unit_size:
-            return f"{octets / unit_size:.1f} {unit}"
-    return f"{octets} B"
 
 
 def length(milliseconds: float) -> str:

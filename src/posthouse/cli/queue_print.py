@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from posthouse import journey
-from posthouse.cli.plain import length, printable, size
+from posthouse.cli.plain import length, printable
 from posthouse.journey import Journey
 from posthouse.queue.control import Listed, ListedLane
 from posthouse.queue.queue import QueuedMessage
 from posthouse.terms.reply import Reply
+from posthouse.written import rough_size
 
 # Steps of the journey that `show` tells: some five attempts.
 _STEPS_SHOWN: Final = 30
@@ -54,7 +55,7 @@ def table(recipients: Sequence[Listed], now: int) -> str:
         (
             str(one.id),
             length(now - one.queued_at),
-            size(one.size),
+            rough_size(one.size),
             one.sender or "<>",
             one.address,
             str(one.attempts),
@@ -92,7 +93,7 @@ def in_full(message: QueuedMessage, recipients: Sequence[Listed], now: int) -> s
     code = journey.code(mail.journey)
     facts = [
         ("From", str(mail.sender) if mail.sender else "<> (a report, which is never bounced)"),
-        ("Size", f"{size(mail.size)} ({mail.size} octets)"),
+        ("Size", f"{rough_size(mail.size)} ({mail.size} octets)"),
         ("Needs", mail.wishes.body + (", SMTPUTF8" if mail.wishes.smtputf8 else "")),
         ("Queued", f"{timestamp(mail.queued_at)}, {length(now - mail.queued_at)} ago"),
         ("Given up", f"{timestamp(mail.expires_at)}, {ahead(mail.expires_at, now)}"),

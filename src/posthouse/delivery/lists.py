@@ -1,24 +1,26 @@
 """The courier of mailing lists: what is posted goes to the members or waits for a moderator.
 
 Promises: a message that was posted goes to each member once: the message for the members is queued in the commit that
-ends the post, a row a batch of members, and each batch becomes its members' rows in a commit of its own, so that
-thousands of them hold up nobody else's mail. Nothing posted is lost: what may not go out is held, and moderators hear
-of it. A message that came by this list before goes nowhere, whatever lists and aliases it has been through since.
+ends the post (fanout.py), and kept there for the digest of those who take that (digests.py). Nothing posted is lost:
+what may not go out is held, and moderators hear of it. A message that came by this list before goes nowhere, whatever
+lists and aliases it has been through since.
 Refuses: to bounce; who may not post heard so at the door (policy/posting.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
 from posthouse import journey
 from posthouse.clock import Clock
-from posthouse.delivery import posts, requests
+from posthouse.delivery import fanout, posts, requests
+from posthouse.delivery.fanout import SENT_OUT, Batches, Takers
 from posthouse.delivery.letters import Letters
 from posthouse.delivery.posts import Post
-from posthouse.directory import lists, members
+from posthouse.directory import digests, lists, members
 from posthouse.directory.addresses import ListReached, Rules, expand
+from posthouse.directory.digests import Gathered
 from posthouse.directory.lists import MailingList
 from posthouse.directory.members import Member
 from posthouse.directory.verp import Verp
@@ -30,7 +32,6 @@ from posthouse.queue import queue
 from posthouse.queue.outcome import Fate, Filed, Outcome, Report
 from posthouse.queue.queue import HELD, MEMBERS, Job, NewRecipient, QueuedMail, QueuedRecipient
 from posthouse.queue.runner import BeforeDot
-from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Store, Tx
@@ -38,10 +39,7 @@ from posthouse.terms.address import Address, parse_domain
 from posthouse.terms.envelope import Wishes
 from posthouse.terms.reply import Reply
 
-# Members that become rows in one commit: some 5 ms of the writer.
-BATCH: Final = 200
 _TAKEN: Final = Reply(250, "2.1.5", "Taken by the list")
-_SENT_OUT: Final = Reply(250, "2.1.5", "Sent on to the members")
 # RFC 3463 §3.3: X.2.4, a problem with the expansion of a mailing list.
 _FULL: Final = Reply(450, "4.2.4", "Too many messages wait for the moderators")
 _NO_LIST: Final = Reply(550, "5.1.1", "There is no such list any more")
@@ -66,6 +64,16 @@ class Settings:
     hostname: str
     expire: float
     secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A post for the members: staged, with the journey it gets. `plain`: it is ASCII."""
+
+    octets: Staged
+    journey: int
+    wishes: Wishes
+    plain: bool
 
 
 class ListCourier:
@@ -94,8 +102,8 @@ class ListCourier:
     async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
         """Do what the addresses of the list that were written to are for. Raises BlobLost, StoreUnavailable."""
         if job.destination.startswith(MEMBERS):
-            ready = await self._store.read(self._ready, job)
-            return Report(inside=lambda tx: self._expand(tx, job, ready))
+            ready = await self._store.read(fanout.ready, job, self._verp)
+            return Report(inside=lambda tx: fanout.expand(tx, job, ready, self._verp, self._clock.now()))
         # The marks of the lists and aliases that it came by stand in front.
         octets = job.prologue + bytes(await self._blobs.load(job.blob))
         reached = await self._store.read(_reached, job.recipients, self._rules)
@@ -119,7 +127,7 @@ class ListCourier:
         if not reached.purpose:
             return await self._posted(job, mailing_list, octets, letters)
         if reached.purpose in ("approve", "refuse"):
-            return _TAKEN, await self._verdict(job, mailing_list, reached, octets, now)
+            return _TAKEN, await self._verdict(job, mailing_list, reached, octets, letters)
         if reached.purpose == "owner":
             # As with posts: what came by this address before goes nowhere.
             if str(mailing_list.beside("owner")).casefold() in senders_on(Header.parse(octets)):
@@ -129,7 +137,7 @@ class ListCourier:
             report = requests.report_of(reached.token, octets)
             return _TAKEN, lambda tx: requests.bounced(tx, mailing_list, reached.token, report, self._verp, letters)
         post = posts.read(job, octets)
-        wanted = requests.command(post, octets) if reached.purpose == "request" else ""
+        wanted = requests.command(post, octets) if reached.purpose == "request" else ()
         return _TAKEN, lambda tx: requests.handle(tx, mailing_list, reached, post, wanted, letters, self._verp)
 
     # --- sending out
@@ -143,7 +151,7 @@ class ListCourier:
         author = await self._store.read(_standing, mailing_list, post)
         reason = posts.reason_to_hold(mailing_list, post, author, held=job.destination.endswith(HELD))
         if reason is None:
-            return _SENT_OUT, await self._distribution(job.mail, mailing_list, post, octets, now)
+            return SENT_OUT, await self._distribution(job.mail, mailing_list, post, octets, now)
         return _TAKEN, lambda tx: posts.hold(tx, job, mailing_list, post, octets, reason, letters)
 
     async def _distribution(
@@ -151,12 +159,13 @@ class ListCourier:
     ) -> Deed:
         """The post for the members, made and staged; the deed queues it."""
         edit = await self._edit(mailing_list, post)
-        batches = await self._store.read(members.ranges, mailing_list.id, BATCH)
-        if not batches:
+        found, gathered = await self._store.read(_takers, mailing_list)
+        if not found and not gathered:
             return lambda tx: (Step("list.empty", now, mail.journey, {"list": str(mailing_list.address)}),)
-        staged = await self._blobs.stage(for_members(octets, edit))
+        for_all = for_members(octets, edit)
         own = journey.new_id(now, self._random.getrandbits(21))
-        return lambda tx: self._queue(tx, mail, mailing_list, post, batches, staged, own, now)
+        made = _Made(await self._blobs.stage(for_all), own, _of_list(mail.wishes), for_all.isascii())
+        return lambda tx: self._queue(tx, mail, mailing_list, post, found, made, now)
 
     async def _edit(self, mailing_list: MailingList, post: Post) -> Edit:
         edit = posts.finish(edit_of(mailing_list), mailing_list, post, rewritten=False)
@@ -168,47 +177,47 @@ class ListCourier:
         return posts.finish(edit, mailing_list, post, rewritten=rewritten)
 
     def _queue(
-        self,
-        tx: Tx,
-        mail: QueuedMail,
-        mailing_list: MailingList,
-        post: Post,
-        batches: Sequence[tuple[str, str]],
-        staged: Staged,
-        own: int,
-        now: int,
+        self, tx: Tx, mail: QueuedMail, mailing_list: MailingList, post: Post, found: Batches, made: _Made, now: int
     ) -> tuple[Step, ...]:
-        """Queue the post for the members, a row a batch."""
-        written = Step("list.sent", now, own, {"list": str(mailing_list.address), "about": journey.code(mail.journey)})
-        told = Step("list.sent_out", now, mail.journey, {"list": str(mailing_list.address), "copy": journey.code(own)})
-        sent = QueuedMail(
-            journey=own,
-            blob=blobs.insert(tx, staged),
-            size=staged.size,
-            sender=mailing_list.beside("bounces"),
-            queued_at=now,
-            expires_at=now + int(self._settings.expire * 1000),
-            wishes=_of_list(mail.wishes),
-        )
-        row = NewRecipient(mailing_list.address, f"{MEMBERS}{mailing_list.id}", notify=frozenset({"NEVER"}))
-        ids = queue.accept(tx, sent, [row] * len(batches))
-        for id, (after, upto) in zip(ids, batches, strict=True):
-            tx.put("list_batch_insert", recipient=id, list=mailing_list.id, after=after, upto=upto)
-        address = str(mailing_list.address)
+        """Queue the post for the members, a row a batch, and keep it for the digest where somebody takes that.
+
+        What goes out singly and what is gathered is decided here, in one commit.
+        """
+        list, own, address = mailing_list.id, made.journey, str(mailing_list.address)
+        digests.make_room(tx, list, made.octets.size, mailing_list.bounds)
+        blob = blobs.insert(tx, made.octets)
+        written = Step("list.sent", now, own, {"list": address, "about": journey.code(mail.journey)})
+        told = Step("list.sent_out", now, mail.journey, {"list": address, "copy": journey.code(own)})
+        sender, size = mailing_list.beside("bounces"), made.octets.size
+        expires_at = now + int(self._settings.expire * 1000)
+        sent = QueuedMail(own, blob, size, sender, now, expires_at, wishes=made.wishes)
+        singly = Takers(list, digests.EACH, digests.period(tx, list))
+        # Somebody may have begun to take them singly since.
+        found = found or fanout.batches(tx, singly)
+        if found:
+            fanout.send(tx, mailing_list, sent, singly, found)
+        steps = [written]
+        if digests.wanted(tx, list):
+            digests.gather(tx, list, _gathered(post, blob, made), size, mailing_list.bounds, now)
+            steps.append(Step("list.gathered", now, own, {"list": address}))
+        elif not found:
+            blobs.suspect(tx, [blob], now)
         journey.open(
-            tx, own, message_id=post.message_id, sender=str(sent.sender), recipients=[address], subject=post.subject,
-            secret=self._settings.secret, steps=[written],
+            tx, own, message_id=post.message_id, sender=str(sender), recipients=[address], subject=post.subject,
+            secret=self._settings.secret, steps=steps,
         )  # fmt: skip
         return (told,)
 
     async def _verdict(
-        self, job: Job, mailing_list: MailingList, reached: ListReached, octets: bytes, now: int
+        self, job: Job, mailing_list: MailingList, reached: ListReached, octets: bytes, letters: Letters
     ) -> Deed:
         """A moderator's answer, by the token that only moderators were sent; what a program of his answers is none."""
+        now, answer = letters.now, posts.read(job, octets)
         held = await self._store.read(posts.find_held, mailing_list.id, reached.token)
+        if held is None:
+            return lambda tx: requests.too_late(tx, mailing_list, answer, letters)
         # What the command lets out is the post itself, which may have been sent to many.
-        by_hand = held is not None and (job.mail.blob == held.blob or not posts.read(job, octets).impersonal)
-        if held is None or not by_hand:
+        if answer.impersonal and job.mail.blob != held.blob:
             return lambda tx: ()
         if reached.purpose == "refuse":
             return lambda tx: posts.drop(tx, mailing_list, held, now)
@@ -226,52 +235,27 @@ class ListCourier:
 
         return let_out
 
-    def _ready(self, tx: Tx, job: Job) -> dict[int, NewRecipient]:
-        """The rows of the batches that these stand for, by the members' numbers: made before the transaction that
-        queues them, which the whole house waits for."""
-        ready: dict[int, NewRecipient] = {}
-        for recipient in job.recipients:
-            row = tx.one("list_batch_get", recipient=recipient.id)
-            if row is not None:
-                id, after, upto = row
-                ready |= self._rows(tx, lists.get(tx, id), members.between(tx, id, after, upto))
-        return ready
 
-    def _expand(self, tx: Tx, job: Job, ready: Mapping[int, NewRecipient]) -> Filed:
-        """The batches become their members' rows: of those who are on the list now."""
-        for recipient in job.recipients:
-            row = tx.one("list_batch_take", recipient=recipient.id)
-            if row is None:
-                continue  # the list is gone
-            id, after, upto = row
-            found = members.between(tx, id, after, upto)
-            late = self._rows(tx, lists.get(tx, id), [one for one in found if one.number not in ready])
-            rows = [ready.get(one.number) or late[one.number] for one in found]
-            if rows:
-                queue.add(tx, job.message, rows, self._clock.now())
-        return Filed(tuple(Outcome(one.id, Fate.DELIVERED, _SENT_OUT) for one in job.recipients))
+def _takers(tx: Tx, mailing_list: MailingList) -> tuple[Batches, bool]:
+    """Who takes singly what is posted now, and whether anybody takes it in a digest."""
+    list = mailing_list.id
+    singly = Takers(list, digests.EACH, digests.period(tx, list))
+    return fanout.batches(tx, singly), digests.wanted(tx, list)
 
-    def _rows(self, tx: Tx, mailing_list: MailingList, found: Sequence[Member]) -> dict[int, NewRecipient]:
-        """What is queued for these members: those at home share prologue and reverse-path, so that they are filed
-        together."""
-        ours = _served(tx, {one.address.domain for one in found})
-        front, bounces = posts.front(mailing_list), mailing_list.beside("bounces")
-        together = front + posts.way_out(mailing_list, "unsubscribe")
-        rows: dict[int, NewRecipient] = {}
-        for one in found:
-            home = one.address.domain in ours
-            prologue, path = together, bounces
-            if not home:
-                prologue = front + posts.way_out(mailing_list, f"leave+{self._verp.tag('leave', one.number)}")
-                path = mailing_list.beside(f"bounces+{self._verp.tag('bounces', one.number)}")
-            rows[one.number] = NewRecipient(
-                one.address,
-                LOCAL if home else None,
-                notify=frozenset({"FAILURE"}),
-                prologue=prologue,
-                return_path=path,
-            )
-        return rows
+
+def _gathered(post: Post, blob: int, made: _Made) -> Gathered:
+    """What the digest has to know of it."""
+    author = "" if post.author is None else post.author.name or str(post.author_address)
+    subject, wishes = post.subject or posts.NO_SUBJECT, made.wishes
+    return Gathered(
+        blob,
+        made.journey,
+        author[: posts.LONGEST],
+        subject[: posts.LONGEST],
+        eight_bit=not made.plain,
+        smtputf8=wishes.smtputf8,
+        requiretls=wishes.requiretls,
+    )
 
 
 def edit_of(mailing_list: MailingList) -> Edit:
@@ -299,10 +283,6 @@ def _reached(
 
 def _standing(tx: Tx, mailing_list: MailingList, post: Post) -> Member | None:
     return members.find(tx, mailing_list.id, post.author_address) if post.author_address else None
-
-
-def _served(tx: Tx, domains: set[str]) -> set[str]:
-    return {name for name in domains if tx.one("domain_find", name=name) is not None}
 
 
 def _of_list(wishes: Wishes) -> Wishes:

@@ -35,7 +35,8 @@ _MOST_ATTACHED: Final = 64 * 1024
 _MOST_LETTERS: Final = 100
 # Until an approval has been carried out; a server that runs does so at once.
 _APPROVAL_MS: Final = 30 * 86_400_000
-_LONGEST: Final = 500
+LONGEST: Final = 500
+NO_SUBJECT: Final = "(no subject)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def hold(
         raise TooManyWait(str(mailing_list.address))
     token = letters.token()
     author = str(post.author_address or "") or "nobody"
-    subject = (post.subject or "(no subject)")[:_LONGEST]
+    subject = (post.subject or NO_SUBJECT)[:LONGEST]
     tx.run(
         "list_held_insert",
         list=mailing_list.id,
@@ -238,9 +239,14 @@ def _tell_moderators(
 
 
 def find_held(tx: Tx, mailing_list: int, token: str) -> Held | None:
-    """The held post of that token, or of that number."""
-    id = int(token) if token.isdigit() and len(token) < 12 else 0
-    row = tx.one("list_held_get", list=mailing_list, id=id, token=token)
+    """The held post of that token, which moderators were sent."""
+    row = tx.one("list_held_get", list=mailing_list, token=token)
+    return None if row is None else _held(row)
+
+
+def numbered(tx: Tx, mailing_list: int, id: int) -> Held | None:
+    """The held post of that number, which is no secret: not for what mail asks for."""
+    row = tx.one("list_held_numbered", list=mailing_list, id=id)
     return None if row is None else _held(row)
 
 

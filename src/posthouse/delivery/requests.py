@@ -7,15 +7,17 @@ owners are told; a refusal by policy (5.7.x) says nothing about an address and n
 Refuses: to answer what it does not understand more than once a message.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 from posthouse.delivery.letters import Letters
 from posthouse.delivery.posts import Post
-from posthouse.directory import members
+from posthouse.directory import digests, members
 from posthouse.directory.addresses import ListReached
 from posthouse.directory.lists import MailingList
-from posthouse.directory.members import Request
+from posthouse.directory.members import Delivery, Request
 from posthouse.directory.verp import Verp
 from posthouse.message import mime
 from posthouse.message.addresses import Mailbox
@@ -28,15 +30,32 @@ from posthouse.terms.address import Address, BadAddress, parse
 
 _JOIN: Final = ("subscribe", "join")
 _LEAVE: Final = ("unsubscribe", "leave", "signoff")
+# How mail is wanted, in the words of several list managers ("set digest", "set list nomail").
+_DELIVERIES: Final[dict[str, Delivery]] = {
+    "digest": "digest",
+    "each": "each",
+    "nodigest": "each",
+    "mail": "each",
+    "nomail": "none",
+}
+_COMMANDS: Final = (*_JOIN, *_LEAVE, *_DELIVERIES, "set")
 # A report that returns a whole message is seldom larger, and a command never.
 _LARGEST: Final = 1024 * 1024
 _LOOKED_AT: Final = 4096
 # Of the words of a report the owners are shown so many letters.
 _MOST_WORDS: Final = 500
+# Words of a command that are looked at.
+_MOST_ARGUMENTS: Final = 4
 
 
 def handle(
-    tx: Tx, mailing_list: MailingList, reached: ListReached, post: Post, wanted: str, letters: Letters, verp: Verp
+    tx: Tx,
+    mailing_list: MailingList,
+    reached: ListReached,
+    post: Post,
+    wanted: Sequence[str],
+    letters: Letters,
+    verp: Verp,
 ) -> tuple[Step, ...]:
     """Do what was asked at NAME-request (`wanted`: see `command`), -subscribe, -unsubscribe, -confirm+TOKEN or
     -leave+TAG, and answer."""
@@ -49,18 +68,35 @@ def handle(
         return ()
     if reached.purpose == "confirm":
         request = members.confirmed(tx, mailing_list.id, reached.token, letters.now)
-        if request is not None:
-            _carry_out(tx, mailing_list, request, letters)
+        if request is None:
+            return too_late(tx, mailing_list, post, letters)
+        _carry_out(tx, mailing_list, request, letters)
         return ()
     if not members.may_answer(tx, mailing_list.id, author, letters.now):
         return ()
-    asked = reached.purpose if reached.purpose != "request" else wanted
+    asked, *further = [reached.purpose] if reached.purpose != "request" else wanted
+    delivery = _delivery(further)
     if asked in _JOIN:
-        _join(tx, mailing_list, post, author, letters)
+        _join(tx, mailing_list, post, author, delivery or "each", letters)
     elif asked in _LEAVE:
         _leave(tx, mailing_list, author, letters)
+    elif delivery := _DELIVERIES.get(asked) or (delivery if asked == "set" else None):
+        _deliver(tx, mailing_list, author, delivery, letters)
     else:
         _say(tx, mailing_list, letters, author, "How this list is used", _help(mailing_list))
+    return ()
+
+
+def too_late(tx: Tx, mailing_list: MailingList, post: Post, letters: Letters) -> tuple[Step, ...]:
+    """Tell whoever answered by hand that nothing waits for his answer."""
+    author = post.author_address
+    if author is not None and not post.impersonal and members.may_answer(tx, mailing_list.id, author, letters.now):
+        text = (
+            f"You answered a letter of {mailing_list.address}, and nothing waits for that answer:\n"
+            f"somebody was quicker, or the letter was more than {members.TOKEN_DAYS} days old.\n"
+            f"What was asked can be asked again.\n"
+        )
+        _say(tx, mailing_list, letters, author, "Nothing was changed", text)
     return ()
 
 
@@ -68,18 +104,27 @@ def _leave_at_once(tx: Tx, mailing_list: MailingList, number: int | None, letter
     """RFC 2369 §3.2, RFC 8058: who holds the tag of a member is that member."""
     found = members.numbered(tx, mailing_list.id, number)
     if found is not None:
-        who = found.address
-        members.remove(tx, mailing_list.id, who)
-        _say(tx, mailing_list, letters, who, "You have left", f"{who} is not on {mailing_list.address} any more.")
+        _take_off(tx, mailing_list, found.address, letters)
 
 
-def command(post: Post, octets: Buffer) -> str:
-    """What a message to NAME-request asks for: the first word of the subject, or of the text. Not for a transaction."""
+def command(post: Post, octets: Buffer) -> Sequence[str]:
+    """What a message to NAME-request asks for: the first words of the subject, or of the text. Not for a transaction.
+
+    At least one, in small letters.
+    """
     for text in (post.subject, next(_text(octets), "")):
-        words = text.split()
-        if words and (words[0].lower() in (*_JOIN, *_LEAVE) or text is not post.subject):
-            return words[0].lower()
-    return "help"
+        words = text.partition("\n")[0].lower().split()[:_MOST_ARGUMENTS]
+        if words and words[0] in _COMMANDS:
+            return words
+    return ["help"]
+
+
+def _delivery(words: Sequence[str]) -> Delivery | None:
+    """How mail is wanted, as the words behind a command say; "digest off" is the opposite of "digest"."""
+    for word, following in pairwise([*words, ""]):
+        if found := _DELIVERIES.get(word):
+            return "each" if following == "off" else found
+    return None
 
 
 def _text(octets: Buffer) -> Iterator[str]:
@@ -93,7 +138,7 @@ def _text(octets: Buffer) -> Iterator[str]:
         yield mime.decode_body(octets, part)[:_LOOKED_AT].decode("utf-8", "replace")
 
 
-def _join(tx: Tx, mailing_list: MailingList, post: Post, author: Address, letters: Letters) -> None:
+def _join(tx: Tx, mailing_list: MailingList, post: Post, author: Address, delivery: Delivery, letters: Letters) -> None:
     if members.find(tx, mailing_list.id, author) is not None:
         _say(
             tx, mailing_list, letters, author, "You are on the list", f"{author} is on {mailing_list.address} already."
@@ -102,22 +147,38 @@ def _join(tx: Tx, mailing_list: MailingList, post: Post, author: Address, letter
         _say(tx, mailing_list, letters, author, "This list is closed", _closed(mailing_list))
     else:
         name = post.author.name if post.author else ""
-        _ask(tx, mailing_list, Request(mailing_list.id, author, name, "join"), author, letters)
+        _ask(tx, mailing_list, Request(mailing_list.id, author, name, "join", delivery), author, letters)
 
 
 def _leave(tx: Tx, mailing_list: MailingList, author: Address, letters: Letters) -> None:
-    if members.find(tx, mailing_list.id, author) is None:
-        text = f"{author} is not on {mailing_list.address}. Perhaps you joined by another address."
-        _say(tx, mailing_list, letters, author, "You are not on the list", text)
+    _ask_member(tx, mailing_list, Request(mailing_list.id, author, "", "leave"), letters)
+
+
+def _deliver(tx: Tx, mailing_list: MailingList, author: Address, delivery: Delivery, letters: Letters) -> None:
+    _ask_member(tx, mailing_list, Request(mailing_list.id, author, "", "deliver", delivery), letters)
+
+
+def _ask_member(tx: Tx, mailing_list: MailingList, request: Request, letters: Letters) -> None:
+    """Have a member confirm what was asked in his name."""
+    who = request.address
+    if members.find(tx, mailing_list.id, who) is None:
+        text = f"{who} is not on {mailing_list.address}. Perhaps you joined by another address."
+        _say(tx, mailing_list, letters, who, "You are not on the list", text)
     else:
-        _ask(tx, mailing_list, Request(mailing_list.id, author, "", "leave"), author, letters)
+        _ask(tx, mailing_list, request, who, letters)
 
 
 _ASKED: Final = {
     "join": ("Do you want to join?", "Somebody, we hope you, asked to put {address} on the list {list}."),
     "leave": ("Do you want to leave?", "Somebody, we hope you, asked to take {address} off the list {list}."),
+    "deliver": (
+        "Change what you get?",
+        "Somebody, we hope you, asked that {address} gets {delivery} of the list {list}.",
+    ),
     "admit": ("Somebody wants to join", "{address} asks to be put on the list {list}, and has confirmed it."),
 }
+
+_DELIVERED: Final[dict[Delivery, str]] = {"each": "each message", "digest": "digests", "none": "nothing"}
 
 
 def _ask(tx: Tx, mailing_list: MailingList, request: Request, whom: Address, letters: Letters) -> None:
@@ -126,7 +187,8 @@ def _ask(tx: Tx, mailing_list: MailingList, request: Request, whom: Address, let
     if not members.ask(tx, token, request, letters.now):
         return
     title, words = _ASKED[request.what]
-    text = words.format(address=request.address, list=mailing_list.address)
+    delivery = _DELIVERED[request.delivery]
+    text = words.format(address=request.address, list=mailing_list.address, delivery=delivery)
     text += (
         f"\n\nAnswer this mail, and it is done. Leave it, and nothing happens. You have {members.TOKEN_DAYS} days.\n"
     )
@@ -140,19 +202,47 @@ def _carry_out(tx: Tx, mailing_list: MailingList, request: Request, letters: Let
     on_it = members.find(tx, mailing_list.id, request.address) is not None
     if request.what == "leave":
         if on_it:
-            members.remove(tx, mailing_list.id, request.address)
-        text = f"{request.address} is not on {mailing_list.address} any more."
-        _say(tx, mailing_list, letters, request.address, "You have left", text)
+            _take_off(tx, mailing_list, request.address, letters)
     elif request.what == "join" and mailing_list.joining == "closed":
         _say(tx, mailing_list, letters, request.address, "This list is closed", _closed(mailing_list))
     elif request.what == "join" and mailing_list.joining == "approved":
         for owner in members.staff(tx, mailing_list.id, "owner"):
-            admit = Request(request.list, request.address, request.name, "admit")
+            admit = replace(request, what="admit")
             _ask(tx, mailing_list, admit, owner.address, letters)
+        text = f"The owners of {mailing_list.address} are asked whether {request.address} may join."
+        _say(tx, mailing_list, letters, request.address, "Your request waits", text)
+    elif request.what == "deliver":
+        if on_it:
+            _change_delivery(tx, mailing_list, request, letters)
     elif not on_it:
-        members.add(tx, mailing_list.id, request.address, letters.now, name=request.name)
+        who, name, delivery = request.address, request.name, request.delivery
+        members.add(tx, mailing_list.id, who, letters.now, name=name, delivery=delivery)
         text = f"{request.address} is on the list now.\n\n{_help(mailing_list)}"
         _say(tx, mailing_list, letters, request.address, "Welcome", text)
+        _notice(tx, mailing_list, letters, f"{who} has joined")
+
+
+def _take_off(tx: Tx, mailing_list: MailingList, who: Address, letters: Letters) -> None:
+    members.remove(tx, mailing_list.id, who)
+    _say(tx, mailing_list, letters, who, "You have left", f"{who} is not on {mailing_list.address} any more.")
+    _notice(tx, mailing_list, letters, f"{who} has left")
+
+
+def _notice(tx: Tx, mailing_list: MailingList, letters: Letters, news: str) -> None:
+    """Owners hear of it where they want to."""
+    if mailing_list.notices:
+        for owner in members.staff(tx, mailing_list.id, "owner"):
+            _say(tx, mailing_list, letters, owner.address, news, f"{news}: {mailing_list.address}.")
+
+
+def _change_delivery(tx: Tx, mailing_list: MailingList, request: Request, letters: Letters) -> None:
+    who, delivery = request.address, request.delivery
+    members.change(tx, mailing_list.id, who, delivery=delivery)
+    # Who wants nothing any more gets nothing at once.
+    later = delivery != "none" and digests.gathering(tx, mailing_list.id)
+    since = "When the digest has been sent that is being gathered now" if later else "From now on"
+    text = f"{since}, {who} gets {_DELIVERED[delivery]} of {mailing_list.address}."
+    _say(tx, mailing_list, letters, who, "What you get is changed", text)
 
 
 def _closed(mailing_list: MailingList) -> str:
@@ -164,6 +254,8 @@ def _help(mailing_list: MailingList) -> str:
         f"To write to all members: {mailing_list.address}\n"
         f"To join: {mailing_list.beside('subscribe')}\n"
         f"To leave: {mailing_list.beside('unsubscribe')}\n"
+        f"To get digests, each message, or nothing for a while:\n"
+        f'    write "digest", "each" or "nomail" to {mailing_list.beside("request")}\n'
         f"To reach who looks after the list: {mailing_list.beside('owner')}\n"
     )
 

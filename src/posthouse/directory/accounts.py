@@ -7,7 +7,7 @@ Refuses: to hash a password inside a transaction (credentials.py does it before)
 or a catch-all still points to.
 """
 
-from posthouse.directory import addresses, credentials
+from posthouse.directory import addresses, credentials, identities
 from posthouse.directory.model import (
     Account,
     AccountExists,
@@ -22,7 +22,8 @@ from posthouse.mailbox.mailboxes import create_account_mailboxes
 from posthouse.mailbox.model import lock_account
 from posthouse.store.database import Topic, Tx
 from posthouse.terms.address import Address, BadAddress, parse
-from posthouse.wire.sasl import ScramVerifier
+from posthouse.wire.sasl.verifier import ScramVerifier
+from posthouse.written import Rate
 
 
 def create_account(
@@ -54,6 +55,7 @@ def create_account(
     addresses.claim(tx, address, account)
     # Seconds are fine enough: restoring a backup, which makes another epoch, takes longer than one.
     tx.run("account_state_insert", account=account, epoch=now // 1000)
+    tx.run("quota_join", account=account, domain=address.domain)
     create_account_mailboxes(tx, account, now)
     if verifier is not None:
         credentials.insert(tx, account, credentials.MAIN, verifier, now)
@@ -107,6 +109,9 @@ def set_name(tx: Tx, account: int, address: Address) -> None:
     if row is None or row[2] != account:
         raise NoSuchAddress(str(address))
     tx.run("account_set_name", account=account, name=address.key)
+    _leave_quota(tx, account)
+    tx.run("quota_join", account=account, domain=address.domain)
+    tx.run("quota_join_count", account=account)
     changed(tx)
 
 
@@ -139,23 +144,44 @@ def set_copy_to_sent(tx: Tx, account: int, copy: bool) -> None:
     changed(tx)
 
 
+def set_submission(tx: Tx, account: int, rate: Rate | None, recipients: int | None) -> None:
+    """How many recipients it may write to, and in one message; None: what is configured. Raises NoSuchAccount."""
+    find(tx, account)
+    tx.run("account_set_submission", account=account, rate=None if rate is None else str(rate), recipients=recipients)
+    changed(tx)
+
+
+def warned(tx: Tx, account: int, now: int, since: int, *, stopped: bool) -> bool:
+    """Note that the account is told of its rate now (`stopped`: that it stops it). False: it was told after `since`, or
+    is gone.
+    """
+    return tx.one("account_warned", account=account, stopped=int(stopped), now=now, since=since) is not None
+
+
 def remove(tx: Tx, account: int, now: int) -> None:
     """The account is gone for everybody; `sweep_removed` takes its mail. Raises NoSuchAccount, AddressInUse."""
     find(tx, account)
     used: list[str] = []
-    for written in addresses.identities(tx, account):
+    for written in identities.addresses_of(tx, account):
         try:
             addresses.require_unused(tx, parse(written))
         except AddressInUse as error:
             used += error.by
     if used:
         raise AddressInUse(f"of account {account}", used)
+    _leave_quota(tx, account)
     tx.run("credential_delete_all", account=account)
     tx.run("address_delete_of_account", account=account)
     # No key lacks an "@", so this name can never be anybody's.
     tx.run("account_remove", account=account, name=f"removed {account}", now=now)
     tx.ring(Topic.ACCOUNT, account)
     changed(tx)
+
+
+def _leave_quota(tx: Tx, account: int) -> None:
+    """What it holds counts no more for the domain that it was named in."""
+    tx.run("quota_leave_count", account=account)
+    tx.run("quota_leave", account=account)
 
 
 def sweep_removed(tx: Tx, now: int, limit: int = retention.BATCH) -> bool:

@@ -1,4 +1,4 @@
-"""Addresses and what they lead to: identities, aliases, subaddresses, catch-all, postmaster.
+"""Addresses and what they lead to: accounts, aliases, lists, subaddresses, catch-all, postmaster.
 
 Promises: `expand` ends, whatever the aliases point to: each address is visited once, no deeper than ALIAS_DEPTH and no
 more than ALIAS_FANOUT of them. An account is reached once, a remote address is named once. `merge` makes one
@@ -16,19 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
-from posthouse.directory.model import (
-    AddressInUse,
-    AddressTaken,
-    Alias,
-    BadAlias,
-    NoSuchAccount,
-    NoSuchAddress,
-    NoSuchAlias,
-    NoSuchDomain,
-    NoSuchGrant,
-    changed,
-    version,
-)
+from posthouse.directory.model import AddressInUse, AddressTaken, NoSuchDomain, version
 from posthouse.directory.srs import Srs
 from posthouse.limits import ALIAS_DEPTH, ALIAS_FANOUT
 from posthouse.store.database import Tx
@@ -39,8 +27,6 @@ POSTMASTER: Final = "postmaster"
 PURPOSES: Final = frozenset({
     "owner", "request", "subscribe", "unsubscribe", "bounces", "confirm+", "approve+", "refuse+", "leave+", "bounces+"
 })  # fmt: skip
-# More addresses than this an account never needs; it bounds what submission keeps in memory of it.
-ADDRESSES_PER_ACCOUNT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,89 +370,7 @@ def split_tag(local: str, separator: str) -> tuple[str, str]:
     return (user, tag) if found and user and tag else (local, "")
 
 
-# --- identities -------------------------------------------------------------------------------------------------------
-
-
-def identities(tx: Tx, account: int) -> list[str]:
-    """The addresses of an account as they were written: what it receives at, and may send as."""
-    return [written for _, written in tx.all("address_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    """What an account may send as: its addresses and those it was granted, by key; and any of them with a tag that is
-    not itself another's."""
-
-    keys: frozenset[str]
-    taken: frozenset[str] = frozenset()
-    separator: str = "+"
-
-    def owns(self, address: Address) -> bool:
-        """May the account send as this address?"""
-        key = address.key
-        if key in self.keys:
-            return True
-        user, tag = split_tag(address.local, self.separator)
-        return bool(tag) and key not in self.taken and Address(user, address.domain).key in self.keys
-
-
-def find_identities(tx: Tx, account: int, rules: Rules) -> Identities:
-    """What the account may send as."""
-    own = [key for key, _ in tx.all("address_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
-    own += [key for key, _ in tx.all("send_as_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
-    taken: set[str] = set()
-    for key in own if rules.separator else ():
-        local, _, domain = key.rpartition("@")
-        low = local + rules.separator
-        bounds = {"domain": domain, "low": low, "high": low + "\U0010ffff", "limit": ADDRESSES_PER_ACCOUNT}
-        taken.update(found for (found,) in tx.all("address_between", account=account, **bounds))
-    return Identities(frozenset(own), frozenset(taken), rules.separator)
-
-
-def granted(tx: Tx, account: int) -> list[str]:
-    """Addresses of others that the account may send as, as they were written."""
-    return [written for _, written in tx.all("send_as_of_account", account=account, limit=ADDRESSES_PER_ACCOUNT)]
-
-
-def grant(tx: Tx, account: int, address: Address) -> None:
-    """Let an account send as an address that is another's, or an alias. Raises NoSuchAccount, NoSuchAddress."""
-    if tx.one("account_find", account=account) is None:
-        raise NoSuchAccount(account)
-    if tx.one("address_find", key=address.key) is None:
-        raise NoSuchAddress(str(address))
-    tx.run("send_as_insert", account=account, key=address.key)
-    changed(tx)
-
-
-def revoke(tx: Tx, account: int, address: Address) -> None:
-    """Take that back. Raises NoSuchGrant."""
-    if not tx.run("send_as_delete", account=account, key=address.key):
-        raise NoSuchGrant(str(address))
-    changed(tx)
-
-
-def add(tx: Tx, account: int, address: Address) -> None:
-    """One more address for an account. Raises NoSuchAccount, NoSuchDomain, AddressTaken."""
-    if tx.one("account_find", account=account) is None:
-        raise NoSuchAccount(account)
-    claim(tx, address, account)
-    changed(tx)
-
-
-def remove(tx: Tx, account: int, address: Address) -> None:
-    """Take an address from an account.
-
-    Raises NoSuchAddress; AddressInUse where it is the account's name, or something points to it.
-    """
-    row = tx.one("address_find", key=address.key)
-    if row is None or row[2] != account:
-        raise NoSuchAddress(str(address))
-    named = tx.one("account_find", account=account)
-    if named is not None and named[1] == address.key:
-        raise AddressInUse(str(address), ["the account as its name"])
-    require_unused(tx, address)
-    tx.run("address_delete", key=address.key)
-    changed(tx)
+# --- the entries of addresses, whosever they are -------------------------------------------------------------------
 
 
 def claim(tx: Tx, address: Address, account: int | None) -> None:
@@ -490,78 +394,3 @@ def require_unused(tx: Tx, address: Address) -> None:
     by += [f"the catch-all of {name}" for name in catching]
     if by:
         raise AddressInUse(str(address), by)
-
-
-# --- aliases ----------------------------------------------------------------------------------------------------------
-
-
-def list_aliases(tx: Tx, after: str = "", limit: int = 1000) -> list[Alias]:
-    """Up to `limit` aliases in the order of their keys, those behind the key `after`."""
-    return [
-        Alias(written, tuple(target for (target,) in tx.all("alias_targets", alias=key, limit=ALIAS_FANOUT)))
-        for key, written in tx.all("alias_list", after=after, limit=limit)
-    ]
-
-
-def find_alias(tx: Tx, address: Address) -> Alias:
-    """The alias of that address. Raises NoSuchAlias."""
-    row = tx.one("address_find", key=address.key)
-    if row is None or row[2] is not None or row[3] is not None:
-        raise NoSuchAlias(str(address))
-    targets = tx.all("alias_targets", alias=address.key, limit=ALIAS_FANOUT)
-    return Alias(row[1], tuple(target for (target,) in targets))
-
-
-def add_alias(tx: Tx, address: Address, targets: Sequence[Address]) -> Alias:
-    """Let `address` stand for the targets. Raises NoSuchDomain, AddressTaken, BadAlias, NoSuchAddress.
-
-    NoSuchAddress: a target in a domain of ours that leads nowhere. Targets elsewhere are taken as they are.
-    """
-    claim(tx, address, None)
-    _set_targets(tx, address, targets)
-    changed(tx)
-    return find_alias(tx, address)
-
-
-def set_targets(tx: Tx, address: Address, targets: Sequence[Address]) -> Alias:
-    """Let the alias stand for these targets and no others. Raises NoSuchAlias, BadAlias, NoSuchAddress."""
-    find_alias(tx, address)
-    tx.run("alias_target_delete_all", alias=address.key)
-    _set_targets(tx, address, targets)
-    changed(tx)
-    return find_alias(tx, address)
-
-
-def remove_alias(tx: Tx, address: Address) -> None:
-    """Raises NoSuchAlias; AddressInUse where another alias or a catch-all points to it."""
-    find_alias(tx, address)
-    require_unused(tx, address)
-    tx.run("alias_target_delete_all", alias=address.key)
-    tx.run("address_delete", key=address.key)
-    changed(tx)
-
-
-def _set_targets(tx: Tx, address: Address, targets: Sequence[Address]) -> None:
-    wanted = {target.key: target for target in targets}
-    if not wanted:
-        raise BadAlias(f"alias {address} needs at least one target")
-    if len(wanted) > ALIAS_FANOUT:
-        raise BadAlias(f"alias {address} has {len(wanted)} targets; {ALIAS_FANOUT} is the most")
-    if address.key in wanted:
-        raise BadAlias(f"alias {address} cannot stand for itself")
-    for target in wanted.values():
-        _require_target(tx, target)
-    rows = [{"alias": address.key, "target_key": key, "target": str(target)} for key, target in wanted.items()]
-    tx.many("alias_target_insert", rows)
-
-
-def _require_target(tx: Tx, target: Address) -> None:
-    """A target in a domain of ours must exist, with or without a tag. Whether it leads round, mail will show."""
-    row = tx.one("domain_find", name=target.domain)
-    if row is None or row[1] is not None or target.local.casefold() == POSTMASTER:
-        return
-    # Any character may be the separator: the longest user part that exists is enough to call the target real.
-    local = target.local.casefold()
-    candidates = [local, *(local[:end] for end in range(len(local) - 1, 0, -1) if not local[end].isalnum())]
-    if not any(tx.one("address_find", key=f"{user}@{target.domain}") for user in candidates):
-        raise NoSuchAddress(str(target))

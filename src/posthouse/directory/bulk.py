@@ -26,7 +26,7 @@ from posthouse.directory.credentials import (
 from posthouse.directory.model import BadPassword, DirectoryError, DomainExists
 from posthouse.store.database import Store, Tx
 from posthouse.terms.address import Address, BadAddress, parse
-from posthouse.wire.sasl import MAX_ITERATIONS, MIN_ITERATIONS, ScramVerifier
+from posthouse.wire.sasl.verifier import MAX_ITERATIONS, MIN_ITERATIONS, ScramVerifier
 
 BATCH: Final = 200
 _KEY_OCTETS: Final = 32

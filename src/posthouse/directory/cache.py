@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.directory import accounts, addresses, lists, signing
-from posthouse.directory.addresses import Expansion, Identities, Resolution, Rules, Standing
-from posthouse.directory.kept import Kept
+from posthouse.directory import accounts, addresses, aliases, identities, lists, signing
+from posthouse.directory.addresses import Expansion, Resolution, Rules, Standing
+from posthouse.directory.identities import Identities
+from posthouse.directory.kept import Kept, forget_when_changed
 from posthouse.directory.model import Account, NoSuchAccount, NoSuchAlias, NoSuchList, version
 from posthouse.directory.signing import Signatory
-from posthouse.store.database import Store, Topic, Tx
+from posthouse.store.database import Store, Tx
 from posthouse.terms.address import Address
 
 # Seconds. The bell makes this superfluous; it bounds the harm where a ring is lost between processes.
@@ -48,14 +49,7 @@ class Directory:
 
     async def follow(self) -> None:
         """Forget everything each time the directory has changed. Runs until it is cancelled."""
-        listener = self._store.listen(Topic.DIRECTORY)
-        try:
-            self.forget()
-            while True:
-                await listener.wait()
-                self.forget()
-        finally:
-            listener.close()
+        await forget_when_changed(self._store, self.forget)
 
     def forget(self) -> None:
         """The directory has changed, or may have."""
@@ -110,7 +104,7 @@ class Directory:
         found = self._identities.get(account)
         if found is None:
             generation = self._generation
-            found = await self._store.read(addresses.find_identities, account, self.rules)
+            found = await self._store.read(identities.find_identities, account, self.rules)
             if generation == self._generation:
                 self._identities.put(account, found)
         return found
@@ -157,7 +151,7 @@ def _relay(address: Address, at_version: int) -> Expansion:
 
 def _members(tx: Tx, address: Address, account: int) -> tuple[str, ...] | None:
     try:
-        return addresses.find_alias(tx, address).targets
+        return aliases.find_alias(tx, address).targets
     except NoSuchAlias:
         return _members_of_list(tx, address, account)
 

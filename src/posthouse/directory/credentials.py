@@ -20,7 +20,7 @@ from secrets import token_bytes
 from typing import Final
 
 from posthouse.clock import Clock
-from posthouse.directory.kept import Kept
+from posthouse.directory.kept import Kept, forget_when_changed
 from posthouse.directory.model import (
     Account,
     BadPassword,
@@ -32,9 +32,10 @@ from posthouse.directory.model import (
     changed,
 )
 from posthouse.directory.throttle import GuessThrottle
-from posthouse.store.database import Store, StoreUnavailable, Topic, Tx
+from posthouse.store.database import Store, StoreUnavailable, Tx
 from posthouse.terms.address import BadAddress, parse
-from posthouse.wire.sasl import SaslError, ScramVerifier, make_verifier
+from posthouse.wire.sasl.strings import SaslError
+from posthouse.wire.sasl.verifier import ScramVerifier, make_verifier
 
 # 15 ms of one core (0.22 us a round, measured). RFC 7677 §4 asks for 4096 at least, OWASP for 600,000. With SCRAM the
 # client derives too, and Cyrus SASL (mbsync, KMail, Postfix) refuses a server that asks for more than 65,536: mbsync
@@ -228,14 +229,7 @@ class Authenticator:
 
     async def follow(self) -> None:
         """Forget remembered logins each time the directory has changed. Runs until it is cancelled."""
-        listener = self._store.listen(Topic.DIRECTORY)
-        try:
-            self.forget()
-            while True:
-                await listener.wait()
-                self.forget()
-        finally:
-            listener.close()
+        await forget_when_changed(self._store, self.forget)
 
     def forget(self) -> None:
         """The directory has changed, or may have."""

@@ -54,6 +54,8 @@ def rename(tx: Tx, old: str, new: str) -> Domain:
         raise DomainExists(normal)
     tx.run("domain_insert", name=normal, catch_all=domain.catch_all, created_at=domain.created_at)
     names = {"old": domain.name, "new": normal}
+    tx.run("quota_domain_copy", **names)
+    tx.run("quota_domain_rename", **names)
     tx.run("domain_rename_addresses", **names)
     tx.run("domain_rename_aliases", **names)
     tx.run("domain_rename_accounts", **names)

@@ -5,7 +5,10 @@ first; a look costs one or two dictionary lookups and moves nothing while the an
 Refuses: to know when an answer went wrong; whoever keeps it says `clear` or `drop`.
 """
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from posthouse.store.database import Store, Topic
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -50,3 +53,14 @@ class Kept(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
+
+
+async def forget_when_changed(store: Store, forget: Callable[[], None]) -> None:
+    """Call `forget`, now and each time the directory has changed. Runs until it is cancelled."""
+    listener = store.listen(Topic.DIRECTORY)
+    try:
+        while True:
+            forget()
+            await listener.wait()
+    finally:
+        listener.close()

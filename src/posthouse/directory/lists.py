@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
-from posthouse.directory import addresses, members
+from posthouse.directory import addresses, identities, members
+from posthouse.directory.digests import Bounds
 from posthouse.directory.model import BadList, MembersHidden, NoSuchList, changed
-from posthouse.limits import MB
+from posthouse.limits import KB, MB
 from posthouse.store import blobs
 from posthouse.store.database import Row, Tx
 from posthouse.terms.address import Address, parse
@@ -28,6 +29,16 @@ LONGEST_FOOTER: Final = 2000
 # RFC 2919 §2 wants dot-atom-text there.
 LONGEST_NAME: Final = 38
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*/=?^_`{|}~-]+)*\Z")
+# Digests: a day's posts, in what the servers of all members take. Mailman's defaults are daily, or 30 KB.
+DIGEST_EVERY: Final = 86_400
+DIGEST_POSTS: Final = 50
+DIGEST_SIZE: Final = 256 * KB
+# The least and the most of each.
+_DIGESTS: Final = {
+    "digest_every": (3600, 31 * 86_400),
+    "digest_posts": (1, 500),
+    "digest_size": (10 * KB, 10 * MB),
+}
 # Members that are told to who asks for them.
 MOST_TOLD: Final = 1000
 # Posts of one list that wait for a moderator: strangers write them.
@@ -49,6 +60,8 @@ class MailingList:
     `joining`: by confirmation, by approval of an owner besides, or only by an owner's hand. `reply_to`: where answers
     go by themselves. `rewrite_from`: put the list in the author's place, "auto" only where his domain's DMARC policy
     would have members' servers refuse the message. `subject_tag` and `footer` change what he wrote, "" does not.
+    `digest_every`: seconds from the first post of a digest until that is sent; `digest_posts` and `digest_size`
+    (octets): when it is full before. `notices`: owners hear who joins and leaves by mail.
     `visible`: its members may see who is on it.
     """
 
@@ -63,7 +76,16 @@ class MailingList:
     subject_tag: str = ""
     footer: str = ""
     message_size: int = 10 * MB
+    digest_every: int = DIGEST_EVERY
+    digest_posts: int = DIGEST_POSTS
+    digest_size: int = DIGEST_SIZE
+    notices: bool = False
     visible: bool = False
+
+    @property
+    def bounds(self) -> Bounds:
+        """When a digest is full."""
+        return Bounds(self.digest_posts, self.digest_size)
 
     def beside(self, purpose: str) -> Address:
         """The address of the list for that purpose: "owner", "confirm+TOKEN"."""
@@ -111,13 +133,15 @@ def change(tx: Tx, address: Address, **settings: Any) -> MailingList:
 
 
 def remove(tx: Tx, address: Address, now: int) -> None:
-    """Remove a list, its members and what is held; of a post under way those members get it whose rows are queued.
+    """Remove a list, its members, what is held and what was gathered for a digest; of a post under way those members
+    get it whose rows are queued.
 
     Raises NoSuchList; AddressInUse where an alias points to it.
     """
     found = find(tx, address)
     addresses.require_unused(tx, address)
-    blobs.suspect(tx, [blob for (blob,) in tx.all("list_held_blobs", list=found.id)], now)
+    for kept in ("list_held_blobs", "list_digest_blobs"):
+        blobs.suspect(tx, [blob for (blob,) in tx.all(kept, list=found.id)], now)
     tx.run("list_batch_forget", list=found.id)
     tx.run("list_delete", id=found.id)
     tx.run("address_delete", key=address.key)
@@ -130,7 +154,7 @@ def members_for(tx: Tx, address: Address, account: int) -> tuple[str, ...]:
     Raises NoSuchList, MembersHidden.
     """
     found = find(tx, address)
-    names = addresses.identities(tx, account)
+    names = identities.addresses_of(tx, account)
     own = [one for name in names if (one := members.find(tx, found.id, parse(name))) is not None]
     page = members.listed(tx, found.id, limit=MOST_TOLD + 1)
     allowed = bool(own) if found.visible else any(one.role != "member" for one in own)
@@ -176,11 +200,15 @@ def listed(tx: Tx, after: str = "", limit: int = 500) -> Sequence[MailingList]:
 
 def _list(row: Row) -> MailingList:
     id, written, *settings = row
-    return MailingList(id, parse(written), **dict(zip(SETTINGS, [*settings[:-1], bool(settings[-1])], strict=True)))
+    *settings, notices, visible = settings
+    return MailingList(
+        id, parse(written), **dict(zip(SETTINGS, [*settings, bool(notices), bool(visible)], strict=True))
+    )
 
 
 def _row(wanted: MailingList) -> dict[str, Any]:
-    return {name: getattr(wanted, name) for name in SETTINGS} | {"visible": int(wanted.visible)}
+    switches = {"notices": int(wanted.notices), "visible": int(wanted.visible)}
+    return {name: getattr(wanted, name) for name in SETTINGS} | switches
 
 
 def _check(wanted: MailingList) -> None:
@@ -193,6 +221,9 @@ def _check(wanted: MailingList) -> None:
             raise BadList(f"{name} of {wanted.address} is one line of at most {most} characters")
     if wanted.message_size < 1:
         raise BadList(f"message_size of {wanted.address} is at least 1 octet")
+    for name, (least, greatest) in _DIGESTS.items():
+        if not least <= getattr(wanted, name) <= greatest:
+            raise BadList(f"{name} of {wanted.address} is {least} to {greatest}")
     if not _NAME.match(wanted.address.local) or len(wanted.address.local) > LONGEST_NAME:
         raise BadList(
             f"{wanted.address}: a list's name is ASCII, without quotes or +, of at most {LONGEST_NAME} letters"

@@ -13,12 +13,22 @@ from typing import Final
 from posthouse.directory import credentials
 from posthouse.directory.credentials import Authenticator, LoginFailure, LoginRefused
 from posthouse.directory.model import Account
-from posthouse.wire import sasl
-from posthouse.wire.sasl import NOTHING, Evidence
+from posthouse.net.stream import Stream
+from posthouse.net.tls import emails_of
+from posthouse.wire.sasl import exchange, mechanisms
+from posthouse.wire.sasl.exchange import NOTHING, ChannelBinding, Evidence
 
-# What can be had everywhere, in the order that clients should prefer; where TLS proves more, `sasl.offered` says what.
-MECHANISMS: Final = sasl.offered()
 _NONCE_OCTETS: Final = 18
+
+
+def proven(stream: Stream, *, certificates: bool) -> Evidence:
+    """What a TLS session proves: that it is this very one, and, where clients are asked for `certificates`, whom this
+    one's is for."""
+    tls = stream.tls
+    if tls is None:
+        return NOTHING
+    named = emails_of(tls.certificate) if certificates and tls.certificate else ()
+    return Evidence(tuple(ChannelBinding(*one) for one in stream.bindings), named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class Login:
     def __init__(self, authenticator: Authenticator, peer: str, mechanism: str, proven: Evidence = NOTHING) -> None:
         self._authenticator = authenticator
         self._peer = peer
-        self._exchange = sasl.server(mechanism, b64encode(token_bytes(_NONCE_OCTETS)).decode(), proven)
+        self._exchange = mechanisms.server(mechanism, b64encode(token_bytes(_NONCE_OCTETS)).decode(), proven)
         self._certified = mechanism == "EXTERNAL"
         self._challenge: credentials.Challenge | None = None
         self._account: Account | None = None
@@ -57,29 +67,29 @@ class Login:
         """Go on with the client's answer to what was asked. Raises StoreUnavailable."""
         return await self._answer(self._exchange.respond(octets))
 
-    async def _answer(self, step: sasl.Step) -> Answer:
+    async def _answer(self, step: exchange.Step) -> Answer:
         """Follow the exchange's steps until the client is needed, or the end."""
         while True:
             match step:
-                case sasl.Challenge(octets):
+                case exchange.Challenge(octets):
                     return Ask(octets)
-                case sasl.NeedPassword(username, password):
+                case exchange.NeedPassword(username, password):
                     judged = await self._authenticator.plain(username, password, self._peer)
                     if isinstance(judged, LoginRefused):
                         return judged
                     self._account = judged
                     step = self._exchange.decide(True)
-                case sasl.NeedVerifier(username):
+                case exchange.NeedVerifier(username):
                     found = await self._authenticator.scram(username, self._peer)
                     if isinstance(found, LoginRefused):
                         return found
                     self._challenge = found
                     step = self._exchange.verifier(*found.verifiers)
-                case sasl.Success(username):
+                case exchange.Success(username):
                     if self._certified:
                         return await self._authenticator.certified(username)
                     return self._settled(True)
-                case sasl.Failure(why, malformed):
+                case exchange.Failure(why, malformed):
                     if malformed:
                         return Malformed(why)
                     return self._settled(False)

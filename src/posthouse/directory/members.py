@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from posthouse.directory import digests
+from posthouse.directory.digests import Form
 from posthouse.directory.model import AlreadyMember, NoSuchMember
 from posthouse.store.database import Row, Tx
 from posthouse.terms.address import Address, parse
 
 Role = Literal["member", "moderator", "owner"]
-Delivery = Literal["each", "none"]
-What = Literal["join", "leave", "admit"]
+Delivery = Literal["each", "digest", "none"]
+What = Literal["join", "leave", "admit", "deliver"]
 
 TOKEN_DAYS: Final = 7
 # A member is disabled when mail came back on so many days within so many.
@@ -33,7 +35,7 @@ MOST_REQUESTS: Final = 2 * TOKEN_DAYS * MOST_ANSWERS_OF_LIST
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One on a list. `delivery`: each message, or none. `disabled_at`: his mail came back; None: all is well.
+    """One on a list. `delivery`: each message, a digest, or none. `disabled_at`: his mail came back; None: all is well.
 
     `number` is what his tags are made of (verp.py): nobody else ever has it, nor he, once he has left.
     """
@@ -48,23 +50,29 @@ class Member:
     disabled_at: int | None = None
     number: int = 0
 
-    @property
-    def reached(self) -> bool:
-        """He gets what is posted."""
-        return self.delivery == "each" and self.disabled_at is None
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody wants to join or leave, or to be admitted by an owner, and has to confirm it."""
+    """Somebody wants to join or leave, to be admitted by an owner, or to get what is posted in another way (`delivery`,
+    which goes with joining, too), and has to confirm it."""
 
     list: int
     address: Address
     name: str
     what: What
+    delivery: Delivery = "each"
 
 
-def add(tx: Tx, list: int, address: Address, now: int, *, name: str = "", role: Role = "member") -> Member:
+def add(
+    tx: Tx,
+    list: int,
+    address: Address,
+    now: int,
+    *,
+    name: str = "",
+    role: Role = "member",
+    delivery: Delivery = "each",
+) -> Member:
     """Put somebody on the list. Raises AlreadyMember."""
     number = tx.number("list_member")
     row = tx.one(
@@ -74,6 +82,7 @@ def add(tx: Tx, list: int, address: Address, now: int, *, name: str = "", role: 
         written=str(address),
         name=name,
         role=role,
+        delivery=delivery,
         joined_at=now,
         number=number,
     )
@@ -92,8 +101,14 @@ def change(
     delivery: Delivery | None = None,
     enabled: bool | None = None,
 ) -> Member:
-    """Change what is given. `enabled` True forgets that mail came back. Raises NoSuchMember."""
+    """Change what is given. `enabled` True forgets that mail came back. Raises NoSuchMember.
+
+    Between single messages and digests he changes when what is gathered has been sent (digests.py).
+    """
     found = get(tx, list, address)
+    if delivery is not None and delivery != found.delivery:
+        wanted = None if found.delivery == "none" else found.delivery
+        digests.turn(tx, list, found.number, wanted and digests.form(tx, list, found.number, wanted))
     tx.run(
         "member_update",
         list=list,
@@ -155,16 +170,18 @@ def staff(tx: Tx, list: int, role: Literal["moderator", "owner"]) -> Sequence[Me
     return owners if role == "owner" else moderators or owners
 
 
-def ranges(tx: Tx, list: int, size: int) -> Sequence[tuple[str, str]]:
-    """Those who are reached, in batches of `size`: each (behind this key, up to this one)."""
-    bounds = [key for (key,) in tx.all("member_bounds", list=list, size=size)]
+def ranges(tx: Tx, list: int, size: int, form: Form, period: int) -> Sequence[tuple[str, str]]:
+    """Those who take what is posted in this period in that form, in batches of `size`: each (behind this key, up to
+    this one)."""
+    bounds = [key for (key,) in tx.all("member_bounds", list=list, size=size, form=form, period=period)]
     # Whoever joins while the message is under way gets it too.
     return [*zip(["", *bounds[:-1]], [*bounds[:-1], _LAST], strict=True)] if bounds else []
 
 
-def between(tx: Tx, list: int, after: str, upto: str) -> Sequence[Member]:
+def between(tx: Tx, list: int, after: str, upto: str, form: Form, period: int) -> Sequence[Member]:
     """Those of a batch who are reached now."""
-    return [_member(row) for row in tx.all("member_between", list=list, after=after, upto=upto)]
+    rows = tx.all("member_between", list=list, after=after, upto=upto, form=form, period=period)
+    return [_member(row) for row in rows]
 
 
 def bounced(tx: Tx, list: int, address: Address, now: int) -> bool:
@@ -216,6 +233,7 @@ def ask(tx: Tx, token: str, request: Request, now: int) -> bool:
         written=str(request.address),
         name=request.name,
         what=request.what,
+        delivery=request.delivery,
         made_at=now,
     )
     return True
@@ -226,7 +244,7 @@ def confirmed(tx: Tx, list: int, token: str, now: int) -> Request | None:
     row = tx.one("list_request_take", list=list, token=token, after=now - TOKEN_DAYS * _DAY_MS)
     if row is None:
         return None
-    found = Request(list, parse(row[0]), row[1], row[2])
+    found = Request(list, parse(row[0]), *row[1:])
     # Of several owners who were asked one is enough: another's token shall not put back who has left since.
     tx.run("list_request_settled", list=list, written=row[0], what=found.what)
     return found

@@ -7,6 +7,7 @@ Refuses: to know a door; each door has its own table from these errors to its wo
 from dataclasses import dataclass
 
 from posthouse.store.database import Row, Topic, Tx
+from posthouse.written import Rate, parse_rate
 
 
 class DirectoryError(Exception):
@@ -155,7 +156,8 @@ class Domain:
 class Account:
     """Where mail is kept. `name` is the key of one of its addresses; quotas in octets and emails, None: no limit.
 
-    `copy_to_sent`: what it submits is filed in Sent, too.
+    `copy_to_sent`: what it submits is filed in Sent, too. `submission_rate`: recipients it may write to,
+    `submission_recipients`: in one message; None: what is configured for all.
     """
 
     id: int
@@ -166,12 +168,25 @@ class Account:
     enabled: bool
     created_at: int
     copy_to_sent: bool = False
+    submission_rate: Rate | None = None
+    submission_recipients: int | None = None
 
 
 def account_from(row: Row) -> Account:
     """The account of a row as `account_find`, `account_by_address` and `account_list` give it."""
-    id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent = row
-    return Account(id, name, full_name, quota_octets, quota_emails, bool(enabled), created_at, bool(copy_to_sent))
+    id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent, rate, recipients = row
+    return Account(
+        id,
+        name,
+        full_name,
+        quota_octets,
+        quota_emails,
+        bool(enabled),
+        created_at,
+        bool(copy_to_sent),
+        None if rate is None else parse_rate(rate),
+        recipients,
+    )
 
 
 @dataclass(frozen=True, slots=True)

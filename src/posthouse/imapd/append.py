@@ -1,8 +1,10 @@
-"""APPEND (RFC 9051 §6.3.12), also of several messages at once (MULTIAPPEND, RFC 3502).
+"""APPEND (RFC 9051 §6.3.12), also of several messages at once (MULTIAPPEND, RFC 3502) and of parts of others (CATENATE,
+RFC 4469); REPLACE (RFC 8508).
 
 Promises: messages come in at the client's speed and never whole in memory where they are large. All of one command are
-filed in one transaction, or none; OK follows its commit. The octets are kept as they came, bare line endings too: what
-a client has signed or compares is not touched here.
+filed in one transaction, or none; OK follows its commit. What is replaced goes in the same one, and leaves its room to
+what comes. The octets are kept as they came, bare line endings too: what a client has signed or compares is not touched
+here.
 Refuses: NUL, which RFC 9051 §4.3.1 lets no server send back, and more messages at once than the writer should hold.
 """
 
@@ -11,22 +13,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from posthouse import limits
+from posthouse import limits, observe
+from posthouse.imapd import content
+from posthouse.imapd.flags import split_flags
 from posthouse.imapd.messages import find_target
-from posthouse.imapd.session import Refused, Session, split_flags
+from posthouse.imapd.session import Refused, Session
 from posthouse.mailbox import append as filing
-from posthouse.mailbox import emails
-from posthouse.mailbox.model import MailboxError, NoSuchMailbox
+from posthouse.mailbox import emails, mailboxes
+from posthouse.mailbox.emails import Content
+from posthouse.mailbox.model import MailboxError, NoSuchEmail, NoSuchMailbox
 from posthouse.mailbox.summary import Rendered, render
-from posthouse.store.blobs import Spool, SpoolFull, Staged
+from posthouse.store.blobs import BlobLost, Buffer, Spool, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
-from posthouse.wire.imap import request, response
-from posthouse.wire.imap.event import AppendEnd, Command, Event, LiteralChunk, LiteralEnd
-from posthouse.wire.imap.request import AppendMessage
+from posthouse.wire.imap import request, response, url
+from posthouse.wire.imap.event import AppendEnd, Command, Event, LiteralChunk, LiteralEnd, MessageEnd
+from posthouse.wire.imap.grammar import ParseError
+from posthouse.wire.imap.request import AppendMessage, AppendText, AppendUrl, CatenatedMessage
 from posthouse.wire.imap.response import Code
+from posthouse.wire.imap.url import MessageUrl
 
 # Rendering more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 128 * limits.KB
+# So much of a part is copied before others have a turn.
+_PIECE: Final = 256 * limits.KB
 # INTERNALDATE as it can be said: from 1970 on, with four digits of the year.
 _LATEST: Final = 253_402_300_799_000
 
@@ -34,6 +43,15 @@ _LATEST: Final = 253_402_300_799_000
 async def append(session: Session, command: Command, asked: request.Append) -> None:
     """APPEND: its messages follow."""
     session.ongoing = _Appending(session, command, asked.mailbox)
+
+
+async def replace(session: Session, command: Command, asked: request.Replace) -> None:
+    """REPLACE and UID REPLACE: the message follows."""
+    mailbox = session.writable.mailbox
+    entries = session.all_of(session.numbers(asked.numbers, uid=asked.uid))
+    if not entries:
+        raise Refused("There is no such message", Code.NONEXISTENT)
+    session.ongoing = _Appending(session, command, asked.mailbox, (mailbox, entries[0].uid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +66,18 @@ class _Message:
 
 
 class _Appending:
-    """An APPEND under way: the messages that have come in, and the one that does."""
+    """An APPEND or REPLACE under way: the messages that have come in, and the one that does.
 
-    def __init__(self, session: Session, command: Command, path: str) -> None:
+    `replaced`: mailbox and uid of what goes for it.
+    """
+
+    def __init__(self, session: Session, command: Command, path: str, replaced: tuple[int, int] | None = None) -> None:
         self.command = command
         self._session = session
         self._path = path
-        self._announced: list[AppendMessage] = []
+        self._replaced = replaced
+        self._announced: list[AppendMessage | CatenatedMessage] = []
+        self._parts = 0
         self._spools: list[Spool] = []
         self._ready: list[_Message] = []
         self._flaw: Refused | None = None
@@ -66,7 +89,18 @@ class _Appending:
                 self._write(octets)
             case AppendMessage():
                 await self._begin(event)
+                self._session.engine.accept()
             case LiteralEnd():
+                if isinstance(self._announced[-1], AppendMessage):
+                    await self._finish_message()
+            case CatenatedMessage():
+                await self._begin(event)
+            case AppendText(size):
+                self._expect(size)
+                self._session.engine.accept()
+            case AppendUrl(named):
+                await self._copy(named)
+            case MessageEnd():
                 await self._finish_message()
             case AppendEnd():
                 await self._end()
@@ -80,7 +114,7 @@ class _Appending:
         await self._abandon(self._ready)
         self._ready = []
 
-    async def _begin(self, message: AppendMessage) -> None:
+    async def _begin(self, message: AppendMessage | CatenatedMessage) -> None:
         if len(self._spools) >= limits.IMAP_APPENDS:
             raise Refused(f"At most {limits.IMAP_APPENDS} messages at once", Code.LIMIT)
         if not self._spools:
@@ -90,13 +124,54 @@ class _Appending:
         except SpoolFull as error:
             raise _no_room() from error
         self._announced.append(message)
-        self._session.engine.accept()
 
     async def _find(self) -> tuple[int, int]:
         try:
             return await self._session.read(find_target, self._path)
         except NoSuchMailbox as error:
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
+
+    def _expect(self, size: int) -> None:
+        """Another part, of so many octets, is to be had. Raises Refused."""
+        self._parts += 1
+        if self._parts > limits.IMAP_PARTS:
+            raise Refused(f"At most {limits.IMAP_PARTS} parts at once", Code.LIMIT)
+        if self._spools[-1].size + size > self._session.around.append_limit:
+            # RFC 4469 §4.2
+            raise Refused("The message would be too big", Code.TOOBIG)
+
+    async def _copy(self, named: bytes) -> None:
+        """Add the part that a URL names, as FETCH would give it (RFC 4469 §3), which marks nothing as seen."""
+        if self._flaw is not None:
+            return
+        for piece in await self._part(named):
+            with memoryview(piece) as view:
+                for start in range(0, len(view), _PIECE):
+                    try:
+                        self._spools[-1].write(view[start : start + _PIECE])
+                    except SpoolFull as error:
+                        raise _no_room() from error
+                    await self._session.pause()
+
+    async def _part(self, named: bytes) -> list[Buffer]:
+        """Its octets. Raises Refused, StoreUnavailable."""
+        session, blame = self._session, response.bad_url(named)
+        try:
+            wanted = url.parse(named)
+            found = await _find_content(session, wanted)
+            message = content.Message(found, await session.around.blobs.load(found.blob))
+        except ParseError as error:
+            raise Refused(error.text, blame) from error
+        except MailboxError as error:
+            raise Refused("The URL leads to no message", blame) from error
+        except BlobLost as error:
+            observe.fault("imap.content_lost", error, account=session.owner, email=found.email)
+            raise Refused("The store has lost the content of a message", Code.CORRUPTION) from error
+        octets = content.octets(wanted.section, message)
+        if octets is None:
+            raise Refused("The message has no such part", blame)
+        self._expect(sum(map(len, octets)))
+        return octets
 
     def _write(self, octets: bytes) -> None:
         """What is wrong with a message is said at its end: before, nobody listens."""
@@ -130,7 +205,7 @@ class _Appending:
         try:
             # The instant at which the client may forget its copies: when this has returned.
             uids, validity = await session.write(
-                _file, self._path, messages, session.around.clock.now(), session.around.secret
+                _file, self._path, messages, self._replaced, session.around.clock.now(), session.around.secret
             )
         except NoSuchMailbox as error:
             await self._abandon(messages)
@@ -139,9 +214,15 @@ class _Appending:
             await self._abandon(messages)
             raise
         await session.drop()
-        await session.ok(self.command, "Filed", response.appenduid(validity, uids))
+        code = response.appenduid(validity, uids)
+        if self._replaced is None:
+            await session.ok(self.command, "Filed", code)
+        else:
+            # RFC 8508 §4.3: before the client hears what is gone.
+            session.engine.send(response.ok("The new one is there", code))
+            await session.ok(self.command, "Replaced", removed=True)
 
-    async def _prepare(self, message: AppendMessage, spool: Spool) -> _Message:
+    async def _prepare(self, message: AppendMessage | CatenatedMessage, spool: Spool) -> _Message:
         """All that can be done before the transaction."""
         around = self._session.around
         octets = spool.buffer()
@@ -159,11 +240,48 @@ def _no_room() -> Refused:
     return Refused("No room for more mail just now; try again later", Code.UNAVAILABLE)
 
 
+async def _find_content(session: Session, wanted: MessageUrl) -> Content:
+    """What a URL leads to. Raises MailboxError, StoreUnavailable."""
+    selected = session.selected
+    if selected is None:
+        return await session.read(_content_at, wanted, None, None)
+    known = next((entry.email for entry in selected.view.by_uid(wanted.uid, wanted.uid)), None)
+    return await session.read(_content_at, wanted, selected.mailbox, known)
+
+
+def _content_at(tx: Tx, account: int, wanted: MessageUrl, opened: int | None, known: int | None) -> Content:
+    """`known`: what the client sees under that uid in the mailbox that it has `opened`, though it may be gone.
+
+    Raises NoSuchMailbox, BadName, NoSuchEmail.
+    """
+    mailbox = opened if wanted.mailbox is None else mailboxes.find(tx, account, wanted.mailbox)
+    if mailbox is None:
+        raise NoSuchMailbox("no mailbox is open")
+    email = emails.at(tx, account, mailbox, wanted.uid) or (known if mailbox == opened else None)
+    validity = mailboxes.get(tx, account, mailbox).uidvalidity
+    if email is None or wanted.uidvalidity not in (None, validity):
+        raise NoSuchEmail(f"mailbox {mailbox} of account {account} has no message {wanted.uid}")
+    return emails.content(tx, account, email)
+
+
 def _file(
-    tx: Tx, account: int, path: str, messages: Sequence[_Message], now: int, secret: bytes
+    tx: Tx,
+    account: int,
+    path: str,
+    messages: Sequence[_Message],
+    replaced: tuple[int, int] | None,
+    now: int,
+    secret: bytes,
 ) -> tuple[list[int], int]:
-    """File the messages; their uids, and the uidvalidity. Raises NoSuchMailbox, OverQuota, TooManyKeywords."""
+    """File the messages; their uids, and the uidvalidity. What is `replaced` goes first, and makes room.
+
+    Raises NoSuchMailbox, NoSuchEmail, OverQuota, TooManyKeywords.
+    """
     mailbox, validity = find_target(tx, account, path)
+    if replaced is not None:
+        opened, old = replaced
+        if not emails.expunge(tx, account, opened, [old], now):
+            raise NoSuchEmail(f"mailbox {opened} of account {account} has no message {old} any more")
     uids = []
     for message in messages:
         bits = emails.learn_keywords(tx, account, message.keywords) if message.keywords else 0

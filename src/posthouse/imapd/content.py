@@ -29,6 +29,7 @@ _ENCODINGS: Final = frozenset((b"7bit", b"8bit", b"binary", b"quoted-printable",
 # Up to so many fields are looked for one by one; for more, all are parsed.
 _FEW_NAMES: Final = 30
 _NUL: Final = re.compile(rb"\0")
+_INSTEAD_OF_NUL: Final = b"\x80"
 
 
 class Message:
@@ -47,7 +48,7 @@ class Message:
     @property
     def header(self) -> bytes:
         """The whole header with its empty line."""
-        return self.prologue + bytes(self.blob[self.root.header_start : self.root.body_start])
+        return self.prologue + bytes(self.blob[mime.header_of(self._parts)])
 
 
 def answer(item: Section | Binary | BinarySize, message: Message) -> Iterable[Buffer]:
@@ -68,11 +69,16 @@ def answer(item: Section | Binary | BinarySize, message: Message) -> Iterable[Bu
 
 
 def _section(item: Section, message: Message) -> Iterable[Buffer]:
-    pieces = _octets(item, message)
-    if pieces is None:
+    found = octets(item, message)
+    if found is None:
         return [item.label + b" NIL"]
-    found = [_without_nul(piece) for piece in _partial(pieces, item.partial)]
     return [response.body_start(item.label, sum(map(len, found))), *found]
+
+
+def octets(item: Section, message: Message) -> list[Buffer] | None:
+    """What a section's literal holds, in pieces; None where the message has no such part."""
+    pieces = _octets(item, message)
+    return None if pieces is None else [_without_nul(piece) for piece in _partial(pieces, item.partial)]
 
 
 def _octets(item: Section, message: Message) -> list[Buffer] | None:
@@ -123,6 +129,29 @@ def _expression(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
     )
 
 
+def is_of_header(item: object) -> bool:
+    """Is it fields of a message's header, by few names, all of each: what `fields_of_headers` answers?"""
+    return (
+        isinstance(item, Section)
+        and item.text is Text.FIELDS
+        and not item.part
+        and item.partial is None
+        and len(item.fields) <= _FEW_NAMES
+    )
+
+
+def fields_of_headers(item: Section, headers: Iterable[bytes]) -> list[bytes]:
+    """What `answer` makes of such an item, label and literal in one, for many messages at once."""
+    names = {name.lower() for name in item.fields}
+    answers: list[bytes] = []
+    for header in headers:
+        octets = b"".join([*named_fields(header, names), b"\r\n"])
+        if b"\0" in octets:
+            octets = octets.replace(b"\0", _INSTEAD_OF_NUL)
+        answers.append(b"%b%b" % (response.body_start(item.label, len(octets)), octets))
+    return answers
+
+
 def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
     """The octets from an origin on, at most so many; none where there are none."""
     if partial is None:
@@ -141,7 +170,7 @@ def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
 
 def _without_nul(octets: Buffer) -> Buffer:
     """RFC 9051 §4.3.1 lets no NUL leave but in a literal8. What replaces it keeps the size, as in Dovecot."""
-    return bytes(octets).replace(b"\0", b"\x80") if _has_nul(octets) else octets
+    return bytes(octets).replace(b"\0", _INSTEAD_OF_NUL) if _has_nul(octets) else octets
 
 
 def _has_nul(octets: Buffer) -> bool:

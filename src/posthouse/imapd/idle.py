@@ -23,8 +23,13 @@ STILL_HERE: Final = 240.0
 async def idle(session: Session, command: Command, asked: request.Idle) -> None:
     """IDLE."""
     session.engine.idle()
+    if session.watch is not None:
+        # RFC 5465 §4: what it tells is told here meanwhile.
+        await session.watch.stop()
     # The ear has been open since the login: what rang meanwhile is told here, what rings from now on by the task.
     await session.tell_listener()
+    await session.flush()
+    session.stream.rest()
     session.ongoing = _Idling(session, command)
 
 
@@ -60,6 +65,7 @@ class _Idling:
                         session.engine.send(response.ok("Still here"))
                     await session.tell_listener()
                     await session.flush()
+                    session.stream.rest()
         except (ConnectionError, StreamTimeout):
             session.stream.abort()
         except (MailboxError, StoreUnavailable) as error:

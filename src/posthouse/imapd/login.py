@@ -8,12 +8,14 @@ from typing import Final
 
 from posthouse import observe
 from posthouse.directory.credentials import LoginFailure, LoginRefused
-from posthouse.directory.login import MECHANISMS, Answer, Ask, Login, Malformed
+from posthouse.directory.login import Answer, Ask, Login, Malformed, proven
 from posthouse.directory.model import Account
 from posthouse.imapd.session import Refused, Senseless, Session
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import AuthResponse, Command, Event
 from posthouse.wire.imap.response import Code
+from posthouse.wire.sasl import mechanisms
+from posthouse.wire.sasl.exchange import Evidence
 
 # RFC 5530 §3.
 _REFUSED: Final = {
@@ -25,7 +27,12 @@ _REFUSED: Final = {
 _ALWAYS: Final = (b"IMAP4rev2", b"IMAP4rev1", b"LITERAL+", b"SASL-IR", b"ID", b"ENABLE")
 _INSIDE: Final = (
     *(b"IDLE", b"NAMESPACE", b"UIDPLUS", b"MOVE", b"UNSELECT", b"CHILDREN", b"SPECIAL-USE", b"CREATE-SPECIAL-USE"),
+    *(b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"PARTIAL", b"NOTIFY"),
     *(b"LIST-EXTENDED", b"LIST-STATUS", b"ESEARCH", b"SEARCHRES", b"STATUS=SIZE", b"MULTIAPPEND", b"BINARY"),
+    *(b"SORT", b"SORT=DISPLAY", b"ESORT", b"THREAD=ORDEREDSUBJECT", b"THREAD=REFERENCES", b"THREAD=REFS"),
+    *(b"I18NLEVEL=1", b"WITHIN", b"SEARCH=FUZZY", b"CONTEXT=SEARCH", b"CONTEXT=SORT", b"MULTISEARCH", b"INPROGRESS"),
+    *(b"OBJECTID", b"SAVEDATE", b"PREVIEW", b"CATENATE", b"REPLACE", b"UTF8=ACCEPT"),
+    *(b"QUOTA", b"QUOTA=RES-STORAGE", b"QUOTA=RES-MESSAGE"),
 )
 _NOT_YET: Final = "Log in over TLS: say STARTTLS first"
 
@@ -33,17 +40,23 @@ _NOT_YET: Final = "Log in over TLS: say STARTTLS first"
 def capabilities(session: Session) -> list[bytes]:
     """What the server can do, as this client may know now."""
     if session.account is not None:
-        return [*_ALWAYS, *_INSIDE, b"APPENDLIMIT=%d" % session.around.append_limit]
+        again = (b"UNAUTHENTICATE",) if session.entrance.unauthenticate else ()
+        smaller = () if session.stream.compressed else (b"COMPRESS=DEFLATE",)
+        return [*_ALWAYS, *_INSIDE, *again, *smaller, b"APPENDLIMIT=%d" % session.around.append_limit]
     found = list(_ALWAYS)
     if session.entrance.starttls and session.stream.tls is None:
         found.append(b"STARTTLS")
     if _may_log_in(session):
-        return [*found, *[b"AUTH=" + name.encode() for name in MECHANISMS]]
+        return [*found, *[b"AUTH=" + name.encode() for name in mechanisms.offered(_proven(session))]]
     return [*found, b"LOGINDISABLED"]
 
 
 def _may_log_in(session: Session) -> bool:
     return session.entrance.clear_text_login or session.stream.tls is not None
+
+
+def _proven(session: Session) -> Evidence:
+    return proven(session.stream, certificates=session.entrance.certificates)
 
 
 def guard(session: Session) -> None:
@@ -65,7 +78,7 @@ async def starttls(session: Session, command: Command, asked: request.StartTls) 
     engine.ok(command, "Begin TLS")
     if not engine.ended:
         stream.write(engine.outgoing())
-        await stream.start_tls(session.around.certificates.context, server_side=True)
+        await stream.start_tls(session.around.certificates.asking, server_side=True)
         engine.tls_started()
         guard(session)
 
@@ -84,13 +97,39 @@ async def authenticate(session: Session, command: Command, asked: request.Authen
     """AUTHENTICATE: RFC 9051 §6.2.2."""
     if not _may_log_in(session):
         raise Refused(_NOT_YET, Code.PRIVACYREQUIRED)
-    if asked.mechanism not in MECHANISMS:
+    evidence = _proven(session)
+    if asked.mechanism not in mechanisms.offered(evidence):
         raise Refused("This mechanism is not offered", Code.CANNOT)
-    exchange = Login(session.around.authenticator, session.stream.peer.host, asked.mechanism)
+    exchange = Login(session.around.authenticator, session.stream.peer.host, asked.mechanism, evidence)
     answer = await exchange.start(asked.initial)
     if isinstance(answer, Ask):
         session.ongoing = _Exchange(session, command, exchange)
     await _settle(session, command, answer)
+
+
+async def unauthenticate(session: Session, command: Command, asked: request.Unauthenticate) -> None:
+    """UNAUTHENTICATE: RFC 8437 §3. All that was enabled, opened or asked for goes with it; TLS stays."""
+    if not session.entrance.unauthenticate:
+        raise Senseless("This connection is for one login")
+    await session.leave()
+    session.engine.ok(command, "Somebody else may log in")
+    if session.stream.compressed:
+        # RFC 8437 §4.1: behind the answer.
+        session.stream.write(session.engine.outgoing())
+        session.stream.stop_compress()
+
+
+async def compress(session: Session, command: Command, asked: request.Compress) -> None:
+    """COMPRESS: RFC 4978 §3. What stands behind the answer is compressed."""
+    engine, stream = session.engine, session.stream
+    if asked.algorithm != "DEFLATE":
+        raise Senseless("Only DEFLATE is known here")
+    if stream.compressed:
+        raise Refused("DEFLATE is active already", Code.COMPRESSIONACTIVE)
+    await session.ok(command, "DEFLATE from here on")
+    if not engine.ended:
+        stream.write(engine.outgoing())
+        stream.compress()
 
 
 class _Exchange:

@@ -4,7 +4,7 @@ Promises: totals come from the mailbox' row and are never counted. Names are pat
 is INBOX.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from posthouse.imapd.pattern import matcher
@@ -34,14 +34,19 @@ _TOTALS: Final[dict[StatusItem, Callable[[Mailbox], int]]] = {
     StatusItem.UIDVALIDITY: lambda mailbox: mailbox.uidvalidity,
     StatusItem.UNSEEN: lambda mailbox: mailbox.unseen,
     StatusItem.DELETED: lambda mailbox: mailbox.deleted,
+    # RFC 9208 §4.1.4: as if nothing of it were elsewhere too.
+    StatusItem.DELETED_STORAGE: lambda mailbox: mailbox.deleted_octets,
     StatusItem.SIZE: lambda mailbox: mailbox.octets,
     # RFC 9051 Appendix E: \\Recent is gone; nothing is recent here.
     StatusItem.RECENT: lambda mailbox: 0,
+    StatusItem.HIGHESTMODSEQ: lambda mailbox: mailbox.highest_modseq,
 }
 
 
 async def list_(session: Session, command: Command, asked: request.List) -> None:
     """LIST: RFC 9051 §6.3.9."""
+    if StatusItem.HIGHESTMODSEQ in asked.status:
+        session.heed_modseqs()
     if asked.patterns == ("",) and not asked.extended:
         # RFC 9051 §6.3.9: an empty pattern asks for the delimiter.
         session.engine.send(response.listed("", [b"\\Noselect"], utf8=session.engine.utf8))
@@ -50,16 +55,20 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
     found = await session.read(mailboxes.list_mailboxes)
     matches = matcher(asked.reference, asked.patterns)
     parents = {mailbox.parent for mailbox in found}
-    below = _above_subscribed(found) if ListSelect.RECURSIVEMATCH in asked.select else set()
+    # RFC 5258 §3.5: what has others below it that are selected, whether or not the pattern matches those.
+    below: set[str] = set()
+    if ListSelect.RECURSIVEMATCH in asked.select:
+        below = _above([mailbox for mailbox in found if _is_selected(mailbox, asked.select)])
+    by = [option.value for option in (ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE) if option in asked.select]
     for number, mailbox in enumerate(found, 1):
         if matches(mailbox.path) and (_is_selected(mailbox, asked.select) or mailbox.path in below):
             attributes = _attributes(mailbox, asked, mailbox.id in parents)
-            childinfo = [b"SUBSCRIBED"] if mailbox.path in below else []
+            childinfo = by if mailbox.path in below else []
             session.engine.send(
                 response.listed(mailbox.path, attributes, utf8=session.engine.utf8, childinfo=childinfo)
             )
             if asked.status:
-                session.engine.send(_status(session, mailbox, asked.status))
+                session.engine.send(describe(session, mailbox, asked.status))
         if number % LINES == 0:
             await session.pause()
     await session.ok(command, "Those are the mailboxes")
@@ -71,13 +80,9 @@ def _is_selected(mailbox: Mailbox, select: frozenset[ListSelect]) -> bool:
     return not (ListSelect.SPECIAL_USE in select and mailbox.role not in _ATTRIBUTES)
 
 
-def _above_subscribed(found: Sequence[Mailbox]) -> set[str]:
-    """Paths that have a subscribed mailbox somewhere below them (RFC 9051 §6.3.9.6)."""
-    above: set[str] = set()
-    for mailbox in found:
-        if mailbox.subscribed:
-            above.update(_parents(mailbox.path))
-    return above
+def _above(mailboxes: Sequence[Mailbox]) -> set[str]:
+    """Paths that have one of these somewhere below them (RFC 9051 §6.3.9.6)."""
+    return {parent for mailbox in mailboxes for parent in _parents(mailbox.path)}
 
 
 def _parents(path: str) -> list[str]:
@@ -86,14 +91,21 @@ def _parents(path: str) -> list[str]:
     return [SEPARATOR.join(names[:depth]) for depth in range(len(names) - 1, 0, -1)]
 
 
-def _attributes(mailbox: Mailbox, asked: request.List, parent: bool) -> Iterator[bytes]:
-    # RFC 9051 §7.3.1: which tell of children cost nothing here, so they are always told (RFC 3348).
-    yield b"\\HasChildren" if parent else b"\\HasNoChildren"
-    if mailbox.subscribed and (ListReturn.SUBSCRIBED in asked.returns or ListSelect.SUBSCRIBED in asked.select):
-        yield b"\\Subscribed"
-    if mailbox.role in _ATTRIBUTES:
+def mark(role: str | None, *, parent: bool, subscribed: bool) -> list[bytes]:
+    """The attributes of a mailbox of this role: with others below it (`parent`) or not, subscribed to or not."""
+    found = [b"\\HasChildren" if parent else b"\\HasNoChildren"]
+    if subscribed:
+        found.append(b"\\Subscribed")
+    if role in _ATTRIBUTES:
         # RFC 6154 §2: may be told also where nobody asked, and old clients look for it.
-        yield _ATTRIBUTES[mailbox.role]
+        found.append(_ATTRIBUTES[role])
+    return found
+
+
+def _attributes(mailbox: Mailbox, asked: request.List, parent: bool) -> list[bytes]:
+    wanted = ListReturn.SUBSCRIBED in asked.returns or ListSelect.SUBSCRIBED in asked.select
+    # RFC 9051 §7.3.1: which tell of children cost nothing here, so they are always told (RFC 3348).
+    return mark(mailbox.role, parent=parent, subscribed=wanted and mailbox.subscribed)
 
 
 async def lsub(session: Session, command: Command, asked: request.Lsub) -> None:
@@ -120,14 +132,33 @@ def _parent_instead(path: str, matches: Callable[[str], bool]) -> str | None:
 
 async def status(session: Session, command: Command, asked: request.Status) -> None:
     """STATUS: RFC 9051 §6.3.11."""
+    if StatusItem.HIGHESTMODSEQ in asked.items:
+        session.heed_modseqs()
     mailbox = await session.read(by_path, asked.mailbox)
-    session.engine.send(_status(session, mailbox, asked.items))
+    session.engine.send(describe(session, mailbox, asked.items))
     await session.ok(command, "Those are its totals")
 
 
-def _status(session: Session, mailbox: Mailbox, items: Sequence[StatusItem]) -> bytes:
-    totals = [(item.value, _TOTALS[item](mailbox)) for item in items]
+def describe(session: Session, mailbox: Mailbox, items: Sequence[StatusItem]) -> bytes:
+    """The STATUS response of a mailbox."""
+    totals = [(item.value, _value(session, mailbox, item)) for item in items]
     return response.status(mailbox.path, totals, utf8=session.engine.utf8)
+
+
+def _value(session: Session, mailbox: Mailbox, item: StatusItem) -> bytes:
+    match item:
+        case StatusItem.MAILBOXID:
+            return b"(%b)" % object_id(mailbox.id)
+        case StatusItem.APPENDLIMIT:
+            # RFC 7889 §3.1: the same for each, as the capability says.
+            return b"%d" % session.around.append_limit
+        case _:
+            return b"%d" % _TOTALS[item](mailbox)
+
+
+def object_id(mailbox: int) -> bytes:
+    """What a mailbox is known by whatever it is called, and never another (RFC 8474 §4)."""
+    return b"F%d" % mailbox
 
 
 def by_path(tx: Tx, account: int, path: str) -> Mailbox:
@@ -141,12 +172,13 @@ async def create(session: Session, command: Command, asked: request.Create) -> N
     # RFC 9051 §6.3.4: a delimiter at the end says that others will come below; it names the same mailbox.
     path = asked.mailbox.removesuffix(SEPARATOR)
     try:
-        await session.write(mailboxes.create, path, session.around.clock.now(), role=role)
+        made = await session.write(mailboxes.create, path, session.around.clock.now(), role=role)
     except MailboxExists as error:
         if role is None or await session.read(_exists, path):
             raise
         raise Refused("Another mailbox has that use", Code.USEATTR) from error
-    await session.ok(command, "Made")
+    # RFC 8474 §4.1
+    await session.ok(command, "Made", response.mailbox_id(object_id(made)))
 
 
 def _role(use: Sequence[str]) -> str | None:

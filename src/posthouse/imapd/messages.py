@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from posthouse.imapd.session import Refused, Session, split_flags
-from posthouse.mailbox import emails, mailboxes
+from posthouse.imapd.finding import Progress
+from posthouse.imapd.flags import split_flags
+from posthouse.imapd.session import Refused, Session
+from posthouse.mailbox import emails, mailboxes, ranges
 from posthouse.mailbox.model import DELETED, KEYWORDS, NoSuchMailbox
 from posthouse.store.database import Tx
 from posthouse.wire.imap import request, response
@@ -27,32 +29,46 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     """STORE and UID STORE."""
     opened, view = session.writable, session.writable.view
     numbers = session.numbers(asked.numbers, uid=asked.uid)
+    if asked.unchanged_since is not None:
+        session.heed_modseqs()
     change = await _read_change(session, asked)
     expected: dict[int, int] = {}
     unheard: set[int] = set()
+    modified: set[int] = set()
+    progress, goal = Progress(session, command.tag, "Storing"), ranges.count(numbers)
     for chunk in session.chunks(numbers, emails.BATCH):
         expected.update([(entry.uid, change.of(entry.flags)) for entry in chunk])
         # Their flags as they are in the view are not yet those that the client knows.
         unheard.update([entry.uid for entry in view.changed()])
-        await session.write(_store, opened.mailbox, [entry.uid for entry in chunk], change, session.around.clock.now())
+        uids = [entry.uid for entry in chunk]
+        modified.update(await session.write(_store, opened.mailbox, uids, change, session.around.clock.now()))
+        await progress(len(expected), goal)
     await session.refresh()
     missing = bool(view.ghosts) and not expected.keys().isdisjoint([place.uid for place in view.ghosts])
     if asked.silent:
         # RFC 9051 §6.4.6: what another changed is told, silent or not.
-        own = [uid for uid, flags in expected.items() if uid not in unheard and view.flags(uid) == flags]
+        own = view.having(expected) - unheard - modified
+        if session.condstore:
+            await _tell_modseqs(session, numbers, own, all_of_them=asked.unchanged_since is not None)
         view.silence(own)
     else:
         await _tell(session, numbers)
     # RFC 5530 §3: others have expunged some, which the client has yet to hear.
-    await session.ok(command, "Stored", Code.EXPUNGEISSUED if missing else b"")
+    code = Code.EXPUNGEISSUED if missing else b""
+    if modified:
+        told = sorted(modified)
+        code = response.modified(told if asked.uid else view.seqs(told))
+    await session.ok(command, "Stored", code)
 
 
 class _FlagChange(NamedTuple):
-    """Keywords to add, and to remove before that, and what becomes of \\Deleted (None: it stays)."""
+    """Keywords to add, and to remove before that, and what becomes of \\Deleted (None: it stays); what has a higher
+    modseq than `unchanged_since` is left alone."""
 
     add: int
     remove: int
     deleted: bool | None
+    unchanged_since: int | None
 
     def of(self, flags: int) -> int:
         """What becomes of these flags."""
@@ -60,32 +76,57 @@ class _FlagChange(NamedTuple):
         return flags & KEYWORDS & ~self.remove | self.add | mark
 
 
-def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int) -> None:
-    emails.store_flags(
-        tx, account, mailbox, uids, now=now, add=change.add, remove=change.remove, deleted=change.deleted
-    )
+def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int) -> Sequence[int]:
+    """Change flags; the uids that were left alone."""
+    return emails.store_flags(
+        tx,
+        account,
+        mailbox,
+        uids,
+        now=now,
+        add=change.add,
+        remove=change.remove,
+        deleted=change.deleted,
+        unchanged_since=change.unchanged_since,
+    ).modified
 
 
 async def _read_change(session: Session, asked: request.Store) -> _FlagChange:
     names, deleted = split_flags(asked.flags)
+    since = asked.unchanged_since
     if asked.how is StoreHow.REMOVE:
         # What nobody has met cannot be removed, and need not be learnt for it.
-        return _FlagChange(0, await session.read(emails.known_keywords, names), False if deleted else None)
+        return _FlagChange(0, await session.read(emails.known_keywords, names), False if deleted else None, since)
     bits = await session.write(emails.learn_keywords, names) if names else 0
     if asked.how is StoreHow.SET:
-        return _FlagChange(bits, KEYWORDS, deleted)
-    return _FlagChange(bits, 0, True if deleted else None)
+        return _FlagChange(bits, KEYWORDS, deleted, since)
+    return _FlagChange(bits, 0, True if deleted else None, since)
 
 
 async def _tell(session: Session, numbers: Sequence[Range]) -> None:
-    """The flags of these messages as they are now, also where they are the old ones (RFC 9051 §6.4.6)."""
+    """The flags of these messages as they are now, also where they are the old ones (RFC 9051 §6.4.6), some at a time.
+    What else has changed is told as news."""
     view = session.open.view
-    while not session.knows(entries := [*session.all_of(numbers), *view.changed()]):
-        await session.learn_names()
-    view.announce_changed()
-    gone = {place.uid for place in view.ghosts}
-    current = {entry.uid: entry for entry in entries if entry.uid not in gone}
-    await session.tell_flags(sorted(current.values()))
+    modseqs: dict[int, int] = {}
+    for chunk in session.chunks(numbers, emails.CHUNK):
+        entries = chunk
+        while not session.names.knows(entries):
+            await session.learn_names()
+            entries = [now for entry in chunk for now in view.by_uid(entry.uid, entry.uid)]
+        gone = {place.uid for place in view.ghosts}
+        entries = [entry for entry in entries if entry.uid not in gone]
+        modseqs.update([(entry.uid, entry.modseq) for entry in entries])
+        await session.tell_flags(entries)
+        await session.pause()
+    view.silence(view.unchanged(modseqs))
+
+
+async def _tell_modseqs(session: Session, numbers: Sequence[Range], own: Collection[int], *, all_of_them: bool) -> None:
+    """The modseqs of what the client itself has changed: of all that a conditional STORE let pass (RFC 7162 §3.1.3:
+    silent or not), else of those that it made a difference to."""
+    view = session.open.view
+    entries = session.all_of(numbers) if all_of_them else view.changed()
+    await session.tell_modseqs([entry for entry in entries if entry.uid in own])
 
 
 # --- COPY, MOVE, EXPUNGE ----------------------------------------------------------------------------------------------
@@ -94,7 +135,8 @@ async def _tell(session: Session, numbers: Sequence[Range]) -> None:
 async def copy(session: Session, command: Command, asked: request.Copy) -> None:
     """COPY and UID COPY."""
     function = emails.copy if asked.uid else _copy_all
-    placed, validity = await _transfer(session, function, asked)
+    progress = Progress(session, command.tag, "Copying")
+    placed, validity = await _transfer(session, function, asked, progress)
     await session.ok(command, "Copied", _copyuid(validity, placed))
 
 
@@ -114,28 +156,36 @@ def _copy_all(
 
 async def move(session: Session, command: Command, asked: request.Move) -> None:
     """MOVE and UID MOVE: RFC 9051 §6.4.8, RFC 6851."""
-    placed, validity = await _transfer(session, emails.move, asked, session.writable.mailbox)
+    progress = Progress(session, command.tag, "Moving")
+    placed, validity = await _transfer(session, emails.move, asked, progress, session.writable.mailbox)
     if placed:
         # RFC 6851 §4.3: COPYUID stands before the EXPUNGEs.
         session.engine.send(response.ok("Moved", _copyuid(validity, placed)))
-    await session.ok(command, "Moved")
+    await session.ok(command, "Moved", removed=True)
 
 
 _Transfer = Callable[[Tx, int, int, Collection[int], int, int], list[tuple[int, int]]]
 
 
 async def _transfer(
-    session: Session, function: _Transfer, asked: request.Copy | request.Move, source: int | None = None
+    session: Session,
+    function: _Transfer,
+    asked: request.Copy | request.Move,
+    progress: Progress,
+    source: int | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Place messages in another mailbox: pairs of uid here and there, and the uidvalidity there. Raises Refused."""
     source = session.open.mailbox if source is None else source
     numbers = session.numbers(asked.numbers, uid=asked.uid)
     placed: list[tuple[int, int]] = []
+    done, goal = 0, ranges.count(numbers)
     try:
         target, validity = await session.read(find_target, asked.mailbox)
         for chunk in session.chunks(numbers, emails.BATCH):
             uids = [entry.uid for entry in chunk]
             placed += await session.write(function, source, uids, target, session.around.clock.now())
+            done += len(uids)
+            await progress(done, goal)
     except NoSuchMailbox as error:
         # RFC 9051 §6.4.7: the client may make it and try again.
         raise Refused("There is no such mailbox", Code.TRYCREATE) from error
@@ -159,22 +209,24 @@ def _copyuid(validity: int, placed: Sequence[tuple[int, int]]) -> bytes:
 async def expunge(session: Session, command: Command, asked: request.Expunge) -> None:
     """EXPUNGE and UID EXPUNGE."""
     within = None if asked.uids is None else session.uid_ranges(asked.uids, uid=True)
-    await remove_deleted(session, within)
-    await session.ok(command, "Expunged")
+    await remove_deleted(session, command.tag, within)
+    await session.ok(command, "Expunged", removed=True)
 
 
-async def remove_deleted(session: Session, within: Sequence[Range] | None = None) -> None:
+async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] | None = None) -> None:
     """Take away what is marked \\Deleted, where asked only among these uids, batch by batch. Raises Refused."""
     mailbox = session.writable.mailbox
     marked = await session.read(emails.deleted_uids, mailbox)
     if within is not None:
         marked = [uid for uid in marked if _lies_in(uid, within)]
+    progress = Progress(session, tag, "Expunging")
     for start in range(0, len(marked), emails.BATCH):
         batch = frozenset(marked[start : start + emails.BATCH])
         await session.write(emails.expunge_deleted, mailbox, session.around.clock.now(), batch)
+        await progress(start + len(batch), len(marked))
 
 
-def _lies_in(uid: int, ranges: Sequence[Range]) -> bool:
+def _lies_in(uid: int, within: Sequence[Range]) -> bool:
     """Is it in one of these, which are in order?"""
-    index = bisect_right(ranges, uid, key=itemgetter(0)) - 1
-    return index >= 0 and uid <= ranges[index][1]
+    index = bisect_right(within, uid, key=itemgetter(0)) - 1
+    return index >= 0 and uid <= within[index][1]

@@ -1,12 +1,13 @@
 """Opening and leaving a mailbox: SELECT, EXAMINE, CLOSE, UNSELECT (RFC 9051 §6.3.2, §6.3.3, §6.4.1, §6.4.2).
 
-Promises: what is told on opening is one state of the mailbox; what changes later comes as news. CLOSE tells nothing of
-what it expunges.
+Promises: what is told on opening is one state of the mailbox; what changes later comes as news. A client that has been
+here before is told what it has missed (RFC 7162 §3.2.5). CLOSE tells nothing of what it expunges.
 """
 
-from posthouse.imapd import messages
-from posthouse.imapd.mailboxes import by_path
-from posthouse.imapd.session import Selected, Session
+from posthouse.imapd import messages, resync
+from posthouse.imapd.mailboxes import by_path, object_id
+from posthouse.imapd.session import Selected, Senseless, Session, uid_required
+from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.model import Mailbox
 from posthouse.mailbox.snapshot import View
 from posthouse.terms.keywords import SEEN
@@ -18,14 +19,18 @@ from posthouse.wire.imap.response import Code
 async def select(session: Session, command: Command, asked: request.Select) -> None:
     """SELECT and EXAMINE."""
     engine = session.engine
+    if asked.resync is not None:
+        _check(session, asked.resync)
     if session.selected is not None:
         # RFC 9051 §6.3.2: it is closed whatever comes of the other; the engine's table says the same.
         session.selected = None
         engine.send(response.ok("The mailbox that was open is closed", Code.CLOSED))
+    if asked.condstore:
+        session.heed_modseqs()
     mailbox = await session.read(by_path, asked.mailbox)
     view = await session.around.snapshots.open(session.owner, mailbox.id)
     await session.learn_flags(())
-    flags, permanent = session.describe_flags(asked.read_only)
+    flags, permanent = session.names.describe(asked.read_only)
     engine.send(flags, response.exists(len(view)))
     if session.rev2:
         # RFC 9051 §6.3.2: the name as the server has it.
@@ -37,9 +42,40 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         permanent,
         response.ok("UIDs are good as long as this", response.uidvalidity(view.snapshot.uidvalidity)),
         response.ok("The next UID", response.uidnext(view.snapshot.uidnext)),
+        response.ok("The last change", response.highest_modseq(view.modseq)),
+        # RFC 8474 §4.2
+        response.ok("Its id", response.mailbox_id(object_id(mailbox.id))),
     )
     session.selected = Selected(mailbox.id, view, asked.read_only)
+    if asked.resync is not None and asked.resync.uidvalidity == view.snapshot.uidvalidity:
+        await _tell_missed(session, view, asked.resync)
     engine.ok(command, "It is open", Code.READ_ONLY if asked.read_only else Code.READ_WRITE)
+
+
+def _check(session: Session, known: request.Resync) -> None:
+    """RFC 7162 §3.2.5, RFC 9586 §3.5. Raises Senseless: the mailbox that is open stays open."""
+    if not session.qresync:
+        raise Senseless("Say ENABLE QRESYNC first")
+    if known.matches and session.uidonly:
+        raise uid_required()
+
+
+async def _tell_missed(session: Session, view: View, known: request.Resync) -> None:
+    """What went and what changed since the client was here (RFC 7162 §3.2.5.1)."""
+    missed = await resync.look(session, known.modseq, gone=True)
+    uids = resync.wanted(session, known.known)
+    earlier = uids
+    if missed.gone is None:
+        # RFC 7162 §3.2.5.2: what the client shows to know needs no telling; else it would be told all that ever went.
+        first = resync.first_unmatched(view, known.matches)
+        earlier = ranges.intersect(uids, [(first, view.snapshot.uidnext)])
+    if gone := resync.vanished(view, missed, earlier):
+        session.engine.send(response.vanished_earlier(gone))
+    for number, chunk in enumerate(resync.changed(session, missed, session.spans(uids), emails.CHUNK)):
+        if number:
+            await session.pause()
+        await session.learn_flags(chunk)
+        await session.tell_flags(chunk)
 
 
 def _first_unseen(mailbox: Mailbox, view: View) -> list[bytes]:
@@ -53,6 +89,6 @@ def _first_unseen(mailbox: Mailbox, view: View) -> list[bytes]:
 async def close(session: Session, command: Command, asked: request.Close) -> None:
     """CLOSE and UNSELECT."""
     if asked.expunge and not session.open.read_only:
-        await messages.remove_deleted(session)
+        await messages.remove_deleted(session, command.tag)
     session.selected = None
     session.engine.ok(command, "Closed")

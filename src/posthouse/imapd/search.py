@@ -1,154 +1,153 @@
-"""SEARCH: the client's keys as conditions of the model's, and the answer in the form that was asked for (RFC 9051
-§6.4.4).
-"""
+"""SEARCH, SORT and THREAD: the answers to a search of the open mailbox (RFC 9051 §6.4.4, RFC 5256, RFC 5267 §3)."""
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
-from typing import Final
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from posthouse.imapd.session import DELETED_FLAG, Session
-from posthouse.mailbox import conditions, query
-from posthouse.mailbox.conditions import Condition
-from posthouse.terms.keywords import FROM_IMAP
+from posthouse.imapd import context, finding
+from posthouse.imapd.finding import Found
+from posthouse.imapd.session import Session, uid_required
+from posthouse.mailbox import collation, columns, conversations, sorting
+from posthouse.mailbox.conversations import Member, Node
+from posthouse.mailbox.sorting import By
 from posthouse.wire.imap import request, response
-from posthouse.wire.imap import search as keys
 from posthouse.wire.imap.event import Command
-from posthouse.wire.imap.search import Return, Side
-from posthouse.wire.imap.sequence import ranges_of
+from posthouse.wire.imap.finding import Algorithm, Return, Returns, SortBy
 
-_DAY: Final = 86_400_000
+_ALL: Final = Returns(frozenset({Return.ALL}))
+_DONE: Final = "That is what was found"
 
 
 async def search(session: Session, command: Command, asked: request.Search) -> None:
     """SEARCH and UID SEARCH."""
-    opened, around = session.open, session.around
-    returns = asked.returns or (Return.ALL,)
-    if not session.bits().keys() >= set(_keywords(asked.key)):
-        await session.learn_names()
-    condition = _condition(session, asked.key, session.bits())
-    if Return.SAVE in returns:
-        # RFC 5182 §2.1: empty, should the search fail.
-        opened.saved = ()
-    # What others have expunged meanwhile is not found; the numbers stay what they are.
-    uids = opened.view.live_uids()
-    if condition == conditions.EVERYTHING:
-        found = uids.tolist()
-    else:
-        found = await query.search(around.store, around.blobs, session.owner, opened.mailbox, condition, uids)
-    if Return.SAVE in returns:
-        opened.saved = ranges_of(_to_save(found, returns))
-    numbers = found if asked.uid else opened.view.seqs(found)
-    if asked.returns is None and not session.rev2:
-        session.engine.send(response.search(numbers))
-    elif set(returns) != {Return.SAVE}:
-        # RFC 5182 §2.1: SAVE alone answers nothing.
-        session.engine.send(_esearch(command.tag, asked.uid, returns, numbers))
-    await session.ok(command, "That is what was found")
-
-
-def _to_save(found: list[int], returns: tuple[Return, ...]) -> list[int]:
-    """RFC 5182 §2.1: with MIN and MAX only those are saved, unless ALL or COUNT stand beside them."""
-    if not found or Return.ALL in returns or Return.COUNT in returns:
-        return found
-    ends = {found[0]} if Return.MIN in returns else set()
-    ends |= {found[-1]} if Return.MAX in returns else set()
-    return sorted(ends) or found
-
-
-def _esearch(tag: bytes, uid: bool, returns: tuple[Return, ...], numbers: list[int]) -> bytes:
-    return response.esearch(
-        tag,
-        uid=uid,
-        least=numbers[0] if numbers and Return.MIN in returns else None,
-        most=numbers[-1] if numbers and Return.MAX in returns else None,
-        count=len(numbers) if Return.COUNT in returns else None,
-        found=numbers if Return.ALL in returns else (),
+    returns = asked.returns or _ALL
+    _begin(session, command, returns, uid=asked.uid)
+    found, program = await finding.look(
+        session, command.tag, asked.key, scored=Return.RELEVANCY in returns, saves=Return.SAVE in returns
     )
+    if Return.SAVE in returns:
+        finding.save(session, found.uids, returns)
+    result = finding.result(session, found, found.uids, uid=asked.uid, ordered=False, program=program)
+    if asked.returns is None and not session.rev2:
+        session.engine.send(
+            response.search_modseq(result.numbers, result.highest(result.uids))
+            if result.modseqs and result.numbers
+            else response.search(result.numbers)
+        )
+    elif returns.answers:
+        session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
+    if Return.UPDATE in returns:
+        context.watch(session, command.tag, asked.uid, program, (), found.uids, found.sight.snapshot, returns.items)
+    await session.ok(command, _DONE)
 
 
-# --- keys -------------------------------------------------------------------------------------------------------------
+async def sort(session: Session, command: Command, asked: request.Sort) -> None:
+    """SORT and UID SORT."""
+    returns = asked.returns or _ALL
+    _begin(session, command, returns, uid=asked.uid)
+    scored = Return.RELEVANCY in returns or any(key.by is SortBy.RELEVANCY for key in asked.sorts)
+    found, program = await finding.look(session, command.tag, asked.key, scored=scored, saves=Return.SAVE in returns)
+    sorts = tuple([sorting.Key(_BY[key.by], key.reverse) for key in asked.sorts])
+    order = await sorting.sort(found.sight, found.uids, sorts, found.scores)
+    if Return.SAVE in returns:
+        finding.save(session, order, returns)
+    result = finding.result(session, found, order, uid=asked.uid, ordered=True, program=program)
+    if asked.returns is None:
+        session.engine.send(
+            response.search_modseq(result.numbers, result.highest(result.uids), command=b"SORT")
+            if result.modseqs and result.numbers
+            else response.sort(result.numbers)
+        )
+    elif returns.answers:
+        session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
+    if Return.UPDATE in returns:
+        context.watch(session, command.tag, asked.uid, program, sorts, order, found.sight.snapshot, returns.items)
+    await session.ok(command, _DONE)
 
 
-def _keywords(key: keys.Key) -> Iterator[str]:
-    """The names of all keywords that are asked for."""
-    match key:
-        case keys.And(parts):
-            for part in parts:
-                yield from _keywords(part)
-        case keys.Or(left, right):
-            yield from _keywords(left)
-            yield from _keywords(right)
-        case keys.Not(part):
-            yield from _keywords(part)
-        case keys.Flagged(name) if name.lower() != DELETED_FLAG:
-            yield _keyword(name)
+_BY: Final[Mapping[SortBy, By]] = {
+    SortBy.ARRIVAL: By.ARRIVAL,
+    SortBy.CC: By.CC,
+    SortBy.DATE: By.SENT,
+    SortBy.FROM: By.FROM,
+    SortBy.SIZE: By.SIZE,
+    SortBy.SUBJECT: By.SUBJECT,
+    SortBy.TO: By.TO,
+    SortBy.DISPLAYFROM: By.SHOWN_FROM,
+    SortBy.DISPLAYTO: By.SHOWN_TO,
+    SortBy.RELEVANCY: By.SCORE,
+}
 
 
-def _keyword(name: str) -> str:
-    lowered = name.lower()
-    return FROM_IMAP.get(lowered, lowered)
+def _begin(session: Session, command: Command, returns: Returns, *, uid: bool) -> None:
+    """Before the search: what it does to what others have left. Raises Senseless."""
+    if session.uidonly and not uid:
+        raise uid_required()
+    if Return.UPDATE in returns:
+        context.check(session, command.tag)
 
 
-def _condition(session: Session, key: keys.Key, bits: dict[str, int]) -> Condition:
-    match key:
-        case keys.And(parts):
-            return conditions.And(tuple(_condition(session, part, bits) for part in parts))
-        case keys.Or(left, right):
-            return conditions.Or((_condition(session, left, bits), _condition(session, right, bits)))
-        case keys.Not(part):
-            return conditions.Not(_condition(session, part, bits))
-        case keys.Everything():
-            return conditions.EVERYTHING
-        case keys.Recent():
-            # RFC 9051 Appendix E: nothing is recent here.
-            return conditions.NOTHING
-        case keys.Flagged(name, present):
-            return _flagged(name, present, bits)
-        case keys.Numbers(numbers, uid):
-            return conditions.Uids(session.uid_ranges(numbers, uid=uid))
-        case keys.Received(side, day):
-            return conditions.Received(*_days(side, day))
-        case keys.Sent(side, day):
-            return conditions.Sent(*_days(side, day))
-        case keys.Larger(octets):
-            return conditions.Size(above=octets)
-        case keys.Smaller(octets):
-            return conditions.Size(below=octets)
-        case keys.HasHeader(name, value):
-            return conditions.Header(name, value)
-        case keys.Contains(where, value):
-            return _text(where, value)
+async def thread(session: Session, command: Command, asked: request.Thread) -> None:
+    """THREAD and UID THREAD."""
+    _begin(session, command, _ALL, uid=asked.uid)
+    found, _ = await finding.look(session, command.tag, asked.key)
+    numbers = found.uids if asked.uid else session.open.view.seqs(found.uids)
+    read = [await _column(found, kind) for kind in (columns.LINKS, columns.SORTING[collation.SUBJECT])]
+    sent = await sorting.sent_dates(found.sight, found.uids)
+    # In a thread: much mail is put together in a tenth of a second.
+    session.engine.send(response.thread(await asyncio.to_thread(_threads, asked.algorithm, numbers, sent, *read)))
+    await session.ok(command, _DONE)
 
 
-def _flagged(name: str, present: bool, bits: dict[str, int]) -> Condition:
-    found: Condition
-    if name.lower() == DELETED_FLAG:
-        found = conditions.Deleted()
-    else:
-        bit = bits.get(_keyword(name))
-        found = conditions.NOTHING if bit is None else conditions.Keywords(bit)
-    return found if present else conditions.Not(found)
+async def _column(found: Found, kind: columns.Kind) -> list[Any]:
+    return list((await found.sight.column(kind)).of(found.uids))
 
 
-def _days(side: Side, day: date) -> tuple[int | None, int | None]:
-    """From and before, in UTC milliseconds: the time of day does not count (RFC 9051 §6.4.4)."""
-    start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-    match side:
-        case Side.BEFORE:
-            return None, start
-        case Side.ON:
-            return start, start + _DAY
-        case Side.SINCE:
-            return start, None
+def _threads(
+    algorithm: Algorithm,
+    numbers: Sequence[int],
+    sent: Sequence[int | None],
+    links: Sequence[Any],
+    subjects: Sequence[Any],
+) -> bytes:
+    members = (
+        Member(number, date, subject, *collation.read_links(linked))
+        for number, date, linked, subject in zip(numbers, sent, links, subjects, strict=True)
+        if date is not None and linked is not None and subject is not None
+    )
+    return written(_ALGORITHMS[algorithm](members))
 
 
-def _text(where: keys.Where, value: str) -> Condition:
-    match where:
-        case keys.Where.SUBJECT:
-            return conditions.Subject(value)
-        case keys.Where.BODY:
-            return conditions.Body(value)
-        case keys.Where.TEXT:
-            return conditions.Text(value)
-        case keys.Where.FROM | keys.Where.TO | keys.Where.CC | keys.Where.BCC:
-            return conditions.Address(where.value.lower(), value)
+_ALGORITHMS: Final = {
+    Algorithm.ORDEREDSUBJECT: conversations.by_subject,
+    Algorithm.REFERENCES: conversations.by_references,
+    Algorithm.REFS: conversations.by_ancestors,
+}
+
+
+def written(roots: Sequence[Node]) -> bytes:
+    """Threads as the response has them (RFC 5256 §5, thread-list): a reply behind what it answers, several replies in
+    parentheses each."""
+    pieces: list[bytes] = []
+    waiting: list[Node | bytes] = list(reversed(roots))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, bytes):
+            pieces.append(node)
+            continue
+        if node.number and not node.children:
+            pieces.append(b"(%d)" % node.number)
+            continue
+        pieces.append(b"(")
+        space = b""
+        while node.number:
+            pieces.append(b"%b%d" % (space, node.number))
+            space = b" "
+            if len(node.children) != 1:
+                break
+            (node,) = node.children
+        if node.children:
+            pieces.append(space)
+        waiting.append(b")")
+        waiting.extend(list(node.children)[::-1])
+    return b"".join(pieces)

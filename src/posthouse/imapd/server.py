@@ -13,19 +13,33 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from posthouse import __version__
-from posthouse.imapd import append, fetch, idle, login, mailboxes, messages, opening, search
+from posthouse.imapd import (
+    append,
+    context,
+    fetch,
+    idle,
+    login,
+    mailboxes,
+    messages,
+    multisearch,
+    notify,
+    opening,
+    quota,
+    search,
+)
 from posthouse.imapd.session import Entrance, Refused, Senseless, Session, Surroundings
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import MailboxError
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import TlsFailed
 from posthouse.store.database import StoreUnavailable
+from posthouse.wire.imap import quota as limits
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Broken, Command, Ended, Event
 from posthouse.wire.imap.response import Code
 
 _STOPPING: Final = ("This server is stopping; try again soon", Code.UNAVAILABLE)
-_CAN_ENABLE: Final = (b"IMAP4REV2",)
+_CAN_ENABLE: Final = (b"IMAP4REV2", b"UTF8=ACCEPT", b"CONDSTORE", b"QRESYNC", b"UIDONLY")
 # Events of one client in a row before the others have a turn: a few milliseconds.
 _TURN: Final = 50
 
@@ -33,9 +47,17 @@ _TURN: Final = 50
 class ImapDoor:
     """One listener of IMAP."""
 
-    def __init__(self, around: Surroundings, *, starttls: bool, clear_text_login: bool) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        *,
+        starttls: bool,
+        clear_text_login: bool,
+        unauthenticate: bool = True,
+        certificates: bool = False,
+    ) -> None:
         self._around = around
-        self._entrance = Entrance(starttls, clear_text_login)
+        self._entrance = Entrance(starttls, clear_text_login, unauthenticate, certificates)
 
     async def serve(self, stream: Stream) -> None:
         """Hold one conversation."""
@@ -73,6 +95,9 @@ async def _converse(session: Session) -> None:
     patience = loop.time() + session.around.login_timeout
     turn = 0
     while True:
+        if session.account is not None:
+            # Whoever says UNAUTHENTICATE has as long again.
+            patience = loop.time() + session.around.login_timeout
         if session.account is None and loop.time() >= patience:
             # Who does not log in buys no time with a word now and then, nor with so many that no read has to wait.
             raise StreamTimeout
@@ -80,13 +105,17 @@ async def _converse(session: Session) -> None:
         if isinstance(event, Ended):
             return
         if event is not None:
-            await _handle(session, event)
-            if session.parting is not None:
-                raise Stopping
             turn += 1
-            await (session.pause() if turn % _TURN == 0 else session.flush())
+            async with session.turn:
+                await _handle(session, event)
+                if session.parting is not None:
+                    raise Stopping
+                await (session.pause() if turn % _TURN == 0 else session.flush())
             continue
-        await session.flush()
+        async with session.turn:
+            await session.flush()
+        if session.watch is not None:
+            session.watch.listen()
         if session.account is None:
             stream.timeout = max(patience - loop.time(), 0.001)
         if engine.midway:
@@ -115,10 +144,10 @@ async def _handle(session: Session, event: Event) -> None:
             await ongoing.take(event)
     except Refused as refused:
         await session.drop()
-        session.engine.no(command, refused.text, refused.code)
+        session.no(command, refused.text, refused.code)
     except Senseless as senseless:
         await session.drop()
-        session.engine.bad(command, str(senseless))
+        session.engine.bad(command, str(senseless), senseless.code)
     except (MailboxError, StoreUnavailable) as error:
         await session.drop()
         session.fail(command, error)
@@ -142,8 +171,12 @@ async def _id(session: Session, command: Command, asked: request.Id) -> None:
 
 async def _enable(session: Session, command: Command, asked: request.Enable) -> None:
     on = [name for name in asked.capabilities if name.upper() in _CAN_ENABLE]
-    session.rev2 = session.rev2 or bool(on)
     session.engine.enable(on)
+    session.rev2 = session.rev2 or b"IMAP4REV2" in on
+    session.qresync = session.qresync or b"QRESYNC" in on
+    session.uidonly = session.uidonly or b"UIDONLY" in on
+    if b"QRESYNC" in on or b"CONDSTORE" in on:
+        session.heed_modseqs()
     await session.ok(command, "Enabled")
 
 
@@ -165,6 +198,7 @@ _COMMANDS: Final[dict[type, Callable[[Session, Command, Any], Awaitable[None]]]]
     request.Login: login.login,
     request.Authenticate: login.authenticate,
     request.Enable: _enable,
+    request.Unauthenticate: login.unauthenticate,
     request.Namespace: _namespace,
     request.List: mailboxes.list_,
     request.Lsub: mailboxes.lsub,
@@ -174,10 +208,20 @@ _COMMANDS: Final[dict[type, Callable[[Session, Command, Any], Awaitable[None]]]]
     request.Rename: mailboxes.rename,
     request.Subscribe: mailboxes.subscribe,
     request.Append: append.append,
+    request.Replace: append.replace,
+    request.Compress: login.compress,
     request.Idle: idle.idle,
+    request.Notify: notify.notify,
+    limits.GetQuota: quota.get_quota,
+    limits.GetQuotaRoot: quota.get_quota_root,
+    limits.SetQuota: quota.set_quota,
     request.Select: opening.select,
     request.Close: opening.close,
     request.Search: search.search,
+    request.Sort: search.sort,
+    request.Thread: search.thread,
+    request.MultiSearch: multisearch.esearch,
+    request.CancelUpdate: context.cancel,
     request.Fetch: fetch.fetch,
     request.Store: messages.store,
     request.Copy: messages.copy,

@@ -9,7 +9,9 @@ Refuses: to know any command; those are in the files beside.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from posthouse import observe
@@ -17,18 +19,21 @@ from posthouse.clock import Clock
 from posthouse.directory.credentials import Authenticator
 from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
-from posthouse.mailbox import emails, model
-from posthouse.mailbox.model import DELETED, MailboxError, NoSuchMailbox
+from posthouse.imapd.flags import Flags, flag_lines, modseq_lines
+from posthouse.mailbox import emails, model, ranges
+from posthouse.mailbox.columns import Columns
+from posthouse.mailbox.model import MailboxError, NoSuchMailbox
 from posthouse.mailbox.snapshot import Entry, Snapshots, View
 from posthouse.net.stream import Stream
 from posthouse.net.tls import Certificates
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Listener, Store, StoreUnavailable, Topic, Tx
-from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.wire.imap import response
 from posthouse.wire.imap.event import Command, Event
+from posthouse.wire.imap.notify import OF_MESSAGES
+from posthouse.wire.imap.notify import Event as Kind
 from posthouse.wire.imap.response import Code
-from posthouse.wire.imap.sequence import STAR, Range, SequenceSet
+from posthouse.wire.imap.sequence import STAR, Range, SequenceSet, ranges_of
 from posthouse.wire.imap.server import ImapServer
 
 P = ParamSpec("P")
@@ -51,17 +56,12 @@ WORDS: Final[dict[type[MailboxError], tuple[str, bytes]]] = {
 }
 UNAVAILABLE: Final = ("The mail store cannot be reached; try again later", Code.UNAVAILABLE)
 
-# `\\Deleted` is IMAP's own, and no keyword of the model.
-DELETED_FLAG: Final = "\\deleted"
-SYSTEM_FLAGS: Final = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
-
 # Responses that are built before they are sent.
 LINES: Final = 200
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
 _PIECE: Final = 256 * 1024
-_CHANGED: Final = b"* %d FETCH (UID %d FLAGS %b)\r\n"
-# Combinations of flags whose text is kept; a mailbox has a few dozen.
-_COMBINATIONS: Final = 500
+# Nobody but the client's commands says anything to it.
+_ALONE: Final[AbstractAsyncContextManager[None]] = nullcontext()
 
 
 class Refused(Exception):
@@ -76,6 +76,10 @@ class Refused(Exception):
 class Senseless(Exception):
     """BAD: the command means nothing here."""
 
+    def __init__(self, text: str, code: bytes = b"") -> None:
+        super().__init__(text)
+        self.code = code
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -88,6 +92,7 @@ class Surroundings:
     secret: bytes
     blobs: Blobs
     snapshots: Snapshots
+    columns: Columns
     authenticator: Authenticator
     presence: Presence
     certificates: Certificates
@@ -98,16 +103,19 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """How one listener lets clients in."""
+    """How one listener lets clients in. `certificates`: they are asked for theirs, which log them in."""
 
     starttls: bool
     clear_text_login: bool
+    unauthenticate: bool = True
+    certificates: bool = False
 
 
 @dataclass(slots=True)
 class Selected:
     """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
-    it was deleted; `overheard`: that messages came or went was announced beside the answer to something else."""
+    it was deleted; `overheard`: that messages came or went was announced beside the answer to something else;
+    `unsettled`: that messages went was announced, and up to which modseq all is known has yet to be said."""
 
     mailbox: int
     view: View
@@ -115,6 +123,8 @@ class Selected:
     saved: Sequence[Range] = ()
     gone: bool = False
     overheard: bool = False
+    watched: "Results | None" = None
+    unsettled: bool = False
 
 
 class Ongoing(Protocol):
@@ -131,25 +141,76 @@ class Ongoing(Protocol):
         ...
 
 
+class Results(Protocol):
+    """Results of searches that a client wants to be kept up to date (RFC 5267)."""
+
+    def leave(self, uids: Sequence[int]) -> None:
+        """These are about to be told as gone."""
+        ...
+
+    async def settle(self) -> None:
+        """Tell what has come into the results and what has left them, as far as the client knows the messages."""
+        ...
+
+
+class Watch(Protocol):
+    """What a client is told of beside its commands (RFC 5465)."""
+
+    def hear(self) -> None:
+        """The account's bell has rung."""
+        ...
+
+    def did(self, first: int, last: int) -> None:
+        """These modseqs are the client's own doing."""
+        ...
+
+    def listen(self) -> None:
+        """Tell what happens while the client says nothing. Safe to call twice."""
+        ...
+
+    async def stop(self) -> None:
+        """Tell nothing until `listen` is called again. Safe to call twice."""
+        ...
+
+    async def tell_added(self, entries: Sequence[Entry]) -> None:
+        """What was asked for of new messages in the open mailbox."""
+        ...
+
+    async def tell_others(self) -> None:
+        """What happened outside the open mailbox."""
+        ...
+
+
 class Session:
-    """One client's state, and how things are said to it."""
+    """One client's state, and how things are said to it.
+
+    `rev2`, `condstore`, `qresync` and `uidonly` are what the client has enabled; `heeded` is what it wants to be told
+    of in the open mailbox. `turn` is held by whoever speaks to the client. `names` are the keywords it has met, `flags`
+    writes flags with them; `learn_flags` has seen them before.
+    """
 
     def __init__(self, stream: Stream, around: Surroundings, entrance: Entrance) -> None:
         self.stream = stream
         self.around = around
         self.entrance = entrance
         self.engine = ImapServer(append_limit=around.append_limit)
-        self.account: Account | None = None
-        self.selected: Selected | None = None
         self.ongoing: Ongoing | None = None
-        self.rev2 = False
+        self.turn = _ALONE
+        self._forget()
         # Why the connection ends, once it is to.
         self.parting: tuple[str, bytes] | None = None
+
+    def _forget(self) -> None:
+        """Begin as nobody's (RFC 8437 §4.1)."""
+        self.account: Account | None = None
+        self.selected: Selected | None = None
+        self.rev2 = self.condstore = self.qresync = self.uidonly = False
+        self.heeded = OF_MESSAGES
+        self.watch: Watch | None = None
         self._ear: Listener | None = None
         self._stale = False
-        self._names: dict[int, str] = {}
-        self._unnamed = 0
-        self._flags: dict[int, bytes] = {}
+        self.names = Flags()
+        self.flags = self.names.write
 
     # --- who it is
 
@@ -163,12 +224,15 @@ class Session:
         return True
 
     async def leave(self) -> None:
-        """The conversation is over."""
+        """The conversation is over, or goes on as one with nobody yet."""
+        if self.watch is not None:
+            await self.watch.stop()
         await self.drop()
         if self.account is not None:
             self.around.presence.leave(self.account.id, self._show_out)
         if self._ear is not None:
             self._ear.close()
+        self._forget()
 
     def _show_out(self) -> None:
         self.part("This account is closed", Code.UNAVAILABLE)
@@ -211,22 +275,64 @@ class Session:
 
     async def write(self, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One change of it. Raises MailboxError, StoreUnavailable."""
-        return await self.around.store.write(function, self.owner, *args, **kwargs)
+        if self.watch is None:
+            return await self.around.store.write(function, self.owner, *args, **kwargs)
+
+        def counted(tx: Tx, account: int) -> tuple[T, int, int]:
+            before = model.lock_account(tx, account).modseq
+            result = function(tx, account, *args, **kwargs)
+            return result, before + 1, model.lock_account(tx, account).modseq
+
+        result, first, last = await self.around.store.write(counted, self.owner)
+        self.watch.did(first, last)
+        return result
 
     # --- answers
 
-    async def ok(self, command: Command, text: str, code: bytes = b"") -> None:
-        """Say what is new in the mailbox, then that the command is done."""
-        await self.tell_news(expunge=command.row.expunge)
+    async def ok(self, command: Command, text: str, code: bytes = b"", *, removed: bool = False) -> None:
+        """Say what is new in the mailbox, then that the command is done. `removed`: it took messages away, of which the
+        client hears whatever it wants to be told."""
+        await self.tell_news(expunge=command.row.expunge, removed=removed)
+        if self.condstore:
+            code = self._settle(code)
         self.engine.ok(command, text, code)
+
+    def no(self, command: Command, text: str, code: bytes = b"") -> None:
+        """Say that the command is not carried out."""
+        if self.condstore:
+            self.engine.no(command, text, self._settle(code))
+        else:
+            self.engine.no(command, text, code)
 
     def fail(self, command: Command, error: MailboxError | StoreUnavailable) -> None:
         """Say that the model could not."""
         if isinstance(error, StoreUnavailable):
             observe.tell("imap.unavailable", level=observe.ERROR, error=str(error))
-            self.engine.no(command, *UNAVAILABLE)
+            self.no(command, *UNAVAILABLE)
         else:
-            self.engine.no(command, *WORDS[type(error)])
+            self.no(command, *WORDS[type(error)])
+
+    def heed_modseqs(self) -> None:
+        """The client has said that it knows of modseqs (RFC 7162 §3.1: a CONDSTORE enabling command)."""
+        if not self.condstore:
+            self.condstore = True
+            if self.selected is not None:
+                self.selected.unsettled = False
+                self.engine.send(_known_up_to(self.selected.view.modseq))
+
+    def _settle(self, code: bytes) -> bytes:
+        """RFC 7162 §3.2: a client takes the highest modseq it was told as what it knows all up to. Where something of a
+        lower one is yet to be told, or where what was told has none, it hears how far it knows all: in the code of the
+        answer, or before it."""
+        selected = self.selected
+        if selected is None or not (selected.unsettled or selected.view.stale):
+            return code
+        selected.unsettled = False
+        modseq = selected.view.modseq
+        if not code:
+            return response.highest_modseq(modseq)
+        self.engine.send(_known_up_to(modseq))
+        return code
 
     async def flush(self) -> None:
         """Send what is outgoing, at the client's speed. Raises ConnectionLost, StreamTimeout."""
@@ -254,15 +360,20 @@ class Session:
                 await self._ear.wait()
         except TimeoutError:
             return False
-        self._stale = True
+        self._hear()
         return True
+
+    def _hear(self) -> None:
+        self._stale = True
+        if self.watch is not None:
+            self.watch.hear()
 
     async def refresh(self) -> None:
         """Bring the open mailbox' view up to date, where anything has changed in the account. Raises
         StoreUnavailable."""
         if self._ear is not None and self._ear.rung:
             await self._ear.wait()
-            self._stale = True
+            self._hear()
         if not self._stale or self.selected is None:
             return
         try:
@@ -271,19 +382,28 @@ class Session:
             self.selected.gone = True
         self._stale = False
 
-    async def tell_news(self, *, expunge: bool) -> None:
-        """Untagged responses for what changed and the client has not heard of."""
+    async def tell_news(self, *, expunge: bool, removed: bool = False) -> None:
+        """Untagged responses for what changed and the client has not heard of, and wants to."""
         try:
             await self.refresh()
         except StoreUnavailable as error:
             # The command is done all the same; the next one looks again.
             observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
-        if self.selected is None:
-            return
-        if self.selected.gone:
-            self.lose_mailbox()
-        elif self.selected.view.stale:
-            await self._announce(self.selected, expunge)
+        if self.selected is not None:
+            if self.selected.gone:
+                self.lose_mailbox()
+            elif self.selected.view.stale:
+                await self._announce(self.selected, expunge and (removed or Kind.MESSAGE_EXPUNGE in self.heeded))
+            await self._settle_results()
+        if self.watch is not None:
+            await self.watch.tell_others()
+
+    async def _settle_results(self) -> None:
+        if self.selected is not None and self.selected.watched is not None:
+            try:
+                await self.selected.watched.settle()
+            except StoreUnavailable as error:
+                observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
 
     async def tell_listener(self) -> None:
         """The same, for a client that idles. Where EXISTS or EXPUNGE stood beside the answer to something else, EXISTS
@@ -296,25 +416,35 @@ class Session:
             return
         again, selected.overheard = selected.overheard, False
         await self.tell_news(expunge=True)
-        if again and not (selected.overheard or selected.gone):
+        if again and Kind.MESSAGE_NEW in self.heeded and not (selected.overheard or selected.gone):
             self.engine.send(response.exists(len(selected.view)))
         selected.overheard = False
 
     async def _announce(self, selected: Selected, expunge: bool) -> None:
-        view = selected.view
-        while not self.knows(view.changed()):
+        view, heeded = selected.view, self.heeded
+        flags = Kind.FLAG_CHANGE in heeded
+        while flags and not self.names.covers(view.changed_bits()):
             await self.learn_names()
         # From here to the end of what is announced nothing waits: it would change meanwhile, or be cancelled.
         if expunge and view.ghosts:
-            self.engine.send(response.expunges([entry.seq for entry in view.announce_expunged()]))
-            selected.overheard = True
-        changed = view.announce_changed()
-        more = view.announce_added()
+            if selected.watched is not None:
+                selected.watched.leave([place.uid for place in view.ghosts])
+            gone = view.announce_expunged()
+            if self.qresync or self.uidonly:
+                # RFC 7162 §3.2.10.2, RFC 9586 §3.2
+                self.engine.send(response.vanished(ranges_of([entry.uid for entry in gone])))
+            else:
+                self.engine.send(response.expunges([entry.seq for entry in gone]))
+            selected.overheard = selected.unsettled = True
+        changed = view.announce_changed() if flags else ()
+        more = view.announce_added() if Kind.MESSAGE_NEW in heeded else ()
         count = len(view)
         await self.tell_flags(changed)
         if more:
             self.engine.send(response.exists(count))
             selected.overheard = True
+            if self.watch is not None:
+                await self.watch.tell_added(more)
 
     def lose_mailbox(self) -> None:
         """The open mailbox was deleted."""
@@ -327,11 +457,15 @@ class Session:
 
     async def tell_flags(self, entries: Sequence[Entry]) -> None:
         """FETCH responses that nobody asked for (RFC 9051 §7.5.2: with the UID); `learn_flags` has seen the entries."""
+        await self._tell_lines(entries, partial(flag_lines, self.flags, uidonly=self.uidonly, modseqs=self.condstore))
+
+    async def tell_modseqs(self, entries: Sequence[Entry]) -> None:
+        """The same without the flags, which the client knows (RFC 7162 §3.1.3)."""
+        await self._tell_lines(entries, partial(modseq_lines, uidonly=self.uidonly))
+
+    async def _tell_lines(self, entries: Sequence[Entry], lines: Callable[[Sequence[Entry]], list[bytes]]) -> None:
         for start in range(0, len(entries), LINES):
-            some = entries[start : start + LINES]
-            self.engine.send(
-                b"".join([_CHANGED % (seq, uid, self.flags(flags)) for seq, uid, _, flags, _ in some]),
-            )
+            self.engine.send(b"".join(lines(entries[start : start + LINES])))
             if len(entries) > LINES:
                 await self.pause()
 
@@ -339,65 +473,37 @@ class Session:
 
     async def learn_flags(self, entries: Sequence[Entry]) -> None:
         """Know the names of all bits that these have: another session may have made new keywords."""
-        if not self._names or not self.knows(entries):
+        if not self.names or not self.names.knows(entries):
             await self.learn_names()
-
-    def knows(self, entries: Sequence[Entry]) -> bool:
-        """False where one of these has a bit whose name is not known."""
-        unnamed = self._unnamed
-        return not any(entry.flags & unnamed for entry in entries)
 
     async def learn_names(self) -> None:
         """Read the account's keywords. Raises StoreUnavailable."""
-        names = await self.read(emails.keyword_spellings)
-        new = names.keys() - self._names.keys()
-        self._names, self._unnamed = names, ~(sum(names) | DELETED)
-        self._flags.clear()
+        new = self.names.learn(await self.read(emails.keyword_spellings))
         if new and self.selected is not None:
             # RFC 9051 §7.3.5: a client hears of a keyword before it sees it.
-            self.engine.send(*self.describe_flags(self.selected.read_only))
-
-    def describe_flags(self, read_only: bool) -> tuple[bytes, bytes]:
-        """Every flag that the mailbox knows, the system's and the account's keywords, and which of them stay."""
-        keywords = [TO_IMAP.get(name, name).encode() for name in self._names.values()]
-        every = [*SYSTEM_FLAGS, *[name for name in keywords if not name.startswith(b"\\")]]
-        permanent = response.permanent_flags([] if read_only else [*every, b"\\*"])
-        return response.flags(every), response.ok("Flags that stay", permanent)
-
-    def flags(self, bits: int) -> bytes:
-        """The flags as a parenthesised list; `learn_flags` has seen them."""
-        found = self._flags.get(bits)
-        if found is None:
-            names = [TO_IMAP.get(name, name).encode() for bit, name in self._names.items() if bits & bit]
-            if bits & DELETED:
-                names.append(b"\\Deleted")
-            if len(self._flags) >= _COMBINATIONS:
-                self._flags.clear()
-            found = self._flags[bits] = response.parenthesized(names)
-        return found
-
-    def bits(self) -> dict[str, int]:
-        """The account's keywords by the model's names, as far as this session has met them."""
-        return {name.lower(): bit for bit, name in self._names.items()}
+            self.engine.send(*self.names.describe(self.selected.read_only))
 
     # --- numbers
 
     def numbers(self, asked: SequenceSet, *, uid: bool) -> list[Range]:
         """The messages that a client means by what it knows of the mailbox: ranges of sequence numbers, in order.
 
-        Raises Senseless for a sequence number above the last (RFC 9051 §9, seq-number).
+        Raises Senseless for a sequence number above the last (RFC 9051 §9, seq-number), and for any where UIDONLY is
+        enabled.
         """
+        if not uid and self.uidonly:
+            raise uid_required()
         view = self.open.view
         count = len(view)
         if uid:
-            found = self._spans(asked.resolve(view.uid(count) if count else 0))
+            found = self.spans(asked.resolve(view.uid(count) if count else 0))
         else:
             for low, high in asked.ranges:
                 if count < high < STAR:
                     raise Senseless(f"There is no message {high if low <= count else low}")
             found = list(asked.resolve(count))
         if asked.saved:
-            found = _merged([*found, *self._spans(self.open.saved)])
+            found = ranges.join([*found, *self.spans(self.open.saved)])
         return found
 
     def uid_ranges(self, asked: SequenceSet, *, uid: bool) -> tuple[Range, ...]:
@@ -405,7 +511,8 @@ class Session:
         view = self.open.view
         return tuple((view.uid(low), view.uid(high)) for low, high in self.numbers(asked, uid=uid))
 
-    def _spans(self, uids: Sequence[Range]) -> list[Range]:
+    def spans(self, uids: Sequence[Range]) -> list[Range]:
+        """The messages of these uids as ranges of sequence numbers."""
         spans = [self.open.view.span(low, high) for low, high in uids]
         return [(first, last) for first, last in spans if first <= last]
 
@@ -430,21 +537,10 @@ class Session:
         return [entry for low, high in numbers for entry in view.by_seq(low, high)]
 
 
-def _merged(numbers: Sequence[Range]) -> list[Range]:
-    """Ranges in order, apart from each other."""
-    found: list[Range] = []
-    for low, high in sorted(numbers):
-        if found and low <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], high))
-        else:
-            found.append((low, high))
-    return found
+def uid_required() -> Senseless:
+    """RFC 9586 §3.1."""
+    return Senseless("Say it by UID: message numbers are off", Code.UIDREQUIRED)
 
 
-def split_flags(flags: Sequence[str]) -> tuple[list[str], bool]:
-    """Keywords, the system's by the model's names and the others as they are written, and whether `\\Deleted` is among
-    the flags. `\\Recent` cannot be set."""
-    lowered = {flag.lower(): flag for flag in reversed(flags)}
-    deleted = lowered.pop(DELETED_FLAG, None) is not None
-    lowered.pop("\\recent", None)
-    return [FROM_IMAP.get(flag, written) for flag, written in lowered.items()], deleted
+def _known_up_to(modseq: int) -> bytes:
+    return response.ok("All is known up to this", response.highest_modseq(modseq))

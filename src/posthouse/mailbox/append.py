@@ -46,8 +46,10 @@ def store_message(tx: Tx, content: Staged | int, rendered: Rendered, emails: int
         sent_at=rendered.sent_at,
         has_attachment=int(rendered.has_attachment),
         text_at=rendered.text_at,
-        preview=rendered.preview,
+        sorting=rendered.sorting,
+        links=rendered.links,
         head=rendered.head,
+        preview=rendered.preview,
         summary=rendered.summary,
         structure=rendered.structure,
         parts=rendered.parts,
@@ -133,10 +135,13 @@ def file_in(
 
 
 def check_quota(state: State, octets: int, emails: int) -> None:
-    """Raises OverQuota where the account would hold more than it may. An email counts once, wherever it is placed."""
+    """Raises OverQuota where the account would hold more than it may, or all of its domain. An email counts once,
+    wherever it is placed; what one transaction files for several of a domain is held against what that held before."""
     if state.quota_octets is not None and state.used_octets + octets > state.quota_octets:
         raise OverQuota(state.account)
     if state.quota_emails is not None and state.used_emails + emails > state.quota_emails:
+        raise OverQuota(state.account)
+    if state.domain_quota is not None and (state.domain_octets or 0) + octets > state.domain_quota:
         raise OverQuota(state.account)
 
 

@@ -126,14 +126,55 @@ def since(tx: Tx, account: int, modseq: int, limit: int | None = None) -> Change
     return found
 
 
-def uids_since(tx: Tx, account: int, mailbox: int, modseq: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """The uids of one mailbox that were made or changed after `modseq` (some may be gone), and those that went, as
-    ranges.
+class Heard(NamedTuple):
+    """What a listener hears of what happened up to `until`: where uids changed and where some went (a mailbox of which
+    only its own doing is told is in `mailboxes` alone), which mailboxes were made, renamed, subscribed or removed by
+    others, and whether any was at all. `more`: there is more after it."""
+
+    until: int
+    more: bool
+    mailboxes: set[int]
+    changed: set[int]
+    gone: set[int]
+    named: set[int]
+    renamed: bool
+
+
+def heard(tx: Tx, account: int, modseq: int, until: int | None = None, *, own: Ranges = (), limit: int = PAGE) -> Heard:
+    """What happened in the account after `modseq` (up to `until`), without the ids: its cost follows the number of
+    changes, not of what they changed. `own`: the modseqs of the listener's own doing. At most `limit` rows are read.
+
+    Raises CannotCalculateChanges, NoSuchAccount.
+    """
+    current = _check(tx, account, modseq)
+    until = current if until is None else until
+    found = Heard(until, False, set(), set(), set(), set(), False)
+    rows = tx.all("changes_heard", account=account, modseq=modseq, until=until, limit=limit + 1)
+    for at, mailbox, changed, gone, *named in rows:
+        mine = any(low <= at <= high for low, high in own)
+        if mailbox:
+            found.mailboxes.add(mailbox)
+            if changed and not mine:
+                found.changed.add(mailbox)
+            if gone and not mine:
+                found.gone.add(mailbox)
+        if any(named):
+            found = found._replace(renamed=True)
+            if not mine:
+                found.named.update([id for text in named for id in ranges.numbers(text)])
+    return found._replace(more=len(rows) > limit)
+
+
+def uids_since(
+    tx: Tx, account: int, mailbox: int, modseq: int, until: int = _BEHIND
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The uids of one mailbox that were made or changed after `modseq`, `until` that one at the latest (some may be
+    gone), and those that went, as ranges.
 
     Raises CannotCalculateChanges, NoSuchAccount.
     """
     _check(tx, account, modseq)
-    rows = tx.all("changes_of_mailbox", account=account, mailbox=mailbox, modseq=modseq)
+    rows = tx.all("changes_of_mailbox", account=account, mailbox=mailbox, modseq=modseq, until=until)
     return ranges.union([row[0] for row in rows]), ranges.union([row[1] for row in rows])
 
 

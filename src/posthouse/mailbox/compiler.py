@@ -23,8 +23,11 @@ from posthouse.mailbox.conditions import (
     Leaf,
     Modseq,
     Not,
+    OfEmail,
+    OfThread,
     Or,
     Received,
+    Saved,
     Sent,
     Size,
     Uids,
@@ -58,6 +61,8 @@ class Row(NamedTuple):
     received_at: int
     size: int
     modseq: int
+    thread: int
+    saved_at: int
 
 
 class Sql(NamedTuple):
@@ -77,13 +82,14 @@ def narrow(tx: Tx, account: int, mailbox: int, condition: Condition, uids: str) 
     """Placements of these uids (ranges) for which the condition may hold, in order, and whether it certainly does."""
     upper, lower = _bounds(condition, False, _narrow_sql)
     found = tx.query(
-        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, p.modseq, "  # noqa: S608 (compiler)
+        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, p.modseq, e.thread, "  # noqa: S608
+        "p.saved_at, "
         f"{lower.text} FROM json_each(?) AS r CROSS JOIN placement AS p ON p.account = ? AND p.mailbox = ? "
         "AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1 "
         f"CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email WHERE {upper.text} ORDER BY p.uid",
         (*lower.parameters, uids, account, mailbox, *upper.parameters),
     )
-    return [(Row._make(row[:8]), bool(row[8])) for row in found]
+    return [(Row._make(row[:-1]), bool(row[-1])) for row in found]
 
 
 def texts(tx: Tx, condition: Condition, messages: Collection[int]) -> dict[int, Known]:
@@ -155,8 +161,14 @@ def _narrow_sql(leaf: Leaf) -> tuple[Sql, Sql] | None:
             sql = _between("e.received_at", since, before)
         case Size(above, below):
             sql = _between("e.size", None if above is None else min(above, _LARGEST) + 1, below)
+        case Saved(since, before):
+            sql = _between("p.saved_at", since, before)
         case Modseq(least):
             sql = Sql("p.modseq >= ?", (least,))
+        case OfEmail(email):
+            sql = Sql("+p.email = ?", (email,))
+        case OfThread(thread):
+            sql = Sql("+e.thread = ?", (thread,))
         case _:
             return None
     return sql, sql

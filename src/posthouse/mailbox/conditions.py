@@ -78,6 +78,28 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """Put into the mailbox at `since` or later, and before `before` (UTC milliseconds; RFC 8514)."""
+
+    since: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OfEmail:
+    """It is this email (RFC 8474 §7)."""
+
+    email: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfThread:
+    """The email belongs to this thread."""
+
+    thread: int
+
+
+@dataclass(frozen=True, slots=True)
 class Modseq:
     """Changed at this modseq or later (RFC 7162 §3.1.5)."""
 
@@ -139,7 +161,7 @@ class Fields:
     text: str
 
 
-Narrow = Uids | Keywords | Deleted | Received | Size | Modseq
+Narrow = Uids | Keywords | Deleted | Received | Saved | Size | Modseq | OfEmail | OfThread
 Leaf = Narrow | Sent | Subject | Address | Header | Body | Text | Head | Fields
 Condition = And | Or | Not | Leaf
 

@@ -154,6 +154,16 @@ def contents(tx: Tx, account: int, emails: Collection[int]) -> dict[int, Content
     return {email: Content(email, prologue, refs[message], messages[message][1]) for email, message, prologue in places}
 
 
+def save_dates(tx: Tx, account: int, mailbox: int, uids: Collection[int]) -> dict[int, int]:
+    """When each of these placements was made, in UTC milliseconds. What is gone is left out."""
+    return dict(tx.all("placements_saved", account=account, mailbox=mailbox, uids=ranges.pack(uids)))
+
+
+def at(tx: Tx, account: int, mailbox: int, uid: int) -> int | None:
+    """The email that is placed there."""
+    return next((row.email for row in _choose(tx, account, mailbox, [uid])), None)
+
+
 def content(tx: Tx, account: int, email: int) -> Content:
     """Where one email's octets are. Raises NoSuchEmail."""
     found = contents(tx, account, [email])
@@ -306,7 +316,9 @@ def _set_deleted(change: Change, mailbox: int, flipped: Sequence[_Chosen], delet
     modseq = change.modseq
     _over(tx, "placements_set_deleted", uids, account=account, mailbox=mailbox, deleted=int(deleted), modseq=modseq)
     ledger = change[mailbox]
-    ledger.deleted += len(flipped) if deleted else -len(flipped)
+    sign = 1 if deleted else -1
+    ledger.deleted += sign * len(flipped)
+    ledger.deleted_octets += sign * sum([row.size for row in flipped])
     for row in flipped:
         ledger.changed.append(row.uid)
         unread = is_unread(row.keywords & keep | add)

@@ -100,6 +100,12 @@ def path_of(tx: Tx, account: int, mailbox: int) -> str:
     return SEPARATOR.join(reversed(names))
 
 
+def has_room(tx: Tx, account: int, path: str) -> bool:
+    """Whether `create` would find the account with too many mailboxes."""
+    count: int = tx.value("mailbox_count", account=account)
+    return count + path.count(SEPARATOR) < MAX_MAILBOXES
+
+
 def create(tx: Tx, account: int, path: str, now: int, *, role: str | None = None) -> int:
     """Make a mailbox, and those above it that are missing (RFC 9051 §6.3.4); its id.
 
@@ -150,6 +156,9 @@ def delete(tx: Tx, account: int, mailbox: int, now: int) -> None:
         raise ReservedMailbox("the Inbox cannot be deleted")
     if tx.one("mailbox_has_children", account=account, mailbox=mailbox):
         raise HasChildren("the mailbox has others below it")
+    # What was in it, or was expunged from it before, is restored into a mailbox of this name (retention.py).
+    path = path_of(tx, account, mailbox)
+    tx.run("mailbox_gone", account=account, mailbox=mailbox, path=path, gone_at=now)
     emails.expunge_in(change, mailbox, emails.every_uid(tx, account, mailbox))
     change.mailboxes_destroyed.append(mailbox)
     change.finish()

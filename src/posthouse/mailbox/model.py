@@ -65,7 +65,7 @@ class BadKeyword(MailboxError):
 
 
 class OverQuota(MailboxError):
-    """The account would hold more octets or emails than its quota allows."""
+    """The account would hold more octets or emails than its quota allows, or its domain more than that one's."""
 
     def __init__(self, account: int) -> None:
         super().__init__(f"account {account} is over its quota")
@@ -77,7 +77,10 @@ class CannotCalculateChanges(MailboxError):
 
 
 class State(NamedTuple):
-    """An account's counters while it is locked. Quotas None: no limit."""
+    """An account's counters while it is locked. Quotas None: no limit.
+
+    `quota_domain`: the domain it is named in, where that has a quota; `domain_octets`: what that holds already.
+    """
 
     account: int
     epoch: int
@@ -93,14 +96,17 @@ class State(NamedTuple):
     last_uidvalidity: int
     quota_octets: int | None
     quota_emails: int | None
+    quota_domain: str | None
+    domain_quota: int | None
+    domain_octets: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
     """A mailbox as it stands in its row; `path` is its names from the top, parted by "/"; the Inbox's is "INBOX".
 
-    messages, unseen, octets, deleted are IMAP's totals, of every placement. emails, unread, threads, unread_threads are
-    JMAP's: of emails with a placement here that is not \\Deleted.
+    messages, unseen, octets, deleted, deleted_octets are IMAP's totals, of every placement. emails, unread, threads,
+    unread_threads are JMAP's: of emails with a placement here that is not \\Deleted.
     """
 
     id: int
@@ -117,6 +123,7 @@ class Mailbox:
     unseen: int
     octets: int
     deleted: int
+    deleted_octets: int
     emails: int
     unread: int
     threads: int
@@ -150,6 +157,7 @@ class Ledger:
     __slots__ = (
         "changed",
         "deleted",
+        "deleted_octets",
         "emails",
         "first_uid",
         "gone",
@@ -162,7 +170,7 @@ class Ledger:
     )
 
     def __init__(self) -> None:
-        self.messages = self.unseen = self.octets = self.deleted = 0
+        self.messages = self.unseen = self.octets = self.deleted = self.deleted_octets = 0
         self.emails = self.unread = 0
         # thread → emails, unread
         self.threads: dict[int, tuple[int, int]] = {}
@@ -181,6 +189,7 @@ class Ledger:
             self.unseen += sign
         if deleted:
             self.deleted += sign
+            self.deleted_octets += sign * size
 
     def add_email(self, thread: int, unread: bool, sign: int = 1) -> None:
         """Count an email in JMAP's totals; `sign` -1 takes it out."""
@@ -277,6 +286,7 @@ class Change:
             unseen=ledger.unseen,
             octets=ledger.octets,
             deleted=ledger.deleted,
+            deleted_octets=ledger.deleted_octets,
             emails=ledger.emails,
             unread=ledger.unread,
             threads=threads,
@@ -298,6 +308,7 @@ class Change:
                 deleted=int(deleted),
                 home=int(home),
                 modseq=modseq,
+                saved_at=self.now,
             )
             return
         placed = ",".join([str(email << 2 | home << 1 | deleted) for email, deleted, home in ledger.placed])
@@ -308,6 +319,7 @@ class Change:
             first=ledger.first_uid,
             placed=f"[{placed}]",
             modseq=modseq,
+            saved_at=self.now,
         )
 
     def _settle_threads(self, mailbox: int, ledger: Ledger) -> tuple[int, int]:
@@ -403,6 +415,8 @@ class Change:
             thread_modseq=thread_modseq,
             last_uidvalidity=self.last_uidvalidity,
         )
+        if self.state.quota_domain is not None and self.octets:
+            self.tx.put("quota_domain_used", domain=self.state.quota_domain, octets=self.octets)
 
 
 _NO_NEWS: Final[dict[str, str | None]] = dict.fromkeys(

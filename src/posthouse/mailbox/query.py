@@ -11,7 +11,7 @@ SQL sees placement and email; the texts' sees the message's rows; then the heade
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -30,8 +30,11 @@ from posthouse.mailbox.conditions import (
     Leaf,
     Modseq,
     Not,
+    OfEmail,
+    OfThread,
     Or,
     Received,
+    Saved,
     Sent,
     Size,
     Uids,
@@ -39,6 +42,7 @@ from posthouse.mailbox.conditions import (
     prepared,
 )
 from posthouse.mailbox.emails import Content
+from posthouse.mailbox.scan import Sight, scan
 from posthouse.mailbox.verify import Document, Headers
 from posthouse.store.blobs import Blobs, Buffer
 from posthouse.store.database import Store, StoreUnavailable, Tx
@@ -50,6 +54,8 @@ _HEADERS: Final = 100
 _OCTETS: Final = 50
 # Fewer are looked at one by one sooner than by their words.
 FEW: Final = 1000
+# And so few are read sooner than found in what is known of all.
+_ALONE: Final = 3
 # Strings of one search that are looked for by words; the others only make the answer exact.
 _MOST_HINTS: Final = 8
 
@@ -68,26 +74,37 @@ class _Open(NamedTuple):
         return self.known.get(leaf) if verdict is None else verdict
 
 
+# Told now and then how many of how many emails have been looked at.
+Progress = Callable[[int, int], Awaitable[None]]
+
+
+async def _unheard(done: int, goal: int) -> None:
+    """Nobody wants to know."""
+
+
 async def search(
-    store: Store, blobs: Blobs, account: int, mailbox: int, condition: Condition, uids: Sequence[int]
+    store: Store,
+    blobs: Blobs,
+    account: int,
+    mailbox: int,
+    condition: Condition,
+    uids: Sequence[int],
+    *,
+    sight: Sight | None = None,
+    progress: Progress = _unheard,
 ) -> list[int]:
-    """Those of these uids (in order; a session's own) for which the condition holds, in order. Raises
-    StoreUnavailable."""
+    """Those of these uids (in order; a session's own) for which the condition holds, in order. With a `sight` of the
+    mailbox, all that it can tell is taken from there. Raises StoreUnavailable."""
     asked = prepared(condition)
     uids = _within(uids, asked)
-    searched = _Search(store, blobs, account, mailbox, asked)
-    if len(uids) > FEW:
-        uids = await searched.hinted(uids)
     found: list[int] = []
-    for start in range(0, len(uids), _NARROW):
-        window = ranges.pack(uids[start : start + _NARROW])
-        rows = await store.read(compiler.narrow, account, mailbox, asked, window)
-        found += [row.uid for row, certain in rows if certain]
-        left = [_Open(row, {}) for row, certain in rows if not certain]
-        if left and searched.asks_uids:
-            held, left = await asyncio.to_thread(_judge, asked, left, _rows_say)
-            found += held
-        found += await searched.by_texts(left)
+    if sight is not None and len(uids) > _ALONE:
+        found, uids = await scan(sight, asked, uids)
+    if uids:
+        searched = _Search(store, blobs, account, mailbox, asked, progress)
+        if len(uids) > FEW:
+            uids = await searched.hinted(uids)
+        found += await searched.by_rows(uids)
     return sorted(found)
 
 
@@ -105,17 +122,36 @@ def _within(uids: Sequence[int], condition: Condition) -> Sequence[int]:
 class _Search:
     """One search under way: its steps."""
 
-    def __init__(self, store: Store, blobs: Blobs, account: int, mailbox: int, condition: Condition) -> None:
+    def __init__(
+        self, store: Store, blobs: Blobs, account: int, mailbox: int, condition: Condition, progress: Progress
+    ) -> None:
         self._store = store
         self._blobs = blobs
         self._account = account
         self._mailbox = mailbox
         self._condition = condition
+        self._progress = progress
+        self._goal = 0
         distinct = dict.fromkeys(leaves(condition))
         self._bodies = frozenset([leaf.text for leaf in distinct if isinstance(leaf, Body)])
         # What SQL does not ask of the narrow rows.
-        self.asks_uids = any(isinstance(leaf, Uids) for leaf in distinct)
+        self._asks_uids = any(isinstance(leaf, Uids) for leaf in distinct)
         self._asks_headers = any(isinstance(leaf, Fields | Header | Head | Sent) for leaf in distinct)
+
+    async def by_rows(self, uids: Sequence[int]) -> list[int]:
+        """By the narrow rows, and for what these leave open by all others."""
+        found: list[int] = []
+        self._goal = len(uids)
+        for start in range(0, len(uids), _NARROW):
+            window = ranges.pack(uids[start : start + _NARROW])
+            rows = await self._store.read(compiler.narrow, self._account, self._mailbox, self._condition, window)
+            found += [row.uid for row, certain in rows if certain]
+            left = [_Open(row, {}) for row, certain in rows if not certain]
+            if left and self._asks_uids:
+                held, left = await asyncio.to_thread(_judge, self._condition, left, _rows_say)
+                found += held
+            found += await self.by_texts(left, start)
+        return found
 
     async def hinted(self, uids: Sequence[int]) -> Sequence[int]:
         """Those of these uids that may be meant, by the words of the account."""
@@ -140,10 +176,11 @@ class _Search:
         with suppress(StoreUnavailable):
             await self._store.write(words.want_words, self._account)
 
-    async def by_texts(self, asked: Sequence[_Open]) -> list[int]:
-        """By the messages' rows."""
+    async def by_texts(self, asked: Sequence[_Open], before: int = 0) -> list[int]:
+        """By the messages' rows; `before` so many have been looked at."""
         found: list[int] = []
         for start in range(0, len(asked), _TEXT):
+            await self._progress(before + start, self._goal)
             rows = [email.row for email in asked[start : start + _TEXT]]
             perhaps = await self._store.read(compiler.texts, self._condition, {row.message for row in rows})
             left = [_Open(row, perhaps[row.message]) for row in rows if row.message in perhaps]
@@ -264,8 +301,14 @@ def _narrow_truth(leaf: Leaf, row: Row) -> bool | None:
             return (since is None or row.received_at >= since) and (before is None or row.received_at < before)
         case Size(above, below):
             return (above is None or row.size > above) and (below is None or row.size < below)
+        case Saved(since, before):
+            return (since is None or row.saved_at >= since) and (before is None or row.saved_at < before)
         case Modseq(least):
             return row.modseq >= least
+        case OfEmail(email):
+            return row.email == email
+        case OfThread(thread):
+            return row.thread == thread
         case _:
             return None
 

@@ -55,13 +55,33 @@ def pack_ranges(ranges: Ranges) -> str:
 
 def union(columns: Iterable[str | None]) -> list[tuple[int, int]]:
     """The ranges of all numbers that `told` wrote into these, in order, apart from each other."""
+    return join([(low, high) for column in columns for low, high in _read(column)])
+
+
+def join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """These ranges, which may overlap, in order, apart from each other."""
     merged: list[tuple[int, int]] = []
-    for low, high in sorted([(low, high) for column in columns for low, high in _read(column)]):
+    for low, high in sorted(ranges):
         if merged and low <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
         else:
             merged.append((low, high))
     return merged
+
+
+def intersect(left: Ranges, right: Ranges) -> list[tuple[int, int]]:
+    """The ranges of what is in both, each of which is in order, its ranges apart from each other."""
+    found: list[tuple[int, int]] = []
+    others = iter(right)
+    other = next(others, None)
+    for low, high in left:
+        while other is not None and other[0] <= high:
+            if other[1] >= low:
+                found.append((max(low, other[0]), min(high, other[1])))
+            if other[1] > high:
+                break
+            other = next(others, None)
+    return found
 
 
 def count(ranges: Ranges) -> int:

@@ -1,9 +1,9 @@
 """What is kept after it was expunged, for how long, and how it comes back.
 
 Promises: an email that left its last mailbox keeps its content for as long as the configuration says, readable by
-sessions that have not heard, restorable under new ids. Then its row goes, and with the last email of a message the
-message, whose blob becomes a suspect of the sweep. The feed of changes is forgotten from its old end, and the floor
-says how far.
+sessions that have not heard, restorable under new ids, also where its mailbox is gone. Then its row goes, and with the
+last email of a message the message, whose blob becomes a suspect of the sweep. The feed of changes is forgotten from
+its old end, and the floor says how far.
 Refuses: to remove a blob (`store/blobs.py`), and to do much in one transaction: callers repeat until 0 comes back.
 """
 
@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Final, NamedTuple
 
 from posthouse.mailbox import append, mailboxes, ranges, search
-from posthouse.mailbox.model import Change, lock_account
+from posthouse.mailbox.model import Change, NoSuchMailbox, lock_account
 from posthouse.mailbox.threads import Thread
 from posthouse.store import blobs
 from posthouse.store.database import Topic, Tx
@@ -21,6 +21,13 @@ from posthouse.store.database import Topic, Tx
 BATCH: Final = 500
 # Changes of one account that are forgotten in one transaction.
 _CHANGES: Final = 5000
+
+
+class Restored(NamedTuple):
+    """An email that came back: its new id, and the mailbox that it is in."""
+
+    email: int
+    mailbox: int
 
 
 class Expunged(NamedTuple):
@@ -42,23 +49,29 @@ def list_expunged(tx: Tx, account: int, after: int = 0, limit: int = BATCH) -> l
     return [Expunged._make(row) for row in found]
 
 
-def undelete(tx: Tx, account: int, chosen: Collection[int], now: int) -> dict[int, int]:
-    """File these expunged emails again where they were last (in the Inbox where that is gone); their new ids by the
-    old.
+def last_places(tx: Tx, account: int) -> dict[int, tuple[str, bool]]:
+    """The paths of the account's mailboxes by id, those that are gone among them (False)."""
+    places = {id: (path, False) for id, path in tx.all("mailboxes_gone", account=account)}
+    return places | {one.id: (one.path, True) for one in mailboxes.list_mailboxes(tx, account)}
+
+
+def undelete(tx: Tx, account: int, chosen: Collection[int], now: int) -> dict[int, Restored]:
+    """File these expunged emails again where they were last; what became of each by its old id. Where that mailbox is
+    gone they come into one of its name, which is made where there is none.
 
     Those that are not kept any more are left out. Raises NoSuchAccount, OverQuota.
     """
-    change = Change(tx, lock_account(tx, account), now)
+    lock_account(tx, account)
     rows = tx.all("expunged_find", account=account, emails=ranges.pack(chosen))
+    places = _places(tx, account, {row[1] for row in rows}, now)
+    change = Change(tx, lock_account(tx, account), now)
     append.check_quota(change.state, sum(row[5] for row in rows), len(rows))
     threads = ranges.pack({row[3] for row in rows})
     visible = {row[0] for row in tx.all("threads_visible", account=account, threads=threads)}
-    there = {mailbox.id for mailbox in mailboxes.list_mailboxes(tx, account)}
-    inbox = mailboxes.by_role(tx, account, "inbox")
-    fresh: dict[int, int] = {}
+    fresh: dict[int, Restored] = {}
     for old, mailbox, message, thread, received_at, size, keywords, prologue in rows:
-        fresh[old] = email = change.new_email()
-        place = mailbox if mailbox in there else inbox
+        email, place = change.new_email(), places[mailbox]
+        fresh[old] = Restored(email, place)
         tx.put(
             "email_insert",
             account=account,
@@ -81,6 +94,23 @@ def undelete(tx: Tx, account: int, chosen: Collection[int], now: int) -> dict[in
     return fresh
 
 
+def _places(tx: Tx, account: int, wanted: Collection[int], now: int) -> dict[int, int]:
+    """The mailboxes that take the place of these: themselves, or those of their names, or the Inbox."""
+    there = {mailbox.id for mailbox in mailboxes.list_mailboxes(tx, account)}
+    gone: dict[int, str] = dict(tx.all("mailboxes_gone", account=account))
+    return {id: id if id in there else _named(tx, account, gone.get(id), now) for id in wanted}
+
+
+def _named(tx: Tx, account: int, path: str | None, now: int) -> int:
+    if path is not None:
+        try:
+            return mailboxes.find(tx, account, path)
+        except NoSuchMailbox:
+            if mailboxes.has_room(tx, account, path):
+                return mailboxes.create(tx, account, path, now)
+    return mailboxes.by_role(tx, account, "inbox")
+
+
 def drop_expunged(tx: Tx, before: int, now: int, limit: int = BATCH) -> int:
     """Drop what was expunged before `before`; how many emails. 0: nothing is left to drop."""
     rows = tx.all("expunged_old", before=before, limit=limit)
@@ -91,6 +121,9 @@ def drop_expunged(tx: Tx, before: int, now: int, limit: int = BATCH) -> int:
         lock_account(tx, account)
         _forget_rows(tx, account, by_account[account])
     _drop_messages(tx, [row[2] for row in rows], now)
+    if not rows:
+        # Whatever was in them has gone with them, or before.
+        tx.run("mailboxes_gone_forget", before=before)
     return len(rows)
 
 

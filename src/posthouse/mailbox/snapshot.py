@@ -11,8 +11,10 @@ import asyncio
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Final, NamedTuple
 from weakref import WeakSet
 
@@ -20,6 +22,8 @@ from posthouse.limits import MB
 from posthouse.mailbox import changes, ranges
 from posthouse.mailbox.changes import Placed
 from posthouse.mailbox.model import NoSuchMailbox
+from posthouse.mailbox.ranges import Ranges
+from posthouse.mailbox.tree import Trees
 from posthouse.store.database import Store, Tx
 
 # Octets of snapshots that are kept while no session looks at them.
@@ -271,6 +275,29 @@ class View:
         places = dict(zip(known, range(1, len(known) + 1), strict=True))
         return [places[uid] for uid in uids if uid in places]
 
+    def changed_after(self, modseq: int, low: int, high: int) -> list[Entry]:
+        """Those of the placements of these sequence numbers that changed after `modseq`."""
+        low, high = max(low, 1), min(high, len(self))
+        if self._ghosts:
+            return [entry for entry in self.by_seq(low, high) if entry.modseq > modseq]
+        s = self.snapshot
+        found = [index for index, changed in enumerate(s.modseqs[low - 1 : high], low - 1) if changed > modseq]
+        return [Entry(index + 1, s.uids[index], s.emails[index], s.flags[index], s.modseqs[index]) for index in found]
+
+    def absent(self, uids: Ranges) -> list[tuple[int, int]]:
+        """Of these ranges of uids, which are in order, those where no message is: neither in the mailbox, nor one that
+        the client has not heard to be gone."""
+        found: list[tuple[int, int]] = []
+        column, ghosts = self.snapshot.uids, self._ghosts
+        for low, high in uids:
+            there = column[bisect_left(column, low) : bisect_right(column, high)].tolist()
+            between = ghosts[bisect_left(ghosts, (low,)) : bisect_left(ghosts, (high + 1,))]
+            for uid in [*sorted([*there, *[place.uid for place in between]]), high + 1]:
+                if low < uid:
+                    found.append((low, uid - 1))
+                low = uid + 1
+        return found
+
     def _entries(self, start: int, stop: int, seq: int) -> list[Entry]:
         s = self.snapshot
         columns = (s.uids[start:stop], s.emails[start:stop], s.flags[start:stop], s.modseqs[start:stop])
@@ -318,15 +345,34 @@ class View:
             for index in self._changed_places()
         ]
 
+    def changed_bits(self) -> int:
+        """All flags that any of them has."""
+        if self._changed is not None:
+            return reduce(or_, [entry.flags for entry in self.changed()], 0)
+        flags, heard = self.snapshot.flags, self._heard
+        return reduce(
+            or_, [bits for bits, modseq in zip(flags, self.snapshot.modseqs, strict=True) if modseq > heard], 0
+        )
+
     def _changed_places(self) -> list[int]:
         """Where in the snapshot what changed stands, when there is too much of it to be kept."""
         heard = self._heard
         return [index for index, modseq in enumerate(self.snapshot.modseqs[: self._told]) if modseq > heard]
 
-    def flags(self, uid: int) -> int | None:
-        """The flags as they are now; None where the message is gone."""
-        index = self.snapshot.find(uid)
-        return None if index is None else self.snapshot.flags[index]
+    def having(self, flags: Mapping[int, int]) -> set[int]:
+        """Those of these uids that have these flags now."""
+        return self._agreeing(self.snapshot.flags, flags)
+
+    def unchanged(self, modseqs: Mapping[int, int]) -> set[int]:
+        """Those of these uids that have this modseq still."""
+        return self._agreeing(self.snapshot.modseqs, modseqs)
+
+    def _agreeing(self, column: "array[int]", values: Mapping[int, int]) -> set[int]:
+        """The uids of these that have this value in a column."""
+        if len(values) * _FEW < len(self.snapshot):
+            found = [(uid, self.snapshot.find(uid)) for uid in values]
+            return {uid for uid, index in found if index is not None and column[index] == values[uid]}
+        return {uid for uid, value in zip(self.snapshot.uids, column, strict=True) if values.get(uid) == value}
 
     def _seq_at(self, index: int) -> int:
         """The sequence number of what stands there in the snapshot."""
@@ -378,13 +424,14 @@ class View:
 
 
 class Snapshots:
-    """The snapshots of this process: each mailbox' newest one, and the views that look at it.
+    """The snapshots of this process: each mailbox' newest one, and the views that look at it; `trees`: those of names.
 
     Views follow when a newer snapshot is made, whatever their session does: no old one is held for a client that
     sleeps.
     """
 
     def __init__(self, store: Store, budget: int = CACHE) -> None:
+        self.trees = Trees(store)
         self._store = store
         self._budget = budget
         self._octets = 0

@@ -9,10 +9,12 @@ Where the RFC leaves room, the answers are those of Dovecot, which clients know.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from posthouse.limits import REFERENCES
+from posthouse.mailbox import collation
 from posthouse.message import mime, text
 from posthouse.message.addresses import RawAddress, RawGroup, split_addresses
 from posthouse.message.header import Buffer, Header, Parameters, decode_words, message_ids, parse_date
@@ -26,7 +28,7 @@ class Rendered:
     `summary` and `structure` are whole IMAP values; `parts` is a packed MIME tree, its offsets counting from the
     message. `head` and `body` are folded search text. `sent_at` is the Date field in UTC milliseconds. Message-ids
     are without their brackets; `references` run from the oldest to the nearest (References, then In-Reply-To).
-    `base_subject` is RFC 5256 §2.1's.
+    `base_subject` is RFC 5256 §2.1's. `sorting` and `links` are what SORT and THREAD go by (`collation.py`).
     """
 
     size: int
@@ -43,6 +45,8 @@ class Rendered:
     references: tuple[str, ...]
     subject: str
     base_subject: str
+    sorting: str
+    links: bytes
 
 
 class Gist(NamedTuple):
@@ -64,7 +68,11 @@ def render(octets: Buffer) -> Rendered:
     date = header.first(b"date")
     fields = _AddressFields(header)
     subject = decode_words(header.first(b"subject") or b"")[:_MAX_SUBJECT]
+    base, reply = base_subject(subject)
     ids = message_ids(header.first(b"message-id") or b"")
+    message_id = ids[0] if ids else None
+    references = message_ids(header.first(b"references") or b"")
+    answered = message_ids(header.first(b"in-reply-to") or b"")
     return Rendered(
         size=root.end,
         summary=_summary(header, fields),
@@ -76,10 +84,13 @@ def render(octets: Buffer) -> Rendered:
         text_at=text_at,
         sent_at=None if date is None else parse_date(date),
         has_attachment=has_attachment(root),
-        message_id=ids[0] if ids else None,
-        references=_references(header),
+        message_id=message_id,
+        references=_kept([*references, *answered]),
         subject=subject,
-        base_subject=base_subject(subject),
+        base_subject=base,
+        sorting=collation.sort_text(base, fields.by_name),
+        # RFC 5256 §3: In-Reply-To counts where References says nothing, and its first id only.
+        links=collation.links(message_id, _kept(references) or answered[:1], reply),
     )
 
 
@@ -91,10 +102,9 @@ def gist(octets: Buffer) -> Gist:
     return Gist(len(octets), ids[0] if ids else None, subject)
 
 
-def _references(header: Header) -> tuple[str, ...]:
-    ids = dict.fromkeys(message_ids(header.first(b"references") or b""))
-    ids |= dict.fromkeys(message_ids(header.first(b"in-reply-to") or b""))
-    kept = list(ids)
+def _kept(ids: Sequence[str]) -> tuple[str, ...]:
+    """Each once, and not more than REFERENCES."""
+    kept = list(dict.fromkeys(ids))
     # The thread's first message and the nearest ones say where this belongs.
     return tuple(kept if len(kept) <= REFERENCES else [kept[0], *kept[1 - REFERENCES :]])
 
@@ -292,22 +302,22 @@ _LEADER = re.compile(rf"\s*(?:{_BLOB}){{0,20}}(?:re|fwd?)\s*(?:{_BLOB})?:", re.I
 _BLOB_FIRST = re.compile(rf"\s*{_BLOB}(?=\S)")
 
 
-def base_subject(subject: str) -> str:
-    """RFC 5256 §2.1: the decoded subject without "Re:", "Fwd:", "(fwd)" and list names; what IMAP sorts and threads
-    by.
-    """
+def base_subject(subject: str) -> tuple[str, bool]:
+    """RFC 5256 §2.1: the decoded subject without "Re:", "Fwd:", "(fwd)" and list names, what IMAP sorts and threads by;
+    and whether what was taken away says that it was a reply or forwarded."""
     base = " ".join(subject[:_MAX_SUBJECT].split())  # (1)
+    reply = False
     while True:
         while base[-5:].lower() == "(fwd)":  # (2)
-            base = base[:-5].rstrip()
+            base, reply = base[:-5].rstrip(), True
         while True:
             if match := _LEADER.match(base):  # (3)
-                base = base[match.end() :].lstrip()
+                base, reply = base[match.end() :].lstrip(), True
             elif match := _BLOB_FIRST.match(base):  # (4), unless nothing would be left
                 base = base[match.end() :]
             else:  # (5)
                 break
         if base[:5].lower() == "[fwd:" and base.endswith("]"):  # (6)
-            base = base[5:-1].strip()
+            base, reply = base[5:-1].strip(), True
         else:
-            return base
+            return base, reply

@@ -101,6 +101,22 @@ def unpack(packed: bytes) -> Part:
     return _decode(packed)
 
 
+class _Bounds(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """How a packed Part begins."""
+
+    header_start: int
+    body_start: int
+
+
+_decode_bounds = msgspec.msgpack.Decoder(_Bounds).decode
+
+
+def header_of(packed: bytes) -> slice:
+    """Where the header of the whole message lies, by what `pack` packed. Raises msgspec.DecodeError."""
+    bounds = _decode_bounds(packed)
+    return slice(bounds.header_start, bounds.body_start)
+
+
 # What an octet of a header costs, in octets searched: its lines may be as short as two.
 _HEADER_WORK: Final = 32
 

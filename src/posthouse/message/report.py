@@ -113,7 +113,7 @@ _EXPLAINED: Final[dict[Action, str]] = {
     "failed": "Your message did not reach the recipients below. We will not try again.",
     "delayed": "Your message has not reached the recipients below yet. You need not do anything: we keep trying.",
     "delivered": "Your message is in the mailbox of the recipients below.",
-    "relayed": "Your message for the recipients below was passed on to a server that does not report further.",
+    "relayed": "Your message for the recipients below was passed on to another server, which may not report further.",
     "expanded": "Your message was passed on to all who are behind the addresses below.",
 }
 

@@ -36,6 +36,10 @@ class Malformed(ValueError):
     """The octets are no answer to the question."""
 
 
+class TooManyAliases(ValueError):
+    """They lead in a circle, or too far, so that nobody can say what is at their end."""
+
+
 class Mx(NamedTuple):
     """One mail exchanger: the lower the preference, the better; host in lower case without the last dot."""
 
@@ -68,7 +72,9 @@ class Message:
     extended_codes: frozenset[int]
 
     def follow(self, kind: int) -> tuple[str, tuple[Record, ...], int]:
-        """Where the records of this type are after aliases, the records, and how many seconds all of it holds."""
+        """Where the records of this type are after aliases, the records, and how many seconds all of it holds. Raises
+        TooManyAliases.
+        """
         name, ttl = self.name, 2**31
         for _ in range(_LONGEST_CHAIN):
             here = [
@@ -78,9 +84,9 @@ class Message:
                 return name, tuple(record for _, record in here), min(ttl, *(seconds for seconds, _ in here))
             alias = next((one for one in self.found if one[0] == name and one[1] == CNAME), None)
             if alias is None:
-                break
+                return name, (), ttl
             name, ttl = str(alias[3]), min(ttl, alias[2])
-        return name, (), ttl
+        raise TooManyAliases
 
 
 def read(octets: bytes, id: int, encoded: bytes, kind: int) -> Message:

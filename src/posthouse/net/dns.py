@@ -19,7 +19,21 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from posthouse.clock import Clock
-from posthouse.net.answer import AAAA, MX, NXDOMAIN, PTR, SERVFAIL, SUCCESS, TLSA, TXT, A, Malformed, Message, read
+from posthouse.net.answer import (
+    AAAA,
+    MX,
+    NXDOMAIN,
+    PTR,
+    SERVFAIL,
+    SUCCESS,
+    TLSA,
+    TXT,
+    A,
+    Malformed,
+    Message,
+    TooManyAliases,
+    read,
+)
 from posthouse.net.answer import Mx as Mx
 from posthouse.net.answer import Tlsa as Tlsa
 from posthouse.net.stream import DialError, Stream, connect
@@ -65,7 +79,7 @@ class TemporaryFailure(DnsError):
 
 
 class ServerFailure(TemporaryFailure):
-    """The resolver itself could not find out (SERVFAIL)."""
+    """The resolver itself could not find out (SERVFAIL), or only what leads nowhere: a circle of aliases."""
 
 
 class Bogus(TemporaryFailure):
@@ -109,6 +123,11 @@ class Resolver(Protocol):
         ...
 
 
+def believed(server: Endpoint, trusted: bool | None) -> bool:
+    """Is this server's word that DNSSEC vouches for an answer taken? None: on loopback, where nobody can forge it."""
+    return server.loopback if trusted is None else trusted
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What a question came to: an answer, or which error with what text; how long that holds, and what it weighs."""
@@ -143,11 +162,6 @@ class StubResolver:
         self._cache = _Cache(clock, cache_octets)
         self._asking: dict[tuple[str, int], asyncio.Task[_Outcome]] = {}
         self._places = asyncio.Semaphore(_MOST_AT_ONCE)
-
-    @property
-    def authenticates(self) -> bool:
-        """False where no answer will ever be `authentic`: DANE is off then."""
-        return any(self._believes(server) for server in self._servers)
 
     async def mx(self, domain: str) -> Answer[Mx]:
         """Mail exchangers, by preference (RFC 5321 §5.1)."""
@@ -245,16 +259,17 @@ class StubResolver:
             return _Outcome(None, ServerFailure, "the resolver could not find out (SERVFAIL)", 0, 0)
         if message.code != SUCCESS:
             return _Outcome(None, TemporaryFailure, f"{server} answered with code {message.code}", 0, 0)
-        name, records, ttl = message.follow(kind)
+        try:
+            name, records, ttl = message.follow(kind)
+        except TooManyAliases:
+            # RFC 1034 §3.6.2: a loop is an error to be signalled. It says nothing of what there is, and may be mended.
+            return _Outcome(None, ServerFailure, "aliases (CNAME) that lead in a circle or too far", 0, 0)
         if not records:
             text = f"no {_NAMES[kind]} records"
             return _Outcome(None, NoRecords, text, min(message.negative_ttl, _LONGEST_ABSENCE), 100)
         ttl = min(ttl, _LONGEST_TTL)
-        authentic = message.authentic and self._believes(server)
+        authentic = message.authentic and believed(server, self._trusted)
         return _Outcome(Answer(records, ttl, authentic, name), NoRecords, "", ttl, 200 + 3 * size)
-
-    def _believes(self, server: Endpoint) -> bool:
-        return server.loopback if self._trusted is None else self._trusted
 
     async def _exchange(
         self, server: Endpoint, encoded: bytes, kind: int, checking_disabled: bool

@@ -98,11 +98,10 @@ class Zone:
 class Nameserver:
     """Answers for one zone, until it is stopped. `queries` holds what was asked, as ("example.org", "MX")."""
 
-    def __init__(self, zone: Zone, *, authentic: bool = False, delay: float = 0.0) -> None:
-        """`authentic`: claim that DNSSEC vouches for all of it. `delay`: seconds before each answer."""
+    def __init__(self, zone: Zone, *, authentic: bool = False) -> None:
+        """`authentic`: claim that DNSSEC vouches for all of it."""
         self.zone = zone
         self.authentic = authentic
-        self.delay = delay
         self.faults: dict[str, Fault] = {}
         self.queries: list[tuple[str, str]] = []
         self.endpoint = Endpoint("127.0.0.1", 0)
@@ -128,10 +127,6 @@ class Nameserver:
     def fail(self, name: str, fault: Fault) -> None:
         """From now on answer questions for `name` in this way; "*" is every name."""
         self.faults[name.lower().removesuffix(".")] = fault
-
-    def recover(self, name: str) -> None:
-        """Answer properly again."""
-        self.faults.pop(name.lower().removesuffix("."), None)
 
     async def _converse(self, stream: Stream) -> None:
         stream.timeout = 5
@@ -251,13 +246,5 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = self._server.answer(data)
-        if answer is None:
-            return
-        if self._server.delay:
-            asyncio.get_running_loop().call_later(self._server.delay, self._send, answer, addr)
-        else:
-            self._send(answer, addr)
-
-    def _send(self, answer: bytes, addr: tuple[str, int]) -> None:
-        if not self._transport.is_closing():
+        if answer is not None:
             self._transport.sendto(answer, addr)

@@ -21,6 +21,7 @@ import uvloop
 
 from posthouse import observe
 from posthouse.net.binding import bindings
+from posthouse.net.compression import Deflate
 from posthouse.net.tls import PeerTls, presented, reason
 from posthouse.net.tls import TlsFailed as TlsFailed
 from posthouse.terms.reply import Reply
@@ -80,6 +81,7 @@ class Stream(asyncio.BufferedProtocol):
     __slots__ = (
         "_chunks",
         "_connected",
+        "_deflate",
         "_drainer",
         "_ended",
         "_gone",
@@ -112,6 +114,7 @@ class Stream(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._chunks: list[bytes] = []
         self._waiting = 0
+        self._deflate: Deflate | None = None
         self._held = False  # we read nothing from the peer
         self._paused = False  # the peer reads nothing from us
         self._ended = False  # the peer sends nothing more
@@ -128,8 +131,20 @@ class Stream(asyncio.BufferedProtocol):
     async def read(self) -> bytes:
         """Everything that arrived since the last read; b"" once the peer sends nothing more.
 
-        Raises StreamTimeout, and Stopping when nothing is there and the server stops. Cancelling loses no octets.
+        Raises StreamTimeout, and Stopping when nothing is there and the server stops. Cancelling loses no octets. Of
+        what comes compressed a read gives a part; Broken (a ConnectionError) is raised where it cannot be unpacked.
         """
+        if self._deflate is None:
+            return await self._take()
+        while not (octets := self._deflate.unpack()):
+            packed = await self._take()
+            if not packed or self._deflate.ended:
+                # RFC 4978 knows no end of compression but that of the connection; RFC 8437's comes by `stop_compress`.
+                return b""
+            self._deflate.take(packed)
+        return octets
+
+    async def _take(self) -> bytes:
         while not self._chunks:
             if self._ended:
                 return b""
@@ -153,10 +168,33 @@ class Stream(asyncio.BufferedProtocol):
         """Send these octets, in order, when this turn of the loop ends. After the connection has ended: nothing."""
         if self._gone:
             return
-        if isinstance(octets, list | tuple):
+        if self._deflate is not None:
+            self._transport.write(self._deflate.pack(octets if isinstance(octets, list | tuple) else (octets,)))
+        elif isinstance(octets, list | tuple):
             self._transport.writelines(octets)
         else:
             self._transport.write(octets)
+
+    @property
+    def compressed(self) -> bool:
+        """True between `compress` and `stop_compress`."""
+        return self._deflate is not None
+
+    def compress(self) -> None:
+        """Compress what is written from here on, and unpack what arrives (RFC 4978 §3)."""
+        self._deflate = Deflate()
+
+    def stop_compress(self) -> None:
+        """Go on uncompressed, both ways; what has been read was all that came compressed (RFC 8437 §4.1)."""
+        deflate, self._deflate = self._deflate, None
+        if deflate is not None and (left := deflate.rest()):
+            self._chunks.insert(0, left)
+            self._waiting += len(left)
+
+    def rest(self) -> None:
+        """Nothing much will be said for a while: let go of what compression remembers for it."""
+        if self._deflate is not None:
+            self._deflate.forget()
 
     async def hush(self, seconds: float) -> bool:
         """Wait so long, or until octets are there; True where the peer kept quiet and is still there.
@@ -213,7 +251,7 @@ class Stream(asyncio.BufferedProtocol):
     @property
     def waiting(self) -> bool:
         """True where octets have arrived that nobody has read."""
-        return bool(self._chunks)
+        return bool(self._chunks) or (self._deflate is not None and self._deflate.pending)
 
     @property
     def gone(self) -> bool:

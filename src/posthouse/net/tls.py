@@ -45,36 +45,30 @@ class CertificateError(Exception):
 
 
 class _Object(ssl.SSLObject):
-    """The TLS side of one connection, which remembers the name that was asked for, and which certificate was shown."""
+    """The TLS side of one connection, which remembers which certificate was shown."""
 
-    asked_name: str | None = None
     end_point: bytes | None = None
     renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PeerTls:
-    """What was agreed with a peer: version ("TLSv1.3"), cipher, bits; the name it asked for; its certificate (DER)."""
+    """What was agreed with a peer: version ("TLSv1.3"), cipher, bits; its certificate (DER)."""
 
     version: str
     cipher: str
     bits: int
-    server_name: str | None
     certificate: bytes | None
-    resumed: bool
 
     @classmethod
     def of(cls, ssl_object: ssl.SSLObject) -> "PeerTls":
         """Read from the TLS side of a connection whose handshake is done."""
         cipher, _, bits = ssl_object.cipher() or ("unknown", "", 0)
-        name = ssl_object.asked_name if isinstance(ssl_object, _Object) else None
         return cls(
             version=ssl_object.version() or "unknown",
             cipher=cipher,
             bits=bits,
-            server_name=name or ssl_object.server_hostname,
             certificate=ssl_object.getpeercert(binary_form=True),
-            resumed=bool(ssl_object.session_reused),
         )
 
     def __str__(self) -> str:
@@ -117,16 +111,13 @@ def reason(error: OSError | ssl.SSLError) -> str:
 class Certificates:
     """The certificates of this server, and the contexts that doors hand to `serve` and `start_tls`."""
 
-    def __init__(
-        self, pairs: Sequence[tuple[Path, Path]], *, strangers: bool = False, clients: Path | None = None
-    ) -> None:
+    def __init__(self, pairs: Sequence[tuple[Path, Path]], *, clients: Path | None = None) -> None:
         """`pairs` of (certificate with chain, key) in PEM; the first is shown to those who ask for no name we know.
 
-        `strangers` allows older ciphers too, for port 25. `clients`: the file of authorities that sign certificates of
-        clients, who are asked for theirs; None: nobody is. Raises CertificateError.
+        `clients`: the file of authorities that sign certificates of clients, who are asked for theirs; None: nobody is.
+        Raises CertificateError.
         """
         self._pairs = tuple(pairs)
-        self._strangers = strangers
         self._clients = clients
         self.context = self._front(None)
         # Asks clients for their certificate, where there are authorities that sign them.
@@ -135,7 +126,7 @@ class Certificates:
 
     def _front(self, clients: Path | None) -> "_Context":
         """What doors hand around; which certificate is shown is chosen in each handshake."""
-        context = _server_context(self._strangers, clients)
+        context = _server_context(clients)
         context.sni_callback = self._choose  # type: ignore[assignment]  # typeshed wants SSLSocket; it is our object
         return context
 
@@ -155,7 +146,7 @@ class Certificates:
         contexts = []
         by_name: dict[str, _Context] = {}
         for chain, key in self._pairs:
-            context = _server_context(self._strangers, self._clients)
+            context = _server_context(self._clients)
             names = _load_pair(context, chain, key)
             contexts.append(context)
             context.end_point = _hash_of(chain)
@@ -169,7 +160,6 @@ class Certificates:
 
     def _choose(self, connection: _Object, name: str | None, _: ssl.SSLContext) -> None:
         """Called in each handshake with the name that the client asks for (RFC 6066 §3), or None."""
-        connection.asked_name = name
         chosen = self._first
         if name is not None:
             lowered = name.lower()
@@ -191,10 +181,10 @@ class _Context(ssl.SSLContext):
     renewed: bool = False
 
 
-def _server_context(strangers: bool, clients: Path | None) -> _Context:
+def _server_context(clients: Path | None) -> _Context:
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS_OF_STRANGERS if strangers else _CIPHERS)
+    context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.sslobject_class = _Object
     if clients is not None:

@@ -10,7 +10,6 @@ Refuses: to judge messages, and to lift what a person has blocked by hand.
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -71,10 +70,9 @@ class Settings:
 class Abuse:
     """One a process. `follow` and `write` have to run as tasks; without them it blocks in this process alone."""
 
-    def __init__(self, store: Store, clock: Clock, settings: Settings, near: Iterable[str] = LOOPBACK) -> None:
+    def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
         self._store = store
         self._clock = clock
-        self._never_near = tuple(near)
         self.set(settings)
         self._marks: Kept[str, tuple[float, float]] = Kept(NETWORKS)  # how many, and as of when
         self._known: Kept[str, float] = Kept(NETWORKS)  # until when
@@ -85,7 +83,7 @@ class Abuse:
     def set(self, settings: Settings) -> None:
         """From now on these hold."""
         self._settings = settings
-        self._never = Networks((*self._never_near, *settings.never), machine=True)
+        self._never = Networks((*LOOPBACK, *settings.never), machine=True)
 
     # --- at the gate
 

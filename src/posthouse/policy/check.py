@@ -95,8 +95,7 @@ class Facts:
     """What is known of a session, its envelope and its message, filled stage by stage.
 
     Session: `peer` is the IP address, `peer_name` what DNS says of it (None: not looked up, "": nothing), `tls` the
-    protocol and cipher in words, `trusted` that the peer may relay without login, `exempt` as with recipients, for all;
-    `early` that it spoke before the greeting, `hasty` before another reply that it had to wait for (RFC 2920 §3.1).
+    protocol and cipher in words, `trusted` that the peer may relay without login, `exempt` as with recipients, for all.
     Envelope: from mail on. Message: from data on; `header` is the header as received, `received` its Received fields.
     `notes` is where a check leaves what a later one may want, under the check's name.
     """
@@ -109,8 +108,6 @@ class Facts:
     esmtp: bool = False
     account: Account | None = None
     trusted: bool = False
-    early: bool = False
-    hasty: bool = False
     exempt: frozenset[str] = frozenset()
     connect_verdict: Verdict = ACCEPT
     helo_verdict: Verdict = ACCEPT

@@ -16,6 +16,7 @@ from typing import ClassVar, Final
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.directory.kept import Kept
+from posthouse.directory.model import Account
 from posthouse.directory.throttle import network_of
 from posthouse.limits import RECEIVED_FIELDS, RECIPIENTS
 from posthouse.policy.check import Check, Facts, RecipientFacts, Verdict, defer, refuse
@@ -29,6 +30,11 @@ MESSAGE_RATE: Final = Rate(3000, 3600)
 # As with connections at once: a site of IPv6 has 65,536 networks to come from.
 NEIGHBOURS: Final = 10
 KEYS: Final = 100_000
+# How much of its rate an account has used when it hears of it, and for how many seconds it then hears no more.
+NEARLY: Final = 0.8
+_QUIET: Final = 3600.0
+# Rates that accounts were given of their own: a forgotten one begins anew.
+_RATES: Final = 1000
 # Seconds by which one answer is held back at most: more would cost us the connection longer than it costs the client.
 LONGEST_PAUSE: Final = 5.0
 _BUSY: Final = Reply(421, "4.3.2", "Too many connections; try again later")
@@ -86,11 +92,16 @@ class Buckets:
         self._full_at.put(key, full_at)
         return 0.0
 
-    def give_back(self, key: str, amount: int = 1) -> None:
-        """What was taken has not been used."""
+    def used(self, key: str) -> float:
+        """How much of what may be taken at once is taken, in [0, 1]."""
+        left = (self._full_at.get(key) or 0.0) - self._clock.monotonic()
+        return min(max(left / self._period, 0.0), 1.0)
+
+    def give_back(self, key: str) -> None:
+        """One that was taken has not been used."""
         full_at = self._full_at.get(key)
         if full_at is not None:
-            self._full_at.put(key, full_at - amount * self._interval)
+            self._full_at.put(key, full_at - self._interval)
 
 
 class Neighbourly:
@@ -232,39 +243,91 @@ class Conversation(Check):
         return min(late * self._limits.tarpit, LONGEST_PAUSE)
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an account is to be told of its `rate`: that `used` recipients of it are used, and where it has stopped the
+    account, for how many seconds (`wait`; else 0).
+    """
+
+    rate: Rate
+    used: int
+    wait: float = 0.0
+
+
+# What an account hears of its rate goes here; it does not wait.
+Warn = Callable[[Account, Notice], None]
+
+
 class SubmissionRate(Check):
     """How many recipients an account may send to: a stolen password shall not be worth much.
 
-    The reply, which mail programs show, says how many these are and when it goes on.
+    The reply, which mail programs show, says how many these are and when it goes on. What an account is given of its
+    own goes before what is configured.
     """
 
     name: ClassVar[str] = "submission-rate"
     exemptible: ClassVar[bool] = False
 
-    def __init__(self, clock: Clock, rate: Rate, most: int = RECIPIENTS) -> None:
-        """`most`: recipients of one message."""
-        self._buckets = Buckets(clock, rate)
+    def __init__(
+        self, clock: Clock, rate: Rate, most: int = RECIPIENTS, warn: Warn = lambda account, notice: None
+    ) -> None:
+        """`most`: recipients of one message. `warn` is called when NEARLY all is used, and when an account is stopped;
+        not again of the same within a period, or an hour where that is longer.
+        """
+        self._clock = clock
         self._rate = rate
         self._most = most
-        text = f"A message of yours may have {most} recipients; send the others another copy"
-        self._crowd = defer(self.name, 452, "4.5.3", text)
+        self._warn = warn
+        self._usual = Buckets(clock, rate)
+        # Accounts that were given the same rate share it; few rates are given.
+        self._given: Kept[Rate, Buckets] = Kept(_RATES)
+        self._quiet_until: Kept[tuple[int, bool], float] = Kept(KEYS)
 
     def rcpt(self, facts: Facts, recipient: RecipientFacts) -> Verdict | None:
         """Count a recipient of an account's."""
-        if facts.account is None:
+        account = facts.account
+        if account is None:
             return None
-        if len(facts.recipients) >= self._most:
-            return self._crowd
-        wait = self._buckets.take(str(facts.account.id))
+        most = self._most if account.submission_recipients is None else account.submission_recipients
+        if len(facts.recipients) >= most:
+            text = f"A message of yours may have {most} recipients; send the others another copy"
+            return defer(self.name, 452, "4.5.3", text)
+        wait = self._take(account, 1)
         if not wait:
             return None
-        allowed = f"{self._rate.count} recipients in {format_duration(self._rate.seconds)}"
+        rate = account.submission_rate or self._rate
+        allowed = f"{rate.count} recipients in {format_duration(rate.seconds)}"
         text = f"You may send to {allowed}; try again in {max(1, round(wait / 60))} minutes"
         return defer(self.name, 450, "4.7.1", text)
 
-    def allow(self, account: int, recipients: int = 1) -> bool:
+    def allow(self, account: Account, recipients: int = 1) -> bool:
         """May the account send to so many more? Counted where it may. For doors without RCPT."""
-        return not self._buckets.take(str(account), recipients)
+        return not self._take(account, recipients)
+
+    def _take(self, account: Account, recipients: int) -> float:
+        """0.0: counted. Else seconds to wait. The account is warned where there is reason to."""
+        given = account.submission_rate
+        rate, buckets = (self._rate, self._usual) if given is None else (given, self._buckets_of(given))
+        key = str(account.id)
+        wait = buckets.take(key, recipients)
+        # In whole recipients: some of the time for the next one has always passed.
+        used = round(buckets.used(key) * rate.count)
+        if wait or used >= NEARLY * rate.count:
+            self._tell(account, Notice(rate, used, wait))
+        return wait
+
+    def _buckets_of(self, rate: Rate) -> Buckets:
+        buckets = self._given.get(rate)
+        if buckets is None:
+            buckets = Buckets(self._clock, rate)
+            self._given.put(rate, buckets)
+        return buckets
+
+    def _tell(self, account: Account, notice: Notice) -> None:
+        key, now = (account.id, notice.wait > 0), self._clock.monotonic()
+        if now >= (self._quiet_until.get(key) or 0.0):
+            self._quiet_until.put(key, now + max(notice.rate.seconds, _QUIET))
+            self._warn(account, notice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,13 @@ class Quota(Check):
 
     def _judge(self, rows: Sequence[Row], size: int) -> Verdict | None:
         worst: Verdict | None = None
-        for used_octets, used_emails, octets, emails in rows:
-            if octets is not None and size > octets:
+        for used_octets, used_emails, octets, emails, used_by_domain, of_domain in rows:
+            if (octets is not None and size > octets) or (of_domain is not None and size > of_domain):
                 worst = worst or self._too_large
-            elif (octets is not None and used_octets + max(size, 1) > octets) or (
-                emails is not None and used_emails >= emails
+            elif (
+                (octets is not None and used_octets + max(size, 1) > octets)
+                or (emails is not None and used_emails >= emails)
+                or (of_domain is not None and used_by_domain + max(size, 1) > of_domain)
             ):
                 worst = self._full
             else:

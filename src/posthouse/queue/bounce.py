@@ -23,7 +23,7 @@ from posthouse.queue.queue import Job, NewRecipient, QueuedMail, QueuedRecipient
 from posthouse.store import blobs
 from posthouse.store.blobs import BlobLost, Blobs, Staged
 from posthouse.store.database import StoreUnavailable, Tx
-from posthouse.terms.envelope import Wishes
+from posthouse.terms.envelope import DeliverBy, Wishes
 from posthouse.terms.reply import Reply
 
 _NEVER_TRIED: Final = Reply(451, "4.4.7", "The message could not be attempted in time")
@@ -84,15 +84,22 @@ def reportable(job: Job, outcomes: Sequence[Outcome]) -> tuple[Told, ...]:
     if job.sender is None:
         return ()
     recipients = {recipient.id: recipient for recipient in job.recipients}
-    told = [_told(recipients[outcome.recipient], outcome) for outcome in outcomes]
+    by = job.mail.wishes.deliver_by
+    # In mode R the message's own time ends where it was to arrive by.
+    late = by is not None and by.returned and by.at <= job.mail.expires_at
+    told = [_told(recipients[outcome.recipient], outcome, by, late) for outcome in outcomes]
     return tuple(one for one in told if one is not None)
 
 
-def _told(recipient: QueuedRecipient, outcome: Outcome) -> Told | None:
+def _told(recipient: QueuedRecipient, outcome: Outcome, by: DeliverBy | None, late: bool) -> Told | None:
     """RFC 3461 §4.1, §5.2: failures are reported unless NOTIFY leaves them out, success only where it is named."""
     notify = recipient.notify
     if outcome.fate is Fate.FAILED and (notify is None or "FAILURE" in notify):
-        return Told(recipient, "failed", status(outcome), outcome.reply, outcome.remote)
+        return Told(recipient, "failed", status(outcome, late=late), outcome.reply, outcome.remote)
+    if outcome.fate is Fate.RELAYED and by is not None and _leaves_the_time(by, outcome):
+        if notify is None or "NEVER" not in notify:
+            return Told(recipient, "relayed", outcome.reply.enhanced or "2.0.0", outcome.reply, outcome.remote)
+        return None
     if notify is None or "SUCCESS" not in notify or outcome.dsn_carried:
         return None
     if outcome.fate is Fate.DELIVERED:
@@ -102,6 +109,13 @@ def _told(recipient: QueuedRecipient, outcome: Outcome) -> Told | None:
         # RFC 3461 §5.2.2: the next server will tell nothing, so we do.
         return Told(recipient, "relayed", outcome.reply.enhanced or "2.0.0", outcome.reply, outcome.remote)
     return None
+
+
+def _leaves_the_time(by: DeliverBy, outcome: Outcome) -> bool:
+    """RFC 2852 §4.1.4.2: in mode N, where the next server knows no DELIVERBY, nobody will tell the sender that it is
+    late, so he hears now that it was passed on. §4.1.4: where relays are to be traced, each of them tells.
+    """
+    return by.trace or not (by.returned or outcome.by_carried)
 
 
 def wants_success(job: Job) -> bool:
@@ -230,9 +244,11 @@ def _report(told: Told, now: int) -> RecipientReport:
     )
 
 
-def status(outcome: Outcome) -> str:
-    """The status of a failure (RFC 3463): the reply's own, or that time was up."""
+def status(outcome: Outcome, *, late: bool = False) -> str:
+    """The status of a failure (RFC 3463): the reply's own, or that time was up. `late`: the sender had set the time."""
     enhanced = outcome.reply.enhanced
+    if outcome.given_up and late:
+        return "5.4.7"  # RFC 2852 §4.1.4, mode R: as where it was not attempted again
     if outcome.given_up:
         # A mailbox of ours that stayed full is full; anything else ran out of time (RFC 3463 §3.5, X.4.7).
         return "5.2.2" if outcome.remote is None and enhanced == "4.2.2" else "4.4.7"

@@ -81,7 +81,9 @@ class Clerk:
             await self._prepare(job, told, now) if told else None,
             await self._draft(job, now) if report.inside and bounce.wants_success(job) else None,
         )
-        jitter = self._random.random()
+        # Only what is tried again needs a die, which costs a system call.
+        over = not report.inside and all(outcome.fate.final for outcome in report.outcomes)
+        jitter = 0.0 if over else self._random.random()
         settlement = Settlement(held, job, report, now, jitter, telling, site_down, after, last)
         while True:
             try:

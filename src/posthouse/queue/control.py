@@ -151,6 +151,11 @@ def hold(tx: Tx, recipients: list[Listed], now: int) -> int:
     return sum(tx.run("queue_hold_recipient", id=one.id) for one in recipients)
 
 
+def hold_restored(tx: Tx) -> int:
+    """Hold all that goes to others, of a queue that came back from a backup: it may have gone since. How many."""
+    return tx.run("restored_queue")
+
+
 def release(tx: Tx, recipients: list[Listed], now: int) -> int:
     """Let those go, now, that were held, or were to leave later by their sender's wish."""
     released = sum(tx.run("queue_release_recipient", id=one.id, now=now) for one in recipients)

@@ -1,7 +1,8 @@
 """What comes back of mail that an account sent: failures in our queue, reports and complaints (RFC 3464, 5965).
 
 Promises: a report of others counts only where it is about a message of the account that gets it: by the Message-ID or
-the ENVID of a journey that this account's submission began, and about a recipient of it. It is told in that journey.
+the ENVID of a journey that this account's submission began, and about a recipient whom another server took it for: of
+the others we know ourselves what became of them. It is told in that journey. One that came with a sender is no report.
 Refuses: to hold mail back (directory/suppression.py keeps the list; who sends asks it).
 """
 
@@ -58,12 +59,16 @@ def of_outcomes(tx: Tx, job: Job, outcomes: Sequence[Outcome], now: int) -> None
 def read(header: Header, octets: Buffer, *, null_sender: bool) -> Report | Feedback | None:
     """The report or complaint that a message is; None where it is none, or too large to be one.
 
-    `null_sender`: it came with the null reverse-path, so that any multipart may be a report (OpenSMTPD says mixed).
+    `null_sender`: it came with the null reverse-path, as each report does (RFC 3464 §2), and no complaint need. Who has
+    an account at a large provider cannot send so: he forges no reports about the others there.
     """
     kind = (header.first(b"content-type") or b"").lower()
-    if (b"multipart/" if null_sender else b"multipart/report") not in kind or len(octets) > _LARGEST:
+    if b"multipart/" not in kind or len(octets) > _LARGEST:
         return None
-    return parse_feedback(octets) if b"feedback-report" in kind else parse_report(octets)
+    if b"feedback-report" in kind:
+        return parse_feedback(octets)
+    # Any multipart: OpenSMTPD says mixed.
+    return parse_report(octets) if null_sender else None
 
 
 def of_report(tx: Tx, account: int, found: Report | Feedback, secret: bytes, now: int) -> tuple[Step, ...]:
@@ -71,7 +76,7 @@ def of_report(tx: Tx, account: int, found: Report | Feedback, secret: bytes, now
     about = _about(tx, account, found, secret)
     if about is None:
         return ()
-    recipients = {address.key for one in _recipients(about) if (address := _address(one)) is not None}
+    recipients = {address.key for one in _handed_on(about) if (address := _address(one)) is not None}
     steps: list[Step] = []
     for news in _news(found, about):
         if news.address.key not in recipients:
@@ -95,11 +100,10 @@ def _about(tx: Tx, account: int, found: Report | Feedback, secret: bytes) -> Jou
     return None
 
 
-def _recipients(one: Journey) -> Iterator[str]:
-    """Those that the journey is found by are its first few; each that was relayed to has a step."""
-    yield from one.recipients
+def _handed_on(one: Journey) -> Iterator[str]:
+    """Those for whom another server took it; nobody but us knows of those who are at home, wait or have failed."""
     for step in one.steps:
-        if isinstance(address := step.facts.get("recipient"), str):
+        if step.kind == "recipient.relayed" and isinstance(address := step.facts.get("recipient"), str):
             yield address
 
 

@@ -65,7 +65,7 @@ class Outcome:
     is None. A DEFERRED outcome that dooms the destination makes the lane back off; any other tells that the
     destination lives. `given_up`: FAILED because time was up; the attempt itself was a deferral, or there was none.
     `expanded`: DELIVERED to all that the address stands for. `dsn_carried`: whoever has it now tells the sender of
-    success (RFC 3461).
+    success (RFC 3461). `by_carried`: and looks to the time by which it should arrive (RFC 2852).
     """
 
     recipient: int
@@ -76,6 +76,7 @@ class Outcome:
     given_up: bool = False
     expanded: bool = False
     dsn_carried: bool = False
+    by_carried: bool = False
 
     @property
     def destination_down(self) -> bool:

@@ -45,6 +45,8 @@ _AVOIDED_MS: Final = 60_000
 _LOOK_PART: Final = 2
 _LOOK_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
+# Lanes started in one transaction: each costs the only writer some 0.3 ms.
+_STARTED_TOGETHER: Final = 20
 _OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
 
 
@@ -202,8 +204,10 @@ class Runner:
             await self._store.write(lanes.postpone, decisions.postpone, now)
         if fresh:
             states = {lane.id: lane for lane in look.lanes}
-            for held, claim in await self._start([states[lane] for lane in fresh], now):
-                self._begin(held, claim, states[held.lane].priority, now)
+            for at in range(0, len(fresh), _STARTED_TOGETHER):
+                some = [states[lane] for lane in fresh[at : at + _STARTED_TOGETHER]]
+                for held, claim in await self._start(some, now):
+                    self._begin(held, claim, states[held.lane].priority, now)
 
     async def _start(self, fresh: Sequence[LaneState], now: int) -> list[tuple[Lease, Claim]]:
         """Take these lanes; one whose rows cannot be read is left alone, and holds up no other."""
@@ -418,11 +422,11 @@ class Runner:
             report = replace(report, pushed_back=True)
         report, crowded = self._soften(run, report)
         down = self._sites.find(run.site).down or (report.site is not None and self._sites.find(report.site).down)
-        if run.pending or run.claiming.locked():
+        if run.claiming.locked() or not run.runs_low:
             settled = await self._clerk.settle(run.lease, job, report, site_down=down)
         else:
             async with run.claiming:
-                last = len(run.workers) == 1
+                last = len(run.workers) == 1 and not run.pending
                 settled = await self._clerk.settle(run.lease, job, report, site_down=down, after=run.after, last=last)
                 if settled.claim is not None:
                     self._take(run, settled.claim)

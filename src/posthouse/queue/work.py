@@ -39,6 +39,11 @@ class Run:
     doubtful: bool = False
     released: bool = False
 
+    @property
+    def runs_low(self) -> bool:
+        """Time to claim: there is less than a job for each worker, and more to be had; or nothing at all."""
+        return not self.pending or (self.more and len(self.pending) < len(self.workers))
+
     def state(self, now: int) -> LaneState:
         """The lane as the schedule sees it."""
         return LaneState(

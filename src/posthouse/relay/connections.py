@@ -25,8 +25,9 @@ from posthouse.trust import dane
 from posthouse.trust.tlsrpt import Failure
 from posthouse.trust.transport import OPPORTUNISTIC
 from posthouse.trust.transport import TlsPolicy as TlsPolicy
-from posthouse.wire import sasl
-from posthouse.wire.sasl import ClientExchange, SaslError
+from posthouse.wire.sasl import mechanisms
+from posthouse.wire.sasl.exchange import ClientExchange
+from posthouse.wire.sasl.strings import SaslError
 from posthouse.wire.smtp.client import Answered, Event, Lost, SmtpClient
 from posthouse.written import Endpoint
 
@@ -364,7 +365,7 @@ class Opener:
         """AUTH (RFC 4954). A password never travels where others may hear it; SCRAM shows none."""
         offered = [one for one in connection.client.mechanisms if connection.private or one.startswith("SCRAM-")]
         try:
-            exchange = sasl.client(offered, login.username, login.password, b64encode(os.urandom(18)).decode())
+            exchange = mechanisms.client(offered, login.username, login.password, b64encode(os.urandom(18)).decode())
         except SaslError as error:
             raise HopFailed(Stage.AUTH, Reply(535, "5.7.8", f"Cannot log in: {error}"), said=False) from error
         if exchange is None:

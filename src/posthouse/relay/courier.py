@@ -68,6 +68,7 @@ class RelayCourier:
         self._clock = clock
         self._ways = ways
         self._signer = signer
+        self._stops: dict[str, list[_Stop]] = {}
 
     async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
         """Offer the message along the way that is for it. Raises BlobLost, StoreUnavailable, LeaseLost."""
@@ -112,7 +113,7 @@ class RelayCourier:
         if not way.by_mx:
             trip.many_domains = False
             trip.tell("relay.way", name=way.name, hosts=tuple(map(str, way.to)))
-            await self._travel(trip, [_written_stop(way, target) for target in way.to])
+            await self._travel(trip, self._written_stops(way))
             return f"{ROUTE}{way.name}"
         if way is not self._ways.usual:
             trip.tell("relay.way", name=way.name, hosts="the hosts that DNS names")
@@ -122,6 +123,12 @@ class RelayCourier:
             trip.left, trip.troubles = recipients, []
             await self._by_mx(trip, way, domain)
         return None
+
+    def _written_stops(self, way: Way) -> list[_Stop]:
+        """The hosts that the configuration names, made once for each way: every message passes here."""
+        if way.name not in self._stops:
+            self._stops[way.name] = [_written_stop(way, target) for target in way.to]
+        return self._stops[way.name]
 
     async def _by_mx(self, trip: Trip, way: Way, domain: str) -> str | None:
         try:

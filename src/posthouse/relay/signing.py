@@ -2,18 +2,22 @@
 
 Promises: mail that was written here is signed with all keys of its author's domain, else of its sender's, so that
 DMARC finds the domain that people see in From (RFC 7489 §3.1.1). Large messages are signed in a thread.
-Refuses: to vouch for what strangers wrote. Mail that we merely pass on (an alias that leads elsewhere, a redirect) is
-not signed, whatever its From says: anybody could have his forgery signed by sending it to such an alias. A list's
-mail is signed with the list's domain, for the list answers for what it lets through.
+Mail that a host in a trusted network sends away is signed by its author's domain, too, where it has been through no
+other hands. Refuses: to vouch for what strangers wrote. Mail that we merely pass on (an alias that leads elsewhere, a
+redirect) is not signed, whatever its From says: anybody could have his forgery signed by sending it to such an alias. A
+list's mail is signed with the list's domain, for the list answers for what it lets through.
 """
 
 import asyncio
+import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from posthouse.clock import Clock
 from posthouse.directory.cache import Directory
+from posthouse.directory.throttle import address_of
 from posthouse.message.octets import Buffer
 from posthouse.message.people import people
 from posthouse.terms.address import Address, BadAddress, parse_domain
@@ -30,43 +34,97 @@ _LOGGED_IN: Final = re.compile(
 )
 
 
+# The same field where nobody logged in, by SMTP: it ends with the address of who brought the message.
+_BROUGHT: Final = re.compile(
+    rb"from \S+ \((?:\S+ )?\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]\)\s+by \S+ \(posthouse\) with (?:UTF8|E)?SMTPS?(?![A-Z0-9])"
+)
+# Of another server's field: the clause that says whom it had the message from (RFC 5321 §4.4), and addresses in it.
+_FROM_CLAUSE: Final = re.compile(rb"from\s(.*?)(?:\sby\s|\Z)", re.IGNORECASE | re.DOTALL)
+_LITERAL: Final = re.compile(rb"\[(?:IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Header lines to be put in front of everything, and by whom they are: a domain, and its keys' selectors."""
+
+    fields: bytes = b""
+    domain: str = ""
+    selectors: tuple[str, ...] = ()
+
+
+UNSIGNED: Final = Signed()
+
+
 class DkimSigner:
     """What the relay asks for signatures, when the octets are final. Serves one event loop."""
 
-    def __init__(self, directory: Directory, clock: Clock) -> None:
+    def __init__(self, directory: Directory, clock: Clock, trusted: Iterable[str] = ()) -> None:
+        """`trusted` networks may relay without a login."""
         self._directory = directory
         self._clock = clock
+        self._trusted = tuple(ipaddress.ip_network(network) for network in trusted)
 
-    async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> bytes:
-        """Header lines to be put in front of everything; b"" where nobody signs.
+    async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> Signed:
+        """Header lines to be put in front of everything, or UNSIGNED.
 
         `sender` is the reverse-path; `prologue` and `octets` are the message as it will be sent. Raises
         StoreUnavailable.
         """
         parts = take_apart(prologue, octets)
-        for domain in _signatories(sender, len(prologue), parts):
+        for domain in self._signatories(sender, len(prologue), parts):
             found = await self._directory.signatory(domain)
             if not found.keys:
                 continue
             now = self._clock.now()
             if len(octets) <= _INLINE:
-                return sign(parts, found.domain, found.keys, now)
-            return await asyncio.to_thread(sign, parts, found.domain, found.keys, now)
-        return b""
+                fields = sign(parts, found.domain, found.keys, now)
+            else:
+                fields = await asyncio.to_thread(sign, parts, found.domain, found.keys, now)
+            return Signed(fields, found.domain, tuple(key.selector for key in found.keys))
+        return UNSIGNED
 
+    def _signatories(self, sender: Address | None, prologue: int, parts: Parts) -> Iterator[str]:
+        """The domains that may sign it, the best first. `prologue`: how many octets of its header were added by us."""
+        header = parts.header
+        if not header.complete or header.count(b"from") != 1:
+            # RFC 5322 §3.6 knows one From. With more of them, or with some unread, the domain signs for it knows not
+            # whom.
+            return
+        if _written_here(prologue, parts):
+            yield from _authors(header.first(b"from") or b"")
+        elif self._trusted and not prologue and self._written_nearby(parts):
+            # Not by the reverse-path: a host that forwards for its people may put its own there.
+            yield from _authors(header.first(b"from") or b"")
+            return
+        elif not any(field.name == b"list-id" and field.start < prologue for field in header.fields):
+            return
+        if sender is not None:
+            yield sender.domain
 
-def _signatories(sender: Address | None, prologue: int, parts: Parts) -> Iterator[str]:
-    """The domains that may sign it, the best first. `prologue`: how many octets of its header were added by us."""
-    header = parts.header
-    if not header.complete or header.count(b"from") != 1:
-        # RFC 5322 §3.6 knows one From. With more of them, or with some unread, the domain signs for it knows not whom.
-        return
-    if _written_here(prologue, parts):
-        yield from _authors(header.first(b"from") or b"")
-    elif not any(field.name == b"list-id" and field.start < prologue for field in header.fields):
-        return
-    if sender is not None:
-        yield sender.domain
+    def _written_nearby(self, parts: Parts) -> bool:
+        """Whether a host in a trusted network brought it, and before that it was on such hosts alone.
+
+        Each server that it passed put its field on top (RFC 5321 §4.4), so a stranger's address stands in one of them,
+        however many he wrote himself.
+        """
+        received = [parts.header.value(field) for field in parts.header.fields if field.name == b"received"]
+        brought = _BROUGHT.match(received[0]) if received else None
+        if brought is None or not self._trusts(brought[1], loopback=False):
+            return False
+        for value in received[1:]:
+            clause = _FROM_CLAUSE.match(value)
+            if clause is None:
+                continue  # it was written on that host
+            literals = _LITERAL.findall(clause[1])
+            if not literals or not all(self._trusts(literal, loopback=True) for literal in literals):
+                return False
+        return True
+
+    def _trusts(self, literal: bytes, *, loopback: bool) -> bool:
+        address = address_of(literal.decode("ascii"))
+        if address is None:
+            return False
+        return (loopback and address.is_loopback) or any(address in network for network in self._trusted)
 
 
 def _written_here(prologue: int, parts: Parts) -> bool:

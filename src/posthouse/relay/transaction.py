@@ -172,8 +172,7 @@ class Transaction:
     def _relayed(self, recipients: Sequence[QueuedRecipient], reply: Reply) -> None:
         # The instant of responsibility: with this reply the message is the peer's; ours until then.
         relayed = Trouble(Fate.RELAYED, Dooms.RECIPIENT)
-        dsn = "DSN" in self._client.extensions
-        self._trip.settle(recipients, relayed, reply, self._connection.hop.name, dsn_carried=dsn)
+        self._trip.settle(recipients, relayed, reply, self._connection.hop.name, self._client.extensions)
 
     def _hear_of_message(self, stage: Stage, reply: Reply) -> None:
         self._trip.settle(self._trip.left, classify(stage, reply), reply, self._connection.hop.name)

@@ -8,7 +8,7 @@ cannot carry: that is answered here, without an offer.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from posthouse.queue.queue import Job, QueuedRecipient
 from posthouse.queue.runner import BeforeDot
 from posthouse.relay.connections import Connection, HopFailed
 from posthouse.relay.security import wish_of
+from posthouse.relay.signing import Signed
 from posthouse.store.blobs import Blobs, Buffer, Spool
 from posthouse.terms.address import Address
 from posthouse.terms.envelope import Body, DeliverBy, Envelope, Recipient
@@ -31,7 +32,9 @@ from posthouse.wire.smtp.client import SmtpClient
 _MOST_LINES: Final = 200
 _LONGEST_LINE: Final = 1000
 # Steps that every message has when all goes well: the journey keeps them, and the log need not.
-_DETAILS: Final = frozenset({"relay.route", "relay.kept", "relay.tries", "relay.connected", "relay.said"})
+_DETAILS: Final = frozenset(
+    {"relay.way", "relay.route", "relay.kept", "relay.tries", "relay.connected", "relay.signed", "relay.said"}
+)
 _BASES: Final = {"tlsa": "DANE", "sts": "MTA-STS"}
 # Octets: converting more than this would hold the loop for milliseconds.
 _INLINE: Final = 64 * 1024
@@ -41,8 +44,8 @@ _WIDTH: Final[dict[Body, int]] = {"7BIT": 0, "8BITMIME": 1, "BINARYMIME": 2}
 class Signer(Protocol):
     """What signs mail that leaves."""
 
-    async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> bytes:
-        """Header lines to be put in front of everything; b"" where nothing signs. `prologue` and `octets` are final."""
+    async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> Signed:
+        """Header lines to be put in front of everything, or UNSIGNED. `prologue` and `octets` are final."""
         ...
 
 
@@ -144,14 +147,14 @@ class Trip:
         trouble: Trouble,
         reply: Reply,
         remote: str | None,
-        *,
-        dsn_carried: bool = False,
+        kept: Collection[str] = (),
     ) -> None:
-        """These have met their outcome."""
+        """These have met their outcome; `kept`: the extensions of whoever has the message now."""
+        dsn, by = "DSN" in kept, "DELIVERBY" in kept
         for recipient in list(recipients):
             self.left.remove(recipient)
             self.outcomes.append(
-                Outcome(recipient.id, trouble.fate, reply, trouble.dooms, remote, dsn_carried=dsn_carried)
+                Outcome(recipient.id, trouble.fate, reply, trouble.dooms, remote, dsn_carried=dsn, by_carried=by)
             )
 
     def host_failed(self, error: HopFailed, host: str) -> None:
@@ -253,7 +256,10 @@ class Trip:
     async def _sign(self, octets: Buffer, body: Body) -> Form:
         front = self.job.prologue
         if self.signer is not None:
-            front = await self.signer.sign(self.job.sender, front, octets) + front
+            signed = await self.signer.sign(self.job.sender, front, octets)
+            front = signed.fields + front
+            if signed.domain:
+                self.tell("relay.signed", domain=signed.domain, selectors=signed.selectors)
         return Form(front, octets, body)
 
     def envelope(self, recipients: Sequence[QueuedRecipient], form: Form, connection: Connection) -> Envelope:

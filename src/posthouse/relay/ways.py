@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from posthouse.config import Route
+from posthouse.config.values import Route
 from posthouse.queue.queue import QueuedMail
 from posthouse.relay.connections import Hop, Login, TlsPolicy
 from posthouse.written import Target

@@ -13,20 +13,20 @@ from typing import Final
 from posthouse import observe
 from posthouse.directory.addresses import Expansion, Standing
 from posthouse.directory.credentials import Authenticator, LoginFailure
-from posthouse.directory.login import Answer, Ask, Login, Malformed
+from posthouse.directory.login import Answer, Ask, Login, Malformed, proven
 from posthouse.directory.model import Account, MembersHidden
 from posthouse.net.stream import Stream
-from posthouse.net.tls import emails_of
 from posthouse.policy.check import Door
 from posthouse.reception.intake import HeaderEdit
 from posthouse.smtpd.mx import UNTOLD, announced
+from posthouse.smtpd.role import Surroundings, Talk
 from posthouse.smtpd.server import converse
-from posthouse.smtpd.session import MailSession, Surroundings
+from posthouse.smtpd.session import MailSession
 from posthouse.submission import Submission
 from posthouse.terms.address import Address, BadAddress, parse
 from posthouse.terms.reply import Refusal, Reply
-from posthouse.wire import sasl
-from posthouse.wire.sasl import NOTHING, ChannelBinding, Evidence
+from posthouse.wire.sasl import mechanisms
+from posthouse.wire.sasl.exchange import Evidence
 from posthouse.wire.smtp.command import Auth, AuthResponse, Etrn, Expn, Mail, Vrfy, challenge
 from posthouse.wire.smtp.table import Kind
 
@@ -71,7 +71,7 @@ class Msa:
         self._starttls = starttls
         self._clear_text_login = clear_text_login
         self._certificates = certificates
-        self._logins: dict[MailSession, Login] = {}
+        self._logins: dict[Talk, Login] = {}
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -93,7 +93,7 @@ class Msa:
         recipients, messages = self._around.conversation.most
         latest = datetime.fromtimestamp(min(self._around.clock.now() // 1000 + int(limits.hold), _LAST_SECOND), UTC)
         more: dict[str, str | None] = {
-            "AUTH": " ".join(sasl.offered(self._proven(stream))) if secured or self._clear_text_login else None,
+            "AUTH": " ".join(mechanisms.offered(self._proven(stream))) if secured or self._clear_text_login else None,
             # RFC 4865: the longest time, and the last moment.
             "FUTURERELEASE": f"{int(limits.hold)} {latest:%Y-%m-%dT%H:%M:%SZ}",
             "LIMITS": f"RCPTMAX={min(recipients, limits.submission_recipients)} MAILMAX={messages}",
@@ -101,12 +101,7 @@ class Msa:
         return announced(self._around, self.kind, more, starttls=self._starttls, secured=secured)
 
     def _proven(self, stream: Stream) -> Evidence:
-        """What the TLS session proves: that it is this very one, and whom the client's certificate is for."""
-        tls = stream.tls
-        if tls is None:
-            return NOTHING
-        named = emails_of(tls.certificate) if self._certificates and tls.certificate else ()
-        return Evidence(tuple(ChannelBinding(*one) for one in stream.bindings), named)
+        return proven(stream, certificates=self._certificates)
 
     def believes(self, peer: str) -> bool:
         """Nobody: here people prove who they are."""
@@ -116,7 +111,7 @@ class Msa:
         """Nobody is believed, so nobody is named."""
         return None
 
-    async def mail(self, session: MailSession, mail: Mail) -> Address | None:
+    async def mail(self, session: Talk, mail: Mail) -> Address | None:
         """May this session send as that? The sender, perhaps another. Raises Refusal."""
         account = session.facts.account
         if account is None:
@@ -130,7 +125,7 @@ class Msa:
         session.facts.account = now
         return await self._submission.check_sender(now, mail.envelope.sender)
 
-    def header_edit(self, session: MailSession) -> HeaderEdit:
+    def header_edit(self, session: Talk) -> HeaderEdit:
         """What completes and checks the header of the account's message."""
         account, envelope = session.facts.account, session.envelope
         assert account is not None, "MAIL was refused without a login"
@@ -139,7 +134,7 @@ class Msa:
 
     # --- AUTH
 
-    async def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> Reply:
+    async def authenticate(self, session: Talk, event: Auth | AuthResponse) -> Reply:
         """The answer to one step of the exchange. Raises StoreUnavailable."""
         if isinstance(event, Auth):
             proven = self._proven(session.stream)
@@ -147,7 +142,7 @@ class Msa:
             return self._reply(session, await login.start(event.initial))
         return self._reply(session, await self._logins[session].respond(event.octets))
 
-    def _reply(self, session: MailSession, answer: Answer) -> Reply:
+    def _reply(self, session: Talk, answer: Answer) -> Reply:
         match answer:
             case Ask(octets):
                 return challenge(octets)
@@ -166,7 +161,7 @@ class Msa:
 
     # --- VRFY, EXPN
 
-    async def look_up(self, session: MailSession, event: Vrfy | Expn) -> Reply:
+    async def look_up(self, session: Talk, event: Vrfy | Expn) -> Reply:
         """RFC 5321 §3.5, for people of ours: who is that address, who is on that list? Raises StoreUnavailable."""
         account = session.facts.account
         if account is None:
@@ -200,7 +195,7 @@ class Msa:
         shown = f"{name} " if name.isascii() and name.isprintable() and name else ""
         return Reply(250, "2.1.5", f"{shown}<{address}>")
 
-    async def turn(self, session: MailSession, event: Etrn) -> Reply:
+    async def turn(self, session: Talk, event: Etrn) -> Reply:
         """ETRN is not announced here, so the engine never hands it out."""
         raise AssertionError("ETRN at a door that does not announce it")
 

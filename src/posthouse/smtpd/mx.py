@@ -15,8 +15,9 @@ from posthouse.net.stream import Stream
 from posthouse.policy.check import Door
 from posthouse.policy.networks import Networks
 from posthouse.reception.intake import HeaderEdit
+from posthouse.smtpd.role import Surroundings, Talk
 from posthouse.smtpd.server import converse
-from posthouse.smtpd.session import MailSession, Surroundings
+from posthouse.smtpd.session import MailSession
 from posthouse.terms.address import Address
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.command import Auth, AuthResponse, Etrn, Expn, Mail, Vrfy
@@ -107,23 +108,23 @@ class Mx:
         """Those that are configured."""
         return self._believed.hold(peer)
 
-    def mail(self, session: MailSession, mail: Mail) -> Awaitable[Address | None] | None:
+    def mail(self, session: Talk, mail: Mail) -> Awaitable[Address | None] | None:
         """Anybody may come; the pipeline judges."""
         return None
 
-    def header_edit(self, session: MailSession) -> HeaderEdit | None:
+    def header_edit(self, session: Talk) -> HeaderEdit | None:
         """A stranger's header stays as it is."""
         return None
 
-    def authenticate(self, session: MailSession, event: Auth | AuthResponse) -> Awaitable[Reply]:
+    def authenticate(self, session: Talk, event: Auth | AuthResponse) -> Awaitable[Reply]:
         """AUTH is not announced here, so the engine never hands it out."""
         raise AssertionError("AUTH at a door that does not announce it")
 
-    async def look_up(self, session: MailSession, event: Vrfy | Expn) -> Reply:
+    async def look_up(self, session: Talk, event: Vrfy | Expn) -> Reply:
         """Strangers are told nothing."""
         return UNTOLD if isinstance(event, Vrfy) else _MEMBERS_UNTOLD
 
-    async def turn(self, session: MailSession, event: Etrn) -> Reply:
+    async def turn(self, session: Talk, event: Etrn) -> Reply:
         """RFC 1985: send what waits for a domain to where its MX records say, whoever asks. Raises StoreUnavailable."""
         asked = [one for one in self._relay_domains if _is_meant(one, event)]
         if self._flush is None or not asked:

@@ -15,7 +15,8 @@ from posthouse import observe
 from posthouse.net.stream import Stopping, Stream, StreamTimeout, TlsFailed
 from posthouse.smtpd.pace import Pace
 from posthouse.terms.reply import Reply
-from posthouse.wire.smtp.server import Closed, DataChunk, Event, SmtpServer
+from posthouse.wire.smtp.event import Closed, DataChunk, Event
+from posthouse.wire.smtp.server import SmtpServer
 from posthouse.wire.smtp.table import State
 
 # The octets that come are a message's.
@@ -67,33 +68,38 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
         event = engine.next_event()
         if event is None:
             turn = 0
-            _send(stream, engine)
-            if stream.blocked:
-                await stream.drain()
-            message = engine.state in _MESSAGE
-            if message:
-                stream.acknowledge()
-            octets = await stream.read()
-            if session.pace.is_late(len(octets), message=message):
-                raise StreamTimeout
-            engine.receive(octets)
-        elif isinstance(event, Closed):
+            await _listen(stream, engine, session)
+            continue
+        if isinstance(event, Closed):
             return event
-        else:
-            waiting = session.handle(event)
-            if waiting is not None:
-                await waiting
-            if type(event) is not DataChunk:
-                if session.pause:
-                    await stream.pause(session.pause)
-                    session.pause = 0.0
-                session.pace.begin()
-            if engine.must_flush:
-                _send(stream, engine)
-            turn += 1
-            if turn == _TURN:
-                turn = 0
-                await asyncio.sleep(0)
+        waiting = session.handle(event)
+        if waiting is not None:
+            await waiting
+        if type(event) is not DataChunk:
+            if session.pause:
+                await stream.pause(session.pause)
+                session.pause = 0.0
+            session.pace.begin()
+        if engine.must_flush:
+            _send(stream, engine)
+        turn += 1
+        if turn == _TURN:
+            turn = 0
+            await asyncio.sleep(0)
+
+
+async def _listen(stream: Stream, engine: SmtpServer, session: Session) -> None:
+    """Say what has gathered, and wait for more octets."""
+    _send(stream, engine)
+    if stream.blocked:
+        await stream.drain()
+    message = engine.state in _MESSAGE
+    if message:
+        stream.acknowledge()
+    octets = await stream.read()
+    if session.pace.is_late(len(octets), message=message):
+        raise StreamTimeout
+    engine.receive(octets)
 
 
 def _send(stream: Stream, engine: SmtpServer) -> None:

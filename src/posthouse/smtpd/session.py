@@ -8,29 +8,22 @@ What a stranger does that honest software does not is told to policy/abuse.py.
 Refuses: to decide anything about a message.
 """
 
-import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, cast
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final, cast
 
 from posthouse import observe
-from posthouse.clock import Clock
-from posthouse.config import Limits
 from posthouse.directory.addresses import Standing
-from posthouse.directory.cache import Directory
-from posthouse.directory.model import Account
 from posthouse.net.stream import Stream
-from posthouse.net.tls import Certificates
-from posthouse.policy.abuse import Abuse, Offence
-from posthouse.policy.check import Action, Door, Facts, RecipientFacts, Verdict
-from posthouse.policy.limits import Conversation
-from posthouse.policy.pipeline import Pipeline
-from posthouse.reception.answer import STORE_DOWN, Reception
-from posthouse.reception.intake import HeaderEdit, Intake, owner_of
-from posthouse.reception.refusals import Refusals, Trail
+from posthouse.policy.abuse import Offence
+from posthouse.policy.check import Action, Facts, RecipientFacts, Verdict
+from posthouse.reception.answer import STORE_DOWN
+from posthouse.reception.intake import Intake, owner_of
+from posthouse.reception.refusals import Trail
 from posthouse.smtpd import help
 from posthouse.smtpd.introduction import ATTRIBUTES, introduced, local_told, told
 from posthouse.smtpd.pace import Pace
+from posthouse.smtpd.role import Role, Surroundings
 from posthouse.smtpd.wishes import SENDER_OK, need_settling, settled
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import Address, literal_of
@@ -54,18 +47,9 @@ from posthouse.wire.smtp.command import (
     Vrfy,
     Xclient,
 )
-from posthouse.wire.smtp.server import (
-    ChunkEnd,
-    Closed,
-    Connected,
-    DataChunk,
-    DataEnd,
-    DataRefused,
-    Event,
-    Rejected,
-    SmtpServer,
-)
-from posthouse.wire.smtp.table import Kind, State
+from posthouse.wire.smtp.event import ChunkEnd, Closed, Connected, DataChunk, DataEnd, DataRefused, Event, Rejected
+from posthouse.wire.smtp.server import SmtpServer
+from posthouse.wire.smtp.table import State
 
 _GO_AHEAD: Final = Reply(354, None, "Send the message; a dot on a line of its own ends it")
 _LOGIN_FIRST: Final = 530
@@ -75,67 +59,6 @@ _TOO_EARLY: Final = Reply(554, "5.5.1", "You spoke before the greeting; goodbye"
 _PARTING_SECONDS: Final = 30.0
 _OFFENCES: Final = {Standing.RELAY: Offence.RELAY, Standing.UNKNOWN: Offence.RECIPIENT}
 _CLOSINGS: Final = {"web": Offence.WEB, "injected": Offence.INJECTION}
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every SMTP session works with."""
-
-    hostname: str
-    clock: Clock
-    limits: Limits
-    certificates: Certificates
-    directory: Directory
-    pipeline: Pipeline
-    abuse: Abuse
-    conversation: Conversation
-    reception: Reception
-    refusals: Refusals
-
-
-class Role(Protocol):
-    """What the two doors do differently."""
-
-    kind: Kind
-    door: Door
-    greeting: str
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        """What STARTTLS begins with."""
-        ...
-
-    def extensions(self, stream: Stream) -> Mapping[str, str]:
-        """What EHLO announces on this connection, as it stands now."""
-        ...
-
-    def believes(self, peer: str) -> bool:
-        """May this peer say by XCLIENT for whom it speaks?"""
-        ...
-
-    def named(self, login: str) -> Awaitable[Account | None]:
-        """The account that somebody we believe names by its login. Raises StoreUnavailable."""
-        ...
-
-    def mail(self, session: "MailSession", mail: Mail) -> Awaitable[Address | None] | None:
-        """May this session send as that? The sender, as it holds here. Raises Refusal, StoreUnavailable."""
-        ...
-
-    def header_edit(self, session: "MailSession") -> HeaderEdit | None:
-        """What makes the header of the session's next message right. Raises Refusal."""
-        ...
-
-    def authenticate(self, session: "MailSession", event: Auth | AuthResponse) -> Awaitable[Reply]:
-        """The answer to a step of AUTH."""
-        ...
-
-    def look_up(self, session: "MailSession", event: Vrfy | Expn) -> Awaitable[Reply]:
-        """The answer to VRFY or EXPN. Raises StoreUnavailable."""
-        ...
-
-    def turn(self, session: "MailSession", event: Etrn) -> Awaitable[Reply]:
-        """The answer to ETRN. Raises StoreUnavailable."""
-        ...
 
 
 class MailSession:
@@ -198,7 +121,6 @@ class MailSession:
             await stream.hush(around.limits.greeting_delay)
         if not stream.waiting:
             return False
-        facts.early = True
         around.abuse.mark(facts.peer, Offence.EARLY)
         observe.tell("session.early", level=observe.DEBUG, peer=facts.peer)
         if near or around.limits.early_talkers == "note":
@@ -260,7 +182,6 @@ class MailSession:
         envelope, done = event.envelope, SENDER_OK
         self._trail = self.around.refusals.begin(envelope.sender)
         self.facts.begin(envelope.sender, envelope.size or 0)
-        self.facts.hasty = self.engine.spoke_early
         try:
             waiting = self.role.mail(self, event)
             if waiting is not None and (sender := await waiting) != envelope.sender:

@@ -32,6 +32,7 @@ class Topic(StrEnum):
     SEARCH = "search"
     JOURNEY = "journey"
     BLOCKS = "blocks"
+    DIGESTS = "digests"
 
 
 class Tx(Protocol):

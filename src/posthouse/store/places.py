@@ -5,12 +5,12 @@ Promises: whoever opens the store's blobs, the server or a command, opens the sa
 
 from pathlib import Path
 
-from posthouse import config
+from posthouse.config import values
 from posthouse.store.blob_files import BlobFiles
 from posthouse.store.blobs import Blobs
 
 
-def open_blobs(data: Path, settings: config.Store, limits: config.Limits) -> Blobs:
+def open_blobs(data: Path, settings: values.Store, limits: values.Limits) -> Blobs:
     """The blobs of the store in the directory `data`. Whoever opens them closes them. Raises OSError."""
     directory = data / "blobs"
     return Blobs(

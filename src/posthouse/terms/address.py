@@ -92,6 +92,7 @@ def parse_domain(text: str) -> str:
     return lowered
 
 
+@lru_cache(maxsize=1024)  # every session asks for its own end's, of which a server has a few
 def literal_of(host: str) -> str | None:
     """The address literal of an IP address (RFC 5321 §4.1.3); None for other text."""
     plain = host.partition("%")[0]

@@ -52,5 +52,5 @@ TO_IMAP: Final[dict[str, str]] = {
     "$junk": "$Junk",
     "$notjunk": "$NotJunk",
     "$phishing": "$Phishing",
-    "$important": "$Important",
+    "$important": "$Important",  # RFC 8457 §2
 }

@@ -18,7 +18,7 @@ from posthouse.wire.imap.event import (
     IdleDone,
     LiteralChunk,
 )
-from posthouse.wire.imap.request import Append, AppendMessage, Authenticate, Enable, Idle
+from posthouse.wire.imap.request import Append, AppendMessage, AppendText, Authenticate, Enable, Idle, Replace
 from posthouse.wire.imap.server import ImapServer
 from tests.wire.shown import shown
 
@@ -77,7 +77,7 @@ class Talk:
             case Command():
                 self.commands.append(event)
                 self.begin(event)
-            case AppendMessage():
+            case AppendMessage() | AppendText():
                 if self.settings.get("refuse") == "message":
                     self.engine.no(self.commands.pop(), "no room", response.Code.OVERQUOTA)
                 else:
@@ -106,7 +106,7 @@ class Talk:
                     self.finish(command)
             case Idle():
                 self.engine.idle()
-            case Append():
+            case Append() | Replace():
                 pass
             case Enable(capabilities=capabilities):
                 self.engine.enable([name for name in capabilities if name == b"IMAP4REV2"])

@@ -114,17 +114,40 @@ def test_list() -> None:
     assert response.listed("new", [], utf8=True, oldname="old") == b'* LIST () "/" "new" ("OLDNAME" ("old"))\r\n'
 
 
+def test_a_url_that_leads_nowhere() -> None:
+    # RFC 4469 §5: url-resp-text holds no "]".
+    assert response.bad_url(b"/a b];\xff\r\n%5D") == b"BADURL /a b%5D;%FF%0D%0A%5D"
+    assert len(response.bad_url(b"x" * 100_000)) < 600
+
+
 def test_status() -> None:
-    assert response.status("blurdybloop", [(b"MESSAGES", 231), (b"UIDNEXT", 44292)], utf8=False) == (
-        b'* STATUS "blurdybloop" (MESSAGES 231 UIDNEXT 44292)\r\n'
+    assert response.status("blurdybloop", [(b"MESSAGES", b"231"), (b"MAILBOXID", b"(F1)")], utf8=False) == (
+        b'* STATUS "blurdybloop" (MESSAGES 231 MAILBOXID (F1))\r\n'
     )
 
 
 def test_esearch() -> None:
-    assert response.esearch(b"A282", uid=False, least=2, count=3) == b'* ESEARCH (TAG "A282") MIN 2 COUNT 3\r\n'
-    assert response.esearch(b"A283", uid=True, found=[2, 10, 11]) == b'* ESEARCH (TAG "A283") UID ALL 2,10:11\r\n'
-    assert response.esearch(b"A284", uid=False, most=9) == b'* ESEARCH (TAG "A284") MAX 9\r\n'
-    assert response.esearch(b"A285", uid=False) == b'* ESEARCH (TAG "A285")\r\n'
+    items = [(b"MIN", b"2"), (b"COUNT", b"3")]
+    assert response.esearch(b"A282", uid=False, items=items) == b'* ESEARCH (TAG "A282") MIN 2 COUNT 3\r\n'
+    assert (
+        response.esearch(b"A283", uid=True, items=[(b"ALL", b"2,10:11")])
+        == b'* ESEARCH (TAG "A283") UID ALL 2,10:11\r\n'
+    )
+    assert response.esearch(b"A285", uid=False, items=[]) == b'* ESEARCH (TAG "A285")\r\n'
+    assert response.esearch(b"A286", uid=True, items=items[:1], mailbox_name=b"INBOX", validity=7) == (
+        b'* ESEARCH (TAG "A286" MAILBOX INBOX UIDVALIDITY 7) UID MIN 2\r\n'
+    )
+
+
+def test_codes_of_searches() -> None:
+    assert response.noupdate(b"A1") == b'NOUPDATE "A1"'
+    assert response.inprogress(b"A1", 5, 10) == b'INPROGRESS ("A1" 5 10)'
+    # RFC 9585 §4: a tag with a bracket is not told.
+    assert response.inprogress(b"A]1", 5, 10) == b"INPROGRESS (NIL 5 10)"
+    assert response.undefined_filter("old") == b"UNDEFINED-FILTER old"
+    assert response.search_modseq([2, 5], 17) == b"* SEARCH 2 5 (MODSEQ 17)\r\n"
+    assert response.sort([5, 2]) == b"* SORT 5 2\r\n"
+    assert response.thread(b"") == b"* THREAD\r\n"
 
 
 def test_fetch_lines() -> None:

@@ -220,6 +220,10 @@ SAID = st.lists(
             b"12 nonsense {4+}\r\nabcd\r\n",
             b"13 SELECT INBOX\r\n14 FETCH 1:* FLAGS\r\n",
             b"15 CLOSE\r\n",
+            b"17 APPEND x CATENATE (URL {2+}\r\n/a TEXT {12+}\r\n8 LOGOUT\r\n\r\n UTF8 (~{2+}\r\nab)) {2}\r\nab\r\n",
+            b"18 REPLACE 4 {1+}\r\nx CATENATE (URL /a;UID=1)\r\n",
+            b"19 APPEND x CATENATE (TEXT {3}\r\nabc URL {3}\r\nabc TEXT {3+}\r\nabc)\r\n",
+            b"20 COMPRESS DEFLATE\r\n",
             b"\r\n",
             b"16 LOGOUT\r\n",
         ]

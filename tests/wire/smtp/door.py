@@ -6,19 +6,12 @@ from typing import assert_never
 
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Reply
-from posthouse.wire import sasl
+from posthouse.wire.sasl import mechanisms
+from posthouse.wire.sasl.exchange import Challenge, Failure, NeedPassword, NeedVerifier, ServerExchange, Step, Success
+from posthouse.wire.sasl.verifier import make_verifier
 from posthouse.wire.smtp import command
-from posthouse.wire.smtp.server import (
-    ChunkEnd,
-    Closed,
-    Connected,
-    DataChunk,
-    DataEnd,
-    DataRefused,
-    Event,
-    Rejected,
-    SmtpServer,
-)
+from posthouse.wire.smtp.event import ChunkEnd, Closed, Connected, DataChunk, DataEnd, DataRefused, Event, Rejected
+from posthouse.wire.smtp.server import SmtpServer
 from posthouse.wire.smtp.table import Kind
 
 ALL = {
@@ -45,7 +38,7 @@ MORE = {
 GREETING = Reply(220, None, "mx.example.org ESMTP posthouse")
 GO_AHEAD = Reply(220, "2.0.0", "Go ahead")
 PASSWORD = "pencil"
-VERIFIER = sasl.make_verifier(PASSWORD, b"salt of the sea", 4096)
+VERIFIER = make_verifier(PASSWORD, b"salt of the sea", 4096)
 
 
 @dataclass
@@ -65,7 +58,7 @@ class Door:
     messages: list[tuple[Envelope, bytes]] = field(default_factory=list)
     envelope: Envelope | None = None
     received: bytearray = field(default_factory=bytearray)
-    exchange: sasl.ServerExchange | None = None
+    exchange: ServerExchange | None = None
     most: int = 100_000
 
     def run(self) -> None:
@@ -111,7 +104,7 @@ class Door:
             case Rejected() | Closed():
                 return []
             case command.Auth(mechanism, initial):
-                self.exchange = sasl.server(mechanism, "servernonce0123456789")
+                self.exchange = mechanisms.server(mechanism, "servernonce0123456789")
                 return [self.authenticate(self.exchange.start(initial))]
             case command.AuthResponse(octets):
                 assert self.exchange is not None
@@ -190,20 +183,20 @@ class Door:
         self.envelope = None
         self.received.clear()
 
-    def authenticate(self, step: sasl.Step) -> Reply:
+    def authenticate(self, step: Step) -> Reply:
         """Carry an exchange on."""
         match step:
-            case sasl.Challenge(octets):
+            case Challenge(octets):
                 return command.challenge(octets)
-            case sasl.NeedPassword(username, password):
+            case NeedPassword(username, password):
                 assert self.exchange is not None
                 return self.authenticate(self.exchange.decide(username == "alice" and password == PASSWORD))
-            case sasl.NeedVerifier():
+            case NeedVerifier():
                 assert self.exchange is not None
                 return self.authenticate(self.exchange.verifier(VERIFIER))
-            case sasl.Success():
+            case Success():
                 return Reply(235, "2.7.0", "Welcome")
-            case sasl.Failure(_, malformed):
+            case Failure(_, malformed):
                 return Reply(501, "5.5.2", "That was malformed") if malformed else Reply(535, "5.7.8", "Wrong")
             case _:
                 assert_never(step)

@@ -12,8 +12,8 @@ from posthouse.terms import address
 from posthouse.terms.address import Address
 from posthouse.terms.envelope import NO_WISHES, DeliverBy, Envelope, Recipient, Wishes
 from posthouse.terms.reply import Reply
-from posthouse.wire import sasl
 from posthouse.wire.lines import BareLineEnding
+from posthouse.wire.sasl import mechanisms
 from posthouse.wire.smtp.client import Answered, Lost, NotOffered, SmtpClient
 from posthouse.wire.smtp.table import Kind
 from tests.transcript import PIECES, Driven, Pieces, play, read, scripts, unescape
@@ -44,10 +44,10 @@ class Caller:
         """Carry out an `A:` line."""
         verb, _, argument = what.partition(" ")
         match verb:
-            case "hello" | "starttls" | "rset" | "noop" | "quit" | "secured":
+            case "hello" | "starttls" | "rset" | "quit" | "secured":
                 getattr(self.client, verb)(*argument.split())
             case "auth":
-                exchange = sasl.client([argument], "alice", PASSWORD, "clientnonce")
+                exchange = mechanisms.client([argument], "alice", PASSWORD, "clientnonce")
                 assert exchange is not None
                 self.client.authenticate(exchange)
             case "wish":
@@ -226,7 +226,7 @@ def test_both_halves_authenticate(mechanism: str) -> None:
     converse(client, door)
     assert mechanism in client.mechanisms
     for password, code in (("wrong", 535), (PASSWORD, 235)):
-        exchange = sasl.client([mechanism], "alice", password, "clientnonce")
+        exchange = mechanisms.client([mechanism], "alice", password, "clientnonce")
         assert exchange is not None
         client.authenticate(exchange)
         assert converse(client, door)[-1].reply.code == code
@@ -239,7 +239,7 @@ def test_both_halves_begin_tls() -> None:
     client.starttls()
     assert converse(client, door)[-1] == Answered("STARTTLS", Reply(220, "2.0.0", "Go ahead"))
     with pytest.raises(RuntimeError):
-        client.noop()
+        client.rset()
     client.secured()
     door.engine.secured(door.after_tls)
     assert client.extensions == {}
@@ -339,7 +339,7 @@ def test_no_peer_makes_the_client_raise(said: list[bytes], cut: int, chunk: byte
     whole = b"".join(said)
     client = SmtpClient()
     client.hello("a")
-    exchange = sasl.client(["PLAIN"], "alice", "pencil", "n")
+    exchange = mechanisms.client(["PLAIN"], "alice", "pencil", "n")
     assert exchange is not None
     client.authenticate(exchange)
     client.transaction(envelope("a@example.org", "b@example.org", "c@example.org"), chunk=chunk)

@@ -8,8 +8,8 @@ from posthouse.terms.address import Address
 from posthouse.terms.reply import Refusal
 from posthouse.wire.smtp import command
 from posthouse.wire.smtp.command import Parser
+from posthouse.wire.smtp.event import Rejected
 from posthouse.wire.smtp.parameters import Situation, decode_xtext, encode_xtext
-from posthouse.wire.smtp.server import Rejected
 from posthouse.wire.smtp.table import VERBS
 from tests.wire.smtp.door import ALL, MORE, Door, server
 

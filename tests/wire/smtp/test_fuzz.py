@@ -11,17 +11,8 @@ import pytest
 
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp import command
-from posthouse.wire.smtp.server import (
-    ChunkEnd,
-    Closed,
-    Connected,
-    DataChunk,
-    DataEnd,
-    DataRefused,
-    Event,
-    Rejected,
-    SmtpServer,
-)
+from posthouse.wire.smtp.event import ChunkEnd, Closed, Connected, DataChunk, DataEnd, DataRefused, Event, Rejected
+from posthouse.wire.smtp.server import SmtpServer
 from posthouse.wire.smtp.table import Kind, State
 from tests.wire.smtp.door import ALL, MORE, server
 

@@ -6,7 +6,8 @@ import pytest
 
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp.command import Bdat
-from posthouse.wire.smtp.server import Closed, DataChunk, Event, Rejected, SmtpServer
+from posthouse.wire.smtp.event import Closed, DataChunk, Event, Rejected
+from posthouse.wire.smtp.server import SmtpServer
 from posthouse.wire.smtp.table import TABLE, VERBS, Row, State, table_markdown
 from tests.wire.smtp.door import ALL, MORE, server
 

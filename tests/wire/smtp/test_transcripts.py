@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from posthouse.terms.reply import Reply
-from posthouse.wire.smtp.server import Closed, DataRefused
+from posthouse.wire.smtp.event import Closed, DataRefused
 from posthouse.wire.smtp.table import Kind
 from tests.transcript import PIECES, Driven, Pieces, Script, play, read, scripts, unescape
 from tests.wire.smtp.door import ALL, MORE, Door, server

@@ -20,6 +20,7 @@ SELECT suspect.blob, blob.place, blob.name,
        EXISTS (SELECT 1 FROM message WHERE message.id = suspect.blob)
     OR EXISTS (SELECT 1 FROM queued_message WHERE queued_message.blob = suspect.blob)
     OR EXISTS (SELECT 1 FROM list_held WHERE list_held.blob = suspect.blob)
+    OR EXISTS (SELECT 1 FROM list_digest_post WHERE list_digest_post.blob = suspect.blob)
   FROM blob_suspect AS suspect LEFT JOIN blob ON blob.id = suspect.blob
  ORDER BY suspect.blob
  LIMIT :limit;

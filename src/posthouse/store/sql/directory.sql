@@ -129,23 +129,27 @@ INSERT INTO account_state (account, epoch, modseq, next_email, next_mailbox, use
 VALUES (:account, :epoch, 0, 1, 1, 0, 0, 0, 0, 0, 0)
 
 -- name: account_find
-SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent
+SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent,
+  submission_rate, submission_recipients
 FROM account WHERE id = :account AND removed_at IS NULL
 
 -- name: account_by_address
-SELECT c.id, c.name, c.full_name, c.quota_octets, c.quota_emails, c.enabled, c.created_at, c.copy_to_sent
+SELECT c.id, c.name, c.full_name, c.quota_octets, c.quota_emails, c.enabled, c.created_at, c.copy_to_sent,
+  c.submission_rate, c.submission_recipients
 FROM address AS a JOIN account AS c ON c.id = a.account WHERE a.key = :key
 
 -- name: account_list
-SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent
+SELECT id, name, full_name, quota_octets, quota_emails, enabled, created_at, copy_to_sent,
+  submission_rate, submission_recipients
 FROM account WHERE removed_at IS NULL AND name > :after ORDER BY name LIMIT :limit
 
 -- name: account_count
 SELECT count(*) FROM account WHERE removed_at IS NULL
 
 -- name: account_usage
-SELECT s.used_octets, s.used_emails, c.quota_octets, c.quota_emails
-FROM account_state AS s JOIN account AS c ON c.id = s.account WHERE s.account = :account
+SELECT s.used_octets, s.used_emails, c.quota_octets, c.quota_emails, d.used_octets, d.quota_octets
+FROM account_state AS s JOIN account AS c ON c.id = s.account LEFT JOIN domain AS d ON d.name = c.quota_domain
+WHERE s.account = :account
 
 -- name: account_set_name
 UPDATE account SET name = :name WHERE id = :account
@@ -162,6 +166,16 @@ UPDATE account SET enabled = :enabled WHERE id = :account
 -- name: account_set_copy_to_sent
 UPDATE account SET copy_to_sent = :copy WHERE id = :account
 
+-- name: account_set_submission
+UPDATE account SET submission_rate = :rate, submission_recipients = :recipients WHERE id = :account
+
+-- No row: it was told after :since, or is gone.
+-- name: account_warned
+INSERT INTO submission_warning (account, stopped, at)
+SELECT id, :stopped, :now FROM account WHERE id = :account AND removed_at IS NULL
+ON CONFLICT (account, stopped) DO UPDATE SET at = :now WHERE submission_warning.at <= :since
+RETURNING at
+
 -- name: account_remove
 UPDATE account SET name = :name, full_name = '', enabled = 0, removed_at = :now WHERE id = :account
 
@@ -173,19 +187,19 @@ DELETE FROM account WHERE id = :account AND removed_at IS NOT NULL
 
 -- Who takes a postmaster's mail where nothing better is known (RFC 5321 section 4.5.1).
 -- name: account_first_of_domain
-SELECT c.id, c.enabled, c.quota_octets IS NOT NULL OR c.quota_emails IS NOT NULL
+SELECT c.id, c.enabled, coalesce(c.quota_octets, c.quota_emails, c.quota_domain) IS NOT NULL
 FROM address AS a JOIN account AS c ON c.id = a.account
 WHERE a.domain = :domain AND a.account IS NOT NULL AND c.enabled = 1 ORDER BY a.account LIMIT 1
 
 -- name: account_first
-SELECT id, enabled, quota_octets IS NOT NULL OR quota_emails IS NOT NULL
+SELECT id, enabled, coalesce(quota_octets, quota_emails, quota_domain) IS NOT NULL
 FROM account WHERE enabled = 1 AND removed_at IS NULL ORDER BY id LIMIT 1
 
 -- addresses ------------------------------------------------------------------------------------------------------------
 
 -- One row of an account, or a row a target of an alias.
 -- name: address_look
-SELECT a.account, c.enabled, c.quota_octets IS NOT NULL OR c.quota_emails IS NOT NULL, t.target, a.list
+SELECT a.account, c.enabled, coalesce(c.quota_octets, c.quota_emails, c.quota_domain) IS NOT NULL, t.target, a.list
 FROM address AS a
 LEFT JOIN account AS c ON c.id = a.account
 LEFT JOIN alias_target AS t ON t.alias = a.key

@@ -2,8 +2,8 @@
 -- Sets of numbers come as JSON ranges: [[4,9],[12,12]] (mailbox/ranges.py).
 
 -- name: message_insert
-INSERT INTO message (id, emails, size, sent_at, has_attachment, text_at, preview, head, summary, structure, parts)
-VALUES (:id, :emails, :size, :sent_at, :has_attachment, :text_at, :preview, :head, :summary, :structure, :parts)
+INSERT INTO message (id, emails, size, sent_at, has_attachment, text_at, sorting, links, head, preview, summary, structure, parts)
+VALUES (:id, :emails, :size, :sent_at, :has_attachment, :text_at, :sorting, :links, :head, :preview, :summary, :structure, :parts)
 
 -- name: message_share
 UPDATE message SET emails = emails + :more WHERE id = :id
@@ -16,13 +16,13 @@ INSERT INTO email (account, id, message, thread, received_at, size, keywords, ma
 VALUES (:account, :id, :message, :thread, :received_at, :size, :keywords, :mailbox, :uid, :prologue)
 
 -- name: placement_insert
-INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq)
-VALUES (:account, :mailbox, :uid, :email, :deleted, :home, :modseq)
+INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq, saved_at)
+VALUES (:account, :mailbox, :uid, :email, :deleted, :home, :modseq, :saved_at)
 
 -- name: placements_insert
 -- `placed`: email << 2 | home << 1 | deleted, in the order of their uids, which run from `first`.
-INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq)
-SELECT :account, :mailbox, :first + r.key, r.value >> 2, r.value & 1, r.value >> 1 & 1, :modseq
+INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq, saved_at)
+SELECT :account, :mailbox, :first + r.key, r.value >> 2, r.value & 1, r.value >> 1 & 1, :modseq, :saved_at
 FROM json_each(:placed) AS r
 
 -- reading --------------------------------------------------------------------------------------------------------------
@@ -66,6 +66,10 @@ CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
 -- name: messages_previews
 SELECT m.id, m.preview, m.sent_at, m.has_attachment FROM json_each(:messages) AS r
 CROSS JOIN message AS m ON m.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: placements_saved
+SELECT p.uid, p.saved_at FROM json_each(:uids) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- changing -------------------------------------------------------------------------------------------------------------
 

@@ -4,22 +4,25 @@
 -- The writer holds the file's only write lock before its first statement: reading the row is enough.
 SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
        s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
-       a.quota_octets, a.quota_emails
-FROM account_state AS s JOIN account AS a ON a.id = s.account WHERE s.account = :account
+       a.quota_octets, a.quota_emails, a.quota_domain, d.quota_octets, d.used_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+WHERE s.account = :account
 
 -- name: account_lock (postgres)
 SELECT s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
        s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
-       a.quota_octets, a.quota_emails
-FROM account_state AS s JOIN account AS a ON a.id = s.account WHERE s.account = :account FOR UPDATE OF s
+       a.quota_octets, a.quota_emails, a.quota_domain, d.quota_octets, d.used_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+WHERE s.account = :account FOR UPDATE OF s
 
 -- name: account_lock_to_file (sqlite)
 -- The same, and where new mail goes: the mailbox of a role, the Inbox where there is none.
 SELECT m.id, m.uidnext,
        s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
        s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
-       a.quota_octets, a.quota_emails
-FROM account_state AS s JOIN account AS a ON a.id = s.account JOIN mailbox AS m ON m.account = s.account
+       a.quota_octets, a.quota_emails, a.quota_domain, d.quota_octets, d.used_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+JOIN mailbox AS m ON m.account = s.account
  AND m.id = coalesce((SELECT id FROM mailbox WHERE account = :account AND role = :role),
                      (SELECT id FROM mailbox WHERE account = :account AND role = 'inbox'))
 WHERE s.account = :account
@@ -28,11 +31,17 @@ WHERE s.account = :account
 SELECT m.id, m.uidnext,
        s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
        s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
-       a.quota_octets, a.quota_emails
-FROM account_state AS s JOIN account AS a ON a.id = s.account JOIN mailbox AS m ON m.account = s.account
+       a.quota_octets, a.quota_emails, a.quota_domain, d.quota_octets, d.used_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+JOIN mailbox AS m ON m.account = s.account
  AND m.id = coalesce((SELECT id FROM mailbox WHERE account = :account AND role = :role),
                      (SELECT id FROM mailbox WHERE account = :account AND role = 'inbox'))
 WHERE s.account = :account FOR UPDATE OF s
+
+-- name: quota_limits
+SELECT s.used_octets, s.used_emails, a.quota_octets, a.quota_emails, d.name, d.used_octets, d.quota_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+WHERE s.account = :account
 
 -- name: account_save
 UPDATE account_state SET modseq = :modseq, next_email = :next_email, next_mailbox = :next_mailbox,
@@ -49,12 +58,12 @@ FROM account_state WHERE account = :account
 
 -- name: mailbox_list
 SELECT id, parent, name, role, subscribed, sort_order, uidvalidity, uidnext, highest_modseq,
-       messages, unseen, octets, deleted, emails, unread, threads, unread_threads
+       messages, unseen, octets, deleted, deleted_octets, emails, unread, threads, unread_threads
 FROM mailbox WHERE account = :account
 
 -- name: mailbox_get
 SELECT id, parent, name, role, subscribed, sort_order, uidvalidity, uidnext, highest_modseq,
-       messages, unseen, octets, deleted, emails, unread, threads, unread_threads
+       messages, unseen, octets, deleted, deleted_octets, emails, unread, threads, unread_threads
 FROM mailbox WHERE account = :account AND id = :mailbox
 
 -- name: mailbox_child
@@ -91,9 +100,21 @@ UPDATE mailbox SET sort_order = :sort_order WHERE account = :account AND id = :m
 -- name: mailbox_delete
 DELETE FROM mailbox WHERE account = :account AND id = :mailbox
 
+-- name: mailbox_gone
+-- Where nothing was ever placed nothing can be restored.
+INSERT INTO gone_mailbox (account, id, path, gone_at)
+SELECT account, id, :path, :gone_at FROM mailbox WHERE account = :account AND id = :mailbox AND uidnext > 1
+
+-- name: mailboxes_gone
+SELECT id, path FROM gone_mailbox WHERE account = :account
+
+-- name: mailboxes_gone_forget
+DELETE FROM gone_mailbox WHERE gone_at < :before
+
 -- name: mailbox_settle
 UPDATE mailbox SET uidnext = uidnext + :placed, highest_modseq = max(highest_modseq, :modseq),
   messages = messages + :messages, unseen = unseen + :unseen, octets = octets + :octets, deleted = deleted + :deleted,
+  deleted_octets = deleted_octets + :deleted_octets,
   emails = emails + :emails, unread = unread + :unread,
   threads = threads + :threads, unread_threads = unread_threads + :unread_threads
 WHERE account = :account AND id = :mailbox
@@ -167,8 +188,15 @@ SELECT modseq, mailbox, uids_changed, uids_gone, emails_created, emails_updated,
   mailboxes_created, mailboxes_updated, mailboxes_counted, mailboxes_destroyed
 FROM change WHERE account = :account AND (modseq, mailbox) > (:modseq, :mailbox) ORDER BY modseq, mailbox LIMIT :limit
 
+-- name: changes_heard
+-- Where something changed, without what.
+SELECT modseq, mailbox, uids_changed IS NOT NULL, uids_gone IS NOT NULL,
+  mailboxes_created, mailboxes_updated, mailboxes_destroyed
+FROM change WHERE account = :account AND modseq > :modseq AND modseq <= :until ORDER BY modseq, mailbox LIMIT :limit
+
 -- name: changes_of_mailbox
-SELECT uids_changed, uids_gone FROM change WHERE account = :account AND modseq > :modseq AND mailbox = :mailbox
+SELECT uids_changed, uids_gone FROM change
+WHERE account = :account AND modseq > :modseq AND modseq <= :until AND mailbox = :mailbox
 
 -- name: changes_expire
 DELETE FROM change WHERE account = :account AND modseq <= :floor

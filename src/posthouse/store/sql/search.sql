@@ -77,13 +77,74 @@ AND (email > :mark OR email IN (SELECT value FROM json_each(:emails)))
 -- looking into headers ---------------------------------------------------------------------------------------------------
 
 -- name: search_headers
--- Prologue and at least the header of those that lie in the database.
-SELECT e.id, e.prologue, substr(b.octets, 1, coalesce(nullif(instr(b.octets, x'0A0D0A'), 0) + 2, length(b.octets)))
+-- Prologue and at least the header of those that lie in the database. Of a blob without octets substr makes NULL.
+SELECT e.id, e.prologue, coalesce(substr(b.octets, 1, coalesce(nullif(instr(b.octets, x'0A0D0A'), 0) + 2, length(b.octets))), x'')
 FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
 CROSS JOIN blob AS b ON b.id = e.message AND b.place = 0
 
 -- name: search_headers_upto
 -- The same of emails with ids in (mark, upto]; NULL for a header that lies elsewhere.
-SELECT e.id, e.prologue, substr(b.octets, 1, coalesce(nullif(instr(b.octets, x'0A0D0A'), 0) + 2, length(b.octets)))
+SELECT e.id, e.prologue, CASE WHEN b.octets IS NOT NULL THEN
+coalesce(substr(b.octets, 1, coalesce(nullif(instr(b.octets, x'0A0D0A'), 0) + 2, length(b.octets))), x'') END
 FROM email AS e CROSS JOIN blob AS b ON b.id = e.message
 WHERE e.account = :account AND e.id > :mark AND e.id <= :upto
+
+-- columns (mailbox/columns.py): one value of each placement of a mailbox, by uid --------------------------------------------
+
+-- name: column_subject
+SELECT p.uid, substr(m.head, 1, instr(m.head || char(10), char(10)) - 1) FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+CROSS JOIN message AS m ON m.id = e.message
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_head
+SELECT p.uid, m.head FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+CROSS JOIN message AS m ON m.id = e.message
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_sorting
+SELECT p.uid, m.sorting FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+CROSS JOIN message AS m ON m.id = e.message
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_links
+SELECT p.uid, m.links FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+CROSS JOIN message AS m ON m.id = e.message
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_sent
+-- Far in the past where there is no Date that can be read.
+SELECT p.uid, coalesce(m.sent_at, -4611686018427387904) FROM placement AS p
+CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email CROSS JOIN message AS m ON m.id = e.message
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_received
+SELECT p.uid, e.received_at FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_size
+SELECT p.uid, e.size FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_thread
+SELECT p.uid, e.thread FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
+
+-- name: column_saved
+SELECT uid, saved_at FROM placement
+WHERE account = :account AND mailbox = :mailbox AND uid > :after ORDER BY uid LIMIT :limit
+
+-- annotations of an account (mailbox/filters.py) -----------------------------------------------------------------------------
+
+-- name: annotation_get
+SELECT value FROM annotation WHERE account = :account AND entry = :entry
+
+-- name: annotation_put
+INSERT INTO annotation (account, entry, value) VALUES (:account, :entry, :value)
+ON CONFLICT (account, entry) DO UPDATE SET value = excluded.value
+
+-- name: annotation_delete
+DELETE FROM annotation WHERE account = :account AND entry = :entry
+
+-- name: annotation_count
+-- How many others there are.
+SELECT count(*) FROM annotation WHERE account = :account AND entry <> :entry

@@ -7,15 +7,17 @@ Refuses: to frame (the server does) and to act (the door does).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 from posthouse import limits
-from posthouse.wire.imap import fetch, request, search
-from posthouse.wire.imap.grammar import ParseError, Parser
-from posthouse.wire.imap.request import AppendMessage, ListReturn, ListSelect, Request, StatusItem, StoreHow
+from posthouse.wire.imap import fetch, finding, notify, quota, request, search
+from posthouse.wire.imap.grammar import MAX_NUMBER64, ParseError, Parser
+from posthouse.wire.imap.request import ListReturn, ListSelect, Request, Resync, StatusItem, StoreHow
+from posthouse.wire.imap.sequence import STAR, Range, SequenceSet
 
 
 class State(Enum):
@@ -40,6 +42,7 @@ class Row:
     `states` is where it is legal; `success` and `failure` the state that OK and NO lead to (None: no move; BAD never
     moves). `expunge`: may EXPUNGE responses be sent while it is answered (RFC 9051 §7.5.1)? `first`: its answer decides
     how the octets behind it are to be read or what is legal there, so nothing behind it is parsed before it (§5.5).
+    `streams`: so many arguments, the last of which is a mailbox, and then messages, which are events of their own.
     """
 
     name: bytes
@@ -50,6 +53,7 @@ class Row:
     first: bool = False
     success: State | None = None
     failure: State | None = None
+    streams: int = 0
 
 
 # reading the arguments ------------------------------------------------------------------------------------------------
@@ -99,12 +103,89 @@ def _mailbox(parser: Parser) -> str:
     return parser.mailbox()
 
 
-def _select(parser: Parser) -> Request:
-    return request.Select(_mailbox(parser), read_only=False)
+def _select(read_only: bool) -> Callable[[Parser], Request]:
+    def parse(parser: Parser) -> Request:
+        mailbox = _mailbox(parser)
+        if not parser.accept(b" "):
+            return request.Select(mailbox, read_only)
+        # RFC 4466 §2.4 select-param
+        options = _options(parser, SELECT_PARAMETERS, "a parameter of SELECT")
+        return request.Select(mailbox, read_only, condstore=b"CONDSTORE" in options, resync=options.get(b"QRESYNC"))
+
+    return parse
 
 
-def _examine(parser: Parser) -> Request:
-    return request.Select(_mailbox(parser), read_only=True)
+def _options(parser: Parser, table: Mapping[bytes, Callable[[Parser], Any]], what: str) -> dict[bytes, Any]:
+    """Options in parentheses, each with its value; none may stand twice."""
+    found: dict[bytes, Any] = {}
+
+    def one(parser: Parser) -> None:
+        start = parser.at
+        name = parser.keyword()
+        if name not in table or name in found:
+            parser.at = start
+            parser.fail(what)
+        found[name] = table[name](parser)
+
+    parser.listed(one)
+    return found
+
+
+def _nothing(_: Parser) -> None:
+    """An option without a value."""
+
+
+def _modseq(parser: Parser) -> int:
+    # RFC 7162 §7: mod-sequence-valzer has 63 bits. Where the grammar would have no 0 it does no harm.
+    parser.space()
+    return parser.number(MAX_NUMBER64)
+
+
+def _resync(parser: Parser) -> Resync:
+    # RFC 7162 §7: "(" uidvalidity SP mod-sequence-value [SP known-uids] [SP seq-match-data] ")"
+    parser.space()
+    parser.expect(b"(", "a parenthesis")
+    uidvalidity, modseq = parser.nz_number(), _modseq(parser)
+    known: SequenceSet | None = None
+    matches: tuple[Range, ...] = ()
+    if parser.octets.startswith(b" ", parser.at) and not parser.octets.startswith(b" (", parser.at):
+        parser.space()
+        known = _plain_set(parser)
+    if parser.accept(b" ("):
+        matches = _matches(parser)
+        parser.expect(b")", "a closing parenthesis")
+    parser.expect(b")", "a closing parenthesis")
+    return Resync(uidvalidity, modseq, known, matches)
+
+
+def _plain_set(parser: Parser) -> SequenceSet:
+    """A set without "*" and "$"."""
+    start = parser.at
+    found = parser.sequence_set()
+    if found.saved or any(high == STAR for _, high in found.ranges):
+        parser.at = start
+        parser.fail("a set of plain numbers")
+    return found
+
+
+def _matches(parser: Parser) -> tuple[Range, ...]:
+    """Message numbers and their uids, in pairs (RFC 7162 §3.2.5.2: both ascend)."""
+    start = parser.at
+    numbers = _plain_set(parser)
+    parser.space()
+    uids = _plain_set(parser)
+    counts = [sum(high - low + 1 for low, high in found.ranges) for found in (numbers, uids)]
+    if counts[0] != counts[1] or not (_ascends(numbers.ranges) and _ascends(uids.ranges)):
+        parser.at = start
+        parser.fail("as many message numbers as uids, ascending")
+    if counts[0] > limits.RESYNC_MATCHES:
+        raise ParseError("There are too many pairs of number and uid", b"LIMIT", no=True)
+    spread = [[number for low, high in found.ranges for number in range(low, high + 1)] for found in (numbers, uids)]
+    return tuple(zip(*spread, strict=True))
+
+
+def _ascends(ranges: Sequence[Range]) -> bool:
+    return all(before[1] < after[0] for before, after in pairwise(ranges))
 
 
 def _create(parser: Parser) -> Request:
@@ -200,33 +281,41 @@ def _status_item(parser: Parser) -> StatusItem:
 
 
 def _append(parser: Parser) -> Request:
-    # The server streams the messages; an APPEND that comes here whole has none.
-    _mailbox(parser)
-    parser.fail("a message as a literal")
+    return request.Append(_mailbox(parser))
 
 
-_ANNOUNCED = re.compile(rb"(~?)\{([0-9]{1,19})\+?\}\Z")
+def _replace(uid: bool) -> Callable[[Parser], Request]:
+    def parse(parser: Parser) -> Request:
+        # RFC 8508 §5: one seq-number, or uid.
+        parser.space()
+        start = parser.at
+        numbers = parser.sequence_set()
+        if numbers.saved or len(numbers.ranges) != 1 or numbers.ranges[0][0] != numbers.ranges[0][1]:
+            parser.at = start
+            parser.fail("the number of one message")
+        return request.Replace(uid, numbers, _mailbox(parser))
+
+    return parse
 
 
-def append_message(parser: Parser) -> AppendMessage:
-    """One message of APPEND up to its literal, which ends the line (RFC 9051 §9, append-message; RFC 9755 §4).
-
-    Raises ParseError.
-    """
+def _compress(parser: Parser) -> Request:
     parser.space()
-    flags: tuple[str, ...] = ()
-    if parser.sees(b"("):
-        flags = parser.flag_list()
-        parser.space()
-    received_at = None
-    if parser.sees(b'"'):
-        received_at = parser.date_time()
-        parser.space()
-    utf8 = parser.utf8 and parser.octets[parser.at : parser.at + 6].upper() == b"UTF8 ("
-    if utf8:
-        parser.at += 6
-    literal = parser.match(_ANNOUNCED, "a message as a literal")
-    return AppendMessage(flags, received_at, int(literal.group(2)), bool(literal.group(1)), utf8)
+    return request.Compress(parser.keyword().decode("ascii"))
+
+
+def _notify(parser: Parser) -> Request:
+    # RFC 5465 §8: "NOTIFY" SP ("SET" [SP "STATUS"] SP event-groups / "NONE")
+    parser.space()
+    start = parser.at
+    word = parser.keyword()
+    if word == b"NONE":
+        return request.Notify(())
+    if word != b"SET":
+        parser.at = start
+        parser.fail("SET or NONE")
+    status = parser.octets[parser.at : parser.at + 8].upper() == b" STATUS "
+    parser.at += 7 * status
+    return request.Notify(notify.parse_groups(parser), status)
 
 
 def _expunge(_: Parser) -> Request:
@@ -240,10 +329,42 @@ def _uid_expunge(parser: Parser) -> Request:
 
 def _search(uid: bool) -> Callable[[Parser], Request]:
     def parse(parser: Parser) -> Request:
-        returns = search.parse_returns(parser)
-        return request.Search(uid, search.parse_program(parser), returns)
+        returns = finding.parse_returns(parser)
+        key = search.parse_program(parser)
+        finding.require_fuzzy(returns, (), key)
+        return request.Search(uid, key, returns)
 
     return parse
+
+
+def _sort(uid: bool) -> Callable[[Parser], Request]:
+    def parse(parser: Parser) -> Request:
+        returns = finding.parse_returns(parser)
+        sorts = finding.parse_sort_keys(parser)
+        key = finding.parse_charset_and_keys(parser)
+        finding.require_fuzzy(returns, sorts, key)
+        return request.Sort(uid, sorts, key, returns)
+
+    return parse
+
+
+def _thread(uid: bool) -> Callable[[Parser], Request]:
+    def parse(parser: Parser) -> Request:
+        return request.Thread(uid, finding.parse_algorithm(parser), finding.parse_charset_and_keys(parser))
+
+    return parse
+
+
+def _esearch(parser: Parser) -> Request:
+    sources = finding.parse_sources(parser)
+    returns = finding.parse_returns(parser)
+    key = search.parse_program(parser)
+    finding.require_fuzzy(returns, (), key)
+    return request.MultiSearch(sources, key, returns)
+
+
+def _cancelupdate(parser: Parser) -> Request:
+    return request.CancelUpdate(finding.parse_tags(parser))
 
 
 def _fetch(uid: bool) -> Callable[[Parser], Request]:
@@ -251,9 +372,25 @@ def _fetch(uid: bool) -> Callable[[Parser], Request]:
         parser.space()
         numbers = parser.sequence_set()
         parser.space()
-        return request.Fetch(uid, numbers, fetch.parse_items(parser))
+        items = fetch.parse_items(parser)
+        if not parser.accept(b" "):
+            return request.Fetch(uid, numbers, items)
+        # RFC 4466 §2.5 fetch-modifier
+        start = parser.at
+        options = _options(parser, FETCH_MODIFIERS, "a modifier of FETCH")
+        since, vanished, partial = options.get(b"CHANGEDSINCE"), b"VANISHED" in options, options.get(b"PARTIAL")
+        # RFC 7162 §3.2.6: VANISHED goes with UID FETCH and CHANGEDSINCE. RFC 9394 §3.3: PARTIAL with UID FETCH.
+        if (vanished and (since is None or not uid)) or (partial and not uid):
+            parser.at = start
+            parser.fail("VANISHED and PARTIAL of a UID FETCH, and CHANGEDSINCE beside VANISHED")
+        return request.Fetch(uid, numbers, items, changed_since=since, vanished=vanished, partial=partial)
 
     return parse
+
+
+def _partial(parser: Parser) -> finding.Partial:
+    parser.space()
+    return finding.parse_partial(parser)
 
 
 _STORE_ITEM = re.compile(rb"([+-]?)FLAGS(\.SILENT)?", re.IGNORECASE)
@@ -264,13 +401,25 @@ def _store(uid: bool) -> Callable[[Parser], Request]:
         parser.space()
         numbers = parser.sequence_set()
         parser.space()
+        options: dict[bytes, Any] = {}
+        if parser.sees(b"("):
+            # RFC 4466 §2.6 store-modifier
+            options = _options(parser, STORE_MODIFIERS, "a modifier of STORE")
+            parser.space()
         found = parser.match(_STORE_ITEM, "FLAGS, +FLAGS or -FLAGS")
         if parser.octets.startswith(b" (", parser.at):
             parser.at += 1
             flags = parser.flag_list()
         else:
             flags = parser.spaced(Parser.flag)
-        return request.Store(uid, numbers, StoreHow(found.group(1)), flags, found.group(2) is not None)
+        return request.Store(
+            uid,
+            numbers,
+            StoreHow(found.group(1)),
+            flags,
+            found.group(2) is not None,
+            unchanged_since=options.get(b"UNCHANGEDSINCE"),
+        )
 
     return parse
 
@@ -300,6 +449,13 @@ LIST_RETURNS: Final[dict[bytes, Callable[[Parser], ListReturn | tuple[StatusItem
     b"STATUS": _list_status,
 }
 CREATE_PARAMETERS: Final[dict[bytes, Callable[[Parser], tuple[str, ...]]]] = {b"USE": Parser.flag_list}
+SELECT_PARAMETERS: Final[dict[bytes, Callable[[Parser], Any]]] = {b"CONDSTORE": _nothing, b"QRESYNC": _resync}
+FETCH_MODIFIERS: Final[dict[bytes, Callable[[Parser], Any]]] = {
+    b"CHANGEDSINCE": _modseq,
+    b"VANISHED": _nothing,
+    b"PARTIAL": _partial,
+}
+STORE_MODIFIERS: Final[dict[bytes, Callable[[Parser], Any]]] = {b"UNCHANGEDSINCE": _modseq}
 
 TABLE: Final[dict[bytes, Row]] = {
     row.name: row
@@ -315,13 +471,17 @@ TABLE: Final[dict[bytes, Row]] = {
         Row(b"AUTHENTICATE", _authenticate, _BEFORE, "RFC 9051 §6.2.2", first=True, success=State.AUTHENTICATED),
         Row(b"LOGIN", _login, _BEFORE, "RFC 9051 §6.2.3", first=True, success=State.AUTHENTICATED),
         Row(b"ENABLE", _enable, _AFTER, "RFC 9051 §6.3.1", first=True),
+        Row(
+            b"UNAUTHENTICATE", _plain(request.Unauthenticate()), _AFTER, "RFC 8437 §3",
+            expunge=False, first=True, success=State.NOT_AUTHENTICATED,
+        ),
         # RFC 9051 §6.3.2: the mailbox selected before is closed first, whatever comes of it; its numbers are void.
         Row(
-            b"SELECT", _select, _AFTER, "RFC 9051 §6.3.2",
+            b"SELECT", _select(False), _AFTER, "RFC 9051 §6.3.2",
             expunge=False, first=True, success=State.SELECTED, failure=State.AUTHENTICATED,
         ),
         Row(
-            b"EXAMINE", _examine, _AFTER, "RFC 9051 §6.3.3",
+            b"EXAMINE", _select(True), _AFTER, "RFC 9051 §6.3.3",
             expunge=False, first=True, success=State.SELECTED, failure=State.AUTHENTICATED,
         ),
         Row(b"CREATE", _create, _AFTER, "RFC 9051 §6.3.4"),
@@ -333,8 +493,13 @@ TABLE: Final[dict[bytes, Row]] = {
         Row(b"LSUB", _lsub, _AFTER, "RFC 3501 §6.3.9"),
         Row(b"NAMESPACE", _plain(request.Namespace()), _AFTER, "RFC 9051 §6.3.10"),
         Row(b"STATUS", _status, _AFTER, "RFC 9051 §6.3.11"),
-        Row(b"APPEND", _append, _AFTER, "RFC 9051 §6.3.12", first=True),
+        Row(b"APPEND", _append, _AFTER, "RFC 9051 §6.3.12", first=True, streams=1),
+        Row(b"COMPRESS", _compress, _AFTER, "RFC 4978 §3", first=True),
         Row(b"IDLE", _plain(request.Idle()), _AFTER, "RFC 9051 §6.3.13", first=True),
+        Row(b"NOTIFY", _notify, _AFTER, "RFC 5465 §3.1"),
+        Row(b"GETQUOTA", quota.parse_get, _AFTER, "RFC 9208 §4.1.1"),
+        Row(b"GETQUOTAROOT", quota.parse_get_root, _AFTER, "RFC 9208 §4.1.2"),
+        Row(b"SETQUOTA", quota.parse_set, _AFTER, "RFC 9208 §4.1.3"),
         Row(b"CHECK", _plain(request.Check()), _SELECTED, "RFC 3501 §6.4.1"),
         # RFC 9051 §6.4.1: CLOSE sends no EXPUNGE.
         Row(
@@ -349,15 +514,24 @@ TABLE: Final[dict[bytes, Row]] = {
         # RFC 9051 §7.5.1: never in answer to FETCH, STORE or SEARCH, whose numbers it would shift.
         # RFC 3501 §7.4.1: their UID forms are other commands, and may carry it.
         Row(b"SEARCH", _search(False), _SELECTED, "RFC 9051 §6.4.4", expunge=False),
+        # RFC 5256 §3: likewise.
+        Row(b"SORT", _sort(False), _SELECTED, "RFC 5256 §3", expunge=False),
+        Row(b"THREAD", _thread(False), _SELECTED, "RFC 5256 §3", expunge=False),
+        Row(b"ESEARCH", _esearch, _AFTER, "RFC 7377 §2.1"),
+        Row(b"CANCELUPDATE", _cancelupdate, _SELECTED, "RFC 5267 §4.3.5"),
         Row(b"FETCH", _fetch(False), _SELECTED, "RFC 9051 §6.4.5", expunge=False),
         Row(b"STORE", _store(False), _SELECTED, "RFC 9051 §6.4.6", expunge=False),
         Row(b"COPY", _copy(False), _SELECTED, "RFC 9051 §6.4.7"),
         Row(b"MOVE", _move(False), _SELECTED, "RFC 9051 §6.4.8"),
+        Row(b"REPLACE", _replace(False), _SELECTED, "RFC 8508 §3.2", first=True, streams=2),
         Row(b"UID SEARCH", _search(True), _SELECTED, "RFC 9051 §6.4.9"),
+        Row(b"UID SORT", _sort(True), _SELECTED, "RFC 5256 §3"),
+        Row(b"UID THREAD", _thread(True), _SELECTED, "RFC 5256 §3"),
         Row(b"UID FETCH", _fetch(True), _SELECTED, "RFC 9051 §6.4.9"),
         Row(b"UID STORE", _store(True), _SELECTED, "RFC 9051 §6.4.9"),
         Row(b"UID COPY", _copy(True), _SELECTED, "RFC 9051 §6.4.9"),
         Row(b"UID MOVE", _move(True), _SELECTED, "RFC 9051 §6.4.9"),
+        Row(b"UID REPLACE", _replace(True), _SELECTED, "RFC 8508 §3.3", first=True, streams=2),
         Row(b"UID EXPUNGE", _uid_expunge, _SELECTED, "RFC 9051 §6.4.9"),
     )
 }  # fmt: skip
@@ -386,9 +560,9 @@ def head(octets: bytes) -> Head | None:
     return Head(tagged.group(1), None, len(octets)) if tagged else None
 
 
-def parse(row: Row, octets: bytes, arguments: int, *, utf8: bool) -> Request:
+def parse(row: Row, octets: bytes, arguments: int, *, utf8: bool, charset: bool = True) -> Request:
     """The request in a whole command, of which `arguments` is where the arguments begin. Raises ParseError."""
-    parser = Parser(octets, arguments, utf8=utf8)
+    parser = Parser(octets, arguments, utf8=utf8, charset=charset)
     found = row.parse(parser)
     parser.end()
     return found

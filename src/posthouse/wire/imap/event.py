@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from posthouse.wire.imap.command import Row
-from posthouse.wire.imap.request import AppendMessage, Request
+from posthouse.wire.imap.request import AppendMessage, AppendText, AppendUrl, CatenatedMessage, Request
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,14 +17,19 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class LiteralChunk:
-    """Octets of the message accepted last, as they came."""
+    """Octets of the message, or the part of one, that was accepted last, as they came."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class LiteralEnd:
-    """The message is all there."""
+    """The octets that were accepted last are all there."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEnd:
+    """The message that is made of parts has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +64,18 @@ class Ended:
     reason: str
 
 
-Event = Command | AppendMessage | LiteralChunk | LiteralEnd | AppendEnd | AuthResponse | IdleDone | Broken | Ended
+Event = (
+    Command
+    | AppendMessage
+    | CatenatedMessage
+    | AppendText
+    | AppendUrl
+    | LiteralChunk
+    | LiteralEnd
+    | MessageEnd
+    | AppendEnd
+    | AuthResponse
+    | IdleDone
+    | Broken
+    | Ended
+)

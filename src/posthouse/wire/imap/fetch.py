@@ -17,6 +17,8 @@ _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,8}(?:\.[1-9][0-9]{0,8})*")
 _PLAIN_FIELDS = re.compile(rb"\(([A-Za-z0-9-]+(?: [A-Za-z0-9-]+)*)\)")
 _FIELD_NAME = re.compile(rb"[!-9;-~]+\Z")
+# RFC 8970 §6: LAZY asks for no preview that takes time; ours are made when a message is filed.
+_LAZY = re.compile(rb" \(LAZY(?: LAZY)*\)", re.IGNORECASE)
 
 
 class Attribute(Enum):
@@ -32,6 +34,8 @@ class Attribute(Enum):
     MODSEQ = b"MODSEQ"
     EMAILID = b"EMAILID"
     THREADID = b"THREADID"
+    SAVEDATE = b"SAVEDATE"
+    PREVIEW = b"PREVIEW"
 
 
 class Text(Enum):
@@ -120,9 +124,20 @@ def parse_item(parser: Parser) -> Item:
         if section is not None:
             return section(parser)
     elif name in _PLAIN:
-        return _PLAIN[name]
+        item = _PLAIN[name]
+        if item is Attribute.PREVIEW and (lazy := _LAZY.match(parser.octets, parser.at)):
+            parser.at = lazy.end()
+        return item
     parser.at = start
     return parser.fail("a FETCH item")
+
+
+def section_named(text: bytes) -> Section:
+    """The section that stands so between brackets, as a URL names it (RFC 5092 §5). Raises ParseError."""
+    parser = Parser(b"[%b]" % text)
+    section = _section(parser, peek=True)
+    parser.end()
+    return section
 
 
 def _section(parser: Parser, *, peek: bool = False) -> Section:

@@ -59,14 +59,17 @@ class ParseError(Exception):
 
 
 class Parser:
-    """A cursor over one whole command. `utf8` True: mailbox names are UTF-8 (after ENABLE), else modified UTF-7."""
+    """A cursor over one whole command. `utf8` True: mailbox names are UTF-8 (after ENABLE), else modified UTF-7.
+    `charset` False: SEARCH may name none.
+    """
 
-    __slots__ = ("at", "octets", "utf8")
+    __slots__ = ("at", "charset", "octets", "utf8")
 
-    def __init__(self, octets: bytes, at: int = 0, *, utf8: bool = False) -> None:
+    def __init__(self, octets: bytes, at: int = 0, *, utf8: bool = False, charset: bool = True) -> None:
         self.octets = octets
         self.at = at
         self.utf8 = utf8
+        self.charset = charset
 
     # the cursor ---------------------------------------------------------------------------------------------------
 
@@ -151,13 +154,19 @@ class Parser:
 
     def string(self) -> bytes:
         """quoted / literal."""
-        found = _QUOTED_PLAIN.match(self.octets, self.at)
-        if found is not None:
-            self.at = found.end()
-            return found.group(1)
-        if self.sees(b"{"):
-            return self._literal()
-        return _ESCAPED.sub(rb"\1", self.match(_QUOTED, "a string").group(1))
+        start = self.at
+        found = _QUOTED_PLAIN.match(self.octets, start)
+        if found is None:
+            if self.sees(b"{"):
+                return self._literal()
+            found = self.match(_QUOTED, "a string")
+        self.at = found.end()
+        octets = found.group(1)
+        if self.utf8 and not octets.isascii() and not _is_utf8(octets):
+            # RFC 9755 §3, RFC 9051 §4.3: what is quoted is UTF-8.
+            self.at = start
+            self.fail("UTF-8")
+        return _ESCAPED.sub(rb"\1", octets) if b"\\" in octets else octets
 
     def astring(self) -> bytes:
         """1*ASTRING-CHAR / string."""
@@ -299,6 +308,14 @@ class Parser:
             self.fail("a date with time")
         since = (local - _EPOCH) - (offset if sign == b"+" else -offset)
         return (since.days * 86_400 + since.seconds) * 1000
+
+
+def _is_utf8(octets: bytes) -> bool:
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_base64(octets: bytes) -> bytes:

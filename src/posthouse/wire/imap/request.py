@@ -7,8 +7,8 @@ Names of mailboxes are decoded, flags are as written ("\\Seen", "$Junk"), points
 from dataclasses import dataclass, field
 from enum import Enum
 
-from posthouse.wire.imap import fetch, search
-from posthouse.wire.imap.sequence import SequenceSet
+from posthouse.wire.imap import fetch, finding, notify, quota, search
+from posthouse.wire.imap.sequence import Range, SequenceSet
 
 # any state ------------------------------------------------------------------------------------------------------------
 
@@ -70,11 +70,29 @@ class Enable:
 
 
 @dataclass(frozen=True, slots=True)
+class Unauthenticate:
+    """UNAUTHENTICATE: RFC 8437 §3. It cannot be refused with NO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """QRESYNC as a parameter of SELECT (RFC 7162 §3.2.5): what a client knows of the mailbox. `known`: uids, None: all;
+    `matches`: pairs of message number and uid, ascending."""
+
+    uidvalidity: int
+    modseq: int
+    known: SequenceSet | None = None
+    matches: tuple[Range, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT, and EXAMINE where `read_only`: RFC 9051 §6.3.2, §6.3.3."""
+    """SELECT, and EXAMINE where `read_only`: RFC 9051 §6.3.2, §6.3.3. `condstore`: RFC 7162 §3.1.8."""
 
     mailbox: str
     read_only: bool
+    condstore: bool = field(default=False, kw_only=True)
+    resync: Resync | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,8 @@ class Subscribe:
 
 
 class StatusItem(Enum):
-    """What STATUS tells of a mailbox (RFC 9051 §6.3.11; RECENT is RFC 3501's, SIZE also RFC 8438's)."""
+    """What STATUS tells of a mailbox (RFC 9051 §6.3.11; RECENT is RFC 3501's, SIZE also RFC 8438's, HIGHESTMODSEQ RFC
+    7162's, MAILBOXID RFC 8474's, APPENDLIMIT RFC 7889's, DELETED-STORAGE RFC 9208's)."""
 
     MESSAGES = b"MESSAGES"
     UIDNEXT = b"UIDNEXT"
@@ -118,6 +137,10 @@ class StatusItem(Enum):
     DELETED = b"DELETED"
     SIZE = b"SIZE"
     RECENT = b"RECENT"
+    HIGHESTMODSEQ = b"HIGHESTMODSEQ"
+    MAILBOXID = b"MAILBOXID"
+    APPENDLIMIT = b"APPENDLIMIT"
+    DELETED_STORAGE = b"DELETED-STORAGE"
 
 
 class ListSelect(Enum):
@@ -178,6 +201,15 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """REPLACE: RFC 8508 §3. `numbers` is one message; the one to come in its place follows as that of APPEND does."""
+
+    uid: bool
+    numbers: SequenceSet
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppendMessage:
     """A message of APPEND is announced. Answer with `accept`, or refuse the whole command with `no`.
 
@@ -193,8 +225,46 @@ class AppendMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class CatenatedMessage:
+    """A message of APPEND is announced that is made of parts (RFC 4469): they follow, then MessageEnd."""
+
+    flags: tuple[str, ...]
+    received_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendText:
+    """A part of it comes as octets. Answer with `accept`, or refuse the whole command with `no`."""
+
+    size: int
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AppendUrl:
+    """A part of it is what this URL names. Read it before the next event is asked for."""
+
+    url: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Compress:
+    """COMPRESS: RFC 4978 §3. Upper case."""
+
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
     """IDLE: RFC 9051 §6.3.13. Answer with `ImapServer.idle`; IdleDone follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """NOTIFY: RFC 5465 §3.1. No groups: NOTIFY NONE. `status`: tell how the watched mailboxes stand."""
+
+    groups: tuple[notify.Group, ...]
+    status: bool = False
 
 
 # selected -------------------------------------------------------------------------------------------------------------
@@ -225,16 +295,55 @@ class Search:
 
     uid: bool
     key: search.Key
-    returns: tuple[search.Return, ...] | None
+    returns: finding.Returns | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """SORT: RFC 5256 §3. `returns` None asks for the untagged SORT; else it is RFC 5267 §3's."""
+
+    uid: bool
+    sorts: tuple[finding.SortKey, ...]
+    key: search.Key
+    returns: finding.Returns | None
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """THREAD: RFC 5256 §3."""
+
+    uid: bool
+    algorithm: finding.Algorithm
+    key: search.Key
+
+
+@dataclass(frozen=True, slots=True)
+class MultiSearch:
+    """ESEARCH: RFC 7377 §2.1. No `sources`: the open mailbox."""
+
+    sources: tuple[finding.Mailboxes, ...]
+    key: search.Key
+    returns: finding.Returns | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpdate:
+    """CANCELUPDATE: RFC 5267 §4.3.5. The tags of the commands whose results are watched no longer."""
+
+    tags: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH: RFC 9051 §6.4.5."""
+    """FETCH: RFC 9051 §6.4.5. `changed_since`: only what has a higher modseq, and with `vanished` what went since (RFC
+    7162 §3.1.4.1, §3.2.6). `partial`: only the messages at these places, -1 being the last (RFC 9394 §3.3)."""
 
     uid: bool
     numbers: SequenceSet
     items: tuple[fetch.Item, ...]
+    changed_since: int | None = field(default=None, kw_only=True)
+    vanished: bool = field(default=False, kw_only=True)
+    partial: finding.Partial | None = field(default=None, kw_only=True)
 
 
 class StoreHow(Enum):
@@ -247,13 +356,15 @@ class StoreHow(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """STORE: RFC 9051 §6.4.6. `silent`: no FETCH is expected in answer."""
+    """STORE: RFC 9051 §6.4.6. `silent`: no FETCH is expected in answer. `unchanged_since`: leave alone what has a
+    higher modseq (RFC 7162 §3.1.3)."""
 
     uid: bool
     numbers: SequenceSet
     how: StoreHow
     flags: tuple[str, ...]
     silent: bool
+    unchanged_since: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +394,7 @@ Request = (
     | Authenticate
     | Login
     | Enable
+    | Unauthenticate
     | Select
     | Create
     | Delete
@@ -293,11 +405,21 @@ Request = (
     | Namespace
     | Status
     | Append
+    | Replace
+    | Compress
     | Idle
+    | Notify
+    | quota.GetQuota
+    | quota.GetQuotaRoot
+    | quota.SetQuota
     | Check
     | Close
     | Expunge
     | Search
+    | Sort
+    | Thread
+    | MultiSearch
+    | CancelUpdate
     | Fetch
     | Store
     | Copy

@@ -23,39 +23,36 @@ _QUOTABLE_UTF8 = re.compile(rb"[ -~\x80-\xff]*\Z")
 _SPECIAL = re.compile(rb'(["\\])')
 _TEXT_BREAKS = re.compile(rb"[\x00-\x1f\x7f]+")
 
+# What cannot stand in the text of a response code (RFC 9051 §9 resp-text-code), and how much of a URL is told.
+_UNTELLABLE = re.compile(rb"[^ -\[^-~]")
+_URL_TOLD: Final = 500
 # A longer string goes as a literal: a reader need not hold long lines (RFC 2683 §3.2.1.5 speaks of 1000 octets).
 _QUOTED_LIMIT: Final = 900
 
 
 class Code(bytes, Enum):
-    """Response codes without arguments (RFC 9051 §7.1, RFC 5530 §3)."""
+    """Response codes without arguments (RFC 9051 §7.1, RFC 5530 §3; RFC 5465 §5.8, RFC 9586 §3.1)."""
 
-    ALERT = b"ALERT"
     ALREADYEXISTS = b"ALREADYEXISTS"
     AUTHENTICATIONFAILED = b"AUTHENTICATIONFAILED"
     AUTHORIZATIONFAILED = b"AUTHORIZATIONFAILED"
     CANNOT = b"CANNOT"
-    CLIENTBUG = b"CLIENTBUG"
     CLOSED = b"CLOSED"
-    CONTACTADMIN = b"CONTACTADMIN"
+    COMPRESSIONACTIVE = b"COMPRESSIONACTIVE"
     CORRUPTION = b"CORRUPTION"
-    EXPIRED = b"EXPIRED"
     EXPUNGEISSUED = b"EXPUNGEISSUED"
     HASCHILDREN = b"HASCHILDREN"
-    INUSE = b"INUSE"
     LIMIT = b"LIMIT"
     NONEXISTENT = b"NONEXISTENT"
-    NOPERM = b"NOPERM"
-    NOTSAVED = b"NOTSAVED"
+    NOTIFICATIONOVERFLOW = b"NOTIFICATIONOVERFLOW"
     OVERQUOTA = b"OVERQUOTA"
-    PARSE = b"PARSE"
     PRIVACYREQUIRED = b"PRIVACYREQUIRED"
     READ_ONLY = b"READ-ONLY"
     READ_WRITE = b"READ-WRITE"
     SERVERBUG = b"SERVERBUG"
     TOOBIG = b"TOOBIG"
     TRYCREATE = b"TRYCREATE"
-    UIDNOTSTICKY = b"UIDNOTSTICKY"
+    UIDREQUIRED = b"UIDREQUIRED"
     UNAVAILABLE = b"UNAVAILABLE"
     UNKNOWN_CTE = b"UNKNOWN-CTE"
     USEATTR = b"USEATTR"
@@ -147,6 +144,31 @@ def uidnext(uid: int) -> bytes:
     return b"UIDNEXT %d" % uid
 
 
+def highest_modseq(modseq: int) -> bytes:
+    """HIGHESTMODSEQ (RFC 7162 §3.1.2.1)."""
+    return b"HIGHESTMODSEQ %d" % modseq
+
+
+def modified(numbers: Sequence[int]) -> bytes:
+    """MODIFIED (RFC 7162 §3.1.3): message numbers or uids that a conditional STORE left alone, ascending."""
+    return b"MODIFIED " + sequence.compress(numbers)
+
+
+def bad_event(events: Iterable[bytes]) -> bytes:
+    """BADEVENT (RFC 5465 §3.1): the events that there are."""
+    return b"BADEVENT " + parenthesized(events)
+
+
+def mailbox_id(id: bytes) -> bytes:
+    """MAILBOXID (RFC 8474 §4.1, §4.2)."""
+    return b"MAILBOXID (%b)" % id
+
+
+def bad_url(url: bytes) -> bytes:
+    """BADURL (RFC 4469 §4.1). What cannot stand in a code is written in percent."""
+    return b"BADURL " + _UNTELLABLE.sub(lambda found: b"%%%02X" % found.group()[0], url[:_URL_TOLD])
+
+
 def uidvalidity(value: int) -> bytes:
     """UIDVALIDITY."""
     return b"UIDVALIDITY %d" % value
@@ -200,6 +222,16 @@ def expunges(numbers: Sequence[int]) -> bytes:
     return b"".join([b"* %d EXPUNGE\r\n" % number for number in reversed(numbers)])
 
 
+def vanished(uids: Iterable[sequence.Range]) -> bytes:
+    """These messages are gone, said in place of EXPUNGE (RFC 7162 §3.2.10.2): ranges of uids that the client knows."""
+    return b"* VANISHED " + sequence.write(uids) + b"\r\n"
+
+
+def vanished_earlier(uids: Iterable[sequence.Range]) -> bytes:
+    """No message has these uids (any more): no message number moves (RFC 7162 §3.2.10.1)."""
+    return b"* VANISHED (EARLIER) " + sequence.write(uids) + b"\r\n"
+
+
 def flags(names_of_flags: Iterable[bytes]) -> bytes:
     """Which flags the mailbox knows (RFC 9051 §7.3.5)."""
     return b"* FLAGS " + parenthesized(names_of_flags) + b"\r\n"
@@ -249,9 +281,9 @@ def listed(
     return b"%b %b\r\n" % (line, parenthesized(extended)) if extended else line + b"\r\n"
 
 
-def status(name: str, items: Iterable[tuple[bytes, int]], *, utf8: bool) -> bytes:
-    """Totals of a mailbox (RFC 9051 §7.3.3): pairs of item and number."""
-    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8=utf8), b" ".join([b"%b %d" % item for item in items]))
+def status(name: str, items: Iterable[tuple[bytes, bytes]], *, utf8: bool) -> bytes:
+    """Totals of a mailbox (RFC 9051 §7.3.3): pairs of item and value."""
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8=utf8), b" ".join([b"%b %b" % item for item in items]))
 
 
 def search(numbers: Iterable[int]) -> bytes:
@@ -259,30 +291,63 @@ def search(numbers: Iterable[int]) -> bytes:
     return b" ".join([b"* SEARCH", *[b"%d" % number for number in numbers]]) + b"\r\n"
 
 
+def search_modseq(numbers: Iterable[int], modseq: int, *, command: bytes = b"SEARCH") -> bytes:
+    """The same, or SORT, where a search asks for modseqs (RFC 7162 §3.1.5): with the highest of what was found."""
+    return b" ".join([b"* " + command, *[b"%d" % number for number in numbers], b"(MODSEQ %d)" % modseq]) + b"\r\n"
+
+
+def sort(numbers: Iterable[int]) -> bytes:
+    """The SORT response (RFC 5256 §4)."""
+    return b" ".join([b"* SORT", *[b"%d" % number for number in numbers]]) + b"\r\n"
+
+
+def thread(trees: bytes) -> bytes:
+    """The THREAD response (RFC 5256 §4) of written threads."""
+    return b"* THREAD %b\r\n" % trees if trees else b"* THREAD\r\n"
+
+
 def esearch(
     tag: bytes,
     *,
     uid: bool,
-    least: int | None = None,
-    most: int | None = None,
-    count: int | None = None,
-    found: Sequence[int] = (),
+    items: Iterable[tuple[bytes, bytes]],
+    mailbox_name: bytes = b"",
+    validity: int = 0,
 ) -> bytes:
-    """ESEARCH (RFC 9051 §7.3.4, RFC 4731 §3.1). What is None, and an empty `found` (which ascends), is left out."""
-    words = [b"* ESEARCH (TAG %b)" % string(tag)]
+    """ESEARCH (RFC 9051 §7.3.4, RFC 4731 §3.1): names of data and the data. Which mailbox it is about, written by
+    `mailbox`, goes with its uidvalidity (RFC 7377 §2.1)."""
+    words = [b"* ESEARCH (TAG %b" % string(tag)]
+    if mailbox_name:
+        words += [b"MAILBOX", mailbox_name, b"UIDVALIDITY %d" % validity]
+    words[-1] += b")"
     if uid:
         words.append(b"UID")
-    words += [
-        b"%b %d" % (name, value)
-        for name, value in ((b"MIN", least), (b"MAX", most), (b"COUNT", count))
-        if value is not None
-    ]
-    if found:
-        words.append(b"ALL " + sequence.compress(found))
+    words += [b"%b %b" % item for item in items]
     return b" ".join(words) + b"\r\n"
 
 
+def noupdate(tag: bytes) -> bytes:
+    """NOUPDATE: the results of this command are not watched (RFC 5267 §4.3.1)."""
+    return b"NOUPDATE " + string(tag)
+
+
+def inprogress(tag: bytes, done: int, goal: int) -> bytes:
+    """INPROGRESS: how many of how many messages a command has looked at (RFC 9585 §4). It is more than were."""
+    # A tag that would end the code is not told.
+    name = b"NIL" if b"]" in tag else string(tag)
+    return b"INPROGRESS (%b %d %d)" % (name, done, goal)
+
+
+def undefined_filter(name: str) -> bytes:
+    """UNDEFINED-FILTER: no search is kept under this name (RFC 5466 §3.1)."""
+    return b"UNDEFINED-FILTER " + name.encode("ascii")
+
+
 # FETCH ----------------------------------------------------------------------------------------------------------------
+
+
+FETCH: Final = b"FETCH"
+UIDFETCH: Final = b"UIDFETCH"
 
 
 def fetch(number: int, items: bytes) -> bytes:
@@ -290,14 +355,14 @@ def fetch(number: int, items: bytes) -> bytes:
     return b"* %d FETCH (%b)\r\n" % (number, items)
 
 
-def fetch_form(labels: Iterable[bytes]) -> bytes:
+def fetch_form(labels: Iterable[bytes], word: bytes = FETCH) -> bytes:
     """A form for `fetch_lines`: the message number, then a value under each of `labels`.
 
     FLAGS, ENVELOPE and BODYSTRUCTURE come with their parentheses, INTERNALDATE with its quotes. A label b"" means that
-    the value brings its own.
+    the value brings its own. `word` UIDFETCH: the number is the uid (RFC 9586 §3.3).
     """
     items = b" ".join([label.replace(b"%", b"%%") + b" %b" if label else b"%b" for label in labels])
-    return b"* %d FETCH (" + items + b")\r\n"
+    return b"* %d " + word + b" (" + items + b")\r\n"
 
 
 def fetch_lines(form: bytes, rows: Iterable[tuple[Any, ...]]) -> bytes:
@@ -305,9 +370,9 @@ def fetch_lines(form: bytes, rows: Iterable[tuple[Any, ...]]) -> bytes:
     return b"".join([form % row for row in rows])
 
 
-def fetch_start(number: int) -> bytes:
+def fetch_start(number: int, word: bytes = FETCH) -> bytes:
     """Begin a FETCH response that is sent in pieces: items parted by b" " follow, then FETCH_END."""
-    return b"* %d FETCH (" % number
+    return b"* %d %b (" % (number, word)
 
 
 FETCH_END: Final = b")\r\n"

@@ -1,10 +1,12 @@
 """What a SEARCH may ask for (RFC 9051 §6.4.4, §9 `search-key`; RFC 3501 §6.4.4): the keys, their table, their grammar.
+SORT, THREAD and ESEARCH (`finding.py`) have the same keys.
 
 Promises: text comes decoded from the charset the client named; nesting and number of keys are bounded. A new key is a
 row in KEYS and, where it has arguments of a new shape, a small function. Refuses: to know how mail is searched.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -110,6 +112,52 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """SAVEDBEFORE, SAVEDON, SAVEDSINCE: when it was put into the mailbox (RFC 8514 §4.3)."""
+
+    side: Side
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """OLDER, and YOUNGER where `younger`: received so many seconds ago or longer, or not so long (RFC 5032 §3)."""
+
+    seconds: int
+    younger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """MODSEQ: changed at this modseq or later (RFC 7162 §3.1.5). What it says of single flags is read past: they have
+    none of their own here."""
+
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class HasId:
+    """EMAILID, and THREADID where `thread` (RFC 8474 §7)."""
+
+    id: str
+    thread: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """FILTER: the search that is kept under this name (RFC 5466 §3.1)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """FUZZY: the key need not match exactly (RFC 6203 §3)."""
+
+    key: "Key"
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     """The key does not match."""
 
@@ -132,67 +180,102 @@ class And:
 
 
 Key = (
-    Everything | Recent | Flagged | Contains | HasHeader | Received | Sent | Larger | Smaller | Numbers | Not | Or | And
+    Everything
+    | Recent
+    | Flagged
+    | Contains
+    | HasHeader
+    | Received
+    | Sent
+    | Saved
+    | Within
+    | Larger
+    | Smaller
+    | Numbers
+    | Changed
+    | HasId
+    | Named
+    | Fuzzy
+    | Not
+    | Or
+    | And
 )
-
-
-class Return(Enum):
-    """What an extended search answers with (RFC 9051 §6.4.4, RFC 4731; SAVE is RFC 5182's)."""
-
-    MIN = b"MIN"
-    MAX = b"MAX"
-    ALL = b"ALL"
-    COUNT = b"COUNT"
-    SAVE = b"SAVE"
-
-
-RETURNS: Final[dict[bytes, Return]] = {option.value: option for option in Return}
 
 # Charsets a client may name, and Python's codec of each. RFC 9051 §6.4.4 asks for the first two.
 CHARSETS: Final[dict[bytes, str]] = {
     b"US-ASCII": "ascii",
     b"UTF-8": "utf-8",
-    b"ISO-8859-1": "iso8859-1",
-    b"ISO-8859-2": "iso8859-2",
-    b"ISO-8859-15": "iso8859-15",
-    b"WINDOWS-1251": "cp1251",
-    b"WINDOWS-1252": "cp1252",
+    **{b"ISO-8859-%d" % part: f"iso8859-{part}" for part in (*range(1, 12), *range(13, 17))},
+    **{b"WINDOWS-%d" % page: f"cp{page}" for page in (874, *range(1250, 1259))},
     b"KOI8-R": "koi8-r",
+    b"KOI8-U": "koi8-u",
+    b"TIS-620": "tis-620",
+    b"MACINTOSH": "mac-roman",
     b"ISO-2022-JP": "iso2022_jp",
     b"SHIFT_JIS": "shift_jis",
+    b"WINDOWS-31J": "cp932",
     b"EUC-JP": "euc_jp",
+    b"ISO-2022-KR": "iso2022_kr",
     b"EUC-KR": "euc_kr",
+    b"KS_C_5601-1987": "cp949",
     b"GB2312": "gb2312",
+    b"GBK": "gbk",
     b"GB18030": "gb18030",
+    b"HZ-GB-2312": "hz",
     b"BIG5": "big5",
+    b"BIG5-HKSCS": "big5hkscs",
+    b"UTF-16": "utf-16",
+    b"UTF-7": "utf-7",
 }
 _BADCHARSET: Final = b"BADCHARSET (" + b" ".join(CHARSETS) + b")"
-
-
-def parse_returns(parser: Parser) -> tuple[Return, ...] | None:
-    """[SP "RETURN" SP "(" ... ")"]; None where it is absent. `RETURN ()` means ALL (RFC 9051 §6.4.4)."""
-    if parser.octets[parser.at : parser.at + 8].upper() != b" RETURN ":
-        return None
-    parser.at += 8
-    return parser.listed(_return, empty=True) or (Return.ALL,)
-
-
-def _return(parser: Parser) -> Return:
-    return parser.choice(RETURNS, "a search return option")
+_FILTERS_CODECS: Final = frozenset({"ascii", "utf-8"})
 
 
 def parse_program(parser: Parser) -> Key:
     """SP ["CHARSET" SP charset SP] search-key *(SP search-key), to the end of the command."""
     codec = "utf-8"
     if parser.octets[parser.at : parser.at + 9].upper() == b" CHARSET ":
+        if not parser.charset:
+            # RFC 9755 §3
+            raise ParseError("No CHARSET after ENABLE UTF8=ACCEPT")
         parser.at += 9
-        codec = _charset(parser)
+        codec = parse_charset(parser)
+    return parse_keys(parser, codec)
+
+
+def parse_keys(parser: Parser, codec: str) -> Key:
+    """1*(SP search-key), to the end of the command, strings in Python's `codec`."""
     reader = _Reader(parser, codec)
     keys = parser.spaced(lambda _: reader.key(0))
     return keys[0] if len(keys) == 1 else And(keys)
 
 
-def _charset(parser: Parser) -> str:
+def parse_criteria(octets: bytes) -> Key:
+    """The search that a filter holds (RFC 5466 §3.2), of which no key is a FILTER again. Raises ParseError."""
+    parser = Parser(b" " + octets)
+    key = parse_program(parser)
+    parser.end()
+    if any(isinstance(one, Named) for one in every(key)):
+        raise ParseError("A filter may not refer to another one")
+    return key
+
+
+def every(key: Key) -> Iterator[Key]:
+    """A key and all that are inside it."""
+    yield key
+    match key:
+        case Not(inner) | Fuzzy(inner):
+            yield from every(inner)
+        case Or(left, right):
+            yield from every(left)
+            yield from every(right)
+        case And(keys):
+            for one in keys:
+                yield from every(one)
+
+
+def parse_charset(parser: Parser) -> str:
+    """The name of a charset, as Python's codec of it."""
     codec = CHARSETS.get(parser.astring().upper())
     if codec is None:
         # RFC 9051 §6.4.4: NO with BADCHARSET and what is to be had.
@@ -229,7 +312,7 @@ class _Reader:
         start = self.parser.at
         try:
             found = self.parser.astring().decode(self.codec)
-        except UnicodeDecodeError:
+        except UnicodeError:
             self.parser.at = start
             self.parser.fail(f"text in {self.codec}")
         if len(found) > limits.SEARCH_STRING:
@@ -237,6 +320,11 @@ class _Reader:
         return found
 
 
+# RFC 7162 §7: entry-name = entry-flag-name
+_ENTRY = re.compile(rb"/flags/\\?[!#$&'+-\[^-z|}~]+", re.IGNORECASE)
+_ENTRY_TYPES: Final = {b"PRIV": 0, b"SHARED": 0, b"ALL": 0}
+# RFC 8474 §7: objectid = 1*255(ALPHA / DIGIT / "_" / "-")
+_OBJECTID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
 _NUMBER_STARTS = frozenset(b"%c" % octet for octet in b"0123456789*$")
 _Reads = Callable[[_Reader, int], Key]
 
@@ -255,6 +343,33 @@ def _received(side: Side) -> _Reads:
 
 def _sent(side: Side) -> _Reads:
     return lambda reader, _depth: Sent(side, _argument(reader.parser, Parser.date))
+
+
+def _saved(side: Side) -> _Reads:
+    return lambda reader, _depth: Saved(side, _argument(reader.parser, Parser.date))
+
+
+def _within(younger: bool) -> _Reads:
+    return lambda reader, _depth: Within(_argument(reader.parser, Parser.nz_number), younger)
+
+
+def _modseq(reader: _Reader, _depth: int) -> Key:
+    # RFC 7162 §7: [SP entry-name SP entry-type-req] SP mod-sequence-valzer
+    parser = reader.parser
+    parser.space()
+    if parser.sees(b'"'):
+        start = parser.at
+        if not _ENTRY.fullmatch(parser.string()):
+            parser.at = start
+            parser.fail("/flags/ and the name of a flag")
+        parser.space()
+        parser.choice(_ENTRY_TYPES, "priv, shared or all")
+        parser.space()
+    return Changed(parser.number(MAX_NUMBER64))
+
+
+def _id(thread: bool) -> _Reads:
+    return lambda reader, _depth: HasId(_argument(reader.parser, _objectid), thread)
 
 
 def _keyword(present: bool) -> _Reads:
@@ -290,6 +405,31 @@ def _or(reader: _Reader, depth: int) -> Key:
     return Or(left, reader.key(depth + 1))
 
 
+def _fuzzy(reader: _Reader, depth: int) -> Key:
+    reader.parser.space()
+    return Fuzzy(reader.key(depth + 1))
+
+
+def _filter(reader: _Reader, _depth: int) -> Key:
+    # RFC 5466 §3.1: what it holds is UTF-8, and so must be what stands beside it.
+    if reader.codec not in _FILTERS_CODECS:
+        raise ParseError("FILTER goes with UTF-8 only", b"BADCHARSET (UTF-8 US-ASCII)")
+    return Named(_argument(reader.parser, _filter_name))
+
+
+def _filter_name(parser: Parser) -> str:
+    start = parser.at
+    name = parser.atom()
+    if b"/" in name:
+        parser.at = start
+        parser.fail("the name of a filter")
+    return name.decode("ascii")
+
+
+def _objectid(parser: Parser) -> str:
+    return parser.match(_OBJECTID, "an object id").group().decode("ascii")
+
+
 def _argument(parser: Parser, read: Callable[[Parser], T]) -> T:
     parser.space()
     return read(parser)
@@ -308,18 +448,28 @@ KEYS: Final[dict[bytes, _Reads]] = {
     b"CC": _contains(Where.CC),
     b"DELETED": _is(Flagged("\\Deleted", True)),
     b"DRAFT": _is(Flagged("\\Draft", True)),
+    b"EMAILID": _id(thread=False),
+    b"FILTER": _filter,
     b"FLAGGED": _is(Flagged("\\Flagged", True)),
     b"FROM": _contains(Where.FROM),
+    b"FUZZY": _fuzzy,
     b"HEADER": _header,
     b"KEYWORD": _keyword(True),
     b"LARGER": _larger,
+    b"MODSEQ": _modseq,
     # RFC 3501 §6.4.4; RFC 9051 Appendix E took NEW, OLD and RECENT out.
     b"NEW": _is(And((Recent(), Flagged("\\Seen", False)))),
     b"NOT": _not,
     b"OLD": _is(Not(Recent())),
+    b"OLDER": _within(younger=False),
     b"ON": _received(Side.ON),
     b"OR": _or,
     b"RECENT": _is(Recent()),
+    b"SAVEDBEFORE": _saved(Side.BEFORE),
+    # RFC 8514 §4.3: whether the mailbox knows when its messages were saved. All of ours do.
+    b"SAVEDATESUPPORTED": _is(Everything()),
+    b"SAVEDON": _saved(Side.ON),
+    b"SAVEDSINCE": _saved(Side.SINCE),
     b"SEEN": _is(Flagged("\\Seen", True)),
     b"SENTBEFORE": _sent(Side.BEFORE),
     b"SENTON": _sent(Side.ON),
@@ -328,6 +478,7 @@ KEYS: Final[dict[bytes, _Reads]] = {
     b"SMALLER": _smaller,
     b"SUBJECT": _contains(Where.SUBJECT),
     b"TEXT": _contains(Where.TEXT),
+    b"THREADID": _id(thread=True),
     b"TO": _contains(Where.TO),
     b"UID": _uid,
     b"UNANSWERED": _is(Flagged("\\Answered", False)),
@@ -336,4 +487,5 @@ KEYS: Final[dict[bytes, _Reads]] = {
     b"UNFLAGGED": _is(Flagged("\\Flagged", False)),
     b"UNKEYWORD": _keyword(False),
     b"UNSEEN": _is(Flagged("\\Seen", False)),
+    b"YOUNGER": _within(younger=True),
 }

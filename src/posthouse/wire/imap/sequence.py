@@ -98,6 +98,17 @@ def compress(numbers: Sequence[int]) -> bytes:
     return write(ranges_of(numbers))
 
 
+def in_order(numbers: Sequence[int]) -> bytes:
+    """`numbers` in whatever order they are, as a sequence-set that keeps it: only what ascends by one is a range
+    (RFC 5267 §3.1)."""
+    if not numbers:
+        return b""
+    count = len(numbers)
+    steps = map(sub, islice(numbers, 1, None), numbers)
+    starts = [0, *select(range(1, count), map((1).__ne__, steps))]
+    return write((numbers[a], numbers[b - 1]) for a, b in zip(starts, [*starts[1:], count], strict=True))
+
+
 def write(ranges: Iterable[Range]) -> bytes:
     """Ranges as a sequence-set."""
     return b",".join([b"%d:%d" % (low, high) if low != high else b"%d" % low for low, high in ranges])

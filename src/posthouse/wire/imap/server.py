@@ -13,15 +13,16 @@ Command is answered once, by `ok`, `no` or `bad`; what stands before the answer 
 
 import re
 from binascii import b2a_base64
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from posthouse import limits
 from posthouse.wire.imap import command as commands
 from posthouse.wire.imap import response
+from posthouse.wire.imap.appending import Announced, Arguments, announces_url, begins_catenate
 from posthouse.wire.imap.command import Head, Row, State
 from posthouse.wire.imap.event import (
-    AppendEnd,
     AuthResponse,
     Broken,
     Command,
@@ -32,7 +33,7 @@ from posthouse.wire.imap.event import (
     LiteralEnd,
 )
 from posthouse.wire.imap.grammar import ParseError, Parser, decode_base64
-from posthouse.wire.imap.request import Append, AppendMessage
+from posthouse.wire.imap.request import AppendMessage, AppendText
 from posthouse.wire.imap.response import Buffer, Code
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
 
@@ -51,8 +52,9 @@ class ImapServer:
     """
 
     __slots__ = (
-        "_append_limit", "_first", "_gathered", "_lines", "_literals", "_message", "_missing", "_out", "_pending",
-        "_pieces", "_reason", "_step", "_unread", "_waits", "ended", "login_disabled", "mistakes", "state", "utf8",
+        "_announced", "_append_limit", "_arguments", "_charset", "_first", "_gathered", "_lines", "_literals",
+        "_missing", "_out", "_pending", "_pieces", "_reason", "_step", "_unread", "_waits", "ended", "login_disabled",
+        "mistakes", "state", "utf8",
     )  # fmt: skip
 
     def __init__(self, *, append_limit: int = limits.MESSAGE_SIZE) -> None:
@@ -62,6 +64,7 @@ class ImapServer:
         self.mistakes = 0
         self.login_disabled: str | None = None
         self._append_limit = append_limit
+        self._charset = True
         self._lines = Lines()
         self._out: list[Buffer] = []
         self._step: Callable[[ImapServer], Event | None] = ImapServer._read_command
@@ -75,9 +78,10 @@ class ImapServer:
         self._literals = 0
         # Octets of a literal that have not come yet.
         self._missing = 0
-        # APPEND: the message that is announced or being read, whether its literal waits for "+", and whether the rest
-        # of the command is still to come.
-        self._message: AppendMessage | None = None
+        # APPEND and REPLACE: what reads their arguments, what these announce and the door has yet to hear, whether the
+        # octets that are announced last wait for "+", and whether the rest of the command is still to come.
+        self._arguments = Arguments(several=False)
+        self._announced: deque[Announced] = deque()
         self._waits = False
         self._unread = False
 
@@ -125,12 +129,20 @@ class ImapServer:
             # CVE-2011-0411: octets that came in clear text are never read as if TLS had protected them.
             self._end("octets were sent ahead of TLS", "Nothing may follow STARTTLS before TLS begins")
             return
+        if row.name == b"COMPRESS" and len(self._lines):
+            # RFC 4978 §3: a client waits for the answer, for what it sends next depends on it.
+            self._end("octets were sent ahead of compression", "Nothing may follow COMPRESS before its answer")
+            return
         if row.success is State.LOGOUT and not self.ended:
             # RFC 9051 §6.1.3: BYE stands before the answer.
             self._out.append(response.bye("Logging out"))
         self.mistakes = 0
         self._answer(command, b"OK", text, code)
         self.state = row.success or self.state
+        if row.success is State.NOT_AUTHENTICATED:
+            # RFC 8437 §4.1: what ENABLE turned on is off again.
+            self.utf8 = False
+            self._charset = True
         if self.state is State.LOGOUT:
             self._stop("logged out")
         elif row.name == b"STARTTLS":
@@ -151,6 +163,8 @@ class ImapServer:
         on = tuple(capabilities)
         self._out.append(response.enabled(on))
         self.utf8 = self.utf8 or any(capability.upper() in _UTF8 for capability in on)
+        # RFC 9755 §3: strings are UTF-8 then, and a charset would say otherwise.
+        self._charset = self._charset and not any(capability.upper() == b"UTF8=ACCEPT" for capability in on)
 
     def challenge(self, octets: bytes) -> None:
         """Ask the client of an AUTHENTICATE for a response; AuthResponse or Broken follows."""
@@ -163,11 +177,11 @@ class ImapServer:
         self._step = ImapServer._read_done
 
     def accept(self) -> None:
-        """Take the message announced last: LiteralChunks follow, then LiteralEnd."""
+        """Take the octets announced last: LiteralChunks follow, then LiteralEnd."""
         if self._waits:
             self._out.append(response.continuation(b"send the message"))
             self._waits = False
-        self._step = ImapServer._read_message
+        self._step = ImapServer._read_octets
 
     def tls_started(self) -> None:
         """TLS is up: what is received from now on came through it."""
@@ -262,14 +276,16 @@ class ImapServer:
         self._pieces.clear()
         self._gathered = self._literals = 0
 
-    def _parse(self, octets: bytes) -> Command | None:
+    def _parse(self, octets: bytes) -> Event | None:
         head = commands.head(octets)
         row = head.row if head else None
         if head is None or row is None or self._unwelcome(row):
             self._refuse_head(head)
             return None
+        if row.streams:
+            return self._meet_messages(head, row, octets, None)
         try:
-            request = commands.parse(row, octets, head.arguments, utf8=self.utf8)
+            request = commands.parse(row, octets, head.arguments, utf8=self.utf8, charset=self._charset)
         except ParseError as error:
             self._refuse(head.tag, b"NO" if error.no else b"BAD", error.text, error.code)
             return None
@@ -314,10 +330,16 @@ class ImapServer:
                 self._drop()
                 self._refuse_head(head)
                 return None
-        elif row.name == b"APPEND" and (self._literals or line[head.arguments : head.arguments + 2] != b" {"):
-            return self._meet_message(head, waits=waits)
+        elif row.streams and not self._is_argument(line, head, row):
+            return self._meet_messages(head, row, self._whole(b""), _LITERAL_END.search(line))
         self._gather(head, len(line), size, waits=waits)
         return None
+
+    def _is_argument(self, line: bytes, head: Head, row: Row) -> bool:
+        """Is the literal at the end of this line the mailbox or a URL, and no octets of a message?"""
+        if announces_url(line) and begins_catenate(b"".join(self._pieces)):
+            return True
+        return not self._literals and line.count(b" ", head.arguments) == row.streams
 
     def _gather(self, head: Head | None, line: int, size: int, *, waits: bool) -> None:
         self._pieces.append(b"\r\n")
@@ -344,41 +366,42 @@ class ImapServer:
         self._missing -= len(octets)
         return not self._missing
 
-    # APPEND -----------------------------------------------------------------------------------------------------------
+    # APPEND and REPLACE -----------------------------------------------------------------------------------------------
 
-    def _meet_message(self, head: Head, *, waits: bool) -> Event | None:
-        """The first message of an APPEND is announced: all before it is there."""
-        assert head.row is not None
-        octets = self._whole(b"")
+    def _meet_messages(self, head: Head, row: Row, octets: bytes, literal: re.Match[bytes] | None) -> Event | None:
+        """All is there that stands before the first octets of a message, which `literal` announces."""
         parser = Parser(octets, head.arguments, utf8=self.utf8)
+        arguments = Arguments(several=row.name == b"APPEND")
         try:
-            parser.space()
-            mailbox = parser.mailbox()
-            message = commands.append_message(parser)
+            request = row.parse(parser)
+            announced = arguments.read(parser)
         except ParseError as error:
-            self._refuse(head.tag, b"BAD", error.text, error.code)
-            self._follow(_LITERAL_END.search(octets))
+            self._refuse(head.tag, b"NO" if error.no else b"BAD", error.text, error.code)
+            self._follow(literal)
             if self._unread and not self.ended:
                 self._step = ImapServer._skip
             return None
-        if message.size > self._append_limit:
-            self._too_big(head.tag, waits=waits)
+        if _size_of(announced[-1]) > self._append_limit:
+            self._too_big(head.tag, waits=literal is not None and not literal.group(2))
             return None
-        self._announce(message, waits=waits)
-        return self._begin(Command(head.tag, head.row, Append(mailbox)))
+        self._arguments = arguments
+        self._announce(announced, literal)
+        return self._begin(Command(head.tag, row, request))
 
-    def _announce(self, message: AppendMessage, *, waits: bool) -> None:
-        self._message = message
-        self._missing = message.size
-        self._waits = waits
-        self._unread = True
-        self._step = ImapServer._tell_message
+    def _announce(self, announced: list[Announced], literal: re.Match[bytes] | None) -> None:
+        self._announced = deque(announced)
+        self._missing = _size_of(announced[-1])
+        self._unread = literal is not None
+        self._waits = literal is not None and not literal.group(2)
+        self._step = ImapServer._tell_announced
 
-    def _tell_message(self) -> Event | None:
-        self._step = ImapServer._read_command  # which waits, for the APPEND has no answer yet
-        return self._message
+    def _tell_announced(self) -> Event | None:
+        event = self._announced.popleft()
+        if not self._announced:
+            self._step = ImapServer._read_command  # which waits, for the command has no answer yet
+        return event
 
-    def _read_message(self) -> Event | None:
+    def _read_octets(self) -> Event | None:
         if self._missing:
             octets = self._lines.take(self._missing)
             self._missing -= len(octets)
@@ -387,29 +410,44 @@ class ImapServer:
         return LiteralEnd()
 
     def _read_rest(self) -> Event | None:
-        """Behind a message: the end of the command, or another message (RFC 3502)."""
-        assert self._first is not None
-        assert self._message is not None
-        line = self._line(limits.IMAP_LINE)
-        if line is None:
-            return self._step(self) if self.ended else None
-        end = b")" if self._message.utf8 else b""
+        """Behind the octets of a message: the end of the command, another part, or another message (RFC 3502)."""
+        while True:
+            if self._missing and not self._take_literal():
+                return None
+            line = self._line(limits.IMAP_LINE)
+            if line is None:
+                return self._step(self) if self.ended else None
+            self._pieces.append(line)
+            literal = _LITERAL_END.search(line)
+            catenating = self._arguments.catenating or begins_catenate(b"".join(self._pieces))
+            if literal is None or not announces_url(line) or not catenating:
+                return self._read_arguments(literal)
+            if not self._gather_url(line, literal):
+                return self._break("That is too big", literal, b"NO", Code.TOOBIG)
+
+    def _read_arguments(self, literal: re.Match[bytes] | None) -> Event | None:
         self._unread = False
-        if line == end:
-            self._step = ImapServer._read_command  # which waits for the answer
-            return AppendEnd()
-        found = _LITERAL_END.search(line)
         try:
-            parser = Parser(line, utf8=self.utf8)
-            parser.expect(end, "a closing parenthesis")
-            message = commands.append_message(parser)
+            announced = self._arguments.read(Parser(self._whole(b""), utf8=self.utf8))
         except ParseError as error:
-            return self._break(error.text, found)
-        assert found is not None
-        if message.size > self._append_limit:
-            return self._break("That is too big", found, b"NO", Code.TOOBIG)
-        self._announce(message, waits=not found.group(2))
-        return self._tell_message()
+            return self._break(error.text, literal)
+        if _size_of(announced[-1]) > self._append_limit:
+            return self._break("That is too big", literal, b"NO", Code.TOOBIG)
+        self._announce(announced, literal)
+        return self._tell_announced()
+
+    def _gather_url(self, line: bytes, literal: re.Match[bytes]) -> bool:
+        """Ask for the octets of a URL; False where the arguments would become too long."""
+        self._missing = int(literal.group(1))
+        self._pieces.append(b"\r\n")
+        self._literals += 1
+        self._gathered += len(line) + self._missing
+        if self._gathered > limits.IMAP_COMMAND or self._literals > limits.IMAP_LITERALS:
+            self._drop()
+            return False
+        if not literal.group(2):
+            self._out.append(response.continuation(b"go on"))
+        return True
 
     def _break(
         self, text: str, literal: re.Match[bytes] | None = None, status: bytes = b"BAD", code: bytes = b""
@@ -464,3 +502,8 @@ class ImapServer:
         self._step = ImapServer._read_command  # which waits for the answer
         # RFC 9051 §6.3.13: only DONE may follow.
         return IdleDone() if line.upper() == b"DONE" else self._break("Only DONE ends IDLE")
+
+
+def _size_of(announced: Announced) -> int:
+    """How many octets are to follow."""
+    return announced.size if isinstance(announced, AppendMessage | AppendText) else 0

@@ -1,5 +1,5 @@
 """THE TABLE of POP3: each command, its arguments, where it is legal, and where its answer leads (RFC 1939, 2449, 2595,
-5034).
+5034, 6856).
 
 Promises: `parse` gives a request or raises Malformed; the state moves by TABLE and by nothing else; manual and tests
 are made from it. A new command is a value, a parser and a row here.
@@ -107,7 +107,19 @@ class Quit:
     update: bool
 
 
-Request = Capa | Stls | Auth | User | Pass | Stat | List | Uidl | Retr | Top | Dele | Noop | Rset | Quit
+@dataclass(frozen=True, slots=True)
+class Utf8:
+    """UTF8: RFC 6856 §2.1: messages may come as they are, headers in UTF-8 too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lang:
+    """LANG: RFC 6856 §3.2. `wanted` None asks which there are, in a multi-line answer; "*" is the server's own."""
+
+    wanted: str | None
+
+
+Request = Capa | Stls | Auth | User | Pass | Stat | List | Uidl | Retr | Top | Dele | Noop | Rset | Quit | Utf8 | Lang
 
 
 # the table ------------------------------------------------------------------------------------------------------------
@@ -165,6 +177,8 @@ def _plain(value: Request) -> Callable[[Situation, bytes | None], Request]:
 _NUMBER: Final = re.compile(rb"0*[1-9][0-9]{0,9}\Z")
 _COUNT: Final = re.compile(rb"[0-9]{1,10}\Z")
 _AUTH: Final = re.compile(rb"([A-Za-z0-9_-]{1,20})(?: (\S+))?\Z")
+# RFC 4647 §2.1: a basic language range.
+_LANGUAGE: Final = re.compile(rb"(?:\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8}){0,8})\Z")
 _BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z")
 
 
@@ -220,6 +234,14 @@ def _auth(_: Situation, arguments: bytes | None) -> Request:
     return Auth(mechanism.decode("ascii").upper(), octets)
 
 
+def _lang(_: Situation, arguments: bytes | None) -> Request:
+    if arguments is None:
+        return Lang(None)
+    if not _LANGUAGE.match(arguments):
+        raise Malformed("it takes a language tag")
+    return Lang(arguments.decode("ascii"))
+
+
 def _quit(now: Situation, arguments: bytes | None) -> Request:
     if arguments is not None:
         raise Malformed("it takes no arguments")
@@ -239,6 +261,9 @@ TABLE: Final[dict[bytes, Row]] = {
         Row(b"CAPA", _plain(Capa()), _BEFORE | _AFTER, "RFC 2449 §5", "always"),
         # RFC 2595 §4: what was known before TLS is forgotten.
         Row(b"STLS", _plain(Stls()), _BEFORE, "RFC 2595 §4", success=State.AUTHORIZATION),
+        # RFC 6856 §2.1: before login only; §3.2: at any time.
+        Row(b"UTF8", _plain(Utf8()), _BEFORE, "RFC 6856 §2.1"),
+        Row(b"LANG", _lang, _BEFORE | _AFTER, "RFC 6856 §3.2", "without argument"),
         Row(
             b"AUTH", _auth, _BEFORE, "RFC 5034 §4",
             success=State.TRANSACTION, failure=State.AUTHORIZATION,

@@ -16,7 +16,7 @@ from typing import Final
 
 from posthouse import limits
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
-from posthouse.wire.pop3.command import Malformed, Request, Row, Situation, State, User, from_base64, split
+from posthouse.wire.pop3.command import Malformed, Request, Row, Situation, State, User, Utf8, from_base64, split
 
 # events ---------------------------------------------------------------------------------------------------------------
 
@@ -61,13 +61,15 @@ END: Final = b".\r\n"
 
 
 class Pop3Server:
-    """One connection's conversation. `state`, `name` (what USER said) and `ended` are to be read, never set."""
+    """One connection's conversation. `state`, `name` (what USER said), `utf8` (it takes headers in UTF-8) and `ended`
+    are to be read, never set."""
 
-    __slots__ = ("_command", "_lines", "_out", "_reason", "_step", "ended", "mistakes", "name", "state")
+    __slots__ = ("_command", "_lines", "_out", "_reason", "_step", "ended", "mistakes", "name", "state", "utf8")
 
     def __init__(self) -> None:
         self.state = State.AUTHORIZATION
         self.name = b""
+        self.utf8 = False
         self.ended = False
         self.mistakes = 0
         self._lines = Lines()
@@ -119,8 +121,12 @@ class Pop3Server:
         self.mistakes = 0
         if isinstance(command.request, User):
             self.name = command.request.name
+        elif isinstance(command.request, Utf8):
+            self.utf8 = True
         self._move(command.row.success)
         if command.row.name == b"STLS":
+            # RFC 2595 §4: what the client said before is forgotten.
+            self.utf8 = False
             self._step = Pop3Server._expect_tls
 
     def ok_lines(self, text: str, lines: Iterable[bytes]) -> None:

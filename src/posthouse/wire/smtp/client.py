@@ -18,7 +18,8 @@ from posthouse.terms.address import Address
 from posthouse.terms.envelope import DeliverBy, Envelope, Recipient
 from posthouse.terms.reply import Reply
 from posthouse.wire.lines import BareLineEnding, LineError, Lines, Octets, clean
-from posthouse.wire.sasl import ClientExchange, SaslError
+from posthouse.wire.sasl.exchange import ClientExchange
+from posthouse.wire.sasl.strings import SaslError
 from posthouse.wire.smtp.data import Buffer, Stuffer, pieces
 from posthouse.wire.smtp.parameters import encode_xtext
 
@@ -303,10 +304,6 @@ class SmtpClient:
     def rset(self) -> None:
         """RSET: forget the transaction."""
         self._say(_Command("RSET", "RSET", group=True))
-
-    def noop(self) -> None:
-        """NOOP: are you still there?"""
-        self._say(_Command("NOOP", "NOOP"))
 
     def quit(self) -> None:
         """QUIT."""

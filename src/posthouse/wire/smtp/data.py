@@ -174,8 +174,3 @@ def pieces(buffer: Buffer) -> Iterator[bytes]:
                 piece = piece[:-1]
             yield piece
             start += len(piece)
-
-
-def sendable(buffer: Buffer) -> bool:
-    """True where `buffer` holds no bare CR or LF, so that Stuffer will take it."""
-    return all(clean(piece) for piece in pieces(buffer))

@@ -13,15 +13,26 @@ a reader here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 from posthouse import limits
 from posthouse.terms.reply import Refusal, Reply
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
 from posthouse.wire.smtp import command
-from posthouse.wire.smtp.command import AuthResponse, Bdat, Command, Hello, Mail
+from posthouse.wire.smtp.command import Bdat, Hello, Mail
 from posthouse.wire.smtp.data import Chunks, Flaw, Unstuffer
+from posthouse.wire.smtp.event import (
+    ChunkEnd,
+    Closed,
+    Connected,
+    DataChunk,
+    DataEnd,
+    DataRefused,
+    Event,
+    Rejected,
+    Why,
+)
 from posthouse.wire.smtp.parameters import Situation
 from posthouse.wire.smtp.table import (
     AUTH_RESPONSE,
@@ -34,8 +45,6 @@ from posthouse.wire.smtp.table import (
     Row,
     State,
 )
-
-Why = Literal["quit", "gone", "ended", "injected", "web"]
 
 # Known from RFCs and not done here: 502 (RFC 5321 §4.2.4), where a word nobody ever heard is a 500.
 _NOT_DONE: Final = frozenset({"SEND", "SOML", "SAML", "TURN", "ETRN", "ATRN", "BURL"})
@@ -56,65 +65,6 @@ _NO_RECIPIENT: Final = Refusal(503, "5.5.1", "No recipient was taken; say RCPT f
 _OPEN: Final = frozenset({"PLAIN", "LOGIN"})
 
 
-# Events besides those of command.py -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """Somebody is there and wants a greeting: 220, or 554 to turn him away (RFC 5321 §3.1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataChunk:
-    """Octets of the message as its writer had them. Wants no reply."""
-
-    octets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkEnd:
-    """A chunk of BDAT that is not the last has ended, and is sound; the chunks had `size` octets so far."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class DataEnd:
-    """The message is complete and sound: `size` octets. LMTP wants one reply a recipient taken, in their order."""
-
-    size: int
-    normalised: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DataRefused:
-    """The message has ended and had a flaw that nobody may overlook; `reply` has been said. Drop what came of it."""
-
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A line that was answered here, by `reply`. `verb` is "" where the line was none of ours."""
-
-    verb: str
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The conversation is over: send what is left in `outgoing` and hang up.
-
-    `why`: "quit"; "gone" (the client hung up); "ended" (we ended it, by 421 or 521); "injected" (octets that would have
-    crossed the beginning of TLS); "web" (a browser's request).
-    """
-
-    why: Why
-
-
-Event = Command | AuthResponse | Connected | DataChunk | ChunkEnd | DataEnd | DataRefused | Rejected | Closed
-
-
 # The engine -----------------------------------------------------------------------------------------------------------
 
 
@@ -123,13 +73,13 @@ class SmtpServer:
 
     `extensions` is what EHLO announces, keyword → parameters ("" for none); ENHANCEDSTATUSCODES and the like included.
     `home` is the domain to which `<Postmaster>` belongs. `normalise` takes bare CR and LF in messages as CRLF.
-    `state`, `errors`, `spoke_early` and `recipients` (how many RCPTs were taken) may be read at any time.
+    `state`, `errors` and `recipients` (how many RCPTs were taken) may be read at any time.
     """
 
     __slots__ = (
         "_asked", "_binary", "_chunks", "_data", "_ended", "_eof", "_flush", "_granted", "_last", "_left", "_lines",
         "_longest", "_normalise", "_out", "_refusal", "_resume", "_situation", "_verbs", "_wanted", "_why", "errors",
-        "extended", "kind", "recipients", "spoke_early", "state",
+        "extended", "kind", "recipients", "state",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, extensions: Mapping[str, str], *, home: str, normalise: bool = False) -> None:
@@ -137,8 +87,6 @@ class SmtpServer:
         self.state = State.CONNECTED
         self.errors = 0
         self.recipients = 0
-        # The client sent something before the reply it had to wait for: a mark of software that does not read replies.
-        self.spoke_early = False
         self.extended = False
         self._verbs = VERBS[kind]
         self._situation = Situation(extensions, home)
@@ -225,7 +173,6 @@ class SmtpServer:
         self._asked = None
         if row.last:
             self._flush = True
-            self.spoke_early |= len(self._lines) > 0
         self._enter(row, after, reply.code)
 
     def end(self, reply: Reply) -> None:

@@ -22,7 +22,10 @@ INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('que
 CREATE TABLE domain (
   name        TEXT PRIMARY KEY,         -- lower-case A-labels
   catch_all   TEXT,                     -- address that takes mail for unknown local parts, or NULL
-  created_at  INTEGER NOT NULL
+  created_at  INTEGER NOT NULL,
+  quota_octets  INTEGER,                -- of all accounts that are named in it; NULL: no limit
+  used_octets   INTEGER NOT NULL DEFAULT 0,   -- by them; kept where there is a quota
+  quota_told    INTEGER NOT NULL DEFAULT 0    -- the threshold (80, 95) last told of
 ) STRICT, WITHOUT ROWID;
 
 -- What signs mail in a domain's name (DKIM). Of each algorithm one key signs.
@@ -51,11 +54,25 @@ CREATE TABLE account (
   full_name     TEXT NOT NULL DEFAULT '',
   quota_octets  INTEGER,                -- NULL: no limit
   quota_emails  INTEGER,
+  quota_domain  TEXT,                   -- the domain it is named in, where that has a quota
+  quota_told    INTEGER NOT NULL DEFAULT 0,   -- the threshold (80, 95) last told of
   enabled       INTEGER NOT NULL DEFAULT 1,
   created_at    INTEGER NOT NULL,
   copy_to_sent  INTEGER NOT NULL DEFAULT 0,   -- what it submits is filed in Sent, too
+  submission_rate        TEXT,          -- recipients it may write to, such as 5000/1h; NULL: as is configured
+  submission_recipients  INTEGER,       -- of one message; NULL: as is configured
   removed_at    INTEGER                 -- removed: nameless, its mail is swept in batches, then the row goes
 ) STRICT;
+
+CREATE INDEX account_quota_domain ON account(quota_domain) WHERE quota_domain IS NOT NULL;
+
+-- When an account was last told by mail that it has nearly reached its submission_rate, or that this stops it.
+CREATE TABLE submission_warning (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  stopped  INTEGER NOT NULL,
+  at       INTEGER NOT NULL,
+  PRIMARY KEY (account, stopped)
+) STRICT, WITHOUT ROWID;
 
 -- Every address that is served: it belongs to an account (and is then an identity it may send as), or is an alias.
 CREATE TABLE address (
@@ -89,7 +106,12 @@ CREATE TABLE list (
   subject_tag   TEXT NOT NULL,
   footer        TEXT NOT NULL,
   message_size  INTEGER NOT NULL,
+  digest_every  INTEGER NOT NULL,        -- seconds
+  digest_posts  INTEGER NOT NULL,
+  digest_size   INTEGER NOT NULL,
+  notices       INTEGER NOT NULL,
   visible       INTEGER NOT NULL,
+  period        INTEGER NOT NULL DEFAULT 1,  -- the digest that posts are gathered for now, or would be
   created_at    INTEGER NOT NULL
 ) STRICT;
 
@@ -99,7 +121,7 @@ CREATE TABLE list_member (
   written      TEXT NOT NULL,
   name         TEXT NOT NULL,
   role         TEXT NOT NULL,           -- member moderator owner
-  delivery     TEXT NOT NULL,           -- each none
+  delivery     TEXT NOT NULL,           -- each digest none
   joined_at    INTEGER NOT NULL,
   bounces      INTEGER NOT NULL,        -- days on which mail came back
   bounced_at   INTEGER,                 -- the last of them
@@ -116,7 +138,8 @@ CREATE TABLE list_request (
   list     INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
   written  TEXT NOT NULL,
   name     TEXT NOT NULL,
-  what     TEXT NOT NULL,               -- join leave admit
+  what     TEXT NOT NULL,               -- join leave admit deliver
+  delivery TEXT NOT NULL,               -- each digest none: to be set with it
   made_at  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX list_request_list ON list_request(list);
@@ -157,8 +180,46 @@ CREATE TABLE list_batch (
   recipient  INTEGER PRIMARY KEY,       -- of queued_recipient
   list       INTEGER NOT NULL,
   after      TEXT NOT NULL,
-  upto       TEXT NOT NULL
+  upto       TEXT NOT NULL,
+  form       TEXT NOT NULL,             -- each digest: of those who took posts so
+  period     INTEGER NOT NULL           -- in this period
 ) STRICT;
+
+-- Digests that are being gathered, or made (directory/digests.py).
+CREATE TABLE list_digest (
+  list    INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  period  INTEGER NOT NULL,
+  posts   INTEGER NOT NULL,
+  size    INTEGER NOT NULL,             -- of them all, in octets
+  since   INTEGER NOT NULL,             -- when the first of them came
+  sealed  INTEGER NOT NULL,             -- no further ones come: it is to be made
+  PRIMARY KEY (list, period)
+) STRICT, WITHOUT ROWID;
+
+-- What stands in them: posts as the members got them.
+CREATE TABLE list_digest_post (
+  id         INTEGER PRIMARY KEY AUTOINCREMENT,
+  list       INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  period     INTEGER NOT NULL,
+  blob       INTEGER NOT NULL,
+  journey    INTEGER NOT NULL,
+  author     TEXT NOT NULL,
+  subject    TEXT NOT NULL,
+  eight_bit  INTEGER NOT NULL,
+  smtputf8   INTEGER NOT NULL,
+  requiretls INTEGER NOT NULL
+) STRICT;
+CREATE INDEX list_digest_post_of ON list_digest_post(list, period);
+CREATE INDEX list_digest_post_blob ON list_digest_post(blob);
+
+-- Members who changed between digest and single posts: how they take those of periods up to this one.
+CREATE TABLE list_turn (
+  list    INTEGER NOT NULL REFERENCES list(id) ON DELETE CASCADE,
+  number  INTEGER NOT NULL,             -- of the member
+  period  INTEGER NOT NULL,
+  form    TEXT NOT NULL,                -- each digest
+  PRIMARY KEY (list, number, period)
+) STRICT, WITHOUT ROWID;
 
 -- Senders of forwarded mail whose reverse-path would be too long to hold them (directory/srs.py).
 CREATE TABLE forwarded (
@@ -265,8 +326,10 @@ CREATE TABLE message (
   sent_at         INTEGER,              -- Date field
   has_attachment  INTEGER NOT NULL,
   text_at         INTEGER,              -- where in the blob its text stands as it is; NULL: it is in message_text
-  preview         TEXT NOT NULL,
+  sorting         TEXT NOT NULL,        -- what SORT compares, a line each (mailbox/collation.py)
+  links           BLOB NOT NULL,        -- what THREAD goes by: hashes of message-ids
   head            TEXT NOT NULL,        -- search text of subject and addresses, case-folded
+  preview         TEXT NOT NULL,
   summary         BLOB NOT NULL,        -- IMAP ENVELOPE as sent in a FETCH, parentheses included
   structure       BLOB NOT NULL,        -- IMAP BODYSTRUCTURE, likewise
   parts           BLOB NOT NULL         -- MIME tree with octet offsets into the blob (message/mime.py packs it)
@@ -314,6 +377,7 @@ CREATE TABLE mailbox (
   unseen          INTEGER NOT NULL DEFAULT 0,
   octets          INTEGER NOT NULL DEFAULT 0,
   deleted         INTEGER NOT NULL DEFAULT 0,
+  deleted_octets  INTEGER NOT NULL DEFAULT 0,
   -- JMAP's: emails with a placement here that is not \Deleted; unread leaves drafts out
   emails          INTEGER NOT NULL DEFAULT 0,
   unread          INTEGER NOT NULL DEFAULT 0,
@@ -347,6 +411,7 @@ CREATE TABLE placement (
   deleted         INTEGER NOT NULL,
   home            INTEGER NOT NULL,     -- the email's row names this placement; others are found by placement_email
   modseq          INTEGER NOT NULL,     -- of the placement or of its email's keywords, whichever changed last
+  saved_at        INTEGER NOT NULL,     -- when it was put into the mailbox
   PRIMARY KEY (account, mailbox, uid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX placement_email ON placement(account, email) WHERE home = 0;
@@ -366,6 +431,14 @@ CREATE TABLE keyword (
   name     TEXT NOT NULL,               -- lower case
   written  TEXT NOT NULL,               -- as it was first written
   PRIMARY KEY (account, bit)
+) STRICT, WITHOUT ROWID;
+
+-- What a client keeps for itself (RFC 5464's private entries of the server), its named searches among it.
+CREATE TABLE annotation (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  entry    TEXT NOT NULL,               -- lower case: /private/filters/values/NAME
+  value    BLOB NOT NULL,
+  PRIMARY KEY (account, entry)
 ) STRICT, WITHOUT ROWID;
 
 -- Message-ids seen in an account, of its emails and of what they refer to, each with the subject it was seen under, as one
@@ -415,6 +488,16 @@ CREATE TABLE expunged (
   PRIMARY KEY (account, email)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX expunged_gone ON expunged(gone_at);
+
+-- What mailboxes were called that are gone, for as long as something can be restored into them.
+CREATE TABLE gone_mailbox (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  id       INTEGER NOT NULL,
+  path     TEXT NOT NULL,
+  gone_at  INTEGER NOT NULL,
+  PRIMARY KEY (account, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX gone_mailbox_gone ON gone_mailbox(gone_at);
 
 -- Search: rowid is account << 32 | email; text goes in and is not kept.
 CREATE VIRTUAL TABLE email_words USING fts5(text, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");

@@ -1,33 +1,23 @@
-"""The configuration: what is read, what is refused and in which words, and that the manual names every setting."""
+"""What is read from a file, what is refused and in which words."""
 
 import contextlib
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
 from msgspec.structs import fields
 
-from posthouse import config
-from posthouse.config import Config, ConfigError
-from posthouse.written import Dial, Duration, Endpoint, Rate, Size, format_duration, format_size
-
-HOST = 'hostname = "mx.example.org"\n'
-MANUAL = Path(__file__).parent.parent / "docs" / "configuration.md"
-
-
-def refused(text: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        config.parse(text)
-    return str(caught.value)
+from posthouse.config import cautions, reading
+from posthouse.config.errors import ConfigError
+from posthouse.config.values import Config
+from posthouse.written import Dial, Endpoint, Rate
+from tests.config.support import HOST, SMTP, refused, route
 
 
 def test_a_host_name_is_all_that_is_needed() -> None:
-    settings = config.parse(HOST)
+    settings = reading.parse(HOST)
     assert settings.hostname == "mx.example.org"
     assert settings.data == Path("/var/lib/posthouse")
     shown = {listener.protocol: (str(listener.address[0]), listener.tls) for listener in settings.listeners}
@@ -40,7 +30,7 @@ def test_a_host_name_is_all_that_is_needed() -> None:
         "pop3": ("*:110", "starttls"),
         "pop3s": ("*:995", "implicit"),
     }
-    assert [caution.key for caution in config.check(settings)] == ["tls.certificate"]
+    assert [caution.key for caution in cautions.check(settings)] == ["tls.certificate"]
 
 
 def test_everything_at_once(tmp_path: Path) -> None:
@@ -84,7 +74,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         format = "json"
         """
     )
-    settings = config.load(file)
+    settings = reading.load(file)
     assert settings.data == tmp_path / "store"
     assert settings.listeners[0].address == (Endpoint("0.0.0.0", 25), Endpoint("::", 25))
     assert settings.listeners[1].clear_text_login
@@ -99,18 +89,11 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert settings.limits.message_size == 25 * 1024 * 1024
     assert settings.limits.unfinished_memory == 1_000_000
     assert settings.limits.message_rate == Rate(60, 60)
-    assert [caution.key for caution in config.check(settings)] == [
+    assert [caution.key for caution in cautions.check(settings)] == [
         "listener[2].clear_text_login",
         "dns.resolver",
         "relay.dial",
     ]
-
-
-SMTP = "[[listener]]\nprotocol = 'smtp'\naddress = '192.0.2.1:25'\n"
-
-
-def route(text: str, name: str = "office") -> str:
-    return f'[[route]]\nname = "{name}"\n{text}\n'
 
 
 @pytest.mark.parametrize(
@@ -177,88 +160,17 @@ def test_an_error_names_file_key_found_and_expected(text: str, expected: str) ->
     assert refused(text).startswith("posthouse.toml: ")
 
 
-def listener(protocol: str, address: str, more: str = "") -> str:
-    return f'{HOST}[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\n{more}'
-
-
-def test_a_unix_socket_is_for_lmtp() -> None:
-    settings = config.parse(listener("lmtp", "unix:/run/lmtp", 'socket_group = "postfix"'))
-    assert settings.listeners[0].address[0].is_path
-    assert [one.key for one in config.check(settings)] == ["tls.certificate"]
-    assert 'found "unix:/run/smtp"; expected a Unix socket' in refused(listener("smtp", "unix:/run/smtp"))
-    assert "a Unix socket" in refused(listener("lmtp", "unix:/run/lmtp", 'tls = "starttls"'))
-    assert "listener[1].socket_group" in refused(listener("lmtp", "127.0.0.1:24", 'socket_group = "postfix"'))
-
-
-def test_who_may_say_that_he_is_somebody_else() -> None:
-    text = listener("smtp", "*:25", 'proxy = ["192.0.2.0/24", "2001:db8::1/128"]\nxclient_from = "198.51.100.7"')
-    settings = config.parse(text + '\n[[limits.domain]]\nname = "*"\nrecipient_rate = "5/1m"\n')
-    assert settings.listeners[0].proxy == ("192.0.2.0/24", "2001:db8::1/128")
-    assert settings.listeners[0].xclient_from == ("198.51.100.7/32",)
-    assert settings.limits.domains[0].recipient_rate == Rate(5, 60)
-    assert [one.key for one in config.check(settings)] == ["tls.certificate"]
-    everybody = config.parse(listener("smtp", "*:25", 'proxy = "0.0.0.0/0"\nxclient_from = "::/0"'))
-    assert [one.key for one in config.check(everybody)] == [
-        "tls.certificate",
-        "listener[1].proxy",
-        "listener[1].xclient_from",
-    ]
-
-
-def test_nobody_logs_in_in_clear_text_but_on_loopback() -> None:
-    assert "true on 0.0.0.0:143" in refused(listener("imap", "0.0.0.0:143", "clear_text_login = true"))
-    assert "true on *:143" in refused(listener("imap", "*:143", "clear_text_login = true"))
-    assert "without TLS nobody may log in" in refused(listener("imap", "192.0.2.1:143", 'tls = "none"'))
-    assert "clear_text_login = true beside it" in refused(listener("pop3", "127.0.0.1:110", 'tls = "none"'))
-    assert "that is what imaps means" in refused(listener("imaps", "127.0.0.1:993", 'tls = "starttls"'))
-    config.parse(listener("imap", "[::1]:143", 'tls = "none"\nclear_text_login = true'))
-    config.parse(listener("smtp", "*:25", 'tls = "none"'))
-    config.parse(listener("lmtp", "127.0.0.1:24"))
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        (listener("smtp", "*:25", 'tls = "none"'), "listener[1].tls"),
-        (listener("lmtp", "192.0.2.1:24"), "listener[1].address"),
-        (HOST + "dns.resolver = '192.0.2.1'", "dns.resolver"),
-        (HOST + "dns.resolver = '192.0.2.1'\ndns.trusted = true", "dns.trusted"),
-        (HOST + "relay.tls = 'off'", "relay.tls"),
-        (HOST + "relay.tls = 'verify'", "relay.tls"),
-        (HOST + "queue.expire = '1h'", "queue.expire"),
-        (HOST + "relay.trusted_networks = '0.0.0.0/0'", "relay.trusted_networks"),
-        (HOST + route("to = 'smtp://a'\nusername = 'a'\npassword = 'b'\ntls = 'require'"), "route[1].tls"),
-        (HOST + route("to = 'lmtp://lists.example:24'"), "route[1].tls"),
-        (listener("imap", "127.0.0.1:143", 'clear_text_login = true\nproxy = "127.0.0.1"'), "listener[1].proxy"),
-    ],
-)
-def test_what_deserves_a_second_thought(text: str, key: str) -> None:
-    assert key in [caution.key for caution in config.check(config.parse(text))]
-
-
-def test_what_stays_on_this_machine_deserves_none() -> None:
-    texts = ("to = 'lmtp://127.0.0.1:24'", "to = 'lmtp:/run/lists'", "to = 'lmtp://lists.example'\ntls = 'verify'")
-    for text in texts:
-        assert [one.key for one in config.check(config.parse(HOST + route(text)))] == ["tls.certificate"]
-
-
 def test_an_address_of_ipv4_is_one_however_it_is_written() -> None:
-    settings = config.parse(HOST + 'limits.never_blocked = ["::ffff:192.0.2.0/120", "2001:db8::/32"]')
+    settings = reading.parse(HOST + 'limits.never_blocked = ["::ffff:192.0.2.0/120", "2001:db8::/32"]')
     assert settings.limits.never_blocked == ("192.0.2.0/24", "2001:db8::/32")
-
-
-def test_several_places_to_listen_at() -> None:
-    smtp = "[[listener]]\nprotocol = 'smtp'\naddress = "
-    config.parse(HOST + smtp + "['127.0.0.1:0', '127.0.0.1:0', '0.0.0.0:25', '[::]:25', '192.0.2.1:26']")
-    config.parse(HOST + smtp + "'*:25'\n" + smtp + "'*:2525'")
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: found no such file or directory; expected a readable file"):
-        config.load(tmp_path / "none.toml")
+        reading.load(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_bytes(b"hostname = '\xff'")
     with pytest.raises(ConfigError, match=r"an octet that is not UTF-8 at 12; expected UTF-8 text"):
-        config.load(tmp_path / "bad.toml")
+        reading.load(tmp_path / "bad.toml")
 
 
 keys = st.sampled_from(
@@ -290,50 +202,10 @@ names = [info.encode_name for info in fields(Config)]
 def test_any_table_is_read_or_refused(table: dict[str, Any]) -> None:
     text = "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
     with contextlib.suppress(ConfigError):
-        assert isinstance(config.check(config.parse(text)), list)
+        assert isinstance(cautions.check(reading.parse(text)), list)
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
-        assert config.parse(text).hostname
-
-
-# --- the manual -------------------------------------------------------------------------------------------------------
-
-
-def settings(kind: type[Struct] = Config, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting, with its default as the manual writes it."""
-    for info in fields(kind):
-        key = prefix + info.encode_name
-        inner = get_args(info.type)[0] if get_origin(info.type) is tuple else info.type
-        if isinstance(inner, type) and issubclass(inner, Struct):
-            yield from settings(inner, key + ".")
-        else:
-            yield key, "required" if info.required else shown(key, info.type, info.default)
-
-
-def shown(key: str, kind: Any, value: object) -> str:
-    if value is None or value in ("", ()):
-        return "none"
-    if isinstance(value, tuple) and not isinstance(value, Endpoint | Dial):
-        return ", ".join(shown(key, get_args(kind)[0], one) for one in value)
-    if kind in (Duration, config.Pause):
-        assert isinstance(value, int | float)
-        return format_duration(value)
-    if kind is Size:
-        assert isinstance(value, int)
-        return format_size(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def test_the_manual_has_a_heading_and_the_default_of_every_setting() -> None:
-    manual = MANUAL.read_text()
-    told = dict(re.findall(r"^### `([^`]+)`\n\nDefault: (.+)\.$", manual, re.MULTILINE))
-    assert told == dict(settings())
-
-
-def test_the_example_in_the_manual_is_good() -> None:
-    example = re.search(r"```toml\n(.*?)```", MANUAL.read_text(), re.DOTALL)
-    assert example is not None
-    assert config.parse(example[1]).hostname == "mx.example.org"
+        assert reading.parse(text).hostname

@@ -1,0 +1,370 @@
+"""NOTIFY (RFC 5465): what a client is told of while it says nothing, in the open mailbox and in others.
+
+Promises: it is told what it asked for and nothing else, as soon as the bell rings, by whichever process; not of its
+own doing. Several changes at once are one look, whose cost follows what changed. A client that waits costs the names it
+gave, a task, and a share in the tree of mailboxes that all who watch the account have in common.
+Refuses: to fall far behind. A client that did not read for so long hears NOTIFICATIONOVERFLOW and nothing after it
+(RFC 5465 §5.8). Annotations and metadata are no events here.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from posthouse import limits, observe
+from posthouse.imapd import fetch, mailboxes
+from posthouse.imapd.session import LINES, Session
+from posthouse.mailbox import changes
+from posthouse.mailbox import mailboxes as names
+from posthouse.mailbox.changes import Heard
+from posthouse.mailbox.mailboxes import INBOX, SEPARATOR
+from posthouse.mailbox.model import BadName, CannotCalculateChanges, Mailbox, MailboxError, NoSuchMailbox
+from posthouse.mailbox.snapshot import Entry
+from posthouse.mailbox.tree import Node, Tree
+from posthouse.net.stream import StreamTimeout
+from posthouse.store.database import StoreUnavailable, Tx
+from posthouse.wire.imap import notify as wire
+from posthouse.wire.imap import request, response
+from posthouse.wire.imap.event import Command
+from posthouse.wire.imap.notify import OF_MESSAGES, OF_SELECTED, Event, Filter
+from posthouse.wire.imap.request import StatusItem
+from posthouse.wire.imap.response import Code
+
+# How long one wait for the bell may last: it has no end of its own.
+_WAIT: Final = 3600.0
+# Mailboxes of which it is kept what uid comes next, before the tree is read anew.
+_KEPT: Final = 100
+
+# The tree of a client that watches the open mailbox only.
+_NOTHING: Final = Tree(0, {}, frozenset())
+
+_COUNTS: Final = (StatusItem.MESSAGES, StatusItem.UIDNEXT, StatusItem.UIDVALIDITY, StatusItem.UNSEEN)
+
+
+async def notify(session: Session, command: Command, asked: request.Notify) -> None:
+    """NOTIFY."""
+    # RFC 5465 §3.1: it implies a NOOP. What was not wanted until now is told, for a client that wants it from now on.
+    session.heeded = OF_MESSAGES
+    await session.tell_news(expunge=True)
+    if session.watch is not None:
+        await session.watch.stop()
+        session.watch = None
+    if not isinstance(session.turn, asyncio.Lock):
+        session.turn = asyncio.Lock()
+    session.heeded = frozenset()
+    if asked.groups:
+        others = any(group.filter not in OF_SELECTED for group in asked.groups)
+        tree = await session.around.snapshots.trees.find(session.owner) if others else _NOTHING
+        watch = Watching(session, asked.groups, tree)
+        await watch.begin(tell=asked.status)
+        session.watch = watch
+        session.heeded = watch.heeded
+    await session.ok(command, "So be it")
+
+
+class Watching:
+    """What one client watches, how far it has been told, and the task that tells it.
+
+    `_at` is the modseq up to which all has been heard. Of a mailbox that is not in `_uidnexts` the tree says what uid
+    came next then.
+    """
+
+    def __init__(self, session: Session, groups: Sequence[wire.Group], tree: Tree) -> None:
+        self._session = session
+        self._groups = [_Group(group) for group in groups if group.filter not in OF_SELECTED]
+        self._selected = next((group for group in groups if group.filter in OF_SELECTED), None)
+        self.heeded = self._selected.events if self._selected else frozenset()
+        self._tree = tree
+        self._at = tree.modseq
+        self._uidnexts: dict[int, int] = {}
+        self._own: list[tuple[int, int]] = []
+        self._stale = True
+        self._task: asyncio.Task[None] | None = None
+
+    # --- for the session
+
+    def hear(self) -> None:
+        """The bell has rung."""
+        self._stale = True
+
+    def did(self, first: int, last: int) -> None:
+        """The client's own doing."""
+        if first <= last:
+            self._own.append((first, last))
+
+    def listen(self) -> None:
+        """Begin to tell."""
+        if self._task is None and self._session.ongoing is None:
+            self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Tell no more."""
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def tell_added(self, entries: Sequence[Entry]) -> None:
+        """New messages in the open mailbox, with what was asked for; the client's own are known to it."""
+        items = self._selected.items if self._selected else ()
+        others = [entry for entry in entries if not self._is_own(entry.modseq)]
+        if items and others:
+            for start in range(0, len(others), LINES):
+                await fetch.send(self._session, others[start : start + LINES], items)
+                await self._session.pause()
+
+    def _is_own(self, modseq: int) -> bool:
+        return any(low <= modseq <= high for low, high in self._own)
+
+    async def tell_others(self) -> None:
+        """What happened outside the open mailbox."""
+        if not self._stale:
+            return
+        self._stale = False
+        if not self._groups:
+            # What the client did itself has been told, if at all, by now.
+            self._own.clear()
+            return
+        try:
+            await self._look(tell=True)
+        except StoreUnavailable as error:
+            self._stale = True
+            observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
+        except CannotCalculateChanges:
+            self._give_up()
+
+    # --- looking
+
+    async def begin(self, *, tell: bool) -> None:
+        """Hear what happened since the tree was read, which the client knows; where asked, tell how things stand (RFC
+        5465 §3.1 STATUS). Raises MailboxError, StoreUnavailable."""
+        if not self._groups:
+            return
+        try:
+            await self._look(tell=False)
+        except CannotCalculateChanges:
+            # Others may hold a tree that is too old.
+            now = await self._session.read(changes.states)
+            self._tree = await self._session.around.snapshots.trees.find(self._session.owner, now.modseq)
+            self._at = self._tree.modseq
+        if tell:
+            await self._tell_standing()
+
+    async def _look(self, *, tell: bool) -> None:
+        """Hear what has changed, and tell it. Raises CannotCalculateChanges, StoreUnavailable."""
+        session, before = self._session, self._tree
+        heard = await self._hear(self._at, None)
+        if heard.renamed or len(self._uidnexts) > _KEPT:
+            self._tree = await session.around.snapshots.trees.find(session.owner, heard.until)
+            if self._tree.modseq > heard.until:
+                heard = _together(heard, await self._hear(heard.until, self._tree.modseq))
+        self._at = heard.until
+        self._own = [(low, high) for low, high in self._own if high > heard.until]
+        if heard.more:
+            raise CannotCalculateChanges("too much has changed at once")
+        counted = await self._tell_counts(heard, before, tell=tell)
+        if self._tree is before:
+            self._uidnexts.update(counted)
+        else:
+            self._uidnexts = counted
+            if tell:
+                await self._tell_names(before, self._tree, heard.named)
+
+    async def _hear(self, modseq: int, until: int | None) -> Heard:
+        own = tuple(self._own)
+        return await self._session.read(changes.heard, modseq, until, own=own, limit=limits.NOTIFY_CHANGES)
+
+    def _give_up(self) -> None:
+        """RFC 5465 §5.8: as if the client had said NOTIFY NONE."""
+        session, task = self._session, self._task
+        session.watch, session.heeded = None, frozenset()
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        session.engine.send(
+            response.ok("More has happened than can be told; look for yourself", Code.NOTIFICATIONOVERFLOW)
+        )
+
+    # --- other mailboxes' messages
+
+    async def _tell_counts(self, heard: Heard, before: Tree, *, tell: bool) -> dict[int, int]:
+        """STATUS of mailboxes in which something happened that the client wants to know (RFC 5465 §5.1 - §5.3); what
+        uid comes next in each."""
+        opened = self._session.selected
+        watched = [mailbox for mailbox in sorted(heard.mailboxes) if self._events(mailbox) & OF_MESSAGES]
+        if tell and len(watched) > limits.NOTIFY_MAILBOXES:
+            raise CannotCalculateChanges("too many mailboxes have changed at once")
+        counted: dict[int, int] = {}
+        found = await self._session.read(_standing, watched) if watched else []
+        for number, mailbox in enumerate(found, 1):
+            fresh = mailbox.uidnext > self._uidnext(mailbox.id, before)
+            counted[mailbox.id] = mailbox.uidnext
+            if opened is not None and opened.mailbox == mailbox.id:
+                continue
+            events = self._events(mailbox.id)
+            changed, gone = mailbox.id in heard.changed, mailbox.id in heard.gone
+            if tell and (gone or (changed and (fresh or Event.FLAG_CHANGE in events))):
+                self._session.engine.send(mailboxes.describe(self._session, mailbox, self._items()))
+            if number % LINES == 0:
+                await self._session.pause()
+        return counted
+
+    def _uidnext(self, mailbox: int, before: Tree) -> int:
+        """What uid came next when the client was told last."""
+        known = self._uidnexts.get(mailbox)
+        if known is None:
+            node = before.nodes.get(mailbox)
+            known = 1 if node is None else node.uidnext
+        return known
+
+    def _items(self) -> tuple[StatusItem, ...]:
+        # RFC 5465 §5.1 - §5.3
+        return (*_COUNTS, StatusItem.HIGHESTMODSEQ) if self._session.condstore else _COUNTS
+
+    def _events(self, mailbox: int) -> frozenset[Event]:
+        node = self._tree.nodes.get(mailbox)
+        return frozenset() if node is None else self._wanted(node)
+
+    def _wanted(self, node: Node) -> frozenset[Event]:
+        """All that any group wants to know of it (RFC 5465 §6)."""
+        found: frozenset[Event] = frozenset()
+        for group in self._groups:
+            if not group.events <= found and group.matches(node):
+                found |= group.events
+        return found
+
+    async def _tell_standing(self) -> None:
+        """STATUS of every watched mailbox but the open one."""
+        session, opened = self._session, self._session.selected
+        for number, mailbox in enumerate(await session.read(names.list_mailboxes), 1):
+            events = self._events(mailbox.id)
+            if events & OF_MESSAGES and not (opened is not None and opened.mailbox == mailbox.id):
+                items = (*_COUNTS, StatusItem.HIGHESTMODSEQ) if Event.FLAG_CHANGE in events else self._items()
+                session.engine.send(mailboxes.describe(session, mailbox, items))
+            if number % LINES == 0:
+                await session.pause()
+
+    # --- names
+
+    async def _tell_names(self, before: Tree, now: Tree, named: set[int]) -> None:
+        """LIST of what others made, removed, renamed, subscribed to (RFC 5465 §5.4, §5.5), and of what is right above
+        what came or went."""
+        told: dict[str, bytes] = {}
+        above: set[int] = set()
+        for id in sorted(named):
+            old, new = before.nodes.get(id), now.nodes.get(id)
+            if new is None:
+                if old is not None and Event.MAILBOX_NAME in self._wanted(old):
+                    told[old.path] = self._list(old, now, gone=True)
+            elif old is None:
+                if Event.MAILBOX_NAME in self._wanted(new):
+                    told[new.path] = self._list(new, now)
+            elif old.path != new.path:
+                if Event.MAILBOX_NAME in self._wanted(old) | self._wanted(new):
+                    told[new.path] = self._list(new, now, oldname=old.path)
+            elif old.subscribed != new.subscribed and Event.SUBSCRIPTION_CHANGE in self._wanted(new):
+                told[new.path] = self._list(new, now)
+            if (old is None or new is None) and (parent := (new or old or _NOBODY).parent) is not None:
+                above.add(parent)
+        for id in sorted(above):
+            node = now.nodes.get(id)
+            if node is not None and node.path not in told and Event.MAILBOX_NAME in self._wanted(node):
+                told[node.path] = self._list(node, now)
+        if len(told) > limits.NOTIFY_MAILBOXES:
+            raise CannotCalculateChanges("too many mailboxes have changed at once")
+        for number, line in enumerate(told.values(), 1):
+            self._session.engine.send(line)
+            if number % LINES == 0:
+                await self._session.pause()
+
+    def _list(self, node: Node, tree: Tree, *, gone: bool = False, oldname: str | None = None) -> bytes:
+        if gone and not any(other.path == node.path for other in tree.nodes.values()):
+            attributes = [b"\\NonExistent"]
+        else:
+            attributes = mailboxes.mark(node.role, parent=node.id in tree.parents, subscribed=node.subscribed)
+        return response.listed(node.path, attributes, utf8=self._session.engine.utf8, oldname=oldname)
+
+    # --- the task
+
+    async def _watch(self) -> None:
+        session = self._session
+        try:
+            while session.parting is None and session.watch is self:
+                await session.wait_for_news(_WAIT)
+                async with session.turn:
+                    # RFC 5465 §6.1: SELECTED-DELAYED waits with expunges for a command that may tell them.
+                    delayed = self._selected is not None and self._selected.filter is Filter.SELECTED_DELAYED
+                    await session.tell_news(expunge=not delayed)
+                    await session.flush()
+        except (ConnectionError, StreamTimeout):
+            session.stream.abort()
+        except (MailboxError, StoreUnavailable) as error:
+            # The client comes again, and hears then what it has not heard now.
+            observe.tell("imap.notify_ended", level=observe.WARNING, error=str(error))
+            session.part("News cannot be told just now")
+        except Exception as error:
+            observe.fault("session.failed", error, peer=str(session.stream.peer))
+            session.stream.abort()
+
+
+_NOBODY: Final = Node(0, None, "", None, False, 1)
+
+
+class _Group:
+    """Mailboxes other than the open one, and what is to be told of them."""
+
+    __slots__ = ("_filter", "_names", "events")
+
+    def __init__(self, group: wire.Group) -> None:
+        self.events = group.events
+        self._filter = group.filter
+        self._names = frozenset(map(_normal, group.mailboxes))
+
+    def matches(self, node: Node) -> bool:
+        """Is this one of its mailboxes?"""
+        match self._filter:
+            case Filter.SUBSCRIBED:
+                return node.subscribed
+            case Filter.MAILBOXES:
+                return node.path in self._names
+            case Filter.SUBTREE:
+                return node.path in self._names or any(
+                    node.path[:end] in self._names for end, letter in enumerate(node.path) if letter == SEPARATOR
+                )
+            case _:
+                # RFC 5465 §6.3: any mailbox may be delivered to here, so INBOXES is PERSONAL.
+                return True
+
+
+def _normal(path: str) -> str:
+    """A name as the tree has it; what cannot be one is the name of nothing (RFC 5465 §3.1)."""
+    try:
+        found = names.split(path.removesuffix(SEPARATOR))
+    except BadName:
+        return path
+    if found[0].upper() == INBOX:
+        found[0] = INBOX
+    return SEPARATOR.join(found)
+
+
+def _standing(tx: Tx, account: int, ids: Sequence[int]) -> list[Mailbox]:
+    """Those of these mailboxes that are there, with their totals."""
+    found: list[Mailbox] = []
+    for mailbox in ids:
+        try:
+            found.append(names.get(tx, account, mailbox))
+        except NoSuchMailbox:
+            # It went behind what is being told; the next look tells that.
+            continue
+    return found
+
+
+def _together(first: Heard, then: Heard) -> Heard:
+    return Heard(
+        then.until,
+        first.more or then.more,
+        first.mailboxes | then.mailboxes,
+        first.changed | then.changed,
+        first.gone | then.gone,
+        first.named | then.named,
+        True,
+    )

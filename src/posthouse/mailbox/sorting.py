@@ -1,0 +1,112 @@
+"""The order of a mailbox' emails by what is kept of them (RFC 5256 §3, RFC 5957).
+
+Promises: a stable order: emails that compare alike stand as they were given, REVERSE or not. One pass a key, over
+columns. Refuses: to find the emails (`query.py`), and to know IMAP's names of keys.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from typing import Any, Final
+
+from posthouse.mailbox import collation, columns
+from posthouse.mailbox.columns import Kind
+from posthouse.mailbox.scan import Sight
+
+# Emails that are sorted without a pause: some milliseconds.
+RUN: Final = 30_000
+
+
+class By(Enum):
+    """What is compared: an email's own texts and numbers, or a score that the caller brings."""
+
+    ARRIVAL = 1
+    SENT = 2
+    SIZE = 3
+    SUBJECT = 4
+    FROM = 5
+    TO = 6
+    CC = 7
+    SHOWN_FROM = 8
+    SHOWN_TO = 9
+    SCORE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key, the first of them decides first; `reverse`: the largest first."""
+
+    by: By
+    reverse: bool = False
+
+
+_KINDS: Final[Mapping[By, Kind]] = {
+    By.ARRIVAL: columns.RECEIVED,
+    By.SENT: columns.SENT,
+    By.SIZE: columns.SIZE,
+    By.SUBJECT: columns.SORTING[collation.SUBJECT],
+    By.FROM: columns.SORTING[collation.FROM],
+    By.TO: columns.SORTING[collation.TO],
+    By.CC: columns.SORTING[collation.CC],
+    By.SHOWN_FROM: columns.SORTING[collation.DISPLAY_FROM],
+    By.SHOWN_TO: columns.SORTING[collation.DISPLAY_TO],
+}
+
+
+async def sort(
+    sight: Sight, uids: Sequence[int], keys: Sequence[Key], scores: Mapping[int, int] | None = None
+) -> list[int]:
+    """These uids, which ascend, in order of the keys. What is gone meanwhile is left out. The highest of the `scores`
+    comes first. Raises StoreUnavailable."""
+    order = list(range(len(uids)))
+    gone: set[int] = set()
+    for key in reversed(keys):
+        if key.by is By.SCORE:
+            values: list[Any] = [-(scores or {}).get(uid, 0) for uid in uids]
+        else:
+            values = await _values(sight, key.by, uids)
+            if None in values:
+                gone.update([uid for uid, value in zip(uids, values, strict=True) if value is None])
+                values = [_least(key.by) if value is None else value for value in values]
+        # The sort keeps the order of equals, reversed too; so the last key goes first.
+        order = await _sorted(order, values.__getitem__, key.reverse)
+    found = [uids[index] for index in order]
+    return [uid for uid in found if uid not in gone] if gone else found
+
+
+async def _sorted(order: list[int], key: Callable[[int], Any], reverse: bool) -> list[int]:
+    """A stable sort that others can have their turns in."""
+    runs: list[list[int]] = []
+    for start in range(0, len(order), RUN):
+        runs.append(sorted(order[start : start + RUN], key=key, reverse=reverse))
+        await asyncio.sleep(0)
+    if len(runs) < 2:
+        return runs[0] if runs else []
+    merging = heapq.merge(*runs, key=key, reverse=reverse)
+    found: list[int] = []
+    while some := list(islice(merging, RUN)):
+        found += some
+        await asyncio.sleep(0)
+    return found
+
+
+def _least(by: By) -> int | bytes:
+    return 0 if by in (By.ARRIVAL, By.SENT, By.SIZE) else b""
+
+
+async def _values(sight: Sight, by: By, uids: Sequence[int]) -> list[Any]:
+    if by is By.SENT:
+        return await sent_dates(sight, uids)
+    return list((await sight.column(_KINDS[by])).of(uids))
+
+
+async def sent_dates(sight: Sight, uids: Sequence[int]) -> list[int | None]:
+    """When these were sent, in UTC milliseconds: where no Date can be read, the internal date (RFC 5256 §2.2)."""
+    dates: list[Any] = list((await sight.column(columns.SENT)).of(uids))
+    if columns.UNDATED in dates:
+        received: list[Any] = list((await sight.column(columns.RECEIVED)).of(uids))
+        return [was if date == columns.UNDATED else date for date, was in zip(dates, received, strict=True)]
+    return dates

@@ -1,0 +1,70 @@
+"""A backup put in the place of a store: its files copied beside the place, and moved into it when all is ready.
+
+Promises: what is moved into place is whole and on the disk; until then there is no store there, and a copy that was
+broken off is begun anew. Refuses: a place that holds a store, or blobs, and a source that is none or is in use.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from posthouse.store.blob_files import sync, sync_directory
+
+_BLOBS: Final = "blobs"
+_STAGING: Final = "restoring"
+
+
+class CannotRestore(Exception):
+    """There, or from there, nothing can be restored; in words for the person who asked."""
+
+
+def stage(source: Path, data: Path, database: str, told: Callable[[int, int], None]) -> Path:
+    """Copy the backup `source` into a directory below `data`: that directory. Blocks.
+
+    `told` hears how many files of how many are copied. Raises CannotRestore, OSError.
+    """
+    _check(source, data, database)
+    staging = data / _STAGING
+    if staging.exists():
+        shutil.rmtree(staging)
+    (staging / _BLOBS).mkdir(mode=0o700, parents=True)
+    staging.chmod(0o700)
+    names = [Path(database), *(path.relative_to(source) for path in sorted((source / _BLOBS).rglob("*")))]
+    for number, name in enumerate(names, 1):
+        if (source / name).is_dir():
+            (staging / name).mkdir(mode=0o700)
+        else:
+            shutil.copyfile(source / name, staging / name)
+            (staging / name).chmod(0o600)
+            sync(staging / name)
+        told(number, len(names))
+    return staging
+
+
+def _check(source: Path, data: Path, database: str) -> None:
+    if (data / database).exists():
+        raise CannotRestore(f"{data} holds a store already; move it away first")
+    if any(path.is_file() for path in (data / _BLOBS).rglob("*")):
+        raise CannotRestore(f"{data / _BLOBS} holds messages already; move it away first")
+    if not (source / database).is_file():
+        raise CannotRestore(f"{source} is no backup: there is no {database} in it")
+    if any((source / f"{database}{end}").exists() for end in ("-wal", "-journal")):
+        raise CannotRestore(f"{source} is no backup but a store, which may be in use; make one with `posthouse backup`")
+
+
+def finish(staging: Path, data: Path, database: str) -> None:
+    """Move what was staged into place, the database last. Blocks. Raises CannotRestore, OSError."""
+    if (staging / f"{database}-wal").exists():
+        raise CannotRestore(f"{staging / database} was not closed as it should be; try again")
+    for directory, _, _ in os.walk(staging):
+        sync_directory(Path(directory))
+    if (data / _BLOBS).exists():
+        shutil.rmtree(data / _BLOBS)
+    (staging / _BLOBS).rename(data / _BLOBS)
+    sync_directory(data)
+    # The instant of the restore: before it there is no store here, after it there is all of it.
+    (staging / database).rename(data / database)
+    sync_directory(data)
+    shutil.rmtree(staging)

@@ -1,0 +1,219 @@
+"""NOTIFY (RFC 5465) among several clients and servers; what one client sees is in the transcripts."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from posthouse import limits
+from posthouse.directory import accounts
+from posthouse.mailbox import mailboxes, retention
+from posthouse.mailbox.changes import heard
+from posthouse.store.database import Tx
+from tests.doors.house import House, ImapClient, having, in_house, message
+from tests.store.support import open_store
+
+_EVERYTHING = "NOTIFY SET (selected (MessageNew MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge))"
+
+
+def test_news_of_another_process_come_while_the_client_says_nothing(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client = await house.imap()
+        await client.ok(_EVERYTHING)
+        other = open_store(tmp_path)
+        await house.file(message(1), store=other)
+        assert await client.response() == b"* 1 EXISTS"
+        await house.file(message(2), mailbox="Archive", store=other)
+        assert (await client.response()).startswith(b'* STATUS "Archive" (MESSAGES 1 UIDNEXT 2 ')
+        await house.file(message(3), store=other)
+        assert await client.response() == b"* 2 EXISTS"
+        assert await client.ok("NOOP") == []
+        await other.close()
+
+    in_house(tmp_path, test)
+
+
+def test_all_who_watch_hear_and_share_a_tree(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        clients = [await house.imap(mailbox=None) for _ in range(5)]
+        for client in clients:
+            await client.ok("NOTIFY SET (personal (MessageNew MessageExpunge MailboxName))")
+        busy = await house.imap(mailbox=None)
+        await busy.ok("CREATE New")
+        for client in clients:
+            assert await client.response() == rb'* LIST (\HasNoChildren) "/" "New"'
+        await house.file(mailbox="New")
+        for client in clients:
+            assert (await client.response()).startswith(b'* STATUS "New" (MESSAGES 1 UIDNEXT 2 ')
+        await busy.ok("NOOP")
+        assert len(house.snapshots.trees) == 1
+
+    in_house(tmp_path, test)
+
+
+def test_the_same_events_come_while_it_idles(tmp_path: Path) -> None:
+    """RFC 5465 §4."""
+
+    async def test(house: House) -> None:
+        client = await house.imap()
+        await client.ok("NOTIFY SET (selected (MessageNew (UID) MessageExpunge)) (mailboxes Archive (MailboxName))")
+        await client.idle()
+        await house.file(message(1), mailbox="Archive")
+        await house.file(message(2))
+        assert [await client.response(), await client.response()] == [b"* 1 EXISTS", b"* 1 FETCH (UID 1)"]
+        assert await client.done() == []
+        await house.file(message(3))
+        assert [await client.response(), await client.response()] == [b"* 2 EXISTS", b"* 2 FETCH (UID 2)"]
+
+    in_house(tmp_path, test)
+
+
+def test_news_wait_for_the_end_of_an_answer(tmp_path: Path) -> None:
+    """What is told unasked does not stand in the middle of a long answer."""
+
+    async def test(house: House) -> None:
+        for number in range(1, 4):
+            await house.file(message(number, "x" * 600_000))
+        client = await house.imap()
+        await client.ok(_EVERYTHING)
+        await client.send(b"a UID FETCH 1:* (BODY.PEEK[])\r\n")
+        await house.file(message(4))
+        told = await client.until(b"a ")
+        bodies = having(told, b"BODY[] {")
+        assert [body.endswith(b"x\r\n)") for body in bodies] == [True] * 3
+        assert having(told, b"EXISTS") == [b"* 4 EXISTS"] or await client.response() == b"* 4 EXISTS"
+
+    in_house(tmp_path, test)
+
+
+def test_what_came_before_is_told_by_the_command(tmp_path: Path) -> None:
+    """RFC 5465 §3.1: it implies a NOOP, also for a client that then wants nothing."""
+
+    async def test(house: House) -> None:
+        client = await house.imap()
+        await house.file()
+        assert await client.ok("NOTIFY SET (personal (MailboxName))") == [b"* 1 EXISTS"]
+        await house.file()
+        assert await client.ok("NOOP") == []
+        assert await client.ok("NOTIFY NONE") == [b"* 2 EXISTS"]
+
+    in_house(tmp_path, test)
+
+
+def test_a_client_that_falls_behind_is_told_so(tmp_path: Path) -> None:
+    """RFC 5465 §5.8: then nothing more, as after NOTIFY NONE."""
+
+    async def test(house: House) -> None:
+        client = await house.imap(mailbox=None)
+        await client.ok("NOTIFY SET (personal (MessageNew MessageExpunge))")
+        await house.store.write(_file_and_forget, house.alice.id)
+        assert b"[NOTIFICATIONOVERFLOW]" in await client.response()
+        await house.file()
+        assert await client.ok("NOOP") == []
+        await client.ok("NOTIFY SET (personal (MessageNew MessageExpunge))")
+        await house.file()
+        assert (await client.response()).startswith(b'* STATUS "INBOX" (MESSAGES 2 ')
+
+    in_house(tmp_path, test)
+
+
+def _file_and_forget(tx: Tx, account: int) -> None:
+    """Two changes, of which the feed knows one when anybody looks."""
+    now = 1_800_000_000_000
+    mailboxes.create(tx, account, "a", now)
+    retention.expire_changes(tx, account, now + 1)
+    mailboxes.create(tx, account, "b", now)
+
+
+def test_too_much_at_once_is_an_overflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "NOTIFY_MAILBOXES", 2)
+
+    async def test(house: House) -> None:
+        clients: list[ImapClient] = []
+        for events in ("MessageNew MessageExpunge", "MailboxName"):
+            clients.append(await house.imap(mailbox=None))
+            await clients[-1].ok(f"NOTIFY SET (personal ({events}))")
+        await house.store.write(_create, house.alice.id)
+        assert b"[NOTIFICATIONOVERFLOW]" in await clients[1].response()
+        assert await clients[0].ok("NOOP") == []
+
+    in_house(tmp_path, test)
+
+
+def _create(tx: Tx, account: int) -> None:
+    for name in "abc":
+        mailboxes.create(tx, account, name, 1_800_000_000_000)
+
+
+def test_a_look_costs_what_changed(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        for number in range(10):
+            await house.file(message(number))
+        before = await house.store.read(_heard, house.alice.id, 0)
+        assert before.mailboxes == before.changed != set()
+        client = await house.imap()
+        await client.ok(r"STORE 1:* +FLAGS.SILENT (\Deleted)")
+        await client.ok("EXPUNGE")
+        found = await house.store.read(_heard, house.alice.id, before.until)
+        assert (found.mailboxes, found.changed, found.gone) == (before.mailboxes,) * 3
+        own = await house.store.read(heard, house.alice.id, before.until, own=((before.until + 1, found.until),))
+        assert (own.mailboxes, own.changed, own.gone) == (before.mailboxes, set(), set())
+        cut = await house.store.read(heard, house.alice.id, 0, limit=3)
+        assert cut.more
+        assert not found.more
+
+    in_house(tmp_path, test)
+
+
+_heard = heard
+
+
+def test_the_task_ends_with_the_conversation(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        before = len(asyncio.all_tasks())
+        client = await house.imap()
+        await client.ok(_EVERYTHING)
+        await client.ok("NOOP")
+        again = await house.imap()
+        await again.ok(_EVERYTHING)
+        await again.ok("LOGOUT")
+        assert await again.closed()
+        await client.close()
+        await house.file()
+        other = await house.imap()
+        await other.ok("NOOP")
+        await other.close()
+        for _ in range(100):
+            if len(asyncio.all_tasks()) <= before:
+                break
+            await asyncio.sleep(0.01)
+        assert len(asyncio.all_tasks()) <= before
+
+    in_house(tmp_path, test)
+
+
+def test_whose_account_is_disabled_is_shown_out(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client = await house.imap()
+        await client.ok(_EVERYTHING)
+        await house.store.write(accounts.set_enabled, house.alice.id, False)
+        assert await client.response() == b"* BYE [UNAVAILABLE] This account is closed"
+        assert await client.closed()
+
+    in_house(tmp_path, test)
+
+
+def test_the_open_mailbox_is_deleted(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client = await house.imap(mailbox=None)
+        await client.ok("ENABLE IMAP4rev2")
+        await client.ok("CREATE Doomed")
+        await client.ok("SELECT Doomed")
+        await client.ok("NOTIFY SET (selected (MessageNew MessageExpunge)) (personal (MailboxName))")
+        other = await house.imap()
+        await other.ok("DELETE Doomed")
+        assert (await client.response()).startswith(b"* OK [CLOSED]")
+        assert await client.response() == rb'* LIST (\NonExistent) "/" "Doomed"'
+        await client.ok("NOOP")
+
+    in_house(tmp_path, test)

@@ -1,0 +1,238 @@
+"""Searches that take long, many results that are watched, named searches; the rest is in the transcripts."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posthouse.imapd import context, finding
+from posthouse.limits import IMAP_CONTEXTS
+from posthouse.mailbox import columns, filters, query, scan
+from posthouse.mailbox.filters import TooMuchMetadata
+from posthouse.store.database import StoreUnavailable
+from posthouse.wire.imap import search as keys
+from posthouse.wire.imap.grammar import ParseError
+from tests.doors.house import House, ImapClient, in_house, message
+
+
+def test_whoever_waits_long_hears_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(query, "_TEXT", 2)
+
+    async def test(house: House) -> None:
+        for number in range(5):
+            await house.file(message(number))
+        client = await house.imap()
+        *told, found = await client.ok("SEARCH BODY nine")
+        assert told == [b'* OK [INPROGRESS ("t3" %d 5)] Searching' % done for done in (0, 2, 4)]
+        assert found == b"* SEARCH 1 2 3 4 5"
+        # RFC 9585 §4: a tag that would end the code is not told.
+        await client.send(b"a]b SEARCH BODY nine\r\n")
+        assert (await client.until(b"a]b "))[1] == b"* OK [INPROGRESS (NIL 2 5)] Searching"
+
+    in_house(tmp_path, test)
+
+
+def test_nobody_hears_of_a_search_that_is_quick(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file()
+        client = await house.imap()
+        assert await client.ok("SEARCH BODY nine") == [b"* SEARCH 1"]
+
+    in_house(tmp_path, test)
+
+
+def test_filters(tmp_path: Path) -> None:
+    """RFC 5466 §3.1: what is kept under the name stands in the place of FILTER."""
+
+    async def test(house: House) -> None:
+        for number in range(1, 4):
+            await house.file(message(number))
+        account = house.alice.id
+        kept = {"two": b'SUBJECT "coach 2"', "late": 'CHARSET UTF-8 TEXT "é"'.encode(), "red": b"KEYWORD red"}
+        for name, value in kept.items():
+            await house.store.write(filters.put, account, filters.VALUES + name, value)
+        await house.store.write(filters.put, account, filters.VALUES + "round", b"FILTER round")
+        await house.store.write(filters.put, account, filters.VALUES + "broken", b"SUBJECT")
+        client = await house.imap()
+        assert await client.ok("SEARCH FILTER two") == [b"* SEARCH 2"]
+        assert await client.ok("SEARCH NOT FILTER TWO") == [b"* SEARCH 1 3"]
+        assert await client.ok("SEARCH FILTER late") == [b"* SEARCH"]
+        await client.ok("STORE 3 +FLAGS.SILENT (red)")
+        assert (await client.ok("SEARCH OR FILTER red FILTER two"))[-1] == b"* SEARCH 2 3"
+        for name in ("none", "round", "broken"):
+            assert (await client.tagged(f"SEARCH FILTER {name}")).startswith(
+                b"NO [UNDEFINED-FILTER %b]" % name.encode()
+            )
+        await house.store.write(filters.put, account, filters.VALUES + "two", None)
+        assert (await client.tagged("SEARCH FILTER two")).startswith(b"NO [UNDEFINED-FILTER two]")
+
+    in_house(tmp_path, test)
+
+
+def test_filters_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "MOST_ENTRIES", 2)
+
+    async def test(house: House) -> None:
+        async def put(name: str, value: bytes | None = b"ALL") -> None:
+            await house.store.write(filters.put, house.alice.id, filters.VALUES + name, value)
+
+        await put("a")
+        await put("b")
+        await put("b", b"SEEN")
+        with pytest.raises(TooMuchMetadata):
+            await put("c")
+        await put("a", None)
+        await put("c")
+        with pytest.raises(TooMuchMetadata):
+            await put("c", bytes(filters.MOST_OCTETS + 1))
+        assert await house.store.read(filters.get, house.alice.id, "B") == b"SEEN"
+
+    in_house(tmp_path, test)
+
+
+def test_what_filters_and_fuzzy_words_add_up_to_is_bounded(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file()
+        many = b" ".join([b"SEEN"] * 100)
+        await house.store.write(filters.put, house.alice.id, filters.VALUES + "many", many)
+        client = await house.imap()
+        assert await client.ok("SEARCH " + " ".join(["FILTER many"] * 5)) == [b"* SEARCH"]
+        assert (await client.tagged("SEARCH " + " ".join(["FILTER many"] * 6))).startswith(b"NO [LIMIT]")
+        words = " ".join([f"w{number}" for number in range(200)])
+        assert await client.ok(f'SEARCH FUZZY (TEXT "{words}" BODY "{words}")') == [b"* SEARCH"]
+        three = " ".join([f'TEXT "{words}"'] * 3)
+        assert (await client.tagged(f"SEARCH FUZZY ({three})")).startswith(b"NO [LIMIT]")
+
+    in_house(tmp_path, test)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_a_filter_of_anything_is_a_search_or_an_error(octets: bytes) -> None:
+    with suppress(ParseError):
+        keys.parse_criteria(octets)
+
+
+_LIST = re.compile(rb"(REMOVEFROM|ADDTO) \((\d+) ([\d:,]+)\)")
+
+
+class Watching:
+    """A client that keeps its results by what it is told (RFC 5267 §4.3.3, §4.3.4)."""
+
+    def __init__(self, client: ImapClient, told: list[int]) -> None:
+        self.client = client
+        self.told = told
+
+    async def say(self, text: str) -> None:
+        for line in await self.client.ok(text):
+            for name, position, numbers in _LIST.findall(line):
+                self.take(name, int(position), [number for one in numbers.split(b",") for number in _range(one)])
+
+    def take(self, name: bytes, position: int, uids: list[int]) -> None:
+        if name == b"ADDTO" and position:
+            self.told[position - 1 : position - 1] = uids
+        elif name == b"ADDTO":
+            self.told = sorted([*self.told, *uids])
+        elif position:
+            assert self.told[position - 1 : position - 1 + len(uids)] == uids
+            del self.told[position - 1 : position - 1 + len(uids)]
+        else:
+            assert set(uids) <= set(self.told)
+            self.told = [uid for uid in self.told if uid not in uids]
+
+
+def _range(octets: bytes) -> range:
+    low, _, high = octets.partition(b":")
+    return range(int(low), int(high or low) + 1)
+
+
+@pytest.mark.parametrize("many", [0, 3, 200], ids=["told anew", "mixed", "one by one"])
+@pytest.mark.parametrize("ordered", [False, True], ids=["search", "sort"])
+def test_a_watched_result_is_what_a_search_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool, many: int
+) -> None:
+    monkeypatch.setattr(context, "_MANY", many)
+    monkeypatch.setattr(query, "_ALONE", 0)
+    monkeypatch.setattr(columns, "BLOCK", 3)
+    monkeypatch.setattr(scan, "WINDOW", 4)
+    random = Random(7)
+    sort = "(SUBJECT REVERSE ARRIVAL) UTF-8 UNSEEN" if ordered else "UNSEEN"
+    verb = "UID SORT" if ordered else "UID SEARCH"
+
+    async def test(house: House) -> None:
+        for number in range(8):
+            await house.file(message(number * 37 % 11), received_at=1_767_258_000_000 + number * 13 % 5 * 1000)
+        client, other = await house.imap(), await house.imap()
+        found = await client.ok(f"{verb} RETURN (UPDATE ALL) {sort}")
+        numbers = found[0].rpartition(b"ALL ")[2]
+        watching = Watching(client, [uid for one in numbers.split(b",") for uid in _range(one)])
+        for step in range(40):
+            who: Callable[[str], Awaitable[object]] = watching.say if random.random() < 0.5 else other.ok
+            await other.ok("NOOP")
+            exists = int((await other.ok("STATUS INBOX (MESSAGES)"))[0].split()[-1].rstrip(b")"))
+            some = f"{random.randint(1, exists)}:{random.randint(1, exists)}" if exists else "1:*"
+            match random.randrange(5):
+                case 0:
+                    await house.file(message(random.randrange(50)), received_at=1_767_258_000_000 + step % 3 * 1000)
+                case 1 if exists:
+                    await watching.say("NOOP")
+                    await who(f"STORE {some} +FLAGS (\\Seen)")
+                case 2 if exists:
+                    await watching.say("NOOP")
+                    await who(f"STORE {some} -FLAGS.SILENT (\\Seen)")
+                case 3 if exists > 3:
+                    await other.ok(f"STORE {random.randint(1, exists)} +FLAGS (\\Deleted)")
+                    await other.ok("EXPUNGE")
+                case _:
+                    await watching.say("UID SEARCH RETURN (COUNT) ALL")
+            if step % 5 == 4:
+                # The bell may be a moment behind the answer.
+                await asyncio.sleep(0.02)
+                await watching.say("NOOP")
+                await other.ok("NOOP")
+                told = await other.ok(f"{verb} {sort}")
+                truth = next(line for line in told if line.startswith((b"* SEARCH", b"* SORT")))
+                assert watching.told == [int(number) for number in truth.split()[2:]], step
+
+    in_house(tmp_path, test)
+
+
+def test_there_are_only_so_many_watched_results(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file()
+        client = await house.imap()
+        for _ in range(IMAP_CONTEXTS):
+            assert await client.ok("SEARCH RETURN (UPDATE COUNT) SEEN") == [
+                b'* ESEARCH (TAG "t%d") COUNT 0' % client.tags
+            ]
+        refused = (await client.ok("SEARCH RETURN (UPDATE COUNT) SEEN"))[-1]
+        assert refused == b'* NO [NOUPDATE "t%d"] These results are not watched' % client.tags
+        await client.ok('CANCELUPDATE "t3" "t4"')
+        assert len(await client.ok("SEARCH RETURN (UPDATE COUNT) SEEN")) == 1
+
+    in_house(tmp_path, test)
+
+
+def test_news_of_results_wait_for_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be looked up now is told later; the command is done all the same."""
+
+    async def fails(*_: object) -> list[int]:
+        raise StoreUnavailable("the disk is gone")
+
+    async def test(house: House) -> None:
+        await house.file()
+        client = await house.imap()
+        await client.ok("SEARCH RETURN (UPDATE COUNT) UNSEEN BODY nine")
+        await house.file()
+        with monkeypatch.context() as patch:
+            patch.setattr(finding, "search", fails)
+            assert await client.ok("NOOP") == [b"* 2 EXISTS"]
+        assert await client.ok("NOOP") == [b'* ESEARCH (TAG "t3") ADDTO (0 2)']
+
+    in_house(tmp_path, test)
