@@ -12,7 +12,9 @@ from posthouse.wire.sasl.exchange import ChannelBinding, ClientExchange
 from posthouse.wire.sasl.scram import ScramClient
 from tests.doors.house import ALICE, BOB, PASSWORD, House, ImapClient, Pop3Client, in_house
 from tests.harness import client_tls
+from tests.harness import house as served
 from tests.smtpd.test_logins import Authority
+from tests.support import run
 
 
 def of_the_session(client: ImapClient | Pop3Client, type: str) -> ChannelBinding:
@@ -127,3 +129,21 @@ def test_without_authorities_a_certificate_is_nothing(tmp_path: Path) -> None:
         assert b"EXTERNAL" not in client.greeting
 
     in_house(tmp_path, test)
+
+
+def test_the_configuration_says_whose_certificates_log_in(tmp_path: Path) -> None:
+    """`tls.client_authorities`, where mail is read as where it is submitted."""
+    office, settings = Authority(tmp_path), f'tls.client_authorities = "{tmp_path / "office.pem"}"'
+
+    async def main() -> None:
+        async with served(tmp_path, listeners={"imaps": "implicit", "pop3s": "implicit"}, settings=settings) as home:
+            await home.people(ALICE)
+            imap = await ImapClient.connect(home.ports["imaps"], office.client(ALICE))
+            await imap.ok("AUTHENTICATE EXTERNAL =")
+            await imap.ok("SELECT INBOX")
+            await imap.close()
+            pop3 = await Pop3Client.connect(home.ports["pop3s"], office.client(ALICE))
+            assert (await pop3.say("AUTH EXTERNAL =")).startswith(b"+OK")
+            await pop3.close()
+
+    run(main())

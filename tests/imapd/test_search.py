@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from posthouse.imapd import context, finding
 from posthouse.limits import IMAP_CONTEXTS
-from posthouse.mailbox import columns, filters, query, scan
-from posthouse.mailbox.filters import TooMuchMetadata
+from posthouse.mailbox import columns, filters, metadata, query, scan
 from posthouse.store.database import StoreUnavailable
 from posthouse.wire.imap import search as keys
 from posthouse.wire.imap.grammar import ParseError
@@ -48,18 +47,23 @@ def test_nobody_hears_of_a_search_that_is_quick(tmp_path: Path) -> None:
     in_house(tmp_path, test)
 
 
+async def _keep(house: House, name: str, value: bytes | None) -> None:
+    """What SETMETADATA does."""
+    entries = [(filters.VALUES + name, value)]
+    await house.store.write(metadata.put, house.alice.id, metadata.OF_ACCOUNT, entries)
+
+
 def test_filters(tmp_path: Path) -> None:
     """RFC 5466 §3.1: what is kept under the name stands in the place of FILTER."""
 
     async def test(house: House) -> None:
         for number in range(1, 4):
             await house.file(message(number))
-        account = house.alice.id
         kept = {"two": b'SUBJECT "coach 2"', "late": 'CHARSET UTF-8 TEXT "é"'.encode(), "red": b"KEYWORD red"}
         for name, value in kept.items():
-            await house.store.write(filters.put, account, filters.VALUES + name, value)
-        await house.store.write(filters.put, account, filters.VALUES + "round", b"FILTER round")
-        await house.store.write(filters.put, account, filters.VALUES + "broken", b"SUBJECT")
+            await _keep(house, name, value)
+        await _keep(house, "round", b"FILTER round")
+        await _keep(house, "broken", b"SUBJECT")
         client = await house.imap()
         assert await client.ok("SEARCH FILTER two") == [b"* SEARCH 2"]
         assert await client.ok("SEARCH NOT FILTER TWO") == [b"* SEARCH 1 3"]
@@ -70,29 +74,8 @@ def test_filters(tmp_path: Path) -> None:
             assert (await client.tagged(f"SEARCH FILTER {name}")).startswith(
                 b"NO [UNDEFINED-FILTER %b]" % name.encode()
             )
-        await house.store.write(filters.put, account, filters.VALUES + "two", None)
+        await _keep(house, "two", None)
         assert (await client.tagged("SEARCH FILTER two")).startswith(b"NO [UNDEFINED-FILTER two]")
-
-    in_house(tmp_path, test)
-
-
-def test_filters_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "MOST_ENTRIES", 2)
-
-    async def test(house: House) -> None:
-        async def put(name: str, value: bytes | None = b"ALL") -> None:
-            await house.store.write(filters.put, house.alice.id, filters.VALUES + name, value)
-
-        await put("a")
-        await put("b")
-        await put("b", b"SEEN")
-        with pytest.raises(TooMuchMetadata):
-            await put("c")
-        await put("a", None)
-        await put("c")
-        with pytest.raises(TooMuchMetadata):
-            await put("c", bytes(filters.MOST_OCTETS + 1))
-        assert await house.store.read(filters.get, house.alice.id, "B") == b"SEEN"
 
     in_house(tmp_path, test)
 
@@ -101,10 +84,15 @@ def test_what_filters_and_fuzzy_words_add_up_to_is_bounded(tmp_path: Path) -> No
     async def test(house: House) -> None:
         await house.file()
         many = b" ".join([b"SEEN"] * 100)
-        await house.store.write(filters.put, house.alice.id, filters.VALUES + "many", many)
+        await _keep(house, "many", many)
         client = await house.imap()
         assert await client.ok("SEARCH " + " ".join(["FILTER many"] * 5)) == [b"* SEARCH"]
         assert (await client.tagged("SEARCH " + " ".join(["FILTER many"] * 6))).startswith(b"NO [LIMIT]")
+        await _keep(house, "more", b" ".join([b"FILTER many"] * 3))
+        assert await client.ok("SEARCH FILTER more") == [b"* SEARCH"]
+        assert (await client.tagged("SEARCH FILTER more FILTER more")).startswith(b"NO [LIMIT]")
+        await _keep(house, "others", b" ".join([b"FILTER f%d" % number for number in range(500)]))
+        assert (await client.tagged("SEARCH FILTER others")).startswith(b"NO [LIMIT]")
         words = " ".join([f"w{number}" for number in range(200)])
         assert await client.ok(f'SEARCH FUZZY (TEXT "{words}" BODY "{words}")') == [b"* SEARCH"]
         three = " ".join([f'TEXT "{words}"'] * 3)

@@ -1,7 +1,7 @@
 """The IMAP door in transcripts, over a real store and a real socket; what needs several clients is in the files beside.
 
 Settings: `@ login no`, `@ mailbox NAME` (which is open, INBOX unless said; `none`), `@ messages 3` (numbered ones are
-filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`. `A: file 4` delivers message
+filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`, `@ quota OCTETS EMAILS`. `A: file 4` delivers message
 4, `A: bob SAYS` lets another client of the same account say something.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.clock import SetClock
+from posthouse.directory import accounts
 from tests.doors.house import ALICE, PASSWORD, House, ImapClient, message, opened
 from tests.support import run
 from tests.transcript import Script, read, scripts
@@ -38,6 +39,9 @@ async def _play(house: House, script: Script) -> None:
         await house.file(
             (CORPUS / f"{settings['eml']}.eml").read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         )
+    if "quota" in settings:
+        octets, count = map(int, settings["quota"].split())
+        await house.store.write(accounts.set_quota, house.alice.id, octets, count)
     client = await _client(house, settings)
     other: ImapClient | None = None
     for line in script.lines:

@@ -29,8 +29,8 @@ def letter(subject: str) -> bytes:
 # --- mutt
 
 
-def mutt(server: PosthouseServer, directory: Path, login: str, keys: str) -> None:
-    """Open INBOX with mutt, over TLS and by SCRAM-SHA-256, and press these keys."""
+def mutt(server: PosthouseServer, directory: Path, login: str, keys: str, more: str = "") -> None:
+    """Open INBOX with mutt, over TLS and by SCRAM-SHA-256, and press these keys; `more` settings."""
     configuration = directory / "muttrc"
     configuration.write_text(
         f'set folder="imaps://{server.address}:{server.ports["imaps"]}/"\nset spoolfile="+INBOX"\n'
@@ -38,7 +38,7 @@ def mutt(server: PosthouseServer, directory: Path, login: str, keys: str) -> Non
         f'set ssl_verify_host=no\nset certificate_file="{server.certificates}"\nset ssl_usesystemcerts=no\n'
         "set delete=yes\nset quit=yes\nset wait_key=no\nset confirmappend=no\nset confirmcreate=no\nset mark_old=no\n"
         'set hostname="example.test"\n'  # or it asks the DNS for its own
-        f'push "{keys}"\n'
+        f'{more}push "{keys}"\n'
     )
     terminal = [require("script", "bsdutils"), "-qec", f"{require('mutt')} -n -F {configuration}", "/dev/null"]
     run(terminal, TERM="xterm", HOME=str(directory))
@@ -51,6 +51,16 @@ def test_mutt_files_what_it_finds(server: PosthouseServer, tmp_path: Path) -> No
     with connect(server, BOB) as client:
         assert client.search(None, "SUBJECT", "mutt") == ("OK", [b""])
         assert client.select("Archive") == ("OK", [b"3"])
+
+
+def test_mutt_compresses(server: PosthouseServer, tmp_path: Path) -> None:
+    # RFC 4978
+    empty(server, BOB)
+    fill(server, BOB, [letter(f"packed {n}") for n in range(50)])
+    copy = "<tag-pattern>=b'mit packed'<enter><tag-prefix><copy-message>=Packed<enter><quit>"
+    mutt(server, tmp_path, BOB, copy, more="set imap_deflate=yes\n")
+    with connect(server, BOB) as client:
+        assert client.select("Packed") == ("OK", [b"50"])
 
 
 def test_mutt_searches_in_bodies_and_sets_flags(server: PosthouseServer, tmp_path: Path) -> None:

@@ -306,6 +306,7 @@ def test_a_mailbox_that_is_too_large_is_read(tmp_path: Path, monkeypatch: pytest
     case = Case(tmp_path)
     case.look()
     assert case(Subject("coach")) == [1, 2]
+    assert case(And((Keywords(SEEN), Not(Deleted()), Received(since=NOW + 2 * DAY)))) == [4, 6]
     case.db.close()
 
 

@@ -1,14 +1,14 @@
 """The index of words, behind the commit."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from posthouse.limits import SEARCH_TEXT
 from posthouse.mailbox import emails, retention, search, vocabulary
-from posthouse.store.database import Tx
+from posthouse.store.database import Store, Tx
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
 
@@ -117,7 +117,7 @@ def test_the_worker_follows_the_bell(db: Db) -> None:
 
 
 def suspected(db: Db, needle: str) -> tuple[int, list[int] | None] | None:
-    found = db.read(search.suspects, 1, needle)
+    found = db.runner.run(search.suspects(db.store, 1, needle))
     return None if found is None else (found.mark, found.emails)
 
 
@@ -134,7 +134,7 @@ def test_words_are_kept_of_accounts_that_want_them(db: Db, monkeypatch: pytest.M
         try:
             await db.store.write(search.want_words, 1)
             async with asyncio.timeout(10):
-                while (found := await db.store.read(search.suspects, 1, "oach2")) != (6, [2]):
+                while (found := await search.suspects(db.store, 1, "oach2")) != (6, [2]):
                     assert found is not None
                     await asyncio.sleep(0.01)
         finally:
@@ -195,7 +195,30 @@ def test_headers_that_lie_elsewhere_are_always_suspected(db: Db, monkeypatch: py
         db.write(file, 1, message("any", fields=f"X-Number: =?utf-8?Q?n=C3=BAmero{number}?=\r\n"))
     db.write(move_away)
     kept(db)
-    assert db.read(search.suspects_by_header, 1, "xylophone") == (4, [2])
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "xylophone")) == (4, [2])
     # All of a row's emails where one of them may be meant: half of the account's, so they are scanned.
-    assert db.read(search.suspects_by_header, 1, "número3") == (4, None)
-    assert db.read(search.suspects_by_header, 1, "->") == (4, None)
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "número3")) == (4, None)
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "->")) == (4, None)
+
+
+def test_words_that_are_made_anew_meanwhile_settle_nothing(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 3)
+    for number in range(1, 7):
+        db.write(file, 1, message(f"coach{number}"))
+    kept(db)
+    assert suspected(db, "oach2") == (6, [2])
+    words = search._words
+
+    async def interrupted(store: Store, account: int, patterns: Sequence[str]) -> list[list[str]]:
+        found = await words(store, account, patterns)
+        await store.write(search.reset, account)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "_words", interrupted)
+        assert suspected(db, "oach2") == (6, None)
+    kept(db)
+    with monkeypatch.context() as patch:
+        # The rows are gone when they are looked at.
+        patch.setattr(search, "_fields_page", lambda *_: None)
+        assert db.runner.run(search.suspects_by_header(db.store, 1, "oach2")) == (6, None)

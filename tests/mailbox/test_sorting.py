@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from posthouse.mailbox import emails, sorting
+from posthouse.mailbox import columns, emails, sorting
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import load
@@ -74,6 +74,7 @@ def test_what_is_gone_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("run", [1, 2, 100])
 def test_any_keys_are_what_python_makes_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int) -> None:
     monkeypatch.setattr(sorting, "RUN", run)
+    monkeypatch.setattr(columns, "_MANY", run)
     case = Case(tmp_path)
     random = Random(3)
     ranks: dict[By, dict[int, int]] = {}

@@ -18,6 +18,7 @@ from posthouse.message.mime import (
     decode_pieces,
     decoded_size,
     find,
+    header_of,
     pack,
     scan,
     section,

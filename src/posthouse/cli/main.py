@@ -25,6 +25,8 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "alias": ("alias", "alias", "Addresses that stand for others."),
     "list": ("list", "list_group", "Mailing lists, who is on them, and what waits for a moderator."),
     "undelete": ("undelete", "undelete", "What was removed and is still kept: list it, bring it back."),
+    "import": ("import_", "import_", "Bring mail from an mbox file, a Maildir or another server."),
+    "export": ("export", "export", "Write an account's mail as a Maildir or mbox files."),
     "queue": ("queue", "queue", "Mail that waits to be relayed or delivered."),
     "suppression": ("suppression", "suppression", "Addresses that an account's mail did not reach, and why."),
     "journey": ("journey", "journey", "What happened to a message."),

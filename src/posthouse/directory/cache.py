@@ -43,6 +43,7 @@ class Directory:
         self._identities: Kept[int, Identities] = Kept(KNOWN)
         self._accounts: Kept[int, Account] = Kept(KNOWN)
         self._signatories: Kept[str, Signatory] = Kept(OTHERS)
+        self._signs: bool | None = None
         self._fresh_until = 0.0
         # Grows whenever all is forgotten: what was read before that is not kept afterwards.
         self._generation = 0
@@ -57,6 +58,7 @@ class Directory:
         answers = (self._known, self._unknown, self._elsewhere, self._identities, self._accounts, self._signatories)
         for kept in answers:
             kept.clear()
+        self._signs = None
         self._fresh_until = self._clock.monotonic() + FRESH
 
     def _forget_if_old(self) -> None:
@@ -118,6 +120,17 @@ class Directory:
             found = await self._store.read(_account, account)
             if generation == self._generation and found is not None:
                 self._accounts.put(account, found)
+        return found
+
+    async def signs(self) -> bool:
+        """Whether mail of any domain is signed here. Raises StoreUnavailable."""
+        self._forget_if_old()
+        found = self._signs
+        if found is None:
+            generation = self._generation
+            found = await self._store.read(signing.signs)
+            if generation == self._generation:
+                self._signs = found
         return found
 
     async def signatory(self, domain: str) -> Signatory:

@@ -184,6 +184,11 @@ def signing(tx: Tx, domain: str) -> tuple[str, list[Row]]:
     return "", []
 
 
+def signs(tx: Tx) -> bool:
+    """Whether mail of any domain is signed here."""
+    return bool(tx.value("dkim_key_any"))
+
+
 def signatory(domain: str, rows: Iterable[Row]) -> Signatory:
     """What `signing` found, ready to sign with. A key that cannot be read is told of and left out."""
     found: list[SigningKey] = []

@@ -38,8 +38,10 @@ CODES: Final[tuple[Reason, ...]] = (
     Reason("INPROGRESS", "SEARCH, STORE, COPY, and more", "how far a long command is", "RFC 9585 §4"),
     Reason("LIMIT", "", "more of something than is allowed", "RFC 5530 §3"),
     Reason("MAILBOXID", "CREATE, SELECT, EXAMINE", "what a mailbox is known by", "RFC 8474 §4"),
+    Reason("METADATA", "GETMETADATA, SETMETADATA", "what is too long, or too many", "RFC 5464 §5"),
     Reason("MODIFIED", "STORE", "those have changed since, and were left alone", "RFC 7162 §3.1.3"),
     Reason("NONEXISTENT", "", "there is no such mailbox or message", "RFC 5530 §3"),
+    Reason("NOPERM", "SETQUOTA, SETMETADATA", "it is not the client's to set", "RFC 5530 §3"),
     Reason("NOTIFICATIONOVERFLOW", "NOTIFY", "too much has happened to tell it all", "RFC 5465 §5.8"),
     Reason("NOUPDATE", "SEARCH, SORT", "the results are not watched", "RFC 5267 §4.3.1"),
     Reason("OVERQUOTA", "APPEND, REPLACE", "the account is full", "RFC 5530 §3"),
@@ -57,7 +59,7 @@ CODES: Final[tuple[Reason, ...]] = (
     Reason("UNDEFINED-FILTER", "SEARCH", "no search is kept under this name", "RFC 5466 §3.1"),
     Reason("UNKNOWN-CTE", "FETCH, APPEND, REPLACE", "an encoding that is not known, or NUL", "RFC 3516 §4.3"),
     Reason("UNSEEN", "SELECT, EXAMINE", "the first message that nobody has seen", "RFC 3501 §7.1"),
-    Reason("USEATTR", "CREATE", "no mailbox can have that use, or another has it", "RFC 6154 §3"),
+    Reason("USEATTR", "CREATE, SETMETADATA", "no mailbox can have that use, or another has it", "RFC 6154 §3"),
 )
 
 

@@ -24,6 +24,8 @@ from posthouse.wire.imap.search import Side
 from posthouse.wire.imap.sequence import STAR
 
 _DAY: Final = 86_400_000
+# How often filters are put in the place of their names. RFC 5466 §3.1 asks for 3.
+_PASSES: Final = 3
 _WORD: Final = re.compile(r"\w+")
 # What the ends of English words are, longest first; what is left must be this long. (Nothing is lost: what FUZZY finds
 # is more than what it asks for.)
@@ -46,11 +48,15 @@ class Program:
         return any(isinstance(one, keys.Changed) for one in _all(self))
 
     @property
+    def counts(self) -> bool:
+        """It asks for messages by their numbers."""
+        return any(isinstance(one, keys.Numbers) and not one.uid for one in _all(self))
+
+    @property
     def lasting(self) -> bool:
         """False where it means something else once mail has come: where it counts messages."""
         sets = [one.numbers for one in _all(self) if isinstance(one, keys.Numbers)]
-        by_uid = all(one.uid for one in _all(self) if isinstance(one, keys.Numbers))
-        return by_uid and not any(one.saved or any(high == STAR for _, high in one.ranges) for one in sets)
+        return not self.counts and not any(one.saved or any(high == STAR for _, high in one.ranges) for one in sets)
 
 
 def _all(program: Program) -> list[keys.Key]:
@@ -61,18 +67,39 @@ def _all(program: Program) -> list[keys.Key]:
 async def understood(session: Session, key: keys.Key) -> Program:
     """A search, ready to be made a condition. Raises Refused: a filter that is not there (RFC 5466 §3.1), or more to
     look for than one command may ask; StoreUnavailable."""
-    named: dict[str, keys.Key] = {}
-    for one in keys.every(key):
-        if isinstance(one, keys.Named) and one.name not in named:
-            named[one.name] = await _filter(session, one.name)
-    if _weight(key, named, False) > SEARCH_KEYS:
-        raise Refused("The search has too many keys", Code.LIMIT)
+    named = await _filters(session, key)
+    if _weight(key, named, False, {}) > SEARCH_KEYS:
+        raise _too_many()
     program = Program(key, session.names.bits(), session.around.clock.now(), named)
     flags = {_keyword(one.name) for one in _all(program) if isinstance(one, keys.Flagged)} - {DELETED_FLAG}
     if not session.names.bits().keys() >= flags:
         await session.learn_names()
         program = Program(key, session.names.bits(), program.now, named)
     return program
+
+
+async def _filters(session: Session, key: keys.Key) -> dict[str, keys.Key]:
+    """The searches that this one refers to, and those that they refer to."""
+    named: dict[str, keys.Key] = {}
+    asked = _names(key)
+    for _ in range(_PASSES):
+        if len(named.keys() | asked) > SEARCH_KEYS:
+            raise _too_many()
+        for name in asked - named.keys():
+            named[name] = await _filter(session, name)
+        asked = {inner for name in asked for inner in _names(named[name])}
+    if asked:
+        # RFC 5466 §3.1: as if it were not there.
+        raise Refused("Filters refer to others too often", response.undefined_filter(min(asked)))
+    return named
+
+
+def _names(key: keys.Key) -> set[str]:
+    return {one.name for one in keys.every(key) if isinstance(one, keys.Named)}
+
+
+def _too_many() -> Refused:
+    return Refused("The search has too many keys", Code.LIMIT)
 
 
 async def _filter(session: Session, name: str) -> keys.Key:
@@ -85,19 +112,21 @@ async def _filter(session: Session, name: str) -> keys.Key:
         raise Refused("What this filter holds is no search", response.undefined_filter(name)) from error
 
 
-def _weight(key: keys.Key, named: Mapping[str, keys.Key], fuzzy: bool) -> int:
-    """How many keys it is, each filter and each word of what is fuzzy counted."""
+def _weight(key: keys.Key, named: Mapping[str, keys.Key], fuzzy: bool, known: dict[tuple[str, bool], int]) -> int:
+    """How many keys it is, each filter and each word of what is fuzzy counted. `known`: of filters that were met."""
     match key:
         case keys.And(parts):
-            return sum([_weight(part, named, fuzzy) for part in parts])
+            return sum([_weight(part, named, fuzzy, known) for part in parts])
         case keys.Or(left, right):
-            return _weight(left, named, fuzzy) + _weight(right, named, fuzzy)
+            return _weight(left, named, fuzzy, known) + _weight(right, named, fuzzy, known)
         case keys.Not(part):
-            return _weight(part, named, fuzzy)
+            return _weight(part, named, fuzzy, known)
         case keys.Fuzzy(part):
-            return _weight(part, named, True)
+            return _weight(part, named, True, known)
         case keys.Named(name):
-            return _weight(named[name], named, fuzzy)
+            if (name, fuzzy) not in known:
+                known[name, fuzzy] = _weight(named[name], named, fuzzy, known)
+            return known[name, fuzzy]
         case keys.Contains(_, text) | keys.HasHeader(_, text):
             return len(_words(text)) if fuzzy else 1
         case _:

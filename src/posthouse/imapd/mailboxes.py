@@ -4,15 +4,16 @@ Promises: totals come from the mailbox' row and are never counted. Names are pat
 is INBOX.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from posthouse.imapd.pattern import matcher
 from posthouse.imapd.session import LINES, Refused, Session
-from posthouse.mailbox import mailboxes
+from posthouse.mailbox import mailboxes, metadata
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import Mailbox, MailboxExists, NoSuchMailbox
 from posthouse.store.database import Tx
+from posthouse.wire.imap import metadata as wire
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.request import ListReturn, ListSelect, StatusItem
@@ -26,6 +27,8 @@ _ATTRIBUTES: Final = {
     "sent": b"\\Sent",
     "trash": b"\\Trash",
 }
+# RFC 6154 §4
+SPECIAL_USE: Final = "/private/specialuse"
 _ROLES: Final = {attribute.decode().lower(): role for role, attribute in _ATTRIBUTES.items()}
 
 _TOTALS: Final[dict[StatusItem, Callable[[Mailbox], int]]] = {
@@ -34,7 +37,7 @@ _TOTALS: Final[dict[StatusItem, Callable[[Mailbox], int]]] = {
     StatusItem.UIDVALIDITY: lambda mailbox: mailbox.uidvalidity,
     StatusItem.UNSEEN: lambda mailbox: mailbox.unseen,
     StatusItem.DELETED: lambda mailbox: mailbox.deleted,
-    # RFC 9208 §4.1.4: as if nothing of it were elsewhere too.
+    # RFC 9208 §4.1.4: by the sizes of the messages, whether or not they are elsewhere too.
     StatusItem.DELETED_STORAGE: lambda mailbox: mailbox.deleted_octets,
     StatusItem.SIZE: lambda mailbox: mailbox.octets,
     # RFC 9051 Appendix E: \\Recent is gone; nothing is recent here.
@@ -53,6 +56,7 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
         await session.ok(command, "That is the delimiter")
         return
     found = await session.read(mailboxes.list_mailboxes)
+    noted = await session.read(metadata.every_entry) if asked.metadata else {}
     matches = matcher(asked.reference, asked.patterns)
     parents = {mailbox.parent for mailbox in found}
     # RFC 5258 §3.5: what has others below it that are selected, whether or not the pattern matches those.
@@ -69,9 +73,17 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
             )
             if asked.status:
                 session.engine.send(describe(session, mailbox, asked.status))
+            if asked.metadata:
+                session.engine.send(_noted(session, mailbox, noted.get(mailbox.id, {}), asked.metadata))
         if number % LINES == 0:
             await session.pause()
     await session.ok(command, "Those are the mailboxes")
+
+
+def _noted(session: Session, mailbox: Mailbox, held: Mapping[str, bytes], asked: Sequence[str]) -> bytes:
+    """The METADATA response of a mailbox (RFC 9590 §3)."""
+    values = annotations(mailbox, held)
+    return wire.metadata(mailbox.path, [(entry, values.get(entry)) for entry in asked], utf8=session.engine.utf8)
 
 
 def _is_selected(mailbox: Mailbox, select: frozenset[ListSelect]) -> bool:
@@ -89,6 +101,12 @@ def _parents(path: str) -> list[str]:
     """The paths above one, the nearest first."""
     names = path.split(SEPARATOR)
     return [SEPARATOR.join(names[:depth]) for depth in range(len(names) - 1, 0, -1)]
+
+
+def annotations(mailbox: Mailbox, held: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What is noted of a mailbox (RFC 5464): what is kept, and its use."""
+    use = _ATTRIBUTES.get(mailbox.role or "")
+    return {**held, SPECIAL_USE: use} if use else dict(held)
 
 
 def mark(role: str | None, *, parent: bool, subscribed: bool) -> list[bytes]:
@@ -168,7 +186,7 @@ def by_path(tx: Tx, account: int, path: str) -> Mailbox:
 
 async def create(session: Session, command: Command, asked: request.Create) -> None:
     """CREATE: RFC 9051 §6.3.4, RFC 6154 §3."""
-    role = _role(asked.use)
+    role = role_for(asked.use)
     # RFC 9051 §6.3.4: a delimiter at the end says that others will come below; it names the same mailbox.
     path = asked.mailbox.removesuffix(SEPARATOR)
     try:
@@ -181,8 +199,8 @@ async def create(session: Session, command: Command, asked: request.Create) -> N
     await session.ok(command, "Made", response.mailbox_id(object_id(made)))
 
 
-def _role(use: Sequence[str]) -> str | None:
-    """The role that a client asks for. Raises Refused."""
+def role_for(use: Sequence[str]) -> str | None:
+    """The role that a client asks for by special-use attributes. Raises Refused."""
     roles = [_ROLES.get(attribute.lower()) for attribute in use]
     if len(roles) > 1 or None in roles:
         raise Refused("A mailbox can be one of \\Archive \\Drafts \\Junk \\Sent \\Trash", Code.USEATTR)

@@ -37,7 +37,8 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     modified: set[int] = set()
     progress, goal = Progress(session, command.tag, "Storing"), ranges.count(numbers)
     for chunk in session.chunks(numbers, emails.BATCH):
-        expected.update([(entry.uid, change.of(entry.flags)) for entry in chunk])
+        becomes = {flags: change.of(flags) for flags in {entry.flags for entry in chunk}}
+        expected.update([(entry.uid, becomes[entry.flags]) for entry in chunk])
         # Their flags as they are in the view are not yet those that the client knows.
         unheard.update([entry.uid for entry in view.changed()])
         uids = [entry.uid for entry in chunk]

@@ -6,9 +6,7 @@ Refuses: SETQUOTA: limits are the administrator's to set.
 """
 
 from posthouse.imapd.session import Refused, Session
-from posthouse.mailbox import mailboxes
 from posthouse.mailbox.quota import Limit, limits
-from posthouse.store.database import Tx
 from posthouse.wire.imap import quota as wire
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.response import Code
@@ -25,9 +23,10 @@ async def get_quota(session: Session, command: Command, asked: wire.GetQuota) ->
 
 async def get_quota_root(session: Session, command: Command, asked: wire.GetQuotaRoot) -> None:
     """GETQUOTAROOT: RFC 9208 §4.1.2."""
-    path, found = await session.read(_limits_of, asked.mailbox)
+    found = await session.read(limits)
     roots = [_root(limit) for limit in found]
-    session.engine.send(wire.quota_root(path, dict.fromkeys(roots), utf8=session.engine.utf8))
+    # RFC 9208 §4.1.2: the mailbox need not be there; all of an account have the same roots.
+    session.engine.send(wire.quota_root(asked.mailbox, dict.fromkeys(roots), utf8=session.engine.utf8))
     _tell(session, found)
     await session.ok(command, "Those limit it" if found else "Nothing limits it")
 
@@ -35,11 +34,6 @@ async def get_quota_root(session: Session, command: Command, asked: wire.GetQuot
 async def set_quota(session: Session, command: Command, asked: wire.SetQuota) -> None:
     """SETQUOTA: RFC 9208 §4.1.3."""
     raise Refused("Quotas are set by those who run this server", Code.NOPERM)
-
-
-def _limits_of(tx: Tx, account: int, path: str) -> tuple[str, list[Limit]]:
-    """Raises NoSuchMailbox."""
-    return mailboxes.path_of(tx, account, mailboxes.find(tx, account, path)), limits(tx, account)
 
 
 def _tell(session: Session, found: list[Limit]) -> None:

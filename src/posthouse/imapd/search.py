@@ -15,6 +15,7 @@ from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.finding import Algorithm, Return, Returns, SortBy
 
 _ALL: Final = Returns(frozenset({Return.ALL}))
+# RFC 7162 §3.2.10.2: what went is not told by the UID forms either, where they ask by message numbers.
 _DONE: Final = "That is what was found"
 
 
@@ -38,7 +39,7 @@ async def search(session: Session, command: Command, asked: request.Search) -> N
         session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
     if Return.UPDATE in returns:
         context.watch(session, command.tag, asked.uid, program, (), found.uids, found.sight.snapshot, returns.items)
-    await session.ok(command, _DONE)
+    await session.ok(command, _DONE, expunge=not program.counts)
 
 
 async def sort(session: Session, command: Command, asked: request.Sort) -> None:
@@ -62,7 +63,7 @@ async def sort(session: Session, command: Command, asked: request.Sort) -> None:
         session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
     if Return.UPDATE in returns:
         context.watch(session, command.tag, asked.uid, program, sorts, order, found.sight.snapshot, returns.items)
-    await session.ok(command, _DONE)
+    await session.ok(command, _DONE, expunge=not program.counts)
 
 
 _BY: Final[Mapping[SortBy, By]] = {
@@ -90,17 +91,17 @@ def _begin(session: Session, command: Command, returns: Returns, *, uid: bool) -
 async def thread(session: Session, command: Command, asked: request.Thread) -> None:
     """THREAD and UID THREAD."""
     _begin(session, command, _ALL, uid=asked.uid)
-    found, _ = await finding.look(session, command.tag, asked.key)
+    found, program = await finding.look(session, command.tag, asked.key)
     numbers = found.uids if asked.uid else session.open.view.seqs(found.uids)
     read = [await _column(found, kind) for kind in (columns.LINKS, columns.SORTING[collation.SUBJECT])]
     sent = await sorting.sent_dates(found.sight, found.uids)
     # In a thread: much mail is put together in a tenth of a second.
     session.engine.send(response.thread(await asyncio.to_thread(_threads, asked.algorithm, numbers, sent, *read)))
-    await session.ok(command, _DONE)
+    await session.ok(command, _DONE, expunge=not program.counts)
 
 
 async def _column(found: Found, kind: columns.Kind) -> list[Any]:
-    return list((await found.sight.column(kind)).of(found.uids))
+    return await columns.values(await found.sight.column(kind), found.uids)
 
 
 def _threads(

@@ -21,6 +21,7 @@ from posthouse.imapd import (
     login,
     mailboxes,
     messages,
+    metadata,
     multisearch,
     notify,
     opening,
@@ -33,6 +34,7 @@ from posthouse.mailbox.model import MailboxError
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import TlsFailed
 from posthouse.store.database import StoreUnavailable
+from posthouse.wire.imap import metadata as notes
 from posthouse.wire.imap import quota as limits
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Broken, Command, Ended, Event
@@ -215,6 +217,8 @@ _COMMANDS: Final[dict[type, Callable[[Session, Command, Any], Awaitable[None]]]]
     limits.GetQuota: quota.get_quota,
     limits.GetQuotaRoot: quota.get_quota_root,
     limits.SetQuota: quota.set_quota,
+    notes.GetMetadata: metadata.get_metadata,
+    notes.SetMetadata: metadata.set_metadata,
     request.Select: opening.select,
     request.Close: opening.close,
     request.Search: search.search,

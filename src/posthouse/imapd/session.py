@@ -20,6 +20,7 @@ from posthouse.directory.credentials import Authenticator
 from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
 from posthouse.imapd.flags import Flags, flag_lines, modseq_lines
+from posthouse.limits import METADATA_VALUE
 from posthouse.mailbox import emails, model, ranges
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.model import MailboxError, NoSuchMailbox
@@ -28,7 +29,7 @@ from posthouse.net.stream import Stream
 from posthouse.net.tls import Certificates
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Listener, Store, StoreUnavailable, Topic, Tx
-from posthouse.wire.imap import response
+from posthouse.wire.imap import metadata, response
 from posthouse.wire.imap.event import Command, Event
 from posthouse.wire.imap.notify import OF_MESSAGES
 from posthouse.wire.imap.notify import Event as Kind
@@ -52,6 +53,8 @@ WORDS: Final[dict[type[MailboxError], tuple[str, bytes]]] = {
     model.TooManyKeywords: ("There are too many keywords", Code.LIMIT),
     model.BadKeyword: ("This cannot be a flag", Code.CANNOT),
     model.OverQuota: ("The mailbox is full", Code.OVERQUOTA),
+    model.AnnotationTooLong: ("The value is too long", metadata.too_long(METADATA_VALUE)),
+    model.TooManyAnnotations: ("There are too many annotations", metadata.TOO_MANY),
     model.CannotCalculateChanges: ("What changed is not known any more", Code.UNAVAILABLE),
 }
 UNAVAILABLE: Final = ("The mail store cannot be reached; try again later", Code.UNAVAILABLE)
@@ -289,10 +292,13 @@ class Session:
 
     # --- answers
 
-    async def ok(self, command: Command, text: str, code: bytes = b"", *, removed: bool = False) -> None:
+    async def ok(
+        self, command: Command, text: str, code: bytes = b"", *, removed: bool = False, expunge: bool = True
+    ) -> None:
         """Say what is new in the mailbox, then that the command is done. `removed`: it took messages away, of which the
-        client hears whatever it wants to be told."""
-        await self.tell_news(expunge=command.row.expunge, removed=removed)
+        client hears whatever it wants to be told. `expunge` False: this one may not tell what went, though its row
+        would."""
+        await self.tell_news(expunge=expunge and command.row.expunge, removed=removed)
         if self.condstore:
             code = self._settle(code)
         self.engine.ok(command, text, code)

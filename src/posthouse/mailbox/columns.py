@@ -24,8 +24,10 @@ from posthouse.store.database import Row, Store, Tx
 
 # Octets of columns that are kept.
 BUDGET: Final = 96 * MB
-# In larger mailboxes rows are read instead.
-MOST: Final = 300_000
+# In larger mailboxes rows are read instead: one column of them would fill the budget.
+MOST: Final = 1_500_000
+# More values than these are taken out in a thread.
+_MANY: Final = 30_000
 # Emails read in one transaction: some milliseconds.
 BLOCK: Final = 2000
 
@@ -133,7 +135,8 @@ class Texts:
 
     def of(self, uids: Sequence[int]) -> list[bytes | None]:
         """The lines of these uids, which ascend; None where one is not there."""
-        lines = [line for block in self._blocks for line in block.text.split(b"\n")[:-1]]
+        # In a thread it may be added to meanwhile.
+        lines = [line for block in tuple(self._blocks) for line in block.text.split(b"\n")[:-1]]
         return _of(self.uids, lines, uids)
 
 
@@ -149,6 +152,11 @@ def _packed(first: int, lines: Sequence[str]) -> _Block:
 
 
 Column = Numbers | Texts | Lists
+
+
+async def values(column: Column, uids: Sequence[int]) -> list[Any]:
+    """What a column says of these uids, which ascend; None where one is not there."""
+    return list(column.of(uids)) if len(uids) <= _MANY else list(await asyncio.to_thread(column.of, uids))
 
 
 def _of(known: "array[int]", values: Sequence[Any], uids: Sequence[int]) -> list[Any]:

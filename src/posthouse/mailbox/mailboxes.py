@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from posthouse.mailbox import emails
+from posthouse.mailbox import emails, metadata
 from posthouse.mailbox.model import (
     BadName,
     Change,
@@ -163,6 +163,7 @@ def delete(tx: Tx, account: int, mailbox: int, now: int) -> None:
     change.mailboxes_destroyed.append(mailbox)
     change.finish()
     tx.run("mailbox_delete", account=account, mailbox=mailbox)
+    metadata.drop(tx, account, mailbox)
 
 
 def subscribe(tx: Tx, account: int, mailbox: int, subscribed: bool, now: int) -> None:
@@ -285,6 +286,7 @@ def _empty_inbox(change: Change, inbox: int, names: list[str]) -> None:
         raise MailboxExists("the Inbox is there already")
     target = _insert(change, _create_parents(change, names[:-1]), names[-1])
     emails.move_in(change, inbox, emails.every_uid(change.tx, change.account, inbox), target)
+    metadata.copy(change.tx, change.account, inbox, target)
 
 
 def _move(change: Change, mailbox: int, names: list[str]) -> None:

@@ -72,6 +72,14 @@ class OverQuota(MailboxError):
         self.account = account
 
 
+class AnnotationTooLong(MailboxError):
+    """The value is longer than what is kept of any."""
+
+
+class TooManyAnnotations(MailboxError):
+    """The mailbox or the account has as many annotations as it may."""
+
+
 class CannotCalculateChanges(MailboxError):
     """The changes since then are not known any more."""
 

@@ -159,7 +159,7 @@ class _Search:
         for leaf in _hinting(self._condition):
             if len(hints) < _MOST_HINTS and leaf not in hints:
                 look, needle = _words_of(leaf)
-                suspects = await self._store.read(look, self._account, needle)
+                suspects = await look(self._store, self._account, needle)
                 if suspects is None:
                     await self._want_words()
                     return uids
@@ -323,7 +323,7 @@ def _low(range_: tuple[int, int]) -> int:
 _Hinting = Head | Body | Fields | Header
 
 
-def _words_of(leaf: _Hinting) -> tuple[Callable[[Tx, int, str], words.Suspects | None], str]:
+def _words_of(leaf: _Hinting) -> tuple[Callable[[Store, int, str], Awaitable[words.Suspects | None]], str]:
     """Where the words of a leaf are looked for, and the string that has them."""
     match leaf:
         case Head(_, text) | Body(text):

@@ -66,11 +66,10 @@ _Bounds = tuple[int, int]
 async def scan(sight: Sight, condition: Condition, uids: Sequence[int]) -> tuple[list[int], list[int]]:
     """Of these uids (in order; what the snapshot does not have is passed over) those for which a prepared condition
     holds, and those for which that is open. Raises StoreUnavailable."""
-    if not sight.columns.fits(len(sight.snapshot)):
-        return [], list(uids)
     known = _Known(sight)
-    for leaf in dict.fromkeys(leaves(condition)):
-        await known.learn(leaf)
+    if sight.columns.fits(len(sight.snapshot)):
+        for leaf in dict.fromkeys(leaves(condition)):
+            await known.learn(leaf)
     held: list[int] = []
     left: list[int] = []
     s = sight.snapshot
@@ -182,7 +181,7 @@ class _Window:
                 lower, _ = self._between(leaf, since and since + _ZONE, before and before - _ZONE)
                 _, upper = self._between(leaf, since and since - _ZONE, before and before + _ZONE)
                 return 0 if since is None and before is None else lower, upper
-            case Head():
+            case Head() if leaf in self._known.having:
                 having, unsure = self._known.having[leaf]
                 lower = self._mask(having)
                 return lower, lower | (self._mask(unsure) if unsure else 0)
@@ -213,6 +212,8 @@ class _Window:
 
     def _between(self, leaf: Leaf, least: int | None, below: int | None) -> _Bounds:
         """What is not known of an email leaves it open."""
+        if type(leaf) not in self._known.numbers:
+            return 0, self._all
         values = self._known.numbers[type(leaf)].of(self._uids)
         low = columns.UNDATED + 1 if least is None else least
         high = 1 << 63 if below is None else below

@@ -31,7 +31,7 @@ PAUSE_SECONDS: Final = 0.1
 TOGETHER: Final = 1000
 # Emails whose words are taken from their texts in one look.
 _LOOK: Final = 100
-# Rows of words looked through at once: some hundred KB each.
+# Rows of words looked through in one transaction: some hundred KB each.
 _ROWS: Final = 20
 # More words than these, or longer ones, are not asked for: other parts of the string must do, or the texts are scanned.
 _MOST_WORDS: Final = 500
@@ -120,34 +120,61 @@ class Suspects(NamedTuple):
     emails: list[int] | None
 
 
-def suspects(tx: Tx, account: int, needle: str) -> Suspects | None:
+async def suspects(store: Store, account: int, needle: str) -> Suspects | None:
     """Which emails may hold a folded needle in their head or body, by the words they have; None where the account's
-    words are not kept."""
-    mark = tx.value("search_words_mark", account=account)
+    words are not kept. Raises StoreUnavailable."""
+    mark = await store.read(_words_mark, account)
     if not mark:
         return None if mark is None else Suspects(0, None)
     clues = vocabulary.clues(needle)
     terms = clues.terms[:_MOST_PARTS]
-    alternatives = _words(tx, account, sorted(clues.patterns, key=len)[-_MOST_PARTS:])
+    alternatives = await _words(store, account, sorted(clues.patterns, key=len)[-_MOST_PARTS:])
     if not alternatives and not terms:
         return Suspects(mark, None)
+    return await store.read(_find, account, mark, vocabulary.match(alternatives, terms, _CUT_MARK))
+
+
+def _words_mark(tx: Tx, account: int) -> int | None:
+    mark: int | None = tx.value("search_words_mark", account=account)
+    return mark
+
+
+def _find(tx: Tx, account: int, mark: int, match: str) -> Suspects:
     low = account << 32
-    match = vocabulary.match(alternatives, terms, _CUT_MARK)
     found = tx.all("words_find", match=match, low=low, high=low | mark, limit=_MOST_SUSPECTS)
-    return Suspects(mark, None if len(found) == _MOST_SUSPECTS else [row[0] - low for row in found])
+    # Where the words are made anew, not all of them were there to be looked at.
+    if len(found) == _MOST_SUSPECTS or (_words_mark(tx, account) or 0) < mark:
+        return Suspects(mark, None)
+    return Suspects(mark, [row[0] - low for row in found])
 
 
-def _words(tx: Tx, account: int, patterns: Sequence[str]) -> list[list[str]]:
+async def _words(store: Store, account: int, patterns: Sequence[str]) -> list[list[str]]:
     """The account's words with each of these patterns, without those patterns that too many words have."""
     found: dict[str, set[str]] = {pattern: set() for pattern in patterns}
     after = 0
-    while found and (rows := tx.all("search_words_next", account=account, after=after, limit=_ROWS)):
-        after = rows[-1][0]
-        for _, packed in rows:
-            for pattern in tuple(found):
-                if not _add_words(found[pattern], vocabulary.containing(pattern, packed)):
-                    del found[pattern]
+    while found and (page := await store.read(_words_page, account, tuple(found), after)) is not None:
+        after, more = page
+        for pattern, words in more.items():
+            if words is None or len(found[pattern] | words) > _MOST_WORDS:
+                del found[pattern]
+            else:
+                found[pattern] |= words
     return [sorted(words) for words in found.values()]
+
+
+def _words_page(
+    tx: Tx, account: int, patterns: Sequence[str], after: int
+) -> tuple[int, dict[str, set[str] | None]] | None:
+    """The words with each pattern in the next rows, None for too many; and which row was the last."""
+    rows = tx.all("search_words_next", account=account, after=after, limit=_ROWS)
+    if not rows:
+        return None
+    found: dict[str, set[str] | None] = {}
+    for pattern in patterns:
+        words: set[str] = set()
+        fits = all(_add_words(words, vocabulary.containing(pattern, packed)) for _, packed in rows)
+        found[pattern] = words if fits else None
+    return rows[-1][0], found
 
 
 def _add_words(found: set[str], more: Iterable[str]) -> bool:
@@ -159,9 +186,10 @@ def _add_words(found: set[str], more: Iterable[str]) -> bool:
     return True
 
 
-def suspects_by_header(tx: Tx, account: int, needle: str) -> Suspects | None:
-    """Which emails may have all of a folded needle's words in their header; None where these are not kept."""
-    mark = tx.value("search_words_mark", account=account)
+async def suspects_by_header(store: Store, account: int, needle: str) -> Suspects | None:
+    """Which emails may have all of a folded needle's words in their header; None where these are not kept. Raises
+    StoreUnavailable."""
+    mark = await store.read(_words_mark, account)
     if not mark:
         return None if mark is None else Suspects(0, None)
     patterns = vocabulary.clues(needle).in_headers()
@@ -169,14 +197,25 @@ def suspects_by_header(tx: Tx, account: int, needle: str) -> Suspects | None:
         return Suspects(mark, None)
     found: list[int] = []
     after = 0
-    while rows := tx.all("search_fields_next", account=account, after=after, limit=_ROWS):
-        for upto, packed, unread in rows:
-            if all(pattern in packed for pattern in patterns):
-                found += range(after + 1, upto + 1)
-            else:
-                found += json.loads(unread)
-            after = upto
-    return Suspects(mark, None if len(found) > mark // 2 else found)
+    while after < mark and (page := await store.read(_fields_page, account, patterns, after)) is not None:
+        after, more = page
+        found += more
+    return Suspects(mark, None if len(found) > mark // 2 or after < mark else found)
+
+
+def _fields_page(tx: Tx, account: int, patterns: Sequence[str], after: int) -> tuple[int, list[int]] | None:
+    """The emails in the next rows whose headers may have all patterns; and which row was the last."""
+    rows = tx.all("search_fields_next", account=account, after=after, limit=_ROWS)
+    if not rows:
+        return None
+    found: list[int] = []
+    for upto, packed, unread in rows:
+        if all(pattern in packed for pattern in patterns):
+            found += range(after + 1, upto + 1)
+        else:
+            found += json.loads(unread)
+        after = upto
+    return after, found
 
 
 def uids_of(tx: Tx, account: int, mailbox: int, suspects: Suspects) -> set[int]:

@@ -100,13 +100,13 @@ def _least(by: By) -> int | bytes:
 async def _values(sight: Sight, by: By, uids: Sequence[int]) -> list[Any]:
     if by is By.SENT:
         return await sent_dates(sight, uids)
-    return list((await sight.column(_KINDS[by])).of(uids))
+    return await columns.values(await sight.column(_KINDS[by]), uids)
 
 
 async def sent_dates(sight: Sight, uids: Sequence[int]) -> list[int | None]:
     """When these were sent, in UTC milliseconds: where no Date can be read, the internal date (RFC 5256 §2.2)."""
-    dates: list[Any] = list((await sight.column(columns.SENT)).of(uids))
+    dates = await columns.values(await sight.column(columns.SENT), uids)
     if columns.UNDATED in dates:
-        received: list[Any] = list((await sight.column(columns.RECEIVED)).of(uids))
+        received = await columns.values(await sight.column(columns.RECEIVED), uids)
         return [was if date == columns.UNDATED else date for date, was in zip(dates, received, strict=True)]
     return dates

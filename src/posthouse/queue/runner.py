@@ -256,7 +256,11 @@ class Runner:
             await self.idle()
 
     def _tasks(self) -> set[asyncio.Task[None]]:
-        return {task for run in self._runs.values() for task in run.workers} | self._chores
+        tasks = set(self._chores)
+        for run in self._runs.values():
+            tasks.update(run.workers)
+            tasks.update(worker.settling for worker in run.workers.values() if worker.settling is not None)
+        return tasks
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -326,8 +330,7 @@ class Runner:
     def _worker_ended(self, run: Run, task: asyncio.Task[None]) -> None:
         del run.workers[task]
         if not task.cancelled() and (error := task.exception()):
-            observe.fault("queue.worker_failed", error, destination=run.lease.destination)
-            run.ending = run.failed = True
+            self._worker_failed(run, error)
         if not run.workers:
             run.ending = True
             if run.released:
@@ -335,6 +338,11 @@ class Runner:
             else:
                 self._spawn(self._release(run))
         self._changed.set()
+
+    @staticmethod
+    def _worker_failed(run: Run, error: BaseException) -> None:
+        observe.fault("queue.worker_failed", error, destination=run.lease.destination)
+        run.ending = run.failed = True
 
     async def _release(self, run: Run) -> None:
         """Nobody works on the lane any more: give it back."""
@@ -356,9 +364,14 @@ class Runner:
     async def _work(self, run: Run, worker: Worker) -> None:
         """Job after job on this lane, until none is left or others are to have their turn."""
         go_on = True
-        while go_on and not (self._stopping or run.ending or self._gives_way(run)):
-            job = await self._next_job(run)
-            go_on = job is not None and await self._attempt(run, worker, job)
+        try:
+            while go_on and not (self._stopping or run.ending or self._gives_way(run)):
+                job = await self._next_job(run)
+                go_on = job is not None and await self._attempt(run, worker, job)
+        finally:
+            worker.committed = True
+            if worker.settling is not None:
+                await worker.settling
 
     def _gives_way(self, run: Run) -> bool:
         if run.yields:
@@ -406,7 +419,15 @@ class Runner:
             observe.fault("courier.failed", error, journey=job.mail.journey, destination=job.destination)
             report = Report(tuple(Outcome(one.id, Fate.DEFERRED, _OUR_FAULT) for one in job.recipients))
         worker.committed, worker.began_at = True, 0
-        go_on = await self._settle(run, job, report)
+        if worker.settling is not None:
+            await worker.settling
+            worker.settling = None
+        go_on = True
+        if self._goes_well(run, report) and run.pending:
+            # The next job does not wait for the commit: the mark before its dot is written behind it.
+            worker.settling = asyncio.create_task(self._settle_beside(run, job, report))
+        else:
+            go_on = await self._settle(run, job, report)
         worker.committed = False
         return go_on
 
@@ -415,9 +436,23 @@ class Runner:
 
     # --- settling
 
-    async def _settle(self, run: Run, job: Job, report: Report) -> bool:
+    def _goes_well(self, run: Run, report: Report) -> bool:
+        """Nothing in the report can end or slow down the work on its lane."""
+        site = self._sites.find(run.site)
+        if site.down or site.pace or report.pushed_back or report.inside:
+            return False
+        return all(outcome.fate is Fate.RELAYED for outcome in report.outcomes)
+
+    async def _settle_beside(self, run: Run, job: Job, report: Report) -> None:
+        """Settle while the worker goes on with its next job."""
+        try:
+            await self._settle(run, job, report, beside=True)
+        except Exception as error:
+            self._worker_failed(run, error)
+
+    async def _settle(self, run: Run, job: Job, report: Report, *, beside: bool = False) -> bool:
         """Write the report down and learn from it; the next jobs are claimed, or the lane given back, in the same
-        commit. False: nothing more is to be done here."""
+        commit. `beside`: the worker is at its next job meanwhile. False: nothing more is to be done here."""
         if not report.pushed_back and any(one.remote and pushes_back(one.reply) for one in report.outcomes):
             report = replace(report, pushed_back=True)
         report, crowded = self._soften(run, report)
@@ -426,7 +461,7 @@ class Runner:
             settled = await self._clerk.settle(run.lease, job, report, site_down=down)
         else:
             async with run.claiming:
-                last = len(run.workers) == 1 and not run.pending
+                last = len(run.workers) == 1 and not run.pending and not beside
                 settled = await self._clerk.settle(run.lease, job, report, site_down=down, after=run.after, last=last)
                 if settled.claim is not None:
                     self._take(run, settled.claim)

@@ -64,10 +64,12 @@ class Run:
 @dataclass(slots=True)
 class Worker:
     """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled.
-    `began_at`: when the attempt began; 0 between attempts."""
+    `began_at`: when the attempt began; 0 between attempts. `settling`: the last job, which is being written down while
+    the next one is offered."""
 
     committed: bool = False
     began_at: int = 0
+    settling: "asyncio.Task[None] | None" = None
 
     def slow(self, now: int) -> bool:
         return self.began_at > 0 and now - self.began_at > SLOW_MS

@@ -11,8 +11,9 @@ list's mail is signed with the list's domain, for the list answers for what it l
 import asyncio
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from posthouse.clock import Clock
@@ -27,6 +28,9 @@ from posthouse.trust.dkim import Parts, sign, take_apart
 _INLINE: Final = 64 * 1024
 # Authors of one message: each may be of another domain, and each domain is looked up.
 _MOST_DOMAINS: Final = 5
+# Octets of a From that is remembered, and how many are: most people write again.
+_LONGEST_KNOWN: Final = 500
+_KNOWN: Final = 1000
 # The Received field that the door of ours wrote (message/build.py). An A at the end of its protocol says that somebody
 # logged in (RFC 3848 §2); in front of it nothing of a stranger's has a space.
 _LOGGED_IN: Final = re.compile(
@@ -63,6 +67,7 @@ class DkimSigner:
         self._directory = directory
         self._clock = clock
         self._trusted = tuple(ipaddress.ip_network(network) for network in trusted)
+        self._trusts = lru_cache(maxsize=_KNOWN)(self._is_trusted)
 
     async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> Signed:
         """Header lines to be put in front of everything, or UNSIGNED.
@@ -70,6 +75,8 @@ class DkimSigner:
         `sender` is the reverse-path; `prologue` and `octets` are the message as it will be sent. Raises
         StoreUnavailable.
         """
+        if not await self._directory.signs():
+            return UNSIGNED
         parts = take_apart(prologue, octets)
         for domain in self._signatories(sender, len(prologue), parts):
             found = await self._directory.signatory(domain)
@@ -120,7 +127,7 @@ class DkimSigner:
                 return False
         return True
 
-    def _trusts(self, literal: bytes, *, loopback: bool) -> bool:
+    def _is_trusted(self, literal: bytes, *, loopback: bool) -> bool:
         address = address_of(literal.decode("ascii"))
         if address is None:
             return False
@@ -135,10 +142,19 @@ def _written_here(prologue: int, parts: Parts) -> bool:
     return True
 
 
-def _authors(value: bytes) -> Iterator[str]:
+def _authors(value: bytes) -> Sequence[str]:
     """The domains of From, each once, in order."""
+    return _known_authors(value) if len(value) <= _LONGEST_KNOWN else _domains(value)
+
+
+def _domains(value: bytes) -> Sequence[str]:
+    found: list[str] = []
     for domain in list(dict.fromkeys(person.domain for person in people(value)))[:_MOST_DOMAINS]:
         try:
-            yield parse_domain(domain)
+            found.append(parse_domain(domain))
         except BadAddress:
             continue
+    return found
+
+
+_known_authors = lru_cache(maxsize=_KNOWN)(_domains)

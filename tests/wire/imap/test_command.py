@@ -42,6 +42,11 @@ EXAMPLES: dict[bytes, list[bytes]] = {
     b"GETQUOTA": [b'GETQUOTA ""', b"GETQUOTA {7+}\r\naccount"],
     b"GETQUOTAROOT": [b"GETQUOTAROOT INBOX"],
     b"SETQUOTA": [b'SETQUOTA "" (STORAGE 512 MESSAGE 9)', b"SETQUOTA account ()"],
+    b"GETMETADATA": [
+        b'GETMETADATA (MAXSIZE 9 DEPTH infinity) "" (/shared /private/comment)',
+        b"GETMETADATA a (DEPTH 1) /private",
+    ],
+    b"SETMETADATA": [b"SETMETADATA a (/private/comment {3+}\r\nabc /shared/x NIL /shared/y ~{1+}\r\n\0)"],
     b"CHECK": [b"CHECK"],
     b"CLOSE": [b"CLOSE"],
     b"UNSELECT": [b"UNSELECT"],

@@ -88,6 +88,9 @@ FROM dkim_key WHERE domain = :domain ORDER BY created_at, length(selector), sele
 SELECT selector, private FROM dkim_key WHERE domain = :domain AND state = 'signing'
 ORDER BY length(public) DESC, selector LIMIT :limit
 
+-- name: dkim_key_any
+SELECT EXISTS (SELECT 1 FROM dkim_key WHERE state = 'signing');
+
 -- name: dkim_key_insert
 INSERT INTO dkim_key (domain, selector, algorithm, private, public, state, created_at, since_at)
 VALUES (:domain, :selector, :algorithm, :private, :public, :state, :now, :now)

@@ -30,7 +30,7 @@ FROM json_each(:placed) AS r
 -- name: snapshot_load
 SELECT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq
 FROM placement AS p JOIN email AS e ON e.account = p.account AND e.id = p.email
-WHERE p.account = :account AND p.mailbox = :mailbox ORDER BY p.uid
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
 
 -- name: placements_seen
 SELECT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq FROM json_each(:uids) AS r

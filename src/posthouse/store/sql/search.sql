@@ -132,19 +132,3 @@ WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY 
 -- name: column_saved
 SELECT uid, saved_at FROM placement
 WHERE account = :account AND mailbox = :mailbox AND uid > :after ORDER BY uid LIMIT :limit
-
--- annotations of an account (mailbox/filters.py) -----------------------------------------------------------------------------
-
--- name: annotation_get
-SELECT value FROM annotation WHERE account = :account AND entry = :entry
-
--- name: annotation_put
-INSERT INTO annotation (account, entry, value) VALUES (:account, :entry, :value)
-ON CONFLICT (account, entry) DO UPDATE SET value = excluded.value
-
--- name: annotation_delete
-DELETE FROM annotation WHERE account = :account AND entry = :entry
-
--- name: annotation_count
--- How many others there are.
-SELECT count(*) FROM annotation WHERE account = :account AND entry <> :entry

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from posthouse import limits
-from posthouse.wire.imap import fetch, finding, notify, quota, request, search
+from posthouse.wire.imap import fetch, finding, metadata, notify, quota, request, search
 from posthouse.wire.imap.grammar import MAX_NUMBER64, ParseError, Parser
 from posthouse.wire.imap.request import ListReturn, ListSelect, Request, Resync, StatusItem, StoreHow
 from posthouse.wire.imap.sequence import STAR, Range, SequenceSet
@@ -220,6 +220,9 @@ def _unsubscribe(parser: Parser) -> Request:
     return request.Subscribe(_mailbox(parser), subscribed=False)
 
 
+_ListOption = ListReturn | tuple[StatusItem, ...] | metadata.Wanted
+
+
 def _list(parser: Parser) -> Request:
     # RFC 9051 §9: list = "LIST" [SP list-select-opts] SP mailbox SP mbox-or-pat [SP list-return-opts]
     parser.space()
@@ -244,18 +247,19 @@ def _list(parser: Parser) -> Request:
     options = parser.listed(_list_return, empty=True)
     returns = frozenset(option for option in options if isinstance(option, ListReturn))
     status = tuple(item for option in options if isinstance(option, tuple) for item in option)
-    return request.List(reference, patterns, True, select, returns, status)
+    noted = tuple(entry for option in options if isinstance(option, metadata.Wanted) for entry in option.entries)
+    return request.List(reference, patterns, True, select, returns, status, metadata=noted)
 
 
 def _list_select(parser: Parser) -> ListSelect:
     return parser.choice(LIST_SELECTS, "a selection option of LIST")
 
 
-def _list_return(parser: Parser) -> ListReturn | tuple[StatusItem, ...]:
+def _list_return(parser: Parser) -> _ListOption:
     return parser.choice(LIST_RETURNS, "a return option of LIST")(parser)
 
 
-def _list_plain(option: ListReturn) -> Callable[[Parser], ListReturn | tuple[StatusItem, ...]]:
+def _list_plain(option: ListReturn) -> Callable[[Parser], _ListOption]:
     return lambda _: option
 
 
@@ -444,9 +448,10 @@ def _move(uid: bool) -> Callable[[Parser], Request]:
 
 STATUS_ITEMS: Final[dict[bytes, StatusItem]] = {item.value: item for item in StatusItem}
 LIST_SELECTS: Final[dict[bytes, ListSelect]] = {option.value: option for option in ListSelect}
-LIST_RETURNS: Final[dict[bytes, Callable[[Parser], ListReturn | tuple[StatusItem, ...]]]] = {
+LIST_RETURNS: Final[dict[bytes, Callable[[Parser], _ListOption]]] = {
     **{option.value: _list_plain(option) for option in ListReturn},
     b"STATUS": _list_status,
+    b"METADATA": metadata.parse_wanted,
 }
 CREATE_PARAMETERS: Final[dict[bytes, Callable[[Parser], tuple[str, ...]]]] = {b"USE": Parser.flag_list}
 SELECT_PARAMETERS: Final[dict[bytes, Callable[[Parser], Any]]] = {b"CONDSTORE": _nothing, b"QRESYNC": _resync}
@@ -500,6 +505,8 @@ TABLE: Final[dict[bytes, Row]] = {
         Row(b"GETQUOTA", quota.parse_get, _AFTER, "RFC 9208 §4.1.1"),
         Row(b"GETQUOTAROOT", quota.parse_get_root, _AFTER, "RFC 9208 §4.1.2"),
         Row(b"SETQUOTA", quota.parse_set, _AFTER, "RFC 9208 §4.1.3"),
+        Row(b"GETMETADATA", metadata.parse_get, _AFTER, "RFC 5464 §4.2"),
+        Row(b"SETMETADATA", metadata.parse_set, _AFTER, "RFC 5464 §4.3"),
         Row(b"CHECK", _plain(request.Check()), _SELECTED, "RFC 3501 §6.4.1"),
         # RFC 9051 §6.4.1: CLOSE sends no EXPUNGE.
         Row(

@@ -55,7 +55,7 @@ def parse_set(parser: Parser) -> SetQuota:
 def _limit(parser: Parser) -> tuple[bytes, int]:
     resource = parser.keyword()
     parser.space()
-    # RFC 9208 §5: resource-limit = number64
+    # RFC 9208 §7: resource-limit = number64
     return resource, parser.number(MAX_NUMBER64)
 
 

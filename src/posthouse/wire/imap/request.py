@@ -7,7 +7,7 @@ Names of mailboxes are decoded, flags are as written ("\\Seen", "$Junk"), points
 from dataclasses import dataclass, field
 from enum import Enum
 
-from posthouse.wire.imap import fetch, finding, notify, quota, search
+from posthouse.wire.imap import fetch, finding, metadata, notify, quota, search
 from posthouse.wire.imap.sequence import Range, SequenceSet
 
 # any state ------------------------------------------------------------------------------------------------------------
@@ -162,7 +162,9 @@ class ListReturn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """LIST: RFC 9051 §6.3.9. `extended`: more than RFC 3501's form was used. `status`: of RETURN (STATUS (...))."""
+    """LIST: RFC 9051 §6.3.9. `extended`: more than RFC 3501's form was used. `status`: of RETURN (STATUS (...)).
+    `metadata`: entries of RETURN (METADATA (...)) (RFC 9590 §3).
+    """
 
     reference: str
     patterns: tuple[str, ...]
@@ -170,6 +172,7 @@ class List:
     select: frozenset[ListSelect] = frozenset()
     returns: frozenset[ListReturn] = frozenset()
     status: tuple[StatusItem, ...] = ()
+    metadata: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +415,8 @@ Request = (
     | quota.GetQuota
     | quota.GetQuotaRoot
     | quota.SetQuota
+    | metadata.GetMetadata
+    | metadata.SetMetadata
     | Check
     | Close
     | Expunge

@@ -251,12 +251,10 @@ def parse_keys(parser: Parser, codec: str) -> Key:
 
 
 def parse_criteria(octets: bytes) -> Key:
-    """The search that a filter holds (RFC 5466 §3.2), of which no key is a FILTER again. Raises ParseError."""
+    """The search that a filter holds (RFC 5466 §3.2). Raises ParseError."""
     parser = Parser(b" " + octets)
     key = parse_program(parser)
     parser.end()
-    if any(isinstance(one, Named) for one in every(key)):
-        raise ParseError("A filter may not refer to another one")
     return key
 
 

@@ -433,12 +433,13 @@ CREATE TABLE keyword (
   PRIMARY KEY (account, bit)
 ) STRICT, WITHOUT ROWID;
 
--- What a client keeps for itself (RFC 5464's private entries of the server), its named searches among it.
+-- What clients keep with a mailbox, or (mailbox 0) with the account: RFC 5464, and named searches (RFC 5466).
 CREATE TABLE annotation (
   account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  mailbox  INTEGER NOT NULL,
   entry    TEXT NOT NULL,               -- lower case: /private/filters/values/NAME
   value    BLOB NOT NULL,
-  PRIMARY KEY (account, entry)
+  PRIMARY KEY (account, mailbox, entry)
 ) STRICT, WITHOUT ROWID;
 
 -- Message-ids seen in an account, of its emails and of what they refer to, each with the subject it was seen under, as one
@@ -498,6 +499,14 @@ CREATE TABLE gone_mailbox (
   PRIMARY KEY (account, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX gone_mailbox_gone ON gone_mailbox(gone_at);
+
+-- Messages that were brought from elsewhere (posthouse import), so that none comes twice.
+CREATE TABLE imported (
+  account  INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  key      BLOB NOT NULL,               -- 16 octets: a hash of where it was and came to
+  at       INTEGER NOT NULL,
+  PRIMARY KEY (account, key)
+) STRICT, WITHOUT ROWID;
 
 -- Search: rowid is account << 32 | email; text goes in and is not kept.
 CREATE VIRTUAL TABLE email_words USING fts5(text, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");

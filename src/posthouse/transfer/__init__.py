@@ -1,0 +1,1 @@
+"""Mail that comes from elsewhere, and goes there: mbox, Maildir, a remote IMAP account."""

@@ -1,0 +1,164 @@
+"""A worker goes on with its next job while the last one is written down: nothing is lost by it, nothing goes twice."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from posthouse.queue.outcome import Report
+from posthouse.queue.queue import Job
+from posthouse.queue.runner import BeforeDot
+from posthouse.queue.settling import Entry, Mark, Settlement, write_down
+from posthouse.store.database import StoreUnavailable
+from tests.queue.support import Script, World
+from tests.support import run
+
+
+class Desk:
+    """Stands before the store: sees what is written down together, and can keep or spoil it."""
+
+    def __init__(self, world: World) -> None:
+        self.batches: list[Sequence[Entry]] = []
+        self.spoil: Callable[[Sequence[Entry]], None] = lambda entries: None
+        self.open = asyncio.Event()
+        self.open.set()
+        self._write: Callable[..., Any] = world.store.write
+        world.store.write = self.write  # type: ignore[method-assign]
+
+    async def write(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        if function is write_down:
+            self.batches.append(args[0])
+            if any(isinstance(entry, Settlement) for entry in args[0]):
+                await self.open.wait()
+            self.spoil(args[0])
+        return await self._write(function, *args, **named)
+
+
+class SecondWaits(Script):
+    """A courier that waits at its second job, before the dot."""
+
+    async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
+        if len(self.seen) == 1:
+            self.seen.append((job.message.id, [str(one.address) for one in job.recipients]))
+            await asyncio.Event().wait()
+        return await super().attempt(job, before_dot)
+
+
+async def lane_of(world: World, count: int) -> None:
+    for n in range(count):
+        await world.send(f"u{n}@x.example", journey=n + 1)
+
+
+async def until(told: Callable[[], bool]) -> None:
+    while not told():
+        await asyncio.sleep(0.001)
+
+
+def test_what_became_of_one_message_shares_a_commit_with_the_mark_of_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script(past_dot=True)
+        desk = Desk(world)
+        await lane_of(world, 5)
+        runner = world.runner(courier)
+        await runner.turn()
+        await runner.idle()
+        kinds = [{type(entry) for entry in batch} for batch in desk.batches]
+        assert kinds == [{Mark}, *[{Mark, Settlement}] * 4, {Settlement}]
+        assert [await world.rows(table) for table in ("queued_recipient", "past_dot", "lane")] == [0, 0, 0]
+
+    run(main())
+
+
+def test_the_next_message_is_offered_meanwhile_and_the_lane_is_kept_until_all_is_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script()
+        desk = Desk(world)
+        await lane_of(world, 2)
+        runner = world.runner(courier)
+        desk.open.clear()
+        await runner.turn()
+        await until(lambda: len(courier.seen) == 2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        # The second waits for the first: at most one job of a worker is open.
+        assert [len(batch) for batch in desk.batches] == [1]
+        assert await world.rows() == 2
+        desk.open.set()
+        await runner.idle()
+        assert [await world.rows(table) for table in ("queued_recipient", "lane")] == [0, 0]
+
+    run(main())
+
+
+def test_a_stop_ends_the_attempt_and_waits_for_what_is_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), SecondWaits(past_dot=True)
+        desk = Desk(world)
+        await lane_of(world, 2)
+        runner = world.runner(courier)
+        desk.open.clear()
+        await runner.turn()
+        await until(lambda: len(courier.seen) == 2)
+        stopping = asyncio.create_task(runner.stop(grace=60))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not stopping.done()
+        desk.open.set()
+        await stopping
+        assert await world.select("SELECT address FROM queued_recipient") == [("u1@x.example",)]
+        assert await world.select("SELECT lease_until FROM lane") == [(0,)]
+        assert await world.rows("past_dot") == 0
+
+    run(main())
+
+
+def test_a_stop_does_not_wait_for_ever_and_what_was_not_written_is_known(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), SecondWaits(past_dot=True)
+        desk = Desk(world)
+
+        def full(entries: Sequence[Entry]) -> None:
+            if any(isinstance(entry, Settlement) for entry in entries):
+                raise StoreUnavailable("no room on the disk")
+
+        await lane_of(world, 2)
+        runner = world.runner(courier)
+        desk.spoil = full
+        await runner.turn()
+        await until(lambda: len(courier.seen) == 2)
+        await runner.stop(grace=0.05)
+        assert not runner.busy
+        assert await world.select("SELECT lease_until FROM lane") == [(1,)]
+        assert await world.select("SELECT recipient FROM past_dot") == [(1,)]
+        # Whoever takes the lane next tells the journey of the first, and offers both.
+        desk.spoil = lambda entries: None
+        again = Script()
+        await world.settle(world.runner(again))
+        assert [names for _, names in again.seen] == [["u0@x.example"], ["u1@x.example"]]
+        told = await world.select(
+            "SELECT journey FROM journey_steps WHERE instr(steps, 'recipient.possible_duplicate') > 0"
+        )
+        assert told == [(1,)]
+
+    run(main())
+
+
+def test_one_that_cannot_be_written_ends_the_work_on_its_lane_and_not_the_next_ones_outcome(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script(past_dot=True)
+        desk = Desk(world)
+
+        def wrong(entries: Sequence[Entry]) -> None:
+            if any(isinstance(entry, Settlement) and entry.job.message.id == 1 for entry in entries):
+                raise ValueError("a mistake of ours")
+
+        await lane_of(world, 3)
+        runner = world.runner(courier)
+        desk.spoil = wrong
+        await runner.turn()
+        await runner.idle()
+        assert [names for _, names in courier.seen] == [["u0@x.example"], ["u1@x.example"]]
+        left = await world.select("SELECT address FROM queued_recipient")
+        assert left == [("u0@x.example",), ("u2@x.example",)]
+
+    run(main())
