@@ -126,10 +126,10 @@ def _idle(servers: Sequence[Server], user: str, connections: int, messages: int)
 def _idle_cost(server: Server, user: str, connections: int, tls: bool) -> float:
     """KB for each of so many connections, which log in, open the mailbox and idle."""
     server.restart()
+    context = unverified() if tls else None
     with contextlib.ExitStack() as opened:
 
         def one() -> None:
-            context = unverified() if tls else None
             client = opened.enter_context(Client(ADDRESS, server.imaps if tls else server.imap, tls=context))
             client.log_in(*server.person(user)).command(b"SELECT Copies")
             client.idle()

@@ -9,10 +9,12 @@ import pytest
 
 from posthouse.app import App, _keep_running
 from posthouse.clock import SetClock
+from posthouse.delivery import fullness
 from posthouse.mailbox import search
 from posthouse.net.tls import CertificateError, private_pair
 from posthouse.store.database import StoreUnavailable
-from tests.harness import House, configured, house
+from tests.doors.house import Pop3Client
+from tests.harness import PASSWORD, House, configured, house
 from tests.support import run
 
 BOB = "bob@home.example"
@@ -63,6 +65,42 @@ def test_mail_for_postmaster_goes_to_whom_the_configuration_names(tmp_path: Path
             assert (await client.send("eve@far.example", everywhere)).startswith("250")
             assert len(await home.mail(BOB)) == 1
             assert await home.mail("alice@home.example") == []
+
+    run(main())
+
+
+def test_a_maildrop_is_one_sessions_at_both_ports_where_that_is_configured(tmp_path: Path) -> None:
+    async def main() -> None:
+        doors = {"pop3": "none", "pop3s": "none"}
+        async with house(tmp_path, listeners=doors, settings='pop3.maildrop = "exclusive"') as home:
+            await home.people(BOB)
+            clients = [await Pop3Client.connect(home.ports[door]) for door in (*doors, "pop3")]
+            try:
+                for client, answer in zip(clients, (b"+OK ", b"-ERR [IN-USE] ", b"-ERR [IN-USE] "), strict=True):
+                    await client.say(f"USER {BOB}")
+                    assert (await client.say(f"PASS {PASSWORD}")).startswith(answer)
+                    home.app.reload(home.settings)
+            finally:
+                for client in clients:
+                    await client.close()
+
+    run(main())
+
+
+def test_whose_mailbox_is_nearly_full_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fullness, "PAUSE_SECONDS", 0.01)
+
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            await home.people(BOB, emails=5)
+            client = await home.connect("smtp")
+            for _ in range(4):
+                assert (await client.send("eve@far.example", [BOB])).startswith("250")
+            while len(found := await home.mail(BOB)) < 5:
+                await asyncio.sleep(0.02)
+            assert b"Subject: Your mailbox is 80 % full\r\n" in found[-1]
+            (told,) = [one for one in await home.journeys(BOB) if one.subject == "Your mailbox is 80 % full"]
+            assert "letter.written" in [step.kind for step in told.steps]
 
     run(main())
 

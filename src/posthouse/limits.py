@@ -80,6 +80,8 @@ IMAP_SORT_KEYS: Final = 20
 IMAP_SEARCHED_NAMES: Final = 1000
 # Results of one session that are watched for changes (RFC 5267): each is looked at again when mail changes.
 IMAP_CONTEXTS: Final = 10
+# And messages in them: each may have to be told again whenever mail changes, in another order.
+IMAP_CONTEXT_MESSAGES: Final = 100_000
 # Annotations (RFC 5464 §4.1 asks for 10 of 1024 octets). Entries of one mailbox, or of the account itself; octets of a
 # value; of all that an account keeps, names and values, which are beside its quota; of a name; entries in one command.
 METADATA_ENTRIES: Final = 1000
@@ -87,6 +89,8 @@ METADATA_VALUE: Final = 64 * KB
 METADATA_OCTETS: Final = 4 * MB
 METADATA_NAME: Final = 500
 METADATA_ASKED: Final = 100
+# Accounts that one mailbox is shared with.
+SHARES: Final = 200
 # SQLite's expressions nest 1000 deep, and a chain of AND is one level a key.
 SEARCH_KEYS: Final = 500
 # Characters of a string that is looked for in mail: each text is compared with it at each place.

@@ -226,3 +226,17 @@ def test_what_is_replaced_stays_where_the_store_fails(tmp_path: Path) -> None:
         assert await client.ok("FETCH 1:* UID") == [b"* 1 FETCH (UID 1)"]
 
     in_house(tmp_path, test)
+
+
+def test_others_hear_what_was_replaced(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file()
+        client, other = await house.imap(), await house.imap()
+        await other.idle()
+        await client.ok(f"REPLACE 1 INBOX {{{len(MESSAGE)}}}", MESSAGE + b"\r\n")
+        assert await other.until(b"* 1 EXISTS") == [b"* 1 EXPUNGE", b"* 1 EXISTS"]
+        await other.done()
+        pop3 = await house.pop3()
+        assert await pop3.say("STAT") == b"+OK 1 %d" % len(MESSAGE)
+
+    in_house(tmp_path, test)

@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.posthouse_server import PASSWORD, PosthouseServer
-from tests.interop import reading
+from tests.interop import maildir, reading
 from tests.interop.clients import require, run
 
 pytestmark = pytest.mark.interop
 
 BOB, CAROL = "bob@example.test", "carol@example.test"
-# What mbsync knows of Maildir's letters, https://cr.yp.to/proto/maildir.html.
-LETTERS = {"F": rb"\Flagged", "R": rb"\Answered", "S": rb"\Seen", "D": rb"\Draft", "T": rb"\Deleted"}
 CONFIGURATION = """\
 IMAPAccount far
 Host {server.address}
@@ -29,6 +27,7 @@ CertificateFile {server.directory}/data/tls/server.pem
 
 IMAPStore far
 Account far
+Trash Trash
 
 MaildirStore near
 Path {directory}/folders/
@@ -46,19 +45,13 @@ SyncState *
 """
 
 
-def make(folder: Path) -> None:
-    """An empty folder in Maildir format."""
-    for part in ("cur", "new", "tmp"):
-        (folder / part).mkdir(parents=True)
-
-
 class Maildir:
     """A Maildir that mbsync keeps like the account's mailboxes."""
 
     def __init__(self, server: PosthouseServer, login: str, tls: str, directory: Path) -> None:
         self.inbox, self.folders = directory / "inbox", directory / "folders"
         self.folders.mkdir()
-        make(self.inbox)
+        maildir.make(self.inbox)
         self._configuration = directory / "mbsyncrc"
         port = server.ports["imaps" if tls == "IMAPS" else "imap"]
         self._configuration.write_text(
@@ -66,12 +59,13 @@ class Maildir:
         )
 
     def sync(self) -> None:
-        """Run mbsync; fails with its words."""
-        run([require("mbsync", "isync"), "-c", str(self._configuration), "all"])
+        """Run mbsync. AssertionError with its words where it fails or one of its commands is refused."""
+        said = run([require("mbsync", "isync"), "-Dn", "-c", str(self._configuration), "all"]).decode()
+        assert re.findall(r"(?m)^\d+ (?:NO|BAD)\b.*|^IMAP (?:error|warning).*|^Warning.*", said) == []
 
     def files(self) -> list[Path]:
         """The messages in INBOX."""
-        return sorted(path for part in ("cur", "new") for path in (self.inbox / part).iterdir())
+        return maildir.files(self.inbox)
 
     def write(self, name: str, octets: bytes, letters: str = "") -> None:
         """A message that arrives in INBOX here."""
@@ -80,19 +74,16 @@ class Maildir:
     def mark(self, octets: bytes, letters: str) -> None:
         """Give a message these flags."""
         (path,) = [path for path in self.files() if content(path) == octets]
-        path.rename(self.inbox / "cur" / (path.name.partition(":2,")[0] + f":2,{letters}"))
+        maildir.mark(path, letters)
 
     def flags(self) -> dict[bytes, frozenset[bytes]]:
         """Everything in INBOX, with its flags in the words of IMAP."""
-        return {
-            content(path): frozenset(LETTERS[letter] for letter in path.name.partition(":2,")[2])
-            for path in self.files()
-        }
+        return {content(path): maildir.flags(path) for path in self.files()}
 
 
 def content(path: Path) -> bytes:
     """A file's octets with the line ends of the network."""
-    return untagged(path.read_bytes().replace(b"\n", b"\r\n"))
+    return untagged(maildir.content(path))
 
 
 def untagged(octets: bytes) -> bytes:
@@ -100,11 +91,11 @@ def untagged(octets: bytes) -> bytes:
     return re.sub(rb"\AX-TUID: [^\r]*\r\n|(?<=\r\n)X-TUID: [^\r]*\r\n", b"", octets, count=1)
 
 
-def both_ways_alike(server: PosthouseServer, login: str, maildir: Maildir) -> int:
+def both_ways_alike(server: PosthouseServer, login: str, kept: Maildir) -> int:
     """Assert that neither side has what the other has not, octet by octet and flag by flag; how many there are."""
     far = {untagged(octets): flags for octets, flags in reading.flags(server, login).items()}
-    near = maildir.flags()
-    assert len(near) == len(maildir.files()), "a message is there twice"
+    near = kept.flags()
+    assert len(near) == len(kept.files()), "a message is there twice"
     assert near == far
     return len(near)
 
@@ -123,49 +114,54 @@ def letters(count: int, place: str) -> list[bytes]:
 
 def test_a_thousand_messages_each_way_without_a_difference(server: PosthouseServer, tmp_path: Path) -> None:
     reading.fill(server, CAROL, letters(1000, "far"), ["", r"\Seen", r"\Flagged \Answered"])
-    maildir = Maildir(server, CAROL, "IMAPS", tmp_path)
+    kept = Maildir(server, CAROL, "IMAPS", tmp_path)
     for n, octets in enumerate(letters(1000, "near")):
-        maildir.write(f"{n}.near", octets, ("", "S", "FR")[n % 3])
-    maildir.sync()
-    assert both_ways_alike(server, CAROL, maildir) == 2000
+        kept.write(f"{n}.near", octets, ("", "S", "FR")[n % 3])
+    kept.sync()
+    assert both_ways_alike(server, CAROL, kept) == 2000
 
-    here, there = maildir.files(), reading.numbers(server, CAROL)
-    maildir.sync()
-    assert (maildir.files(), reading.numbers(server, CAROL)) == (here, there), "the second run found something to do"
+    here, there = kept.files(), reading.numbers(server, CAROL)
+    kept.sync()
+    assert (kept.files(), reading.numbers(server, CAROL)) == (here, there), "the second run found something to do"
 
 
 def test_changes_go_both_ways(server: PosthouseServer, tmp_path: Path) -> None:
     first, second, third, fourth, *_ = sent = letters(20, "changes")
     reading.fill(server, BOB, sent)
-    maildir = Maildir(server, BOB, "STARTTLS", tmp_path)
-    maildir.sync()
-    assert both_ways_alike(server, BOB, maildir) == 20
+    kept = Maildir(server, BOB, "STARTTLS", tmp_path)
+    kept.sync()
+    assert both_ways_alike(server, BOB, kept) == 20
 
-    maildir.mark(first, "FS")
-    maildir.mark(second, "T")
-    maildir.write("new.here", b"Subject: written here\r\n\r\nHello\r\n", "D")
+    kept.mark(first, "FS")
+    kept.mark(second, "T")
+    kept.write("new.here", b"Subject: written here\r\n\r\nHello\r\n", "D")
     with reading.connect(server, BOB) as client:
         client.store("3", "+FLAGS", r"(\Answered)")
         client.store("4", "+FLAGS", r"(\Deleted)")
         client.expunge()
-    maildir.sync()
-    assert both_ways_alike(server, BOB, maildir) == 19
-    now = maildir.flags()
+    kept.sync()
+    assert both_ways_alike(server, BOB, kept) == 19
+    now = kept.flags()
     assert now[first] == {rb"\Flagged", rb"\Seen"}
     assert now[third] == {rb"\Answered"}
     assert second not in now
     assert fourth not in now
+    with reading.connect(server, BOB) as client:
+        client.select("Trash", readonly=True)
+        (trashed, _) = client.fetch("1:*", "(BODY.PEEK[])")[1]
+    assert isinstance(trashed, tuple)
+    assert trashed[1] == second
 
 
 def test_folders_are_made_on_both_sides(server: PosthouseServer, tmp_path: Path) -> None:
-    maildir = Maildir(server, BOB, "IMAPS", tmp_path)
+    kept = Maildir(server, BOB, "IMAPS", tmp_path)
     name = "There/Reisen &- M&APw-nchen"  # modified UTF-7, RFC 3501 §5.1.3, which mbsync hands through
     with reading.connect(server, BOB) as client:
         client.create(f'"{name}"')
         client.append(f'"{name}"', "", "", b"Subject: far\r\n\r\nHello\r\n")
-    make(maildir.folders / "Here")
-    (maildir.folders / "Here" / "new" / "1.here").write_bytes(b"Subject: near\n\nHello\n")
-    maildir.sync()
-    assert len(list((maildir.folders / name / "new").iterdir())) == 1
+    maildir.make(kept.folders / "Here")
+    (kept.folders / "Here" / "new" / "1.here").write_bytes(b"Subject: near\n\nHello\n")
+    kept.sync()
+    assert len(list((kept.folders / name / "new").iterdir())) == 1
     with reading.connect(server, BOB) as client:
         assert client.select("Here") == ("OK", [b"1"])

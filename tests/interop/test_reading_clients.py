@@ -3,6 +3,7 @@
 import email
 import email.policy
 import poplib
+import re
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ BOB, CAROL = "bob@example.test", "carol@example.test"
 HOST = "mail.example.test"
 
 
-def letter(subject: str) -> bytes:
+def letter(subject: str, name: str = "Écrivain") -> bytes:
     """A message with what transports trip over: a lone dot, two of them, 8-bit octets in header and body."""
     return (
-        f"From: Écrivain <writer@elsewhere.test>\r\nTo: {CAROL}\r\nSubject: {subject}\r\n"
+        f"From: {name} <writer@elsewhere.test>\r\nTo: {CAROL}\r\nSubject: {subject}\r\n"
         f"Message-ID: <{abs(hash(subject))}@elsewhere.test>\r\nDate: Sat, 21 Nov 2026 10:00:00 +0000\r\n"
         f"\r\nÄrger mit {subject}\r\n.\r\n..two dots\r\n"
     ).encode()
@@ -40,8 +41,12 @@ def mutt(server: PosthouseServer, directory: Path, login: str, keys: str, more: 
         'set hostname="example.test"\n'  # or it asks the DNS for its own
         f'{more}push "{keys}"\n'
     )
-    terminal = [require("script", "bsdutils"), "-qec", f"{require('mutt')} -n -F {configuration}", "/dev/null"]
+    terminal = [require("script", "bsdutils"), "-qec", f"{require('mutt')} -d 3 -n -F {configuration}", "/dev/null"]
     run(terminal, TERM="xterm", HOME=str(directory))
+    said = (directory / ".muttdebug0").read_text(errors="replace")
+    assert "4< a0001 OK" in said
+    # It makes a mailbox once it has heard that there is none.
+    assert re.findall(r"4< a\d+ (?:NO|BAD) (?!\[NONEXISTENT\]|\[TRYCREATE\]).*", said) == []
 
 
 def test_mutt_files_what_it_finds(server: PosthouseServer, tmp_path: Path) -> None:
@@ -89,7 +94,10 @@ def test_fetchmail_fetches_and_deletes(server: PosthouseServer, tmp_path: Path, 
         f'fetchall nokeep mda "cat >> {out}"\n'
     )
     configuration.chmod(0o600)
-    run([require("fetchmail"), "-f", str(configuration), "--nosyslog", "--nodetach"], FETCHMAILHOME=str(tmp_path))
+    argv = [require("fetchmail"), "-f", str(configuration), "--nosyslog", "--nodetach", "--verbose"]
+    said = run(argv, FETCHMAILHOME=str(tmp_path)).decode()
+    assert f"{protocol}< " in said
+    assert re.findall(r"IMAP< \S+ (?:NO|BAD) .*|POP3< -ERR.*", said) == []
     assert out.read_text().count("\nÄrger mit fetchmail ") == 3
     assert messages(server, CAROL) == []
 
@@ -114,7 +122,9 @@ def curl(server: PosthouseServer, url: str, *options: str) -> bytes:
 def test_curl_reads(server: PosthouseServer, message: str, mechanism: str) -> None:
     empty(server, CAROL)
     fill(server, CAROL, [letter("curl")])
-    assert curl(server, message, "--login-options", f"AUTH={mechanism}") == letter("curl")
+    # POP3 without UTF8 shows the header in ASCII, RFC 6858.
+    expected = letter("curl", "=?utf-8?q?=C3=89crivain?=") if message.startswith("pop3") else letter("curl")
+    assert curl(server, message, "--login-options", f"AUTH={mechanism}") == expected
 
 
 def test_curl_appends_searches_and_lists(server: PosthouseServer, tmp_path: Path) -> None:
@@ -138,6 +148,7 @@ def test_poplib_walks_the_whole_protocol(server: PosthouseServer) -> None:
     client = poplib.POP3(server.address, server.ports["pop3"], timeout=30)
     assert "STLS" in client.capa()
     client.stls(trusting(server))
+    client.utf8()
     client.user(CAROL)
     client.pass_(PASSWORD)
     assert client.stat() == (3, sum(map(len, sent)))

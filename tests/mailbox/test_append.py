@@ -97,3 +97,53 @@ def test_links_are_keyed_and_count_the_subject() -> None:
     assert threads.links(other, SECRET) != threads.links(two, SECRET)
     assert threads.links(two, b"k" * 32) != threads.links(two, SECRET)
     assert threads.links(render(b"\r\nno header"), SECRET) == []
+
+
+def store_new(tx: Tx, octets: bytes, keywords: int = 0, deleted: bool = False) -> append.New:
+    rendered = render(octets)
+    return append.New(append.store_message(tx, staged(octets), rendered), rendered, NOW, keywords, deleted)
+
+
+CONVERSATION = [
+    message("Plan", message_id="1@x"),
+    message("Re: Plan", message_id="2@x", references=["1@x"]),
+    message("Other", message_id="3@x"),
+    message("Re: Plan", message_id="4@x", references=["2@x", "1@x"]),
+]
+FLAGS = [(SEEN, False), (0, False), (0, True), (0, True)]
+
+
+def test_many_by_one_change_are_as_one_after_the_other(db: Db) -> None:
+    """But for the modseq, which they share."""
+
+    def together(tx: Tx, account: int) -> list[int]:
+        new = [store_new(tx, octets, *flags) for octets, flags in zip(CONVERSATION, FLAGS, strict=True)]
+        return list(append.file_emails(tx, account, INBOX, new, thread_secret=b"secret" * 4, now=NOW))
+
+    other = db.write(make_account, "other@example.org")
+    for account in (1, other):
+        db.write(file, account, CONVERSATION[0])
+    before = db.read(changes.states, 1).modseq
+    assert db.write(together, 1) == [2, 3, 4, 5]
+    for octets, (keywords, deleted) in zip(CONVERSATION, FLAGS, strict=True):
+        db.write(file, other, octets, keywords=keywords, deleted=deleted)
+    assert db.read(changes.states, 1).modseq == before + 1
+    inbox, compared = db.read(mailboxes.get, 1, INBOX), db.read(mailboxes.get, other, INBOX)
+    names = ("messages", "unseen", "octets", "deleted", "emails", "unread", "threads", "unread_threads", "uidnext")
+    assert [getattr(inbox, name) for name in names] == [getattr(compared, name) for name in names]
+    same = "SELECT id, thread, keywords, uid FROM email WHERE account = ? ORDER BY id"
+    assert db.rows(same, 1) == db.rows(same, other)
+    assert db.rows("SELECT used_emails FROM account_state") == [(5,), (5,)]
+
+
+def test_all_of_them_or_none(db: Db) -> None:
+    account = db.write(make_account, "small@example.org", None, 2)
+
+    def three(tx: Tx) -> None:
+        append.file_emails(
+            tx, account, INBOX, [store_new(tx, message()) for _ in range(3)], thread_secret=SECRET, now=NOW
+        )
+
+    with pytest.raises(OverQuota):
+        db.write(three)
+    assert db.rows("SELECT count(*) FROM message") == [(0,)]

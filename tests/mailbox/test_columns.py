@@ -25,6 +25,9 @@ def test_a_string_is_found_in_the_lines_that_have_it(lines: list[str], needle: s
         at += size
     found = [uid for some in texts.containing(needle) for uid in some]
     assert found == [uid for uid, line in rows if needle in line]
+    for low, high in ((5, 12), (0, 3), (11, 99)):
+        some = [uid for uids in texts.containing(needle, low, high) for uid in uids]
+        assert some == [uid for uid in found if low <= uid <= high]
     uids = [uid for uid, _ in rows]
     assert texts.of(uids) == [line.encode() for line in lines]
     assert texts.of(uids[1::2]) == [line.encode() for line in lines[1::2]]
@@ -71,7 +74,7 @@ def test_a_column_is_read_once_and_then_added_to(tmp_path: Path) -> None:
 
 def test_what_was_not_asked_for_lately_is_dropped(tmp_path: Path) -> None:
     db, account = _filled(tmp_path, 3)
-    kept = Columns(db.store, budget=50)
+    kept = Columns(db.store, budget=3000)
 
     async def get(kind: columns.Kind) -> columns.Column:
         return await kept.get(account, INBOX, 1, kind, 3)
@@ -81,3 +84,60 @@ def test_what_was_not_asked_for_lately_is_dropped(tmp_path: Path) -> None:
     db.runner.run(get(columns.RECEIVED))
     assert db.runner.run(get(columns.SIZE)) is not first
     db.close()
+
+
+def test_an_account_leaves_others_half_of_the_room(tmp_path: Path) -> None:
+    db, account = _filled(tmp_path, 3)
+    other = db.write(make_account, "other@example.org")
+    kept = Columns(db.store, budget=10_000)
+
+    async def get(account: int, mailbox: int, kind: columns.Kind) -> columns.Column:
+        return await kept.get(account, mailbox, 1, kind, 3)
+
+    first = db.runner.run(get(other, INBOX, columns.SIZE))
+    for mailbox in range(100):
+        # Mailboxes without mail too, and those that have been deleted: each has its weight.
+        db.runner.run(get(account, mailbox, columns.SIZE))
+        assert kept.octets <= 10_000
+    assert db.runner.run(get(other, INBOX, columns.SIZE)) is first
+    db.close()
+
+
+def test_one_that_is_too_large_is_not_kept(tmp_path: Path) -> None:
+    db, account = _filled(tmp_path, 50)
+    kept = Columns(db.store, budget=3000)
+
+    async def get(kind: columns.Kind) -> columns.Column:
+        return await kept.get(account, INBOX, 1, kind, 50)
+
+    assert len(db.runner.run(get(columns.SIZE)).of(range(1, 51))) == 50
+    assert kept.octets == 0
+    db.close()
+
+
+def test_a_line_that_is_long_is_not_kept(tmp_path: Path) -> None:
+    db = Db(tmp_path)
+    account = db.write(make_account)
+    # A ligature of eighteen letters.
+    for subject in ("short", "\ufdfa" * 100, "\ufdfa" * 1000):
+        db.write(file, account, message(subject))
+    kept = Columns(db.store)
+    subjects = db.runner.run(kept.get(account, INBOX, 1, columns.HEADS[b"subject"], 3))
+    senders = db.runner.run(kept.get(account, INBOX, 1, columns.HEADS[b"from"], 3))
+    assert isinstance(subjects, Texts)
+    assert isinstance(senders, Texts)
+    assert subjects.unsure == senders.unsure == {3}
+    db.close()
+
+
+def test_lines_that_come_while_a_thread_reads_do_no_harm() -> None:
+    texts = Texts()
+    texts.add([(1, "one"), (2, "two")])
+    # As the thread sees it between the two steps of adding.
+    texts.uids.append(3)
+    assert texts.of([1, 2]) == [b"one", b"two"]
+    texts.uids.pop()
+    before, texts.uids = texts.uids, texts.uids[:]
+    texts.add([(3, "three")])
+    texts.uids = before
+    assert texts.of([1, 2]) == [b"one", b"two"]

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from posthouse.queue.outcome import Report
-from posthouse.queue.queue import Job
+from posthouse.queue.queue import Job, NewRecipient
 from posthouse.queue.runner import BeforeDot
 from posthouse.queue.settling import Entry, Mark, Settlement, write_down
 from posthouse.store.database import StoreUnavailable
-from tests.queue.support import Script, World
+from posthouse.terms.address import parse
+from tests.queue.support import NO_SUCH, Script, World
 from tests.support import run
 
 
@@ -44,9 +45,9 @@ class SecondWaits(Script):
         return await super().attempt(job, before_dot)
 
 
-async def lane_of(world: World, count: int) -> None:
+async def lane_of(world: World, count: int, notify: frozenset[str] | None = None) -> None:
     for n in range(count):
-        await world.send(f"u{n}@x.example", journey=n + 1)
+        await world.send(NewRecipient(parse(f"u{n}@x.example"), notify=notify), journey=n + 1)
 
 
 async def until(told: Callable[[], bool]) -> None:
@@ -65,6 +66,25 @@ def test_what_became_of_one_message_shares_a_commit_with_the_mark_of_the_next(tm
         kinds = [{type(entry) for entry in batch} for batch in desk.batches]
         assert kinds == [{Mark}, *[{Mark, Settlement}] * 4, {Settlement}]
         assert [await world.rows(table) for table in ("queued_recipient", "past_dot", "lane")] == [0, 0, 0]
+
+    run(main())
+
+
+def test_nothing_is_begun_while_somebody_is_told_or_where_all_is_not_well(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path)
+        desk = Desk(world)
+        refusing = Script(default=NO_SUCH, past_dot=True)
+        for courier, notify in ((Script(past_dot=True), frozenset({"SUCCESS"})), (refusing, None)):
+            desk.batches.clear()
+            await lane_of(world, 2, notify)
+            runner = world.runner(courier)
+            await runner.turn()
+            await runner.idle()
+            kinds = [type(entry) for batch in desk.batches for entry in batch]
+            assert kinds == [Mark, Settlement, Mark, Settlement]
+            assert len(desk.batches) == 4
+            await world.settle(world.runner(Script()))
 
     run(main())
 

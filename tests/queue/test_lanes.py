@@ -173,6 +173,24 @@ def test_a_crowd_for_a_dead_domain_does_not_stand_in_the_way(tmp_path: Path) -> 
     run(main())
 
 
+def test_recipients_of_one_message_go_together_however_few_messages_are_wanted(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path)
+        for n in range(40):
+            await world.send(*[f"u{m}@x.example" for m in range(40 if n in (3, 30) else 1)], journey=n + 1)
+        held = await lease_only_lane(world)
+        found = await world.store.read(lanes.claim, held, START, world.clock.now(), 5)
+        assert found is not None
+        assert [len(job.recipients) for job in found.jobs] == [1, 1, 1, 40, 1]
+        sizes = [len(job.recipients) for job in found.jobs]
+        while found.more:
+            found = await claim(world, held, found.after)
+            sizes += [len(job.recipients) for job in found.jobs]
+        assert sizes == [40 if n in (3, 30) else 1 for n in range(40)]
+
+    run(main())
+
+
 def test_a_lane_starts_with_a_few_messages_and_the_next_claims_bring_the_others_once(tmp_path: Path) -> None:
     async def main() -> None:
         world = World(tmp_path)

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.queue.schedule import LOCAL, Decisions, LaneState, Limits, Postpone, delay, retry_at, schedule
+from posthouse.queue.schedule import LOCAL, Decisions, LaneState, Limits, Postpone, delay, pays, retry_at, schedule
 from posthouse.queue.sites import Site
 
 NOW = 1_000_000
@@ -263,3 +264,22 @@ def test_the_last_attempt_comes_when_time_is_up() -> None:
     assert retry_at((60,), 1, 0.5, NOW) == NOW + 60_000
     assert retry_at((60,), 1, 0.5, NOW, expires_at=NOW + 10_000) == NOW + 10_000
     assert retry_at((60,), 1, 0.5, NOW, expires_at=NOW) == NOW + 60_000
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "slow", "worth"),
+    [
+        (0, 1, 1, False),
+        (1, 1, 0, True),
+        (1, 2, 0, False),
+        # Whoever waits behind a connection that hangs does not wait for it.
+        (1, 2, 1, True),
+        (3, 4, 0, False),
+        (4, 4, 0, True),
+        (1, 5, 5, True),
+    ],
+)
+def test_another_connection_pays_where_each_has_a_job_waiting(
+    waiting: int, running: int, slow: int, worth: bool
+) -> None:
+    assert pays(waiting, running, slow) is worth

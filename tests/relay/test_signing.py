@@ -88,6 +88,31 @@ def test_else_by_the_domain_of_the_sender_or_by_nobody(tmp_path: Path) -> None:
     signer(tmp_path, test)
 
 
+def test_where_nothing_has_a_key_no_header_is_read_until_something_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def seen(prologue: bytes, octets: bytes) -> Parts:
+        read.append(octets)
+        return dkim.take_apart(prologue, octets)
+
+    monkeypatch.setattr("posthouse.relay.signing.take_apart", seen)
+    octets = SUBMITTED + b"From: Alice <alice@home.example>\r\n" + REST
+
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        directory = Directory(store, clock, Rules())
+        signer = DkimSigner(directory, clock)
+        assert await signer.sign(ALICE, b"", octets) == UNSIGNED
+        assert read == []
+        await store.write(prepare)
+        directory.forget()
+        signed = await signer.sign(ALICE, b"", octets)
+        assert (signed.domain, read) == ("home.example", [octets])
+
+    with_store(tmp_path, main)
+
+
 def test_our_own_reports_are_signed_by_the_domain_above_the_host(tmp_path: Path) -> None:
     async def test(sign: Sign) -> None:
         assert await sign(b"From: <MAILER-DAEMON@mail.home.example>\r\n" + REST, None) == PASSED

@@ -30,13 +30,16 @@ greeting_delay = "0s"
 
 
 async def client_of(server: PosthouseServer, kind: int, random: Random, common: Common) -> Picture:
-    """A client at the open mailbox: every third with CONDSTORE, every fourth with QRESYNC."""
+    """A client at the open mailbox: every third with CONDSTORE, every fourth with QRESYNC, every fifth with NOTIFY."""
     client = await ImapClient.connect(server.ports["imap"])
     picture = Picture(client, random, f"client {kind}", common)
     await client.ok(LOGIN)
     if kind % 4 == 3:
         await client.ok("ENABLE QRESYNC")
         picture.vanishing = True
+    if kind % 5 == 1:
+        # Expunges wait for a command that may tell them: this one speaks of messages by number.
+        await client.ok("NOTIFY SET (SELECTED-DELAYED (MessageNew (UID FLAGS) MessageExpunge FlagChange))")
     await picture.say("SELECT INBOX (CONDSTORE)" if kind % 3 == 2 else "SELECT INBOX")
     return picture
 
@@ -137,6 +140,7 @@ async def compare(server: PosthouseServer, pictures: list[Picture]) -> int:
         await picture.say("NOOP")
         await picture.learn_the_rest()
         picture.check(picture.uids == fresh.uids, "other messages than there are")
+        await picture.compare_results()
         for uid, flags in fresh.flags.items():
             known = picture.flags[uid] - {rb"\Recent"}
             picture.check(known == flags - {rb"\Recent"}, f"other flags of {uid}: {known}, not {flags}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from tests.doors.house import message
-from tests.stress.picture import Picture, is_kept
+from tests.stress.picture import Picture, is_kept, numbers_of
 
 Deed = Callable[[Picture], Awaitable[None]]
 
@@ -112,6 +112,85 @@ async def thread(picture: Picture) -> None:
     picture.check(all(1 <= number <= len(picture.uids) for number in numbers), "threaded what is not there")
 
 
+async def extended(picture: Picture) -> None:
+    """SEARCH, and SORT, with return options: what they say agrees with itself."""
+    program = picture.random.choice(_KEYS)
+    before = list(picture.uids)
+    head = picture.random.choice(["SEARCH RETURN ({})", "SORT RETURN ({}) (SUBJECT REVERSE SIZE) UTF-8"])
+    found = await picture.say(f"UID {head.format('MIN MAX COUNT ALL')} {program}")
+    (answer,) = [one for one in found if b" COUNT " in one]
+    count = re.search(rb"COUNT ([0-9]+)", answer)
+    every = re.search(rb"ALL ([0-9:,]+)", answer)
+    uids = numbers_of(every[1]) if every else []
+    picture.check(count is not None and int(count[1]) == len(uids) == len(set(uids)), "another COUNT than in ALL")
+    if uids:
+        picture.check(b" MIN %d " % uids[0] in answer + b" ", "another MIN than the first")
+        picture.check(b" MAX %d " % uids[-1] in answer + b" ", "another MAX than the last")
+    known = {*before, *picture.uids}
+    picture.check(None in known or known >= set(uids), "found what is not known")
+
+
+async def saved(picture: Picture) -> None:
+    """What is kept for "$" can be used, and is no more than was found."""
+    found = await picture.say(f"UID SEARCH RETURN (SAVE COUNT) {picture.random.choice(_KEYS)}")
+    (answer,) = [one for one in found if b" COUNT " in one]
+    count = int(answer.split(b" COUNT ")[1])
+    again = await picture.say("UID SEARCH RETURN (COUNT) $")
+    (answer,) = [one for one in again if b" COUNT " in one]
+    picture.check(int(answer.split(b" COUNT ")[1]) <= count, "more in $ than was found")
+    await picture.say("UID FETCH $ (FLAGS)")
+
+
+async def watch(picture: Picture) -> None:
+    """Have a result kept up to date, or let go of one (RFC 5267)."""
+    if len(picture.results) >= 4:
+        tag = picture.random.choice(list(picture.results))
+        picture.results.pop(tag)
+        await picture.say(f'CANCELUPDATE "{tag.decode()}"')
+        return
+    program = picture.random.choice(_KEYS)
+    ordered = picture.random.random() < 0.6
+    form = "UID SORT RETURN ({}) (SUBJECT REVERSE ARRIVAL) UTF-8" if ordered else "UID SEARCH RETURN ({})"
+    # What is said beside its own answer are numbers of others.
+    found = await picture.say(f"{form.format('UPDATE ALL')} {program}")
+    picture.watch(f"{form.format('ALL')} {program}", ordered=ordered, answers=found)
+
+
+async def changed_since(picture: Picture) -> None:
+    """Only what has changed since (RFC 7162 §3.1.4.1)."""
+    if not picture.modseqs:
+        await picture.say("UID FETCH 1:* (FLAGS MODSEQ)")
+        return
+    since = picture.random.choice(list(picture.modseqs.values()))
+    known = {uid: modseq for uid, modseq in picture.modseqs.items() if modseq > since}
+    found = await picture.say(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {since})")
+    told = {int(one[1]) for line in found if (one := _UID.search(line))}
+    there = {uid for uid in picture.uids if uid is not None}
+    # Of what others have expunged meanwhile nothing need be told.
+    missing = (known.keys() & there) - told
+    if missing:
+        await picture.say("NOOP")
+        picture.check(not missing & set(picture.uids), f"a change of {missing} was not told")
+
+
+async def store_unchanged(picture: Picture) -> None:
+    """Only where nothing has changed since (RFC 7162 §3.1.3)."""
+    uids = [uid for number in some(picture) if (uid := picture.uids[number - 1]) and uid in picture.modseqs]
+    if not uids:
+        return
+    since = min(picture.modseqs[uid] for uid in uids)
+    newer = {uid for uid in uids if picture.modseqs[uid] > since}
+    how = picture.random.choice(["+FLAGS", "-FLAGS"])
+    *_, tagged = await picture.say(
+        f"UID STORE {joined(uids)} (UNCHANGEDSINCE {since}) {how} ({picture.random.choice(['red', chr(92) + 'Seen'])})"
+    )
+    modified = re.search(rb"MODIFIED ([0-9:,]+)", tagged)
+    told = set(numbers_of(modified[1])) if modified else set()
+    if missing := newer - told:
+        await picture.say("NOOP")
+        picture.check(not missing & set(picture.uids), f"{missing} were stored, and had changed since")
+
+
 async def append(picture: Picture) -> None:
     """A message, now and then two at once."""
     octets = message(picture.random.randrange(100_000))
@@ -142,8 +221,8 @@ async def idle(picture: Picture) -> None:
         picture.believe(response, "IDLE")
 
 
-ALWAYS: tuple[Deed, ...] = (append, noop, expunge, search, idle, status, sort, thread)
-WITH_MESSAGES: tuple[Deed, ...] = (*([store] * 12), *([look] * 3), overview, read, read, copy, move, look_by_uid)
+ALWAYS: tuple[Deed, ...] = (append, noop, expunge, search, idle, status, sort, thread, extended, saved, watch)
+WITH_MESSAGES: tuple[Deed, ...] = (*([store] * 12), *([look] * 3), overview, read, read, copy, move, look_by_uid, changed_since, store_unchanged)
 
 
 async def act(picture: Picture) -> None:

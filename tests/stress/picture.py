@@ -21,12 +21,33 @@ _BODY = re.compile(rb"BODY\[\] \{([0-9]+)\}\r\n")
 _EXPUNGE_FORBIDDEN = ("FETCH", "STORE", "SEARCH", "SORT", "THREAD")
 _VALIDITY = re.compile(rb"\[UIDVALIDITY ([0-9]+)\]")
 _HIGHEST = re.compile(rb"OK \[HIGHESTMODSEQ ([0-9]+)\]")
+_RESULT = re.compile(rb'\* ESEARCH \(TAG "([^"]+)"\) UID ?(.*)\Z')
+_UPDATE = re.compile(rb"(ADDTO|REMOVEFROM) \(([0-9]+) ([0-9:,]+)\)")
+_ALL = re.compile(rb"\bALL ([0-9:,]+)")
 _KEPT_EACH = 3
 
 
 def is_kept(uid: int) -> bool:
     """Nobody deletes or moves these: whatever else happens, they are there in the end."""
     return uid % _KEPT_EACH == 0
+
+
+def numbers_of(written: bytes) -> list[int]:
+    """The numbers of a sequence-set, in the order they stand."""
+    found: list[int] = []
+    for part in written.split(b","):
+        low, _, high = part.partition(b":")
+        found += range(int(low), int(high or low) + 1)
+    return found
+
+
+@dataclass
+class Result:
+    """What one search that is watched has found so far (RFC 5267), by uid; the command asks for it once more."""
+
+    command: str
+    ordered: bool
+    uids: list[int]
 
 
 @dataclass
@@ -50,6 +71,7 @@ class Picture:
         self.modseqs: dict[int, int] = {}
         self.validity = 0
         self.highest: int | None = None
+        self.results: dict[bytes, Result] = {}
         self.log: list[str] = []
         self.heard = 0
 
@@ -78,7 +100,7 @@ class Picture:
 
     def forget(self) -> None:
         """The mailbox was closed, or is opened anew."""
-        self.uids, self.flags, self.modseqs = [], {}, {}
+        self.uids, self.flags, self.modseqs, self.results = [], {}, {}, {}
 
     def believe(self, response: bytes, command: str) -> None:
         """One untagged response, checked against what is believed so far."""
@@ -87,6 +109,9 @@ class Picture:
         if vanished := _VANISHED.match(response):
             self.check(self.vanishing, "VANISHED that was not asked for")
             self._lose(vanished[2], earlier=vanished[1] is not None, command=command)
+            return
+        if (result := _RESULT.match(response)) and result[1] in self.results:
+            self._follow(self.results[result[1]], result[2])
             return
         if validity := _VALIDITY.search(response):
             self.check(self.validity in (0, int(validity[1])), "UIDVALIDITY is another")
@@ -107,9 +132,52 @@ class Picture:
         self.check(not self.vanishing, "EXPUNGE where VANISHED was asked for")
         self._gone(self.uids.pop(number - 1))
 
+    def watch(self, command: str, *, ordered: bool, answers: list[bytes]) -> None:
+        """A search has been answered, and is watched from now on."""
+        tag = b"t%d" % self.client.tags
+        first, *more = [found[2] for answer in answers if (found := _RESULT.match(answer)) and found[1] == tag]
+        told = _ALL.search(first)
+        if not any(b"NOUPDATE" in answer for answer in answers):
+            self.results[tag] = Result(command, ordered, numbers_of(told[1]) if told else [])
+            for items in more:
+                self._follow(self.results[tag], items)
+
+    def _follow(self, result: Result, items: bytes) -> None:
+        """RFC 5267 §4.3: what comes into a result and what leaves it, where it is said to."""
+        for name, position, written in _UPDATE.findall(items):
+            uids, at = numbers_of(written), int(position)
+            self.check((at > 0) == result.ordered, "a position where the order is none, or none where it is one")
+            known = {uid for uid in self.uids if uid is not None}
+            if name == b"ADDTO":
+                self.check(not set(uids) & set(result.uids), f"{uids} are in the result already")
+                self.check(None in self.uids or set(uids) <= known, f"{uids} are not known")
+                start = at - 1 if result.ordered else len(result.uids)
+                self.check(start <= len(result.uids), "a position behind the end")
+                result.uids[start:start] = uids
+            elif result.ordered:
+                there = result.uids[at - 1 : at - 1 + len(uids)]
+                self.check(there == uids, f"at {at} there are {there}, not {uids}")
+                del result.uids[at - 1 : at - 1 + len(uids)]
+            else:
+                self.check(set(uids) <= set(result.uids), f"{uids} are not all in the result")
+                result.uids = [uid for uid in result.uids if uid not in uids]
+
+    async def compare_results(self) -> None:
+        """What is watched must be what is found now."""
+        await self.say("NOOP")
+        for result in list(self.results.values()):
+            answers = await self.say(result.command)
+            told = [all_of for one in answers if (found := _RESULT.match(one)) for all_of in _ALL.findall(found[2])]
+            now = numbers_of(told[0]) if told else []
+            was = result.uids if result.ordered else sorted(result.uids)
+            self.check(was == now, f"{result.command}: {was} are watched, {now} are found")
+
     def _gone(self, uid: int | None) -> None:
         if uid is not None:
             self.check(not is_kept(uid), f"message {uid} is lost: nobody has removed it")
+            for result in self.results.values():
+                # RFC 5267 §4.3.4
+                self.check(uid not in result.uids, f"{uid} goes, and has not left {result.command}")
             self.flags.pop(uid, None)
             self.modseqs.pop(uid, None)
 

@@ -3,6 +3,7 @@
 import io
 import mailbox as stdlib
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_quoting_is_undone() -> None:
 def test_what_programs_note() -> None:
     head = b"Subject: one\nStatus: RO\nX-Status: AFTD\nX-Keywords: $Forwarded work\n  more\nX-UID: 7\nX-Kept: 1\n\n"
     ((item, text),) = read(FROM + head + b"Status: F\n\n")
-    assert item.keywords == {"$seen", "$answered", "$flagged", "$draft", "$Forwarded", "work"}
+    assert item.keywords == {"$seen", "$answered", "$flagged", "$draft", "$Forwarded", "work", "more"}
     assert item.deleted
     assert text == b"Subject: one\r\nX-Kept: 1\r\n\r\nStatus: F\r\n"
     mozilla = b"X-Mozilla-Status: 1007\nX-Mozilla-Status2: 00000000\nX-Mozilla-Keys: $label1 NonJunk\nSubject: a\n\n"
@@ -160,7 +161,7 @@ def test_what_we_write_reads_back(bodies: list[list[bytes]]) -> None:
 def test_pieces_make_no_difference(body: list[bytes], cuts: list[int]) -> None:
     message = b"\r\n".join([b"X-A: b", b"", *body])
     places = [0, *sorted(min(cut, len(message)) for cut in cuts), len(message)]
-    pieces = [message[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [message[start:end] for start, end in pairwise(places)]
     assert b"".join(mbox.quoted(iter(pieces))) == b"".join(mbox.quoted(iter([message])))
 
 

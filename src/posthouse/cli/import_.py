@@ -189,9 +189,7 @@ def _login(url: str, password_file: Path | None, authorities: Path | None) -> Lo
     """Whose account it is, and where. Raises CommandError, SourceError."""
     parts = urlsplit(url)
     if parts.password is not None:
-        raise CommandError(
-            "a password does not belong there: it is asked for, or --password-file names it"
-        )
+        raise CommandError("a password does not belong there: it is asked for, or --password-file names it")
     if not parts.hostname or not parts.username or parts.path not in ("", "/"):
         raise CommandError(f"{url}: it should be {parts.scheme}://user@host (an @ of the user is written %40)")
     try:

@@ -23,6 +23,7 @@ VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "domain": ("domain", "domain", "Domains that are served here."),
     "account": ("account", "account", "Accounts: where mail is kept, and who may log in."),
     "alias": ("alias", "alias", "Addresses that stand for others."),
+    "share": ("share", "share", "Mailboxes that several accounts use."),
     "list": ("list", "list_group", "Mailing lists, who is on them, and what waits for a moderator."),
     "undelete": ("undelete", "undelete", "What was removed and is still kept: list it, bring it back."),
     "import": ("import_", "import_", "Bring mail from an mbox file, a Maildir or another server."),

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from posthouse import limits, observe
-from posthouse.imapd import content
+from posthouse.imapd import content, places
+from posthouse.imapd.across import permitted
 from posthouse.imapd.flags import split_flags
-from posthouse.imapd.messages import find_target
+from posthouse.imapd.places import Place
 from posthouse.imapd.session import Refused, Session
 from posthouse.mailbox import append as filing
-from posthouse.mailbox import emails, mailboxes
+from posthouse.mailbox import emails, mailboxes, shares
 from posthouse.mailbox.emails import Content
-from posthouse.mailbox.model import MailboxError, NoSuchEmail, NoSuchMailbox
+from posthouse.mailbox.model import MailboxError, NoPermission, NoSuchEmail, NoSuchMailbox
 from posthouse.mailbox.summary import Rendered, render
 from posthouse.store.blobs import BlobLost, Buffer, Spool, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
@@ -78,6 +79,7 @@ class _Appending:
         self._replaced = replaced
         self._announced: list[AppendMessage | CatenatedMessage] = []
         self._parts = 0
+        self._target: Place | None = None
         self._spools: list[Spool] = []
         self._ready: list[_Message] = []
         self._flaw: Refused | None = None
@@ -118,18 +120,21 @@ class _Appending:
         if len(self._spools) >= limits.IMAP_APPENDS:
             raise Refused(f"At most {limits.IMAP_APPENDS} messages at once", Code.LIMIT)
         if not self._spools:
-            await self._find()
+            self._target = await self._find()
         try:
             self._spools.append(self._session.around.blobs.spool())
         except SpoolFull as error:
             raise _no_room() from error
         self._announced.append(message)
 
-    async def _find(self) -> tuple[int, int]:
+    async def _find(self) -> Place:
         try:
-            return await self._session.read(find_target, self._path)
+            place = await self._session.read(places.find, self._path, "i")
         except NoSuchMailbox as error:
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
+        if self._replaced is not None and self._session.open.account != place.account:
+            raise Refused("What is replaced stays in the same account", Code.CANNOT)
+        return place
 
     def _expect(self, size: int) -> None:
         """Another part, of so many octets, is to be had. Raises Refused."""
@@ -191,6 +196,9 @@ class _Appending:
         if self._flaw is not None:
             return
         spool = self._spools[-1]
+        if not spool.size:
+            # RFC 3502 §6.3.11: so a client takes back what it has begun.
+            raise Refused("There is no empty message; nothing is filed")
         message = await self._prepare(self._announced[-1], spool)
         self._ready.append(message)
         if message.staged.name is not None:
@@ -204,9 +212,7 @@ class _Appending:
         messages, self._ready = self._ready, []
         try:
             # The instant at which the client may forget its copies: when this has returned.
-            uids, validity = await session.write(
-                _file, self._path, messages, self._replaced, session.around.clock.now(), session.around.secret
-            )
+            uids, validity = await self._file(messages)
         except NoSuchMailbox as error:
             await self._abandon(messages)
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
@@ -221,6 +227,16 @@ class _Appending:
             # RFC 8508 §4.3: before the client hears what is gone.
             session.engine.send(response.ok("The new one is there", code))
             await session.ok(self.command, "Replaced", removed=True)
+
+    async def _file(self, messages: Sequence[_Message]) -> tuple[Sequence[int], int]:
+        assert self._target is not None, "it was found before the first message came"
+        session, around = self._session, self._session.around
+        now, client = around.clock.now(), session.owner
+        if self._target.own:
+            return await session.write(_file, client, self._path, messages, self._replaced, now, around.secret)
+        return await around.store.write(
+            _file, self._target.account, client, self._path, messages, self._replaced, now, around.secret
+        )
 
     async def _prepare(self, message: AppendMessage | CatenatedMessage, spool: Spool) -> _Message:
         """All that can be done before the transaction."""
@@ -246,7 +262,9 @@ async def _find_content(session: Session, wanted: MessageUrl) -> Content:
     if selected is None:
         return await session.read(_content_at, wanted, None, None)
     known = next((entry.email for entry in selected.view.by_uid(wanted.uid, wanted.uid)), None)
-    return await session.read(_content_at, wanted, selected.mailbox, known)
+    if wanted.mailbox is None:
+        return await session.look(_content_at, wanted, selected.mailbox, known)
+    return await session.read(_content_at, wanted, None if session.away else selected.mailbox, known)
 
 
 def _content_at(tx: Tx, account: int, wanted: MessageUrl, opened: int | None, known: int | None) -> Content:
@@ -267,35 +285,42 @@ def _content_at(tx: Tx, account: int, wanted: MessageUrl, opened: int | None, kn
 def _file(
     tx: Tx,
     account: int,
+    client: int,
     path: str,
     messages: Sequence[_Message],
     replaced: tuple[int, int] | None,
     now: int,
     secret: bytes,
-) -> tuple[list[int], int]:
-    """File the messages; their uids, and the uidvalidity. What is `replaced` goes first, and makes room.
+) -> tuple[Sequence[int], int]:
+    """File the messages; their uids, and the uidvalidity. What is `replaced` goes first, and makes room. `client`: the
+    account that is logged in, whose name for the mailbox `path` is.
 
-    Raises NoSuchMailbox, NoSuchEmail, OverQuota, TooManyKeywords.
+    Raises NoSuchMailbox, NoPermission, NoSuchEmail, OverQuota, TooManyKeywords.
     """
-    mailbox, validity = find_target(tx, account, path)
+    place = places.find(tx, client, path, "i")
+    if place.account != account:
+        raise NoSuchMailbox(f"{path!r} is another's by now")
+    mailbox, validity = place.mailbox.id, place.mailbox.uidvalidity
     if replaced is not None:
         opened, old = replaced
+        if not set("te") <= set(shares.rights_of(tx, account, opened, client)):
+            raise NoPermission(f"account {client} may take nothing out of mailbox {opened} of account {account}")
         if not emails.expunge(tx, account, opened, [old], now):
             raise NoSuchEmail(f"mailbox {opened} of account {account} has no message {old} any more")
-    uids = []
-    for message in messages:
-        bits = emails.learn_keywords(tx, account, message.keywords) if message.keywords else 0
-        filed = filing.file_email(
-            tx,
-            account,
-            filing.store_message(tx, message.staged, message.rendered),
-            message.rendered,
-            mailboxes=(mailbox,),
-            received_at=message.received_at,
-            thread_secret=secret,
-            now=now,
-            keywords=bits,
-            deleted=message.deleted,
+    # Asked once for each set of them: most messages that come together have the same.
+    sets = dict.fromkeys([tuple(one.keywords) for one in messages])
+    # RFC 4314 §4: flags that the client may not set are left out.
+    allowed = {names: permitted(names, place.rights) for names in sets}
+    bits = {names: emails.learn_keywords(tx, account, may) if may else 0 for names, may in allowed.items()}
+    new = [
+        filing.New(
+            filing.store_message(tx, one.staged, one.rendered),
+            one.rendered,
+            one.received_at,
+            bits[tuple(one.keywords)],
+            one.deleted and place.permits("t"),
         )
-        uids.append(filed.uids[mailbox])
+        for one in messages
+    ]
+    uids = filing.file_emails(tx, account, mailbox, new, thread_secret=secret, now=now)
     return uids, validity

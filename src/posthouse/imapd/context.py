@@ -16,17 +16,19 @@ from typing import Final
 from posthouse.imapd import criteria, fetch, finding
 from posthouse.imapd.criteria import Program
 from posthouse.imapd.session import Refused, Selected, Senseless, Session
-from posthouse.limits import IMAP_CONTEXTS
+from posthouse.limits import IMAP_CONTEXT_MESSAGES, IMAP_CONTEXTS
 from posthouse.mailbox import sorting
 from posthouse.mailbox.conditions import Condition
 from posthouse.mailbox.scan import Sight
-from posthouse.mailbox.snapshot import Snapshot
+from posthouse.mailbox.snapshot import Snapshot, View
 from posthouse.wire.imap import request, response, sequence
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.fetch import Item
 
 # More changes than these to an ordered result are told as a new one.
 _MANY: Final = 200
+# Up to one in so many are looked up one by one.
+_FEW: Final = 10
 
 # What is told: a name, a position (0: wherever they are) and uids in order.
 _Update = tuple[bytes, int, Sequence[int]]
@@ -101,8 +103,9 @@ class Watched:
         return tag in self._results
 
     def watch(self, result: _Result) -> bool:
-        """Watch one more; False where there are too many."""
-        if len(self._results) >= IMAP_CONTEXTS:
+        """Watch one more; False where there are too many, or too many messages in them."""
+        messages = len(result.told) + sum([len(other.told) for other in self._results.values()])
+        if len(self._results) >= IMAP_CONTEXTS or messages > IMAP_CONTEXT_MESSAGES:
             return False
         result.upto = self._opened.view.known
         self._results[result.tag] = result
@@ -114,14 +117,16 @@ class Watched:
         for tag in tags:
             self._results.pop(tag, None)
 
-    def leave(self, uids: Sequence[int]) -> None:
-        """These are about to be told as gone: RFC 5267 §4.3.4."""
+    def leave(self, uids: Sequence[int]) -> bool:
+        """These are about to be told as gone (RFC 5267 §4.3.4): tell of one result what leaves it. False where none has
+        any of them."""
         gone = set(uids)
-        for result in self._results.values():
-            left = [uid for uid in result.told if uid in gone]
-            if left:
+        for result in self._results.values() if gone else ():
+            if not gone.isdisjoint(result.told):
                 self._tell(result, list(_removals(result, gone)))
                 result.told = array("I", [uid for uid in result.told if uid not in gone])
+                return True
+        return False
 
     async def settle(self) -> None:
         """Tell what has come and gone. Raises StoreUnavailable."""
@@ -148,7 +153,7 @@ class Watched:
             return
         holds = await finding.search(self._session, result.tag, snapshot, looked, result.condition)
         members = result.members()
-        were = [uid for uid in looked if _has(members, uid)]
+        were = _common(looked, members)
         come, gone = set(holds).difference(were), set(were).difference(holds)
         if not come and not gone:
             return
@@ -157,7 +162,7 @@ class Watched:
             new = [entry for uid in sorted(come) if uid >= upto for entry in self._opened.view.by_uid(uid, uid)]
             await fetch.send(self._session, new, result.items)
         if result.sorts:
-            kept = [uid for uid in members if uid not in gone and _has(uids, uid)]
+            kept = _common([uid for uid in members if uid not in gone], uids)
             order = await sorting.sort(
                 Sight(snapshot, self._session.around.columns), sorted([*kept, *come]), result.sorts
             )
@@ -195,7 +200,7 @@ class Watched:
         by_uid = result.uid or self._session.uidonly
         items: list[tuple[bytes, bytes]] = []
         for name, position, uids in updates:
-            numbers = uids if by_uid else [view.seq(uid) or 0 for uid in uids]
+            numbers = uids if by_uid else _numbers(view, uids)
             items.append((name, b"(%d %b)" % (position, sequence.in_order(numbers))))
         if items:
             self._session.engine.send(response.esearch(result.tag, uid=by_uid, items=items))
@@ -209,16 +214,26 @@ def _removals(result: _Result, gone: set[int]) -> Iterator[_Update]:
         if left:
             yield b"REMOVEFROM", 0, left
         return
-    run: list[int] = []
-    for place in range(len(result.told), 0, -1):
-        uid = result.told[place - 1]
-        if uid in gone:
-            run.insert(0, uid)
-        if run and (uid not in gone or place == 1):
-            yield b"REMOVEFROM", place if uid in gone else place + 1, run
-            run = []
+    stop = 0
+    for place in range(len(result.told), -1, -1):
+        if place and result.told[place - 1] in gone:
+            stop = stop or place
+        elif stop:
+            yield b"REMOVEFROM", place + 1, result.told[place:stop]
+            stop = 0
 
 
-def _has(uids: "array[int]", uid: int) -> bool:
-    index = bisect_left(uids, uid)
-    return index < len(uids) and uids[index] == uid
+def _numbers(view: View, uids: Sequence[int]) -> list[int]:
+    """By what numbers the client knows these."""
+    ordered = sorted(uids)
+    places = dict(zip(ordered, view.seqs(ordered), strict=True))
+    return [places[uid] for uid in uids]
+
+
+def _common(uids: Sequence[int], members: "array[int]") -> list[int]:
+    """Those of these uids that are among the others, which ascend."""
+    if len(uids) * _FEW < len(members):
+        places = [(uid, bisect_left(members, uid)) for uid in uids]
+        return [uid for uid, place in places if place < len(members) and members[place] == uid]
+    known = set(members)
+    return [uid for uid in uids if uid in known]

@@ -194,7 +194,7 @@ class _Reader:
             case keys.Changed(modseq):
                 return conditions.Modseq(modseq)
             case keys.HasId(id, thread):
-                return _of_id(id, thread)
+                return _of_id(id, thread, self._session.ids)
             case _:
                 return conditions.EVERYTHING
 
@@ -226,10 +226,11 @@ def _days(side: Side, day: date) -> tuple[int | None, int | None]:
             return start, None
 
 
-def _of_id(id: str, thread: bool) -> Condition:
+def _of_id(id: str, thread: bool, before: str) -> Condition:
     """RFC 8474 §7. Ids are compared as they are written; fetch.py says how that is."""
-    digits = id[1:]
-    if id[0] != ("T" if thread else "M") or not digits.isdigit() or digits[0] == "0" or len(digits) > 18:
+    start = ("T" if thread else "M") + before
+    digits = id.removeprefix(start)
+    if not id.startswith(start) or not digits.isdigit() or digits[0] == "0" or len(digits) > 18:
         return conditions.NOTHING
     return conditions.OfThread(int(digits)) if thread else conditions.OfEmail(int(digits))
 

@@ -56,12 +56,18 @@ class Known(NamedTuple):
 
 Column = Callable[[Session, Known], list[bytes]]
 
+
+def _ids(session: Session, letter: bytes, numbers: Sequence[int]) -> list[bytes]:
+    form = b"(%b%b%%d)" % (letter, session.ids.encode())
+    return [form % number for number in numbers]
+
+
 _COLUMNS: Final[dict[Attribute, Column]] = {
     Attribute.UID: lambda session, known: [b"%d" % entry.uid for entry in known.entries],
     Attribute.FLAGS: lambda session, known: [session.flags(entry.flags) for entry in known.entries],
     Attribute.MODSEQ: lambda session, known: [b"(%d)" % entry.modseq for entry in known.entries],
-    Attribute.EMAILID: lambda session, known: [b"(M%d)" % entry.email for entry in known.entries],
-    Attribute.THREADID: lambda session, known: [b"(T%d)" % row.thread for row in known.rows],
+    Attribute.EMAILID: lambda session, known: _ids(session, b"M", [entry.email for entry in known.entries]),
+    Attribute.THREADID: lambda session, known: _ids(session, b"T", [row.thread for row in known.rows]),
     Attribute.INTERNALDATE: lambda session, known: [response.date_time(row.received_at) for row in known.rows],
     Attribute.SIZE: lambda session, known: [b"%d" % row.size for row in known.rows],
     Attribute.ENVELOPE: lambda session, known: [rendering.summary for rendering in known.renderings],
@@ -146,6 +152,8 @@ async def send(session: Session, chunk: list[Entry], items: tuple[Item, ...]) ->
 async def _fetch_bodies(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
     """Messages with their octets, some at a time; how many the store has lost."""
     marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
+    # RFC 4314 §4: nothing is marked as seen by whoever may not.
+    marks = marks and "s" in session.open.rights
     lost = 0
     async for some in _portions(session, chunk):
         entries, told = some, items
@@ -170,7 +178,7 @@ async def _portions(session: Session, chunk: list[Entry]) -> AsyncIterator[list[
     if len(chunk) <= _FEW:
         yield chunk
         return
-    rows = await session.read(emails.rows, [entry.email for entry in chunk])
+    rows = await session.look(emails.rows, [entry.email for entry in chunk])
     some: list[Entry] = []
     octets = 0
     for entry in chunk:
@@ -192,7 +200,7 @@ async def _mark_seen(
     if not unseen:
         return list(chunk), items
     mailbox, view = session.open.mailbox, session.open.view
-    await session.write(emails.store_flags, mailbox, unseen, now=session.around.clock.now(), add=SEEN)
+    await session.change("s", emails.store_flags, mailbox, unseen, now=session.around.clock.now(), add=SEEN)
     await session.refresh()
     view.silence(unseen)
     entries = [found for entry in chunk for found in view.by_uid(entry.uid, entry.uid)]
@@ -212,7 +220,7 @@ async def _read_known(session: Session, entries: list[Entry], items: Sequence[It
     if not (of_row or opened or saved):
         return Known(entries, [], [], {}, {}, {})
     needs = _Needs(of_row, rendered, opened, Attribute.PREVIEW in items, saved)
-    read = await session.read(_read, session.open.mailbox, entries, needs)
+    read = await session.look(_read, session.open.mailbox, entries, needs)
     found = read.rows if of_row else read.contents
     if (of_row or opened) and len(found) < len(entries):
         entries = [entry for entry in entries if entry.email in found]
@@ -308,7 +316,7 @@ async def _load(session: Session, entry: Entry, known: Known) -> Message | None:
     try:
         return Message(found, await session.around.blobs.load(found.blob))
     except BlobLost as error:
-        observe.fault("imap.content_lost", error, account=session.owner, email=entry.email)
+        observe.fault("imap.content_lost", error, account=session.open.account, email=entry.email)
         return None
 
 

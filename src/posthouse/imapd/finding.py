@@ -12,7 +12,7 @@ from typing import Final
 
 from posthouse.imapd import criteria
 from posthouse.imapd.criteria import Program
-from posthouse.imapd.session import Session
+from posthouse.imapd.session import Refused, Session
 from posthouse.mailbox import conditions, query
 from posthouse.mailbox.conditions import Condition
 from posthouse.mailbox.scan import Sight
@@ -46,15 +46,21 @@ async def look(
     """Search the open mailbox; what was saved for `$` is dropped where the search `saves` anew. Raises Refused,
     Senseless, StoreUnavailable."""
     await session.refresh()
-    program = await criteria.understood(session, key)
+    try:
+        program = await criteria.understood(session, key)
+    except Refused:
+        if saves:
+            # RFC 5182 §2.1: empty where the search fails.
+            session.open.saved = ()
+        raise
     if program.asks_modseqs:
         session.heed_modseqs()
     view = session.open.view
     # Taken together: while this waits, the view may be brought to a later snapshot.
     snapshot, uids = view.snapshot, view.live_uids()
-    condition, exact = criteria.condition(session, program), criteria.condition(session, program, exact=True)
+    condition = criteria.condition(session, program)
+    exact = criteria.condition(session, program, exact=True) if scored else condition
     if saves:
-        # RFC 5182 §2.1: empty, should the search fail.
         session.open.saved = ()
     found = await search(session, tag, snapshot, uids, condition)
     relevance: dict[int, int] = {}

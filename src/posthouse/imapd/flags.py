@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from posthouse.mailbox.model import DELETED
+from posthouse.mailbox.shares import ALL
 from posthouse.mailbox.snapshot import Entry
 from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.wire.imap import response
 
 # `\\Deleted` is IMAP's own, and no keyword of the model.
 DELETED_FLAG: Final = "\\deleted"
+# RFC 4314 §4: what it takes to change a flag; "w" for all others.
+_RIGHT_FOR: Final = {b"\\Seen": "s", b"\\Deleted": "t"}
 _SYSTEM: Final = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draft")
 # Combinations of flags whose text is kept; a mailbox has a few dozen.
 _COMBINATIONS: Final = 500
@@ -47,11 +50,13 @@ class Flags:
         self._spelt.clear()
         return bool(new)
 
-    def describe(self, read_only: bool) -> tuple[bytes, bytes]:
-        """Every flag that the mailbox knows, the system's and the account's keywords, and which of them stay."""
+    def describe(self, read_only: bool, rights: str = ALL) -> tuple[bytes, bytes]:
+        """Every flag that the mailbox knows, the system's and the account's keywords, and which of them stay where the
+        client has these rights (RFC 4314 §5.1.1)."""
         keywords = [TO_IMAP.get(name, name).encode() for name in self._names.values()]
         every = [*_SYSTEM, *[name for name in keywords if not name.startswith(b"\\")]]
-        permanent = response.permanent_flags([] if read_only else [*every, b"\\*"])
+        stay = [name for name in (*every, b"\\*") if _RIGHT_FOR.get(name, "w") in rights]
+        permanent = response.permanent_flags([] if read_only else stay)
         return response.flags(every), response.ok("Flags that stay", permanent)
 
     def write(self, bits: int) -> bytes:

@@ -7,14 +7,16 @@ is INBOX.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from posthouse.imapd import places
 from posthouse.imapd.pattern import matcher
+from posthouse.imapd.places import Place
 from posthouse.imapd.session import LINES, Refused, Session
-from posthouse.mailbox import mailboxes, metadata
+from posthouse.mailbox import mailboxes, metadata, shares
 from posthouse.mailbox.mailboxes import SEPARATOR
-from posthouse.mailbox.model import Mailbox, MailboxExists, NoSuchMailbox
+from posthouse.mailbox.model import BadName, Mailbox, MailboxExists, NoPermission, NoSuchMailbox
 from posthouse.store.database import Tx
+from posthouse.wire.imap import acl, request, response
 from posthouse.wire.imap import metadata as wire
-from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.request import ListReturn, ListSelect, StatusItem
 from posthouse.wire.imap.response import Code
@@ -55,35 +57,75 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
         session.engine.send(response.listed("", [b"\\Noselect"], utf8=session.engine.utf8))
         await session.ok(command, "That is the delimiter")
         return
-    found = await session.read(mailboxes.list_mailboxes)
-    noted = await session.read(metadata.every_entry) if asked.metadata else {}
+    everywhere = await session.read(places.everywhere)
+    found = [place.mailbox for place in everywhere]
+    noted = await session.read(_all_noted, everywhere) if asked.metadata else {}
     matches = matcher(asked.reference, asked.patterns)
-    parents = {mailbox.parent for mailbox in found}
+    parents = {mailbox.path.rpartition(SEPARATOR)[0] for mailbox in found}
     # RFC 5258 §3.5: what has others below it that are selected, whether or not the pattern matches those.
     below: set[str] = set()
     if ListSelect.RECURSIVEMATCH in asked.select:
         below = _above([mailbox for mailbox in found if _is_selected(mailbox, asked.select)])
     by = [option.value for option in (ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE) if option in asked.select]
-    for number, mailbox in enumerate(found, 1):
-        if matches(mailbox.path) and (_is_selected(mailbox, asked.select) or mailbox.path in below):
-            attributes = _attributes(mailbox, asked, mailbox.id in parents)
+    for number, place in enumerate(everywhere, 1):
+        mailbox = place.mailbox
+        selected = _is_selected(mailbox, asked.select)
+        if matches(mailbox.path) and (selected or mailbox.path in below):
+            attributes = _attributes(place, asked, mailbox.path in parents)
             childinfo = by if mailbox.path in below else []
             session.engine.send(
                 response.listed(mailbox.path, attributes, utf8=session.engine.utf8, childinfo=childinfo)
             )
-            if asked.status:
-                session.engine.send(describe(session, mailbox, asked.status))
-            if asked.metadata:
-                session.engine.send(_noted(session, mailbox, noted.get(mailbox.id, {}), asked.metadata))
+            # RFC 5819 §3: not of what is there for those below it only.
+            if selected:
+                _tell_beside(session, place, asked, noted)
         if number % LINES == 0:
             await session.pause()
+    if not asked.select:
+        _tell_gaps(session, everywhere, matches)
     await session.ok(command, "Those are the mailboxes")
 
 
-def _noted(session: Session, mailbox: Mailbox, held: Mapping[str, bytes], asked: Sequence[str]) -> bytes:
-    """The METADATA response of a mailbox (RFC 9590 §3)."""
-    values = annotations(mailbox, held)
-    return wire.metadata(mailbox.path, [(entry, values.get(entry)) for entry in asked], utf8=session.engine.utf8)
+_Noted = Mapping[tuple[int, int], Mapping[str, bytes]]
+
+
+def _tell_beside(session: Session, place: Place, asked: request.List, noted: _Noted) -> None:
+    """What a client wants to know of a mailbox with its name."""
+    engine, mailbox = session.engine, place.mailbox
+    if asked.status and place.permits("r"):
+        engine.send(describe(session, mailbox, asked.status, place.ids))
+    if asked.metadata:
+        # RFC 9590 §3
+        values = visible(place, noted.get((place.account, mailbox.id), {}))
+        told = [(entry, values.get(entry)) for entry in asked.metadata]
+        engine.send(wire.metadata(mailbox.path, told, utf8=engine.utf8))
+    if ListReturn.MYRIGHTS in asked.returns:
+        # RFC 8440 §3
+        engine.send(acl.my_rights(mailbox.path, place.rights, utf8=engine.utf8))
+
+
+def _tell_gaps(session: Session, everywhere: Sequence[Place], matches: Callable[[str], bool]) -> None:
+    """Names above others' mailboxes (RFC 9051 §6.3.9.4): a client finds its way down by them."""
+    for path in places.gaps(everywhere):
+        if matches(path):
+            attributes = [b"\\Noselect", b"\\NonExistent", b"\\HasChildren"]
+            session.engine.send(response.listed(path, attributes, utf8=session.engine.utf8))
+
+
+def _all_noted(tx: Tx, account: int, everywhere: Sequence[Place]) -> _Noted:
+    owners = {place.account for place in everywhere} | {account}
+    return {
+        (owner, mailbox): entries for owner in owners for mailbox, entries in metadata.every_entry(tx, owner).items()
+    }
+
+
+def visible(place: Place, held: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What the client may know of what is noted of a mailbox (RFC 5464 §3.3): of another's nothing private."""
+    if place.own:
+        return annotations(place.mailbox, held)
+    if not place.permits("l") or not set("rswip") & set(place.rights):
+        return {}
+    return {entry: value for entry, value in held.items() if not entry.startswith("/private/")}
 
 
 def _is_selected(mailbox: Mailbox, select: frozenset[ListSelect]) -> bool:
@@ -120,15 +162,18 @@ def mark(role: str | None, *, parent: bool, subscribed: bool) -> list[bytes]:
     return found
 
 
-def _attributes(mailbox: Mailbox, asked: request.List, parent: bool) -> list[bytes]:
+def _attributes(place: Place, asked: request.List, parent: bool) -> list[bytes]:
+    mailbox = place.mailbox
     wanted = ListReturn.SUBSCRIBED in asked.returns or ListSelect.SUBSCRIBED in asked.select
     # RFC 9051 §7.3.1: which tell of children cost nothing here, so they are always told (RFC 3348).
-    return mark(mailbox.role, parent=parent, subscribed=wanted and mailbox.subscribed)
+    found = mark(mailbox.role, parent=parent, subscribed=wanted and mailbox.subscribed)
+    # RFC 4314 §4: SELECT takes "r".
+    return found if place.permits("r") else [b"\\Noselect", *found]
 
 
 async def lsub(session: Session, command: Command, asked: request.Lsub) -> None:
     """LSUB: RFC 3501 §6.3.9."""
-    found = await session.read(mailboxes.list_mailboxes)
+    found = [place.mailbox for place in await session.read(places.everywhere)]
     matches = matcher(asked.reference, (asked.pattern,))
     told: set[str] = set()
     for number, mailbox in enumerate(found, 1):
@@ -152,21 +197,21 @@ async def status(session: Session, command: Command, asked: request.Status) -> N
     """STATUS: RFC 9051 §6.3.11."""
     if StatusItem.HIGHESTMODSEQ in asked.items:
         session.heed_modseqs()
-    mailbox = await session.read(by_path, asked.mailbox)
-    session.engine.send(describe(session, mailbox, asked.items))
+    place = await session.read(places.find, asked.mailbox, "r")
+    session.engine.send(describe(session, place.mailbox, asked.items, place.ids))
     await session.ok(command, "Those are its totals")
 
 
-def describe(session: Session, mailbox: Mailbox, items: Sequence[StatusItem]) -> bytes:
-    """The STATUS response of a mailbox."""
-    totals = [(item.value, _value(session, mailbox, item)) for item in items]
+def describe(session: Session, mailbox: Mailbox, items: Sequence[StatusItem], ids: str = "") -> bytes:
+    """The STATUS response of a mailbox. `ids`: `Place.ids`."""
+    totals = [(item.value, _value(session, mailbox, item, ids)) for item in items]
     return response.status(mailbox.path, totals, utf8=session.engine.utf8)
 
 
-def _value(session: Session, mailbox: Mailbox, item: StatusItem) -> bytes:
+def _value(session: Session, mailbox: Mailbox, item: StatusItem, ids: str) -> bytes:
     match item:
         case StatusItem.MAILBOXID:
-            return b"(%b)" % object_id(mailbox.id)
+            return b"(%b)" % object_id(mailbox.id, ids)
         case StatusItem.APPENDLIMIT:
             # RFC 7889 §3.1: the same for each, as the capability says.
             return b"%d" % session.around.append_limit
@@ -174,14 +219,9 @@ def _value(session: Session, mailbox: Mailbox, item: StatusItem) -> bytes:
             return b"%d" % _TOTALS[item](mailbox)
 
 
-def object_id(mailbox: int) -> bytes:
+def object_id(mailbox: int, ids: str) -> bytes:
     """What a mailbox is known by whatever it is called, and never another (RFC 8474 §4)."""
-    return b"F%d" % mailbox
-
-
-def by_path(tx: Tx, account: int, path: str) -> Mailbox:
-    """The mailbox of that name with its totals. Raises NoSuchMailbox."""
-    return mailboxes.get(tx, account, mailboxes.find(tx, account, path))
+    return b"F%b%d" % (ids.encode(), mailbox)
 
 
 async def create(session: Session, command: Command, asked: request.Create) -> None:
@@ -189,14 +229,16 @@ async def create(session: Session, command: Command, asked: request.Create) -> N
     role = role_for(asked.use)
     # RFC 9051 §6.3.4: a delimiter at the end says that others will come below; it names the same mailbox.
     path = asked.mailbox.removesuffix(SEPARATOR)
+    if role is not None and places.is_others(path):
+        raise Refused("Another's mailbox has no use here", Code.USEATTR)
     try:
-        made = await session.write(mailboxes.create, path, session.around.clock.now(), role=role)
+        made = await session.write(_create, path, session.around.clock.now(), role)
     except MailboxExists as error:
         if role is None or await session.read(_exists, path):
             raise
         raise Refused("Another mailbox has that use", Code.USEATTR) from error
     # RFC 8474 §4.1
-    await session.ok(command, "Made", response.mailbox_id(object_id(made)))
+    await session.ok(command, "Made", response.mailbox_id(made))
 
 
 def role_for(use: Sequence[str]) -> str | None:
@@ -207,9 +249,34 @@ def role_for(use: Sequence[str]) -> str | None:
     return roles[0] if roles else None
 
 
+def _create(tx: Tx, account: int, path: str, now: int, role: str | None) -> bytes:
+    """Its id. Raises MailboxExists, BadName, TooManyMailboxes, NoSuchMailbox, NoPermission."""
+    owner, inner = places.owner_of(tx, account, path)
+    if owner != account:
+        _demand_below(tx, account, path)
+    made = mailboxes.create(tx, owner, inner, now, role=role)
+    return object_id(made, places.ids_of(owner, own=owner == account))
+
+
+def _demand_below(tx: Tx, account: int, path: str) -> None:
+    """RFC 4314 §4: it takes "k" in the nearest mailbox above that there is. Raises NoPermission, NoSuchMailbox."""
+    owner, inner = places.owner_of(tx, account, path)
+    above = inner.rpartition(SEPARATOR)[0]
+    while above:
+        try:
+            parent = mailboxes.find(tx, owner, above)
+        except NoSuchMailbox:
+            above = above.rpartition(SEPARATOR)[0]
+            continue
+        if "k" in shares.rights_of(tx, owner, parent, account):
+            return
+        break
+    raise NoPermission(f"account {account} may make no mailbox there in account {owner}")
+
+
 def _exists(tx: Tx, account: int, path: str) -> bool:
     try:
-        mailboxes.find(tx, account, path)
+        places.find(tx, account, path)
     except NoSuchMailbox:
         return False
     return True
@@ -218,17 +285,19 @@ def _exists(tx: Tx, account: int, path: str) -> bool:
 async def delete(session: Session, command: Command, asked: request.Delete) -> None:
     """DELETE: RFC 9051 §6.3.5."""
     deleted = await session.write(_delete, asked.mailbox, session.around.clock.now())
-    if session.selected is not None and session.selected.mailbox == deleted:
+    opened = session.selected
+    if opened is not None and (opened.account, opened.mailbox) == deleted:
         # Whoever deletes what it has open is told so, and needs no BYE.
-        session.selected = None
+        session.shut()
         session.engine.unselect("The mailbox that was open has been deleted")
     await session.ok(command, "Deleted")
 
 
-def _delete(tx: Tx, account: int, path: str, now: int) -> int:
-    mailbox = mailboxes.find(tx, account, path)
-    mailboxes.delete(tx, account, mailbox, now)
-    return mailbox
+def _delete(tx: Tx, account: int, path: str, now: int) -> tuple[int, int]:
+    """Whose it was, and its id. Raises MailboxError."""
+    place = places.find(tx, account, path, "x")
+    mailboxes.delete(tx, place.account, place.mailbox.id, now)
+    return place.account, place.mailbox.id
 
 
 async def rename(session: Session, command: Command, asked: request.Rename) -> None:
@@ -238,7 +307,15 @@ async def rename(session: Session, command: Command, asked: request.Rename) -> N
 
 
 def _rename(tx: Tx, account: int, path: str, to: str, now: int) -> None:
-    mailboxes.rename(tx, account, mailboxes.find(tx, account, path), to, now)
+    place = places.find(tx, account, path, "x")
+    owner, inner = places.owner_of(tx, account, to)
+    if owner != place.account:
+        raise BadName("a mailbox stays in its account")
+    if not place.own:
+        if mailboxes.by_role(tx, owner, "inbox") == place.mailbox.id:
+            raise NoPermission("another's Inbox stays where it is")
+        _demand_below(tx, account, to)
+    mailboxes.rename(tx, owner, place.mailbox.id, inner, now)
 
 
 async def subscribe(session: Session, command: Command, asked: request.Subscribe) -> None:
@@ -253,4 +330,8 @@ async def subscribe(session: Session, command: Command, asked: request.Subscribe
 
 
 def _subscribe(tx: Tx, account: int, path: str, subscribed: bool, now: int) -> None:
-    mailboxes.subscribe(tx, account, mailboxes.find(tx, account, path), subscribed, now)
+    place = places.find(tx, account, path, "l" if subscribed else "")
+    if place.own:
+        mailboxes.subscribe(tx, account, place.mailbox.id, subscribed, now)
+    else:
+        shares.subscribe(tx, place.account, place.mailbox.id, account, subscribed)

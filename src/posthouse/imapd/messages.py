@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+from posthouse.imapd import across, places
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.session import Refused, Session
-from posthouse.mailbox import emails, mailboxes, ranges
-from posthouse.mailbox.model import DELETED, KEYWORDS, NoSuchMailbox
+from posthouse.mailbox import emails, ranges, shares
+from posthouse.mailbox.model import DELETED, KEYWORDS, NoPermission, NoSuchMailbox
 from posthouse.store.database import Tx
+from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.request import StoreHow
@@ -32,6 +34,7 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     if asked.unchanged_since is not None:
         session.heed_modseqs()
     change = await _read_change(session, asked)
+    needed = change.needs()
     expected: dict[int, int] = {}
     unheard: set[int] = set()
     modified: set[int] = set()
@@ -42,7 +45,7 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         # Their flags as they are in the view are not yet those that the client knows.
         unheard.update([entry.uid for entry in view.changed()])
         uids = [entry.uid for entry in chunk]
-        modified.update(await session.write(_store, opened.mailbox, uids, change, session.around.clock.now()))
+        modified.update(await session.change(needed, _store, opened.mailbox, uids, change, session.around.clock.now()))
         await progress(len(expected), goal)
     await session.refresh()
     missing = bool(view.ghosts) and not expected.keys().isdisjoint([place.uid for place in view.ghosts])
@@ -76,6 +79,21 @@ class _FlagChange(NamedTuple):
         mark = flags & DELETED if self.deleted is None else DELETED * self.deleted
         return flags & KEYWORDS & ~self.remove | self.add | mark
 
+    def within(self, rights: str) -> "_FlagChange":
+        """As much of it as these rights allow (RFC 4314 §4). Raises Refused where that is nothing."""
+        may = (SEEN if "s" in rights else 0) | (KEYWORDS & ~SEEN if "w" in rights else 0)
+        deleted = self.deleted if "t" in rights else None
+        allowed = self._replace(add=self.add & may, remove=self.remove & may, deleted=deleted)
+        if self.needs() and not allowed.needs():
+            raise Refused("You may not change these flags", Code.NOPERM)
+        return allowed
+
+    def needs(self) -> str:
+        """The rights that it takes."""
+        touched = self.add | self.remove
+        seen, others = bool(touched & SEEN), bool(touched & ~SEEN)
+        return "s" * seen + "w" * others + "t" * (self.deleted is not None)
+
 
 def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int) -> Sequence[int]:
     """Change flags; the uids that were left alone."""
@@ -95,13 +113,18 @@ def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _F
 async def _read_change(session: Session, asked: request.Store) -> _FlagChange:
     names, deleted = split_flags(asked.flags)
     since = asked.unchanged_since
+    rights = session.open.rights
     if asked.how is StoreHow.REMOVE:
         # What nobody has met cannot be removed, and need not be learnt for it.
-        return _FlagChange(0, await session.read(emails.known_keywords, names), False if deleted else None, since)
-    bits = await session.write(emails.learn_keywords, names) if names else 0
+        bits = await session.look(emails.known_keywords, names)
+        return _FlagChange(0, bits, False if deleted else None, since).within(rights)
+    learnt = across.permitted(names, rights)
+    if len(learnt) < len(names) and not learnt and not (deleted and "t" in rights) and asked.how is StoreHow.ADD:
+        raise Refused("You may not change these flags", Code.NOPERM)
+    bits = await session.change("", emails.learn_keywords, learnt) if learnt else 0
     if asked.how is StoreHow.SET:
-        return _FlagChange(bits, KEYWORDS, deleted, since)
-    return _FlagChange(bits, 0, True if deleted else None, since)
+        return _FlagChange(bits, KEYWORDS, deleted, since).within(rights)
+    return _FlagChange(bits, 0, True if deleted else None, since).within(rights)
 
 
 async def _tell(session: Session, numbers: Sequence[Range]) -> None:
@@ -158,7 +181,10 @@ def _copy_all(
 async def move(session: Session, command: Command, asked: request.Move) -> None:
     """MOVE and UID MOVE: RFC 9051 §6.4.8, RFC 6851."""
     progress = Progress(session, command.tag, "Moving")
-    placed, validity = await _transfer(session, emails.move, asked, progress, session.writable.mailbox)
+    if not set("te") <= set(session.writable.rights):
+        # RFC 6851 §4.4: as for COPY, STORE +FLAGS.SILENT \\Deleted and EXPUNGE.
+        raise Refused("You may take nothing out of this mailbox", Code.NOPERM)
+    placed, validity = await _transfer(session, emails.move, asked, progress)
     if placed:
         # RFC 6851 §4.3: COPYUID stands before the EXPUNGEs.
         session.engine.send(response.ok("Moved", _copyuid(validity, placed)))
@@ -173,18 +199,21 @@ async def _transfer(
     function: _Transfer,
     asked: request.Copy | request.Move,
     progress: Progress,
-    source: int | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Place messages in another mailbox: pairs of uid here and there, and the uidvalidity there. Raises Refused."""
-    source = session.open.mailbox if source is None else source
+    opened, moves = session.open, function is emails.move
     numbers = session.numbers(asked.numbers, uid=asked.uid)
     placed: list[tuple[int, int]] = []
     done, goal = 0, ranges.count(numbers)
     try:
-        target, validity = await session.read(find_target, asked.mailbox)
+        target = await session.read(places.find, asked.mailbox, "i")
         for chunk in session.chunks(numbers, emails.BATCH):
             uids = [entry.uid for entry in chunk]
-            placed += await session.write(function, source, uids, target, session.around.clock.now())
+            if target.account == opened.account:
+                needed, to, now = "te" * moves, target.mailbox.id, session.around.clock.now()
+                placed += await session.change(needed, _place, function, opened.mailbox, uids, to, session.owner, now)
+            else:
+                placed += await across.carry(session, chunk, target, moves=moves)
             done += len(uids)
             await progress(done, goal)
     except NoSuchMailbox as error:
@@ -192,13 +221,21 @@ async def _transfer(
         raise Refused("There is no such mailbox", Code.TRYCREATE) from error
     except _Missing as error:
         raise Refused("Some of these messages have been expunged; say NOOP", Code.EXPUNGEISSUED) from error
-    return placed, validity
+    return placed, target.mailbox.uidvalidity
 
 
-def find_target(tx: Tx, account: int, path: str) -> tuple[int, int]:
-    """A mailbox by its name, and its uidvalidity. Raises NoSuchMailbox."""
-    mailbox = mailboxes.find(tx, account, path)
-    return mailbox, mailboxes.get(tx, account, mailbox).uidvalidity
+def _place(
+    tx: Tx, account: int, function: _Transfer, mailbox: int, uids: Collection[int], target: int, client: int, now: int
+) -> list[tuple[int, int]]:
+    """Within one account, as a client may who has rights there. Raises NoPermission."""
+    rights = shares.rights_of(tx, account, target, client)
+    if "i" not in rights:
+        raise NoPermission(f"account {client} may not put anything into mailbox {target} of account {account}")
+    placed = function(tx, account, mailbox, uids, target, now)
+    if "t" not in rights:
+        # RFC 4314 §4: the flag is not set there.
+        emails.store_flags(tx, account, target, [there for _, there in placed], now=now, deleted=False)
+    return placed
 
 
 def _copyuid(validity: int, placed: Sequence[tuple[int, int]]) -> bytes:
@@ -209,6 +246,8 @@ def _copyuid(validity: int, placed: Sequence[tuple[int, int]]) -> bytes:
 
 async def expunge(session: Session, command: Command, asked: request.Expunge) -> None:
     """EXPUNGE and UID EXPUNGE."""
+    if "e" not in session.open.rights:
+        raise Refused("You may not expunge here", Code.NOPERM)
     within = None if asked.uids is None else session.uid_ranges(asked.uids, uid=True)
     await remove_deleted(session, command.tag, within)
     await session.ok(command, "Expunged", removed=True)
@@ -217,13 +256,13 @@ async def expunge(session: Session, command: Command, asked: request.Expunge) ->
 async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] | None = None) -> None:
     """Take away what is marked \\Deleted, where asked only among these uids, batch by batch. Raises Refused."""
     mailbox = session.writable.mailbox
-    marked = await session.read(emails.deleted_uids, mailbox)
+    marked = await session.look(emails.deleted_uids, mailbox)
     if within is not None:
         marked = [uid for uid in marked if _lies_in(uid, within)]
     progress = Progress(session, tag, "Expunging")
     for start in range(0, len(marked), emails.BATCH):
         batch = frozenset(marked[start : start + emails.BATCH])
-        await session.write(emails.expunge_deleted, mailbox, session.around.clock.now(), batch)
+        await session.change("e", emails.expunge_deleted, mailbox, session.around.clock.now(), batch)
         await progress(start + len(batch), len(marked))
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from posthouse.imapd import mailboxes as door
-from posthouse.imapd.mailboxes import SPECIAL_USE, annotations, role_for
+from posthouse.imapd import places
+from posthouse.imapd.mailboxes import SPECIAL_USE, role_for, visible
+from posthouse.imapd.places import Place
 from posthouse.imapd.session import Refused, Session
 from posthouse.mailbox import mailboxes, metadata
 from posthouse.mailbox.metadata import OF_ACCOUNT
@@ -48,8 +49,8 @@ def _of_server(tx: Tx, account: int, domain: str) -> dict[str, bytes]:
 
 def _of_mailbox(tx: Tx, account: int, path: str) -> tuple[str, dict[str, bytes]]:
     """Raises NoSuchMailbox."""
-    mailbox = door.by_path(tx, account, path)
-    return mailbox.path, annotations(mailbox, metadata.entries(tx, account, mailbox.id))
+    place = places.find(tx, account, path, "l")
+    return place.mailbox.path, visible(place, metadata.entries(tx, place.account, place.mailbox.id))
 
 
 def _choose(held: Mapping[str, bytes], asked: wire.GetMetadata) -> tuple[list[tuple[str, bytes | None]], int]:
@@ -93,8 +94,19 @@ def _set(
     now: int,
 ) -> None:
     """Raises NoSuchMailbox, AnnotationTooLong, TooManyAnnotations; MailboxExists (of the role), ReservedMailbox."""
-    mailbox = door.by_path(tx, account, path)
-    metadata.put(tx, account, mailbox.id, [pair for pair in values if pair[0] != SPECIAL_USE])
+    place = places.find(tx, account, path)
+    mailbox = place.mailbox
+    if not place.own:
+        _check(place, values)
+    metadata.put(tx, place.account, mailbox.id, [pair for pair in values if pair[0] != SPECIAL_USE])
     for role in roles[-1:]:
         if role != mailbox.role:
             mailboxes.set_role(tx, account, mailbox.id, role, now)
+
+
+def _check(place: Place, values: Sequence[tuple[str, bytes | None]]) -> None:
+    """Of another's mailbox shared entries can be set. Raises NoSuchMailbox, NoPermission, Refused."""
+    # RFC 5464 §3.3 asks for "l" and any of "rswip"; what all see should take the right to write.
+    place.demand("lw")
+    if any(entry.startswith("/private/") for entry, _ in values):
+        raise Refused("Of what another shares nothing private is kept", wire.NO_PRIVATE)

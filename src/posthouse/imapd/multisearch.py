@@ -10,7 +10,7 @@ from typing import Final
 from posthouse.imapd import context, criteria, finding
 from posthouse.imapd.criteria import Program
 from posthouse.imapd.finding import Result
-from posthouse.imapd.session import Senseless, Session
+from posthouse.imapd.session import Refused, Senseless, Session
 from posthouse.mailbox import mailboxes
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import Mailbox, NoSuchMailbox
@@ -18,6 +18,7 @@ from posthouse.wire.imap import request, response
 from posthouse.wire.imap import search as keys
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.finding import Mailboxes, Return, Returns, Source
+from posthouse.wire.imap.response import Code
 
 _ALL: Final = Returns(frozenset({Return.ALL}))
 
@@ -53,9 +54,9 @@ async def _in_open(
     if Return.SAVE in returns:
         finding.save(session, found.uids, returns)
     result = finding.result(session, found, found.uids, uid=True, ordered=False, program=program)
-    mailbox = next((one for one in tree if one.id == session.open.mailbox), None)
-    if mailbox is not None and returns.answers:
-        _answer(session, command, mailbox, result, returns)
+    if returns.answers:
+        own = next((one.path for one in tree if session.has_open(one.id)), session.open.path)
+        _answer(session, command, own, result, returns)
     if Return.UPDATE in returns:
         context.watch(session, command.tag, True, program, (), found.uids, found.sight.snapshot, returns.items)
 
@@ -63,6 +64,9 @@ async def _in_open(
 async def _in_many(
     session: Session, command: Command, asked: request.MultiSearch, returns: Returns, chosen: Sequence[Mailbox]
 ) -> None:
+    if session.away:
+        # What is one's own has other keywords.
+        raise Refused("Close the mailbox that another shares, to search in several of your own", Code.CANNOT)
     program = await criteria.understood(session, asked.key)
     if program.asks_modseqs:
         session.heed_modseqs()
@@ -78,7 +82,7 @@ async def _in_many(
             # It was deleted meanwhile.
             continue
         if result.uids and returns.answers:
-            _answer(session, command, mailbox, result, returns)
+            _answer(session, command, mailbox.path, result, returns)
         await session.pause()
 
 
@@ -93,13 +97,13 @@ async def _result(session: Session, command: Command, mailbox: Mailbox, program:
     return Result(uids, uids, False, scores, snapshot, program.asks_modseqs)
 
 
-def _answer(session: Session, command: Command, mailbox: Mailbox, result: Result, returns: Returns) -> None:
+def _answer(session: Session, command: Command, path: str, result: Result, returns: Returns) -> None:
     session.engine.send(
         response.esearch(
             command.tag,
             uid=True,
             items=result.items(returns),
-            mailbox_name=response.mailbox(mailbox.path, utf8=session.engine.utf8),
+            mailbox_name=response.mailbox(path, utf8=session.engine.utf8),
             validity=result.snapshot.uidvalidity,
         )
     )
@@ -118,7 +122,7 @@ def _of(session: Session, source: Mailboxes, tree: Sequence[Mailbox]) -> Iterato
             case Source.PERSONAL | Source.INBOXES:
                 # RFC 5465 §6.3, §6.4: mail may be delivered to any mailbox of one's own.
                 yield mailbox
-            case Source.SELECTED if session.open.mailbox == mailbox.id:
+            case Source.SELECTED if session.has_open(mailbox.id):
                 yield mailbox
             case Source.SUBSCRIBED if mailbox.subscribed:
                 yield mailbox

@@ -71,7 +71,8 @@ class Watching:
 
     def __init__(self, session: Session, groups: Sequence[wire.Group], tree: Tree) -> None:
         self._session = session
-        self._groups = [_Group(group) for group in groups if group.filter not in OF_SELECTED]
+        others = [group for group in groups if group.filter not in OF_SELECTED]
+        self._wishes = _Wishes(others) if others else None
         self._selected = next((group for group in groups if group.filter in OF_SELECTED), None)
         self.heeded = self._selected.events if self._selected else frozenset()
         self._tree = tree
@@ -107,7 +108,8 @@ class Watching:
     async def tell_added(self, entries: Sequence[Entry]) -> None:
         """New messages in the open mailbox, with what was asked for; the client's own are known to it."""
         items = self._selected.items if self._selected else ()
-        others = [entry for entry in entries if not self._is_own(entry.modseq)]
+        # Of another's mailbox it is not known what the client did itself.
+        others = [entry for entry in entries if self._session.away or not self._is_own(entry.modseq)]
         if items and others:
             for start in range(0, len(others), LINES):
                 await fetch.send(self._session, others[start : start + LINES], items)
@@ -121,7 +123,7 @@ class Watching:
         if not self._stale:
             return
         self._stale = False
-        if not self._groups:
+        if self._wishes is None:
             # What the client did itself has been told, if at all, by now.
             self._own.clear()
             return
@@ -138,7 +140,7 @@ class Watching:
     async def begin(self, *, tell: bool) -> None:
         """Hear what happened since the tree was read, which the client knows; where asked, tell how things stand (RFC
         5465 §3.1 STATUS). Raises MailboxError, StoreUnavailable."""
-        if not self._groups:
+        if self._wishes is None:
             return
         try:
             await self._look(tell=False)
@@ -189,7 +191,6 @@ class Watching:
     async def _tell_counts(self, heard: Heard, before: Tree, *, tell: bool) -> dict[int, int]:
         """STATUS of mailboxes in which something happened that the client wants to know (RFC 5465 §5.1 - §5.3); what
         uid comes next in each."""
-        opened = self._session.selected
         watched = [mailbox for mailbox in sorted(heard.mailboxes) if self._events(mailbox) & OF_MESSAGES]
         if tell and len(watched) > limits.NOTIFY_MAILBOXES:
             raise CannotCalculateChanges("too many mailboxes have changed at once")
@@ -198,7 +199,7 @@ class Watching:
         for number, mailbox in enumerate(found, 1):
             fresh = mailbox.uidnext > self._uidnext(mailbox.id, before)
             counted[mailbox.id] = mailbox.uidnext
-            if opened is not None and opened.mailbox == mailbox.id:
+            if self._session.has_open(mailbox.id):
                 continue
             events = self._events(mailbox.id)
             changed, gone = mailbox.id in heard.changed, mailbox.id in heard.gone
@@ -225,19 +226,14 @@ class Watching:
         return frozenset() if node is None else self._wanted(node)
 
     def _wanted(self, node: Node) -> frozenset[Event]:
-        """All that any group wants to know of it (RFC 5465 §6)."""
-        found: frozenset[Event] = frozenset()
-        for group in self._groups:
-            if not group.events <= found and group.matches(node):
-                found |= group.events
-        return found
+        return frozenset() if self._wishes is None else self._wishes.of(node)
 
     async def _tell_standing(self) -> None:
         """STATUS of every watched mailbox but the open one."""
-        session, opened = self._session, self._session.selected
+        session = self._session
         for number, mailbox in enumerate(await session.read(names.list_mailboxes), 1):
             events = self._events(mailbox.id)
-            if events & OF_MESSAGES and not (opened is not None and opened.mailbox == mailbox.id):
+            if events & OF_MESSAGES and not session.has_open(mailbox.id):
                 items = (*_COUNTS, StatusItem.HIGHESTMODSEQ) if Event.FLAG_CHANGE in events else self._items()
                 session.engine.send(mailboxes.describe(session, mailbox, items))
             if number % LINES == 0:
@@ -309,30 +305,40 @@ class Watching:
 _NOBODY: Final = Node(0, None, "", None, False, 1)
 
 
-class _Group:
-    """Mailboxes other than the open one, and what is to be told of them."""
+class _Wishes:
+    """What is to be told of mailboxes other than the open one, by what is named: a look costs the depth of a mailbox,
+    not the number of groups."""
 
-    __slots__ = ("_filter", "_names", "events")
+    __slots__ = ("_all", "_named", "_subscribed", "_subtrees")
 
-    def __init__(self, group: wire.Group) -> None:
-        self.events = group.events
-        self._filter = group.filter
-        self._names = frozenset(map(_normal, group.mailboxes))
+    def __init__(self, groups: Sequence[wire.Group]) -> None:
+        self._all: frozenset[Event] = frozenset()
+        self._subscribed: frozenset[Event] = frozenset()
+        self._named: dict[str, frozenset[Event]] = {}
+        self._subtrees: dict[str, frozenset[Event]] = {}
+        for group in groups:
+            match group.filter:
+                case Filter.SUBSCRIBED:
+                    self._subscribed |= group.events
+                case Filter.MAILBOXES | Filter.SUBTREE:
+                    named = self._named if group.filter is Filter.MAILBOXES else self._subtrees
+                    for name in map(_normal, group.mailboxes):
+                        named[name] = named.get(name, frozenset()) | group.events
+                case _:
+                    # RFC 5465 §6.3: any mailbox may be delivered to here, so INBOXES is PERSONAL.
+                    self._all |= group.events
 
-    def matches(self, node: Node) -> bool:
-        """Is this one of its mailboxes?"""
-        match self._filter:
-            case Filter.SUBSCRIBED:
-                return node.subscribed
-            case Filter.MAILBOXES:
-                return node.path in self._names
-            case Filter.SUBTREE:
-                return node.path in self._names or any(
-                    node.path[:end] in self._names for end, letter in enumerate(node.path) if letter == SEPARATOR
-                )
-            case _:
-                # RFC 5465 §6.3: any mailbox may be delivered to here, so INBOXES is PERSONAL.
-                return True
+    def of(self, node: Node) -> frozenset[Event]:
+        """All that any group wants to know of it (RFC 5465 §6)."""
+        found = self._all | self._named.get(node.path, frozenset())
+        if node.subscribed:
+            found |= self._subscribed
+        if self._subtrees:
+            path = node.path
+            while path:
+                found |= self._subtrees.get(path, frozenset())
+                path = path.rpartition(SEPARATOR)[0]
+        return found
 
 
 def _normal(path: str) -> str:

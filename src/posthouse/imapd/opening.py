@@ -4,8 +4,8 @@ Promises: what is told on opening is one state of the mailbox; what changes late
 here before is told what it has missed (RFC 7162 §3.2.5). CLOSE tells nothing of what it expunges.
 """
 
-from posthouse.imapd import messages, resync
-from posthouse.imapd.mailboxes import by_path, object_id
+from posthouse.imapd import messages, places, resync
+from posthouse.imapd.mailboxes import object_id
 from posthouse.imapd.session import Selected, Senseless, Session, uid_required
 from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.model import Mailbox
@@ -23,14 +23,18 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         _check(session, asked.resync)
     if session.selected is not None:
         # RFC 9051 §6.3.2: it is closed whatever comes of the other; the engine's table says the same.
-        session.selected = None
+        session.shut()
         engine.send(response.ok("The mailbox that was open is closed", Code.CLOSED))
     if asked.condstore:
         session.heed_modseqs()
-    mailbox = await session.read(by_path, asked.mailbox)
-    view = await session.around.snapshots.open(session.owner, mailbox.id)
+    place = await session.read(places.find, asked.mailbox, "r")
+    mailbox, rights = place.mailbox, place.rights
+    # RFC 4314 §5.2: where nothing can be changed it is open for reading only.
+    read_only = asked.read_only or not set(rights) & set("iewst")
+    view = await session.around.snapshots.open(place.account, mailbox.id)
+    session.turn_to(place.account)
     await session.learn_flags(())
-    flags, permanent = session.names.describe(asked.read_only)
+    flags, permanent = session.names.describe(read_only, rights)
     engine.send(flags, response.exists(len(view)))
     if session.rev2:
         # RFC 9051 §6.3.2: the name as the server has it.
@@ -44,12 +48,12 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         response.ok("The next UID", response.uidnext(view.snapshot.uidnext)),
         response.ok("The last change", response.highest_modseq(view.modseq)),
         # RFC 8474 §4.2
-        response.ok("Its id", response.mailbox_id(object_id(mailbox.id))),
+        response.ok("Its id", response.mailbox_id(object_id(mailbox.id, place.ids))),
     )
-    session.selected = Selected(mailbox.id, view, asked.read_only)
+    session.selected = Selected(mailbox.id, view, read_only, rights=rights, path=mailbox.path)
     if asked.resync is not None and asked.resync.uidvalidity == view.snapshot.uidvalidity:
         await _tell_missed(session, view, asked.resync)
-    engine.ok(command, "It is open", Code.READ_ONLY if asked.read_only else Code.READ_WRITE)
+    engine.ok(command, "It is open", Code.READ_ONLY if read_only else Code.READ_WRITE)
 
 
 def _check(session: Session, known: request.Resync) -> None:
@@ -88,7 +92,8 @@ def _first_unseen(mailbox: Mailbox, view: View) -> list[bytes]:
 
 async def close(session: Session, command: Command, asked: request.Close) -> None:
     """CLOSE and UNSELECT."""
-    if asked.expunge and not session.open.read_only:
+    # RFC 4314 §4: whoever may not expunge closes all the same.
+    if asked.expunge and not session.open.read_only and "e" in session.open.rights:
         await messages.remove_deleted(session, command.tag)
-    session.selected = None
+    session.shut()
     session.engine.ok(command, "Closed")

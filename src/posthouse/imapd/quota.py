@@ -5,6 +5,7 @@ mailboxes; where its domain has a quota, that is another, which it shares with t
 Refuses: SETQUOTA: limits are the administrator's to set.
 """
 
+from posthouse.imapd.places import is_others
 from posthouse.imapd.session import Refused, Session
 from posthouse.mailbox.quota import Limit, limits
 from posthouse.wire.imap import quota as wire
@@ -23,7 +24,8 @@ async def get_quota(session: Session, command: Command, asked: wire.GetQuota) ->
 
 async def get_quota_root(session: Session, command: Command, asked: wire.GetQuotaRoot) -> None:
     """GETQUOTAROOT: RFC 9208 §4.1.2."""
-    found = await session.read(limits)
+    # RFC 9208 §8: what another holds is not ours to tell.
+    found = [] if is_others(asked.mailbox) else await session.read(limits)
     roots = [_root(limit) for limit in found]
     # RFC 9208 §4.1.2: the mailbox need not be there; all of an account have the same roots.
     session.engine.send(wire.quota_root(asked.mailbox, dict.fromkeys(roots), utf8=session.engine.utf8))

@@ -39,7 +39,7 @@ async def look(session: Session, modseq: int, *, gone: bool) -> Missed:
     if behind > (_FAR if gone else len(snapshot)):
         return Missed(modseq)
     try:
-        changed, went = await session.read(changes.uids_since, opened.mailbox, modseq, snapshot.modseq)
+        changed, went = await session.look(changes.uids_since, opened.mailbox, modseq, snapshot.modseq)
     except CannotCalculateChanges:
         return Missed(modseq)
     return Missed(modseq, changed, went)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from posthouse import __version__
 from posthouse.imapd import (
+    acl,
     append,
     context,
     fetch,
@@ -28,12 +29,14 @@ from posthouse.imapd import (
     quota,
     search,
 )
+from posthouse.imapd.places import PREFIX
 from posthouse.imapd.session import Entrance, Refused, Senseless, Session, Surroundings
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import MailboxError
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import TlsFailed
 from posthouse.store.database import StoreUnavailable
+from posthouse.wire.imap import acl as rights
 from posthouse.wire.imap import metadata as notes
 from posthouse.wire.imap import quota as limits
 from posthouse.wire.imap import request, response
@@ -183,8 +186,9 @@ async def _enable(session: Session, command: Command, asked: request.Enable) -> 
 
 
 async def _namespace(session: Session, command: Command, asked: request.Namespace) -> None:
-    # RFC 9051 §6.3.10. Everything is one's own.
-    session.engine.send(response.namespace([("", SEPARATOR)], utf8=session.engine.utf8))
+    # RFC 9051 §6.3.10
+    found = response.namespace([("", SEPARATOR)], [(PREFIX, SEPARATOR)], utf8=session.engine.utf8)
+    session.engine.send(found)
     await session.ok(command, "That is the namespace")
 
 
@@ -217,6 +221,11 @@ _COMMANDS: Final[dict[type, Callable[[Session, Command, Any], Awaitable[None]]]]
     limits.GetQuota: quota.get_quota,
     limits.GetQuotaRoot: quota.get_quota_root,
     limits.SetQuota: quota.set_quota,
+    rights.SetAcl: acl.set_acl,
+    rights.DeleteAcl: acl.delete_acl,
+    rights.GetAcl: acl.get_acl,
+    rights.ListRights: acl.list_rights,
+    rights.MyRights: acl.my_rights,
     notes.GetMetadata: metadata.get_metadata,
     notes.SetMetadata: metadata.set_metadata,
     request.Select: opening.select,

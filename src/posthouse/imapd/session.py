@@ -21,9 +21,10 @@ from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
 from posthouse.imapd.flags import Flags, flag_lines, modseq_lines
 from posthouse.limits import METADATA_VALUE
-from posthouse.mailbox import emails, model, ranges
+from posthouse.mailbox import emails, model, ranges, shares
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.model import MailboxError, NoSuchMailbox
+from posthouse.mailbox.shares import ALL
 from posthouse.mailbox.snapshot import Entry, Snapshots, View
 from posthouse.net.stream import Stream
 from posthouse.net.tls import Certificates
@@ -55,6 +56,8 @@ WORDS: Final[dict[type[MailboxError], tuple[str, bytes]]] = {
     model.OverQuota: ("The mailbox is full", Code.OVERQUOTA),
     model.AnnotationTooLong: ("The value is too long", metadata.too_long(METADATA_VALUE)),
     model.TooManyAnnotations: ("There are too many annotations", metadata.TOO_MANY),
+    model.NoPermission: ("You may not do this here", Code.NOPERM),
+    model.TooManyShares: ("It is shared with too many", Code.LIMIT),
     model.CannotCalculateChanges: ("What changed is not known any more", Code.UNAVAILABLE),
 }
 UNAVAILABLE: Final = ("The mail store cannot be reached; try again later", Code.UNAVAILABLE)
@@ -117,8 +120,9 @@ class Entrance:
 @dataclass(slots=True)
 class Selected:
     """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
-    it was deleted; `overheard`: that messages came or went was announced beside the answer to something else;
-    `unsettled`: that messages went was announced, and up to which modseq all is known has yet to be said."""
+    it was deleted, or is not to be read any more; `overheard`: that messages came or went was announced beside the
+    answer to something else; `unsettled`: that messages went was announced, and up to which modseq all is known has yet
+    to be said; `path` and `rights`: what the client calls it, and may do there (RFC 4314)."""
 
     mailbox: int
     view: View
@@ -128,6 +132,13 @@ class Selected:
     overheard: bool = False
     watched: "Results | None" = None
     unsettled: bool = False
+    rights: str = ALL
+    path: str = ""
+
+    @property
+    def account(self) -> int:
+        """Whose mailbox it is."""
+        return self.view.snapshot.account
 
 
 class Ongoing(Protocol):
@@ -147,8 +158,8 @@ class Ongoing(Protocol):
 class Results(Protocol):
     """Results of searches that a client wants to be kept up to date (RFC 5267)."""
 
-    def leave(self, uids: Sequence[int]) -> None:
-        """These are about to be told as gone."""
+    def leave(self, uids: Sequence[int]) -> bool:
+        """These are about to be told as gone: tell of one result what leaves it. False where none has any of them."""
         ...
 
     async def settle(self) -> None:
@@ -211,6 +222,10 @@ class Session:
         self.heeded = OF_MESSAGES
         self.watch: Watch | None = None
         self._ear: Listener | None = None
+        # To the account whose mailbox is open, where that is another's.
+        self._away: Listener | None = None
+        # Whose keywords `names` are.
+        self.mail_of = 0
         self._stale = False
         self.names = Flags()
         self.flags = self.names.write
@@ -222,6 +237,7 @@ class Session:
         if not await self.around.presence.enter(account.id, self._show_out):
             return False
         self.account = account
+        self.mail_of = account.id
         self._ear = self.around.store.listen(Topic.ACCOUNT, account.id)
         self.stream.timeout = self.around.idle_timeout
         return True
@@ -233,8 +249,8 @@ class Session:
         await self.drop()
         if self.account is not None:
             self.around.presence.leave(self.account.id, self._show_out)
-        if self._ear is not None:
-            self._ear.close()
+        for ear in self._ears:
+            ear.close()
         self._forget()
 
     def _show_out(self) -> None:
@@ -256,6 +272,36 @@ class Session:
         """The account that is logged in."""
         assert self.account is not None, "the table lets this come after a login only"
         return self.account.id
+
+    @property
+    def away(self) -> bool:
+        """Another's mailbox is open."""
+        return self.selected is not None and self.selected.account != self.owner
+
+    @property
+    def ids(self) -> str:
+        """What stands in ids of another's mail before the number (RFC 8474 §4): an account numbers its own."""
+        return f"{self.open.account}-" if self.away else ""
+
+    def has_open(self, mailbox: int) -> bool:
+        """Is this mailbox of the client's own account open?"""
+        return self.selected is not None and self.selected.mailbox == mailbox and not self.away
+
+    def turn_to(self, account: int) -> None:
+        """A mailbox of this account is about to be open, or none: hear its bell, forget others' keywords."""
+        if account == self.mail_of:
+            return
+        self.mail_of = account
+        self.names = Flags()
+        self.flags = self.names.write
+        if self._away is not None:
+            self._away.close()
+        self._away = None if account == self.owner else self.around.store.listen(Topic.ACCOUNT, account)
+
+    def shut(self) -> None:
+        """No mailbox is open any more."""
+        self.selected = None
+        self.turn_to(self.owner)
 
     @property
     def open(self) -> Selected:
@@ -289,6 +335,34 @@ class Session:
         result, first, last = await self.around.store.write(counted, self.owner)
         self.watch.did(first, last)
         return result
+
+    async def look(self, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One look into the mail of whoever has the open mailbox. Raises NoPermission where it may not be read any
+        more, MailboxError, StoreUnavailable."""
+        if not self.away:
+            return await self.read(function, *args, **kwargs)
+        return await self.around.store.read(self._guarded(function, "r", *args, **kwargs), self.open.account)
+
+    async def change(
+        self, needed: str, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """One change there. Raises NoPermission where a right is needed that the client has not, also where it was
+        taken meanwhile; MailboxError, StoreUnavailable."""
+        if not self.away:
+            return await self.write(function, *args, **kwargs)
+        return await self.around.store.write(self._guarded(function, needed, *args, **kwargs), self.open.account)
+
+    def _guarded(
+        self, function: Callable[Concatenate[Tx, int, P], T], needed: str, *args: P.args, **kwargs: P.kwargs
+    ) -> Callable[[Tx, int], T]:
+        mailbox, client = self.open.mailbox, self.owner
+
+        def guarded(tx: Tx, account: int) -> T:
+            if not set(needed) <= set(shares.rights_of(tx, account, mailbox, client)):
+                raise model.NoPermission(f"{needed} is not granted in mailbox {mailbox} of account {account}")
+            return function(tx, account, *args, **kwargs)
+
+        return guarded
 
     # --- answers
 
@@ -360,14 +434,18 @@ class Session:
 
     async def wait_for_news(self, seconds: float) -> bool:
         """Wait until something has changed in the account; False where nothing has for so long."""
-        assert self._ear is not None, "the table lets this come after a login only"
+        assert self._ears, "the table lets this come after a login only"
         try:
             async with asyncio.timeout(seconds):
-                await self._ear.wait()
+                await _any_of(self._ears)
         except TimeoutError:
             return False
         self._hear()
         return True
+
+    @property
+    def _ears(self) -> list[Listener]:
+        return [ear for ear in (self._ear, self._away) if ear is not None]
 
     def _hear(self) -> None:
         self._stale = True
@@ -377,16 +455,28 @@ class Session:
     async def refresh(self) -> None:
         """Bring the open mailbox' view up to date, where anything has changed in the account. Raises
         StoreUnavailable."""
-        if self._ear is not None and self._ear.rung:
-            await self._ear.wait()
-            self._hear()
+        for ear in self._ears:
+            if ear.rung:
+                await ear.wait()
+                self._hear()
         if not self._stale or self.selected is None:
             return
         try:
+            if self.away:
+                await self._renew_rights(self.selected)
             await self.around.snapshots.refresh(self.selected.view)
         except NoSuchMailbox:
             self.selected.gone = True
         self._stale = False
+
+    async def _renew_rights(self, opened: Selected) -> None:
+        """What the client may do in another's mailbox has perhaps been changed (RFC 4314 §5.1.1)."""
+        rights = await self.around.store.read(shares.rights_of, opened.account, opened.mailbox, self.owner)
+        if "r" not in rights:
+            raise NoSuchMailbox(f"mailbox {opened.mailbox} of account {opened.account} is not to be read any more")
+        if rights != opened.rights:
+            opened.rights = rights
+            self.engine.send(*self.names.describe(opened.read_only, rights))
 
     async def tell_news(self, *, expunge: bool, removed: bool = False) -> None:
         """Untagged responses for what changed and the client has not heard of, and wants to."""
@@ -429,12 +519,15 @@ class Session:
     async def _announce(self, selected: Selected, expunge: bool) -> None:
         view, heeded = selected.view, self.heeded
         flags = Kind.FLAG_CHANGE in heeded
-        while flags and not self.names.covers(view.changed_bits()):
-            await self.learn_names()
+        while True:
+            if flags and not self.names.covers(view.changed_bits()):
+                await self.learn_names()
+            elif expunge and selected.watched is not None and selected.watched.leave([one.uid for one in view.ghosts]):
+                await self.pause()
+            else:
+                break
         # From here to the end of what is announced nothing waits: it would change meanwhile, or be cancelled.
         if expunge and view.ghosts:
-            if selected.watched is not None:
-                selected.watched.leave([place.uid for place in view.ghosts])
             gone = view.announce_expunged()
             if self.qresync or self.uidonly:
                 # RFC 7162 §3.2.10.2, RFC 9586 §3.2
@@ -453,8 +546,8 @@ class Session:
                 await self.watch.tell_added(more)
 
     def lose_mailbox(self) -> None:
-        """The open mailbox was deleted."""
-        self.selected = None
+        """The open mailbox was deleted, or is not to be read any more."""
+        self.shut()
         if self.rev2:
             self.engine.unselect("The mailbox that was open has been deleted")
         else:
@@ -483,11 +576,11 @@ class Session:
             await self.learn_names()
 
     async def learn_names(self) -> None:
-        """Read the account's keywords. Raises StoreUnavailable."""
-        new = self.names.learn(await self.read(emails.keyword_spellings))
+        """Read the keywords of whoever has the open mailbox. Raises StoreUnavailable."""
+        new = self.names.learn(await self.around.store.read(emails.keyword_spellings, self.mail_of))
         if new and self.selected is not None:
             # RFC 9051 §7.3.5: a client hears of a keyword before it sees it.
-            self.engine.send(*self.names.describe(self.selected.read_only))
+            self.engine.send(*self.names.describe(self.selected.read_only, self.selected.rights))
 
     # --- numbers
 
@@ -513,9 +606,14 @@ class Session:
         return found
 
     def uid_ranges(self, asked: SequenceSet, *, uid: bool) -> tuple[Range, ...]:
-        """The same as ranges of uids. Raises Senseless."""
+        """The same as ranges of uids, which may hold more than there are. Raises Senseless."""
         view = self.open.view
-        return tuple((view.uid(low), view.uid(high)) for low, high in self.numbers(asked, uid=uid))
+        if uid:
+            # What is between them does no harm: no message has such a uid.
+            count = len(view)
+            found = asked.resolve(view.uid(count) if count else 0)
+            return tuple(ranges.join([*found, *self.open.saved])) if asked.saved else found
+        return view.uids(self.numbers(asked, uid=False))
 
     def spans(self, uids: Sequence[Range]) -> list[Range]:
         """The messages of these uids as ranges of sequence numbers."""
@@ -541,6 +639,19 @@ class Session:
         """The messages of these sequence numbers."""
         view = self.open.view
         return [entry for low, high in numbers for entry in view.by_seq(low, high)]
+
+
+async def _any_of(ears: Sequence[Listener]) -> None:
+    """Wait until one of these hears something."""
+    if len(ears) == 1:
+        await ears[0].wait()
+        return
+    waiting = [asyncio.ensure_future(ear.wait()) for ear in ears]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
 
 
 def uid_required() -> Senseless:

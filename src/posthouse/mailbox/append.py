@@ -6,7 +6,7 @@ files.
 Refuses: to decide into which mailbox, and to file one envelope twice in an account: both are the caller's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from posthouse.mailbox import threads
@@ -96,6 +96,42 @@ def file_email(
     )
 
 
+class New(NamedTuple):
+    """A stored message that is to become an email."""
+
+    message: int
+    rendered: Rendered
+    received_at: int
+    keywords: int
+    deleted: bool
+
+
+def file_emails(
+    tx: Tx, account: int, mailbox: int, new: Iterable[New], *, thread_secret: bytes, now: int
+) -> Sequence[int]:
+    """File these as new emails of an account in one mailbox, by one change; their uids, in order. Locks the account.
+
+    Raises NoSuchAccount, NoSuchMailbox, OverQuota.
+    """
+    change = Change(tx, lock_account(tx, account), now)
+    for one in new:
+        check_quota(change.state, change.octets + one.rendered.size, change.emails + 1)
+        _enter(
+            change,
+            one.message,
+            one.rendered.size,
+            threads.look(tx, account, threads.links(one.rendered, thread_secret)),
+            mailboxes=(mailbox,),
+            received_at=one.received_at,
+            keywords=one.keywords,
+            deleted=one.deleted,
+        )
+    change.finish()
+    tx.ring(Topic.SEARCH, account)
+    first = change[mailbox].first_uid
+    return range(first, first + change.emails)
+
+
 def file_in(
     change: Change,
     message: int,
@@ -112,10 +148,38 @@ def file_in(
 
     Nothing else has been entered into the change, which is finished here. Raises NoSuchMailbox.
     """
-    tx = change.tx
+    email, thread = _enter(
+        change,
+        message,
+        size,
+        kin,
+        mailboxes=mailboxes,
+        received_at=received_at,
+        prologue=prologue,
+        keywords=keywords,
+        deleted=deleted,
+    )
+    modseq = change.finish()
+    change.tx.ring(Topic.SEARCH, change.account)
+    return Filed(email, thread, {mailbox: change[mailbox].first_uid for mailbox in mailboxes}, modseq)
+
+
+def _enter(
+    change: Change,
+    message: int,
+    size: int,
+    kin: threads.Kin,
+    *,
+    mailboxes: Sequence[int],
+    received_at: int,
+    prologue: bytes = b"",
+    keywords: int,
+    deleted: bool,
+) -> tuple[int, int]:
+    """Enter a new email into a change; its id, and its thread's. Raises NoSuchMailbox."""
     email = change.new_email()
     thread = threads.join(change, email, kin)
-    tx.put(
+    change.tx.put(
         "email_insert",
         account=change.account,
         id=email,
@@ -129,9 +193,7 @@ def file_in(
         prologue=prologue,
     )
     add_email(change, email, thread, mailboxes, keywords=keywords, size=size, deleted=deleted)
-    modseq = change.finish()
-    tx.ring(Topic.SEARCH, change.account)
-    return Filed(email, thread.id, {mailbox: change[mailbox].first_uid for mailbox in mailboxes}, modseq)
+    return email, thread.id
 
 
 def check_quota(state: State, octets: int, emails: int) -> None:

@@ -46,7 +46,11 @@ def sort_text(base_subject: str, addresses: Mapping[bytes, Sequence[RawAddress]]
         _shown(receivers),
     )
     whole = "\n".join([line[:_LONGEST] if line.isprintable() else " ".join(line[:_LONGEST].split()) for line in lines])
-    return casemap(whole)
+    found = casemap(whole)
+    if len(found) <= _LONGEST:
+        return found
+    # A letter may become eighteen.
+    return "\n".join([line[:_LONGEST] for line in found.split("\n")])
 
 
 def _mailbox(addresses: Sequence[RawAddress] | None) -> str:

@@ -4,9 +4,10 @@ What an email says of itself never changes, and uids only grow: so a column is r
 whoever asks next. A subject is looked for in a few hundred KB at the speed of memory, where reading the rows took
 longer than all the rest.
 
-Promises: columns are dropped beyond a budget, least recently used first; reading goes in blocks, between which others
-have their turn; a mailbox that is too large for the budget is told apart (`fits`). Refuses: what changes (flags): that
-is a snapshot's.
+Promises: columns are dropped beyond a budget, those of accounts that have not searched for longest first, and of an
+account those beyond half of it: nobody's columns push out all others'. A line that is long is not kept, so that a
+column is not larger than its number of emails makes it. Reading goes in blocks, between which others have their turn; a
+mailbox that is too large for the budget is told apart (`fits`). Refuses: what changes (flags): that is a snapshot's.
 """
 
 import asyncio
@@ -14,11 +15,11 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final
 
-from posthouse.limits import MB, SEARCH_TEXT
+from posthouse.limits import MB
 from posthouse.message.text import HEAD_FIELDS
 from posthouse.store.database import Row, Store, Tx
 
@@ -30,6 +31,14 @@ MOST: Final = 1_500_000
 _MANY: Final = 30_000
 # Emails read in one transaction: some milliseconds.
 BLOCK: Final = 2000
+# Characters that are read of a head, and of a subject: so much of each is in memory for a block (search.sql).
+HEAD: Final = 4000
+# What a column takes beside what is in it; and a number in a set.
+_EACH: Final = 1000
+_IN_SET: Final = 60
+
+# Of uids (RFC 9051 §2.3.1.1).
+LARGEST: Final = (1 << 32) - 1
 
 # Stands for a text that is not whole: it may say more.
 UNSURE: Final = "\n"
@@ -101,25 +110,35 @@ class Texts:
         if UNSURE in lines:
             self.unsure.update([uid for uid, line in zip(uids, lines, strict=True) if line == UNSURE])
             lines = ["" if line == UNSURE else line for line in lines]
+            self.octets += _IN_SET * lines.count("")
         last = self._blocks[-1] if self._blocks else None
-        first = len(self.uids)
         if last is not None and len(last.starts) + len(rows) <= BLOCK:
-            # What comes one by one goes into the last block, so that there are few.
-            first = last.first
-            lines = [*last.text.decode().split("\n")[:-1], *lines]
-            self._blocks.pop()
+            # What comes one by one goes into the last block, so that there are few. It is put in the other's place at
+            # once, for a thread may be reading.
+            block = _packed(last.first, [*last.text.decode().split("\n")[:-1], *lines])
             self.octets -= len(last.text)
-        block = _packed(first, lines)
-        self._blocks.append(block)
+            self._blocks[-1] = block
+        else:
+            block = _packed(len(self.uids), lines)
+            self._blocks.append(block)
         self.uids.extend(uids)
         self.octets += len(block.text) + 8 * len(rows)
 
-    def containing(self, needle: str) -> Iterator[list[int]]:
-        """The uids whose line contains this, which is neither empty nor more than a line; a list a block."""
+    def _blocks_of(self, low: int, high: int) -> list[_Block]:
+        """Those in which uids from one to the other may be."""
+        start, stop = bisect_left(self.uids, low), bisect_right(self.uids, high)
+        if start == stop:
+            return []
+        blocks = tuple(self._blocks)
+        return list(blocks[bisect_right(blocks, start, key=_first) - 1 : bisect_left(blocks, stop, key=_first)])
+
+    def containing(self, needle: str, low: int = 0, high: int = LARGEST) -> Iterator[list[int]]:
+        """The uids from `low` to `high` whose line contains this, which is neither empty nor more than a line; a list a
+        block."""
         octets = needle.encode("utf-8", "replace")
-        # What is added meanwhile may take the place of the last block.
-        for block in tuple(self._blocks):
-            yield self._in_block(block, octets)
+        for block in self._blocks_of(low, high):
+            found = self._in_block(block, octets)
+            yield found[bisect_left(found, low) : bisect_right(found, high)]
 
     def _in_block(self, block: _Block, needle: bytes) -> list[int]:
         text, starts, uids = block.text, block.starts, self.uids
@@ -135,9 +154,13 @@ class Texts:
 
     def of(self, uids: Sequence[int]) -> list[bytes | None]:
         """The lines of these uids, which ascend; None where one is not there."""
+        blocks = self._blocks_of(uids[0], uids[-1]) if uids else []
+        if not blocks:
+            return [None] * len(uids)
+        lines = [line for block in blocks for line in block.text.split(b"\n")[:-1]]
+        known = self.uids[blocks[0].first : blocks[0].first + len(lines)]
         # In a thread it may be added to meanwhile.
-        lines = [line for block in tuple(self._blocks) for line in block.text.split(b"\n")[:-1]]
-        return _of(self.uids, lines, uids)
+        return _of(known, lines[: len(known)], uids)
 
 
 def _packed(first: int, lines: Sequence[str]) -> _Block:
@@ -149,6 +172,10 @@ def _packed(first: int, lines: Sequence[str]) -> _Block:
     starts = array("I", accumulate(map((1).__add__, map(len, each)), initial=0))
     starts.pop()
     return _Block(first, starts, text)
+
+
+def _first(block: _Block) -> int:
+    return block.first
 
 
 Column = Numbers | Texts | Lists
@@ -183,9 +210,10 @@ def _line_of(number: int) -> Callable[[Row], str]:
     def line(row: Row) -> str:
         head: str = row[1]
         lines = head.split("\n", number + 1)
-        found = lines[number] if number < len(lines) else ""
-        # A head that was cut says nothing of what came behind.
-        return UNSURE if len(head) >= SEARCH_TEXT else found
+        # What was cut says nothing of what came behind.
+        if number + 1 < len(lines) or len(head) < HEAD:
+            return lines[number] if number < len(lines) else ""
+        return UNSURE
 
     return line
 
@@ -194,10 +222,9 @@ def _sorting(number: int) -> Callable[[Row], str]:
     return lambda row: row[1].split("\n", number + 1)[number]
 
 
-# The subject stands first and is never cut.
 HEADS: Final = {
-    field: Kind("column_head", Texts, _line_of(number)) if number else Kind("column_subject", Texts)
-    for number, field in enumerate(HEAD_FIELDS)
+    name: Kind("column_head" if number else "column_subject", Texts, _line_of(number))
+    for number, name in enumerate(HEAD_FIELDS)
 }
 RECEIVED: Final = Kind("column_received", Numbers)
 SIZE: Final = Kind("column_size", Numbers)
@@ -217,7 +244,24 @@ def _read(tx: Tx, account: int, mailbox: int, kind: Kind, after: int, limit: int
     return rows if value is None else [(row[0], value(row)) for row in rows]
 
 
-_Key = tuple[int, int, int, int]
+_Key = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A column, who reads more of it, and what it was said to take."""
+
+    column: Column
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    octets: int = 0
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """An account's columns, the least recently used first, and what they take."""
+
+    columns: "OrderedDict[_Key, _Kept]" = field(default_factory=OrderedDict)
+    octets: int = 0
 
 
 class Columns:
@@ -227,22 +271,31 @@ class Columns:
         self._store = store
         self._budget = budget
         self._octets = 0
-        self._kept: OrderedDict[_Key, tuple[Column, asyncio.Lock, int]] = OrderedDict()
+        # The account that has not searched for longest first.
+        self._shelves: OrderedDict[int, _Shelf] = OrderedDict()
 
     @staticmethod
     def fits(count: int) -> bool:
         """False where a mailbox has too many emails for columns of it to be kept."""
         return count <= MOST
 
+    @property
+    def octets(self) -> int:
+        """What all that is kept takes of memory, about."""
+        return self._octets
+
     async def get(self, account: int, mailbox: int, validity: int, kind: Kind, upto: int) -> Column:
         """A column of a mailbox with this uidvalidity that has every uid up to `upto` which is there. Raises
         StoreUnavailable."""
-        key = account, mailbox, validity, id(kind)
-        if key not in self._kept:
-            self._kept[key] = kind.make(), asyncio.Lock(), 0
-        column, lock, _ = self._kept[key]
+        key = mailbox, validity, id(kind)
+        shelf = self._shelves.get(account)
+        kept = None if shelf is None else shelf.columns.get(key)
+        if kept is None:
+            kept = _Kept(kind.make())
+            self._keep(account, key, kept)
+        column = kept.column
         if not column.uids or column.uids[-1] < upto:
-            async with lock:
+            async with kept.lock:
                 while not column.uids or column.uids[-1] < upto:
                     after = column.uids[-1] if column.uids else 0
                     rows = await self._store.read(_read, account, mailbox, kind, after, BLOCK)
@@ -250,13 +303,30 @@ class Columns:
                         column.add(rows)
                     if len(rows) < BLOCK:
                         break
-        self._keep(key, column, lock)
+        self._keep(account, key, kept)
         return column
 
-    def _keep(self, key: _Key, column: Column, lock: asyncio.Lock) -> None:
-        old = self._kept.pop(key, None)
-        self._octets += column.octets - (old[2] if old else 0)
-        self._kept[key] = column, lock, column.octets
-        while self._octets > self._budget and len(self._kept) > 1:
-            _, (_, _, octets) = self._kept.popitem(last=False)
-            self._octets -= octets
+    def _keep(self, account: int, key: _Key, kept: _Kept) -> None:
+        """It is the one that was used last, and takes what it takes now. Others make room, those of its account first;
+        itself, where it is too large."""
+        shelf = self._shelves.setdefault(account, _Shelf())
+        self._shelves.move_to_end(account)
+        old = shelf.columns.pop(key, None)
+        self._weigh(shelf, -old.octets if old else 0)
+        kept.octets = _EACH + kept.column.octets
+        shelf.columns[key] = kept
+        self._weigh(shelf, kept.octets)
+        while shelf.octets > self._budget // 2:
+            self._drop(account, shelf)
+        while self._octets > self._budget:
+            self._drop(*next(iter(self._shelves.items())))
+
+    def _drop(self, account: int, shelf: _Shelf) -> None:
+        _, oldest = shelf.columns.popitem(last=False)
+        self._weigh(shelf, -oldest.octets)
+        if not shelf.columns:
+            del self._shelves[account]
+
+    def _weigh(self, shelf: _Shelf, octets: int) -> None:
+        shelf.octets += octets
+        self._octets += octets

@@ -60,6 +60,10 @@ class Node:
 # Steps up a tree for each message, all in all, that are taken to see whether a link would close a circle. Honest mail
 # needs none; what a stranger has made so is not moved.
 _STEPS: Final = 50
+# Places of messages that are not there: so many, and more for each message. Honest mail needs less than one each; of
+# what hostile References name beyond that no place is made.
+_PLACES: Final = 10_000
+_PLACES_EACH: Final = 3
 
 
 def by_subject(members: Iterable[Member]) -> list[Node]:
@@ -117,15 +121,22 @@ class _Links:
         # Nodes that were in one tree at some time, by one that leads them: most links need no more to be seen safe.
         self._leaders: dict[Node, Node] = {}
         self._steps = 0
+        self._places = _PLACES
         for member in members:
             self._steps += _STEPS
+            self._places += _PLACES_EACH
             self._link(member)
 
     def _link(self, member: Member) -> None:
         node = self._place(member)
         above: Node | None = None
         for one in member.ancestors:
-            ancestor = self._named.get(one) or self._make(one)
+            ancestor = self._named.get(one)
+            if ancestor is None:
+                if not self._places:
+                    continue
+                self._places -= 1
+                ancestor = self._make(one)
             # (1)(A): what is linked stays so, and nothing goes round in a circle.
             if above is not None and ancestor.parent is None and self._safe(above, ancestor):
                 self._join(above, ancestor)

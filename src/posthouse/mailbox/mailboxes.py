@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from posthouse.mailbox import emails, metadata
+from posthouse.mailbox import emails, metadata, shares
 from posthouse.mailbox.model import (
     BadName,
     Change,
@@ -27,6 +27,8 @@ from posthouse.store.database import Tx
 
 SEPARATOR: Final = "/"
 INBOX: Final = "INBOX"
+# What stands above the mailboxes that others share (RFC 2342): no mailbox of one's own is called so.
+OTHERS: Final = "Other Users"
 
 # What an account begins with: role, name. RFC 6154 §2 names the roles, RFC 8621 §10.5.1 the Inbox's.
 STANDARD: Final = (
@@ -164,6 +166,7 @@ def delete(tx: Tx, account: int, mailbox: int, now: int) -> None:
     change.finish()
     tx.run("mailbox_delete", account=account, mailbox=mailbox)
     metadata.drop(tx, account, mailbox)
+    shares.drop(tx, account, mailbox)
 
 
 def subscribe(tx: Tx, account: int, mailbox: int, subscribed: bool, now: int) -> None:
@@ -196,6 +199,8 @@ def split(path: str) -> list[str]:
     if names[0].startswith("#"):
         # RFC 9051 §5.1.1: such names belong to namespaces.
         raise BadName("a name at the top cannot begin with #")
+    if names[0] == OTHERS:
+        raise BadName(f"{OTHERS} is where others' mailboxes are")
     return names
 
 
@@ -276,6 +281,8 @@ def _insert(change: Change, parent: int | None, name: str, *, role: str | None =
         uidvalidity=uidvalidity,
         modseq=change.modseq,
     )
+    if parent is not None:
+        shares.inherit(change.tx, change.account, parent, mailbox)
     change.mailboxes_created.append(mailbox)
     return mailbox
 

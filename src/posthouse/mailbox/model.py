@@ -80,6 +80,14 @@ class TooManyAnnotations(MailboxError):
     """The mailbox or the account has as many annotations as it may."""
 
 
+class NoPermission(MailboxError):
+    """The mailbox is another's, who has not granted this."""
+
+
+class TooManyShares(MailboxError):
+    """The mailbox is shared with as many accounts as it may be."""
+
+
 class CannotCalculateChanges(MailboxError):
     """The changes since then are not known any more."""
 

@@ -5,7 +5,8 @@ than a window of emails takes: some milliseconds.
 Refuses: to read texts and octets; `query` does for what is left open.
 
 How: a leaf is a mask, an octet for each email of a window, and masks are joined as whole numbers: 20,000 emails cost a
-few microseconds a join.
+few microseconds a join. Others have their turn after each leaf, of which a client may ask hundreds; what is in memory
+for it are the masks of one window.
 """
 
 import asyncio
@@ -67,8 +68,9 @@ async def scan(sight: Sight, condition: Condition, uids: Sequence[int]) -> tuple
     """Of these uids (in order; what the snapshot does not have is passed over) those for which a prepared condition
     holds, and those for which that is open. Raises StoreUnavailable."""
     known = _Known(sight)
+    asked = list(leaves(condition))
     if sight.columns.fits(len(sight.snapshot)):
-        for leaf in dict.fromkeys(leaves(condition)):
+        for leaf in asked:
             await known.learn(leaf)
     held: list[int] = []
     left: list[int] = []
@@ -77,10 +79,12 @@ async def scan(sight: Sight, condition: Condition, uids: Sequence[int]) -> tuple
         uids = [uid for uid in uids if s.find(uid) is not None]
     for start in range(0, len(uids), WINDOW):
         window = _Window(known, uids[start : start + WINDOW])
+        for leaf in asked:
+            window.look(leaf)
+            await asyncio.sleep(0)
         lower, upper = window.bounds(condition)
         held += window.at(lower)
         left += window.at(upper & ~lower)
-        await asyncio.sleep(0)
     return held, left
 
 
@@ -90,25 +94,20 @@ class _Known:
     def __init__(self, sight: Sight) -> None:
         self.snapshot = sight.snapshot
         self.numbers: dict[type[Leaf], Numbers] = {}
-        # Of a string, the uids that have it, and those of which it is not known.
-        self.having: dict[Head, tuple[set[int], set[int]]] = {}
+        self.texts: dict[bytes, Texts] = {}
         self._sight = sight
 
     async def learn(self, leaf: Leaf) -> None:
         """Read what this leaf needs."""
         kind = _NUMBERS.get(type(leaf))
-        if kind is not None:
+        if kind is not None and type(leaf) not in self.numbers:
             column = await self._sight.column(kind)
             assert isinstance(column, Numbers)
             self.numbers[type(leaf)] = column
-        elif isinstance(leaf, Head):
+        elif isinstance(leaf, Head) and leaf.field not in self.texts:
             text = await self._sight.column(columns.HEADS[leaf.field])
             assert isinstance(text, Texts)
-            found: set[int] = set()
-            for some in text.containing(leaf.text):
-                found.update(some)
-                await asyncio.sleep(0)
-            self.having[leaf] = found, text.unsure
+            self.texts[leaf.field] = text
 
 
 _NUMBERS: Final[dict[type, Kind]] = {
@@ -132,13 +131,20 @@ class _Window:
         # Where all of them stand in the snapshot in a row; else each is looked for.
         self._row = slice(self._first, last) if last - self._first == len(uids) else None
         self._all = int.from_bytes(b"\1" * len(uids), "little")
+        self._values: dict[type[Leaf], list[int | None]] = {}
+        # By the leaf's id: comparing two that name thousands of uids takes long.
+        self._bounds: dict[int, _Bounds] = {}
+
+    def look(self, leaf: Leaf) -> None:
+        """Judge them by one leaf: a few milliseconds."""
+        self._bounds[id(leaf)] = self._of_leaf(leaf)
 
     def at(self, mask: int) -> list[int]:
         """The uids that a mask marks."""
         return list(compress(self._uids, (mask & self._all).to_bytes(len(self._uids), "little"))) if mask else []
 
     def bounds(self, condition: Condition) -> _Bounds:
-        """Where the condition holds, and where it may."""
+        """Where the condition holds, and where it may, by its leaves that have been looked at."""
         match condition:
             case Not(part):
                 lower, upper = self.bounds(part)
@@ -156,7 +162,7 @@ class _Window:
                     lower, upper = lower | low, upper | high
                 return lower, upper
             case _:
-                return self._of_leaf(condition)
+                return self._bounds[id(condition)]
 
     def _of_leaf(self, leaf: Leaf) -> _Bounds:
         match leaf:
@@ -181,10 +187,10 @@ class _Window:
                 lower, _ = self._between(leaf, since and since + _ZONE, before and before - _ZONE)
                 _, upper = self._between(leaf, since and since - _ZONE, before and before + _ZONE)
                 return 0 if since is None and before is None else lower, upper
-            case Head() if leaf in self._known.having:
-                having, unsure = self._known.having[leaf]
-                lower = self._mask(having)
-                return lower, lower | (self._mask(unsure) if unsure else 0)
+            case Head(name, text) if name in self._known.texts:
+                column = self._known.texts[name]
+                lower = self._mask({uid for some in column.containing(text, *self._ends) for uid in some})
+                return lower, lower | (self._mask(column.unsure) if column.unsure else 0)
             case _:
                 return 0, self._all
 
@@ -205,16 +211,24 @@ class _Window:
 
     def _within(self, uid_ranges: Sequence[tuple[int, int]]) -> bytes:
         mask = bytearray(len(self._uids))
-        for low, high in uid_ranges:
+        first, last = self._ends
+        near = max(bisect_right(uid_ranges, first, key=_low) - 1, 0)
+        for low, high in uid_ranges[near : bisect_right(uid_ranges, last, key=_low)]:
             start, stop = bisect_left(self._uids, low), bisect_right(self._uids, high)
             mask[start:stop] = b"\1" * (stop - start)
         return bytes(mask)
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        return self._uids[0], self._uids[-1]
 
     def _between(self, leaf: Leaf, least: int | None, below: int | None) -> _Bounds:
         """What is not known of an email leaves it open."""
         if type(leaf) not in self._known.numbers:
             return 0, self._all
-        values = self._known.numbers[type(leaf)].of(self._uids)
+        if type(leaf) not in self._values:
+            self._values[type(leaf)] = self._known.numbers[type(leaf)].of(self._uids)
+        values = self._values[type(leaf)]
         low = columns.UNDATED + 1 if least is None else least
         high = 1 << 63 if below is None else below
         if None in values:
@@ -222,3 +236,7 @@ class _Window:
             upper = bytes([value is None or low <= value < high for value in values])
             return int.from_bytes(lower, "little"), int.from_bytes(upper, "little")
         return self._exact(bytes([low <= value < high for value in values if value is not None]))
+
+
+def _low(uid_range: tuple[int, int]) -> int:
+    return uid_range[0]

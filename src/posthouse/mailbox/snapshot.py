@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Final, NamedTuple
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from posthouse.limits import MB
 from posthouse.mailbox import changes, ranges
@@ -128,9 +128,13 @@ def _diff_of(old: Snapshot, news: Sequence[Placed], gone: Sequence[int]) -> Diff
 
 
 def _advance(old: Snapshot, uidnext: int, modseq: int, news: Sequence[Placed], gone: Sequence[int]) -> Snapshot:
-    """The next snapshot: copies of the columns, mended where the feed says so."""
-    columns = _without(old, gone) if gone else (old.uids[:], old.emails[:], old.flags[:], old.modseqs[:])
-    uids, emails, flags, modseqs = columns
+    """The next snapshot: copies of the columns, mended where the feed says so. Those that stay the same are shared."""
+    if gone:
+        uids, emails, flags, modseqs = _without(old, gone)
+    else:
+        uids, emails, flags, modseqs = old.uids, old.emails, old.flags[:], old.modseqs[:]
+        if any(place.uid >= old.uidnext for place in news):
+            uids, emails = uids[:], emails[:]
     for uid, email, flag, changed in news:
         if uid >= old.uidnext:
             uids.append(uid)
@@ -186,7 +190,9 @@ class View:
     announced.
     """
 
-    __slots__ = ("__weakref__", "_changed", "_ghost_seqs", "_ghosts", "_heard", "_told", "known", "modseq", "snapshot")
+    __slots__ = (
+        "__weakref__", "_changed", "_ghost_seqs", "_ghosts", "_heard", "_told", "known", "modseq", "others", "snapshot",
+    )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -198,6 +204,8 @@ class View:
         # None: too many, look for modseqs above `_heard`
         self._changed: set[int] | None = set()
         self._heard = snapshot.modseq
+        # All that look at this mailbox: they are known as long as there is one.
+        self.others: WeakSet[View] | None = None
 
     def __len__(self) -> int:
         """How many messages the client believes to be there (EXISTS)."""
@@ -226,6 +234,13 @@ class View:
         if not entries:
             raise IndexError(f"there is no message {seq}")
         return entries[0].uid
+
+    def uids(self, spans: Ranges) -> tuple[tuple[int, int], ...]:
+        """Ranges of sequence numbers, none of them above the last, as ranges of uids."""
+        if self._ghosts:
+            return tuple([(self.uid(low), self.uid(high)) for low, high in spans])
+        column = self.snapshot.uids
+        return tuple([(column[low - 1], column[high - 1]) for low, high in spans])
 
     def by_seq(self, low: int, high: int) -> list[Entry]:
         """The placements of these sequence numbers, both ends included; beyond the last there are none."""
@@ -440,10 +455,14 @@ class Snapshots:
         self._budget = budget
         self._octets = 0
         self._newest: OrderedDict[tuple[int, int], Snapshot] = OrderedDict()
-        self._views: dict[tuple[int, int], WeakSet[View]] = {}
+        self._views: WeakValueDictionary[tuple[int, int], WeakSet[View]] = WeakValueDictionary()
         # Looks under way, each with its number, and the number of the last one.
         self._looking: dict[tuple[int, int], tuple[int, asyncio.Future[Snapshot | None]]] = {}
         self._looks = 0
+
+    def __len__(self) -> int:
+        """How many mailboxes anybody looks at."""
+        return len(self._views)
 
     async def current(self, account: int, mailbox: int) -> Snapshot:
         """The mailbox as it is now. Raises NoSuchMailbox, StoreUnavailable.
@@ -478,7 +497,8 @@ class Snapshots:
     async def open(self, account: int, mailbox: int) -> View:
         """A view for a session; it lives as long as the session holds it. Raises NoSuchMailbox, StoreUnavailable."""
         view = View(await self.current(account, mailbox))
-        self._views.setdefault((account, mailbox), WeakSet()).add(view)
+        view.others = self._views.setdefault((account, mailbox), WeakSet())
+        view.others.add(view)
         # Another reader may have gone on while this one waited.
         view.rebase(self._newest.get((account, mailbox), view.snapshot))
         return view
@@ -507,7 +527,6 @@ class Snapshots:
         """Bring the views of a mailbox to its newest snapshot; most look at the one before."""
         views = self._views.get(key)
         if not views:
-            self._views.pop(key, None)
             return
         for view in list(views):
             if view.snapshot is not old:

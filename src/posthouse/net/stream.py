@@ -271,7 +271,8 @@ class Stream(asyncio.BufferedProtocol):
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
         self._timeout = seconds
-        if self._timer is not None:
+        # One that fires too early looks how long there is left; it is set again for less.
+        if self._timer is not None and (seconds is None or self._timer.when() > self._loop.time() + seconds):
             self._timer.cancel()
             self._timer = None
         if self._reader is not None or self._drainer is not None:

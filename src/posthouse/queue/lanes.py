@@ -260,13 +260,24 @@ def claim(tx: Tx, held: Lease, after: Cursor, now: int, messages: int = CLAIM_ME
         return None
     if lane_held:
         return Claim((), after, False)
-    limit = LOCAL_RECIPIENTS if is_local(held.destination) else CLAIM_RECIPIENTS
-    rows = tx.all("queue_claim", lane=held.lane, now=now, after_due=after[0], after_id=after[1], limit=limit)
+    rows, more = _due(tx, held, after, now, messages)
     taken, jobs = _jobs(tx, held.lane, held.destination, rows, messages)
-    more = taken < len(rows) or len(rows) == limit
+    more = more or taken < len(rows)
     if taken:
         after = (rows[taken - 1][7], rows[taken - 1][0])
     return Claim(jobs, after, more)
+
+
+def _due(tx: Tx, held: Lease, after: Cursor, now: int, messages: int) -> tuple[list[Row], bool]:
+    """The next rows that are due, and whether there may be more. Most messages have one recipient: no more rows are
+    read than are wanted of such, and more only where that would part some that can go together."""
+    most = LOCAL_RECIPIENTS if is_local(held.destination) else CLAIM_RECIPIENTS
+    rows: list[Row] = []
+    for limit in (min(messages + 1, most), most):
+        rows = tx.all("queue_claim", lane=held.lane, now=now, after_due=after[0], after_id=after[1], limit=limit)
+        if len(rows) < limit or len({row[1] for row in rows}) > messages:
+            return rows, len(rows) == limit
+    return rows, True
 
 
 def claim_of(tx: Tx, held: Lease, messages: Sequence[int]) -> tuple[Job, ...]:

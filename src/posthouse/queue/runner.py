@@ -256,11 +256,7 @@ class Runner:
             await self.idle()
 
     def _tasks(self) -> set[asyncio.Task[None]]:
-        tasks = set(self._chores)
-        for run in self._runs.values():
-            tasks.update(run.workers)
-            tasks.update(worker.settling for worker in run.workers.values() if worker.settling is not None)
-        return tasks
+        return self._chores.union(*[run.tasks for run in self._runs.values()])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -419,15 +415,7 @@ class Runner:
             observe.fault("courier.failed", error, journey=job.mail.journey, destination=job.destination)
             report = Report(tuple(Outcome(one.id, Fate.DEFERRED, _OUR_FAULT) for one in job.recipients))
         worker.committed, worker.began_at = True, 0
-        if worker.settling is not None:
-            await worker.settling
-            worker.settling = None
-        go_on = True
-        if self._goes_well(run, report) and run.pending:
-            # The next job does not wait for the commit: the mark before its dot is written behind it.
-            worker.settling = asyncio.create_task(self._settle_beside(run, job, report))
-        else:
-            go_on = await self._settle(run, job, report)
+        go_on = await self._hand_in(run, worker, job, report)
         worker.committed = False
         return go_on
 
@@ -436,10 +424,23 @@ class Runner:
 
     # --- settling
 
-    def _goes_well(self, run: Run, report: Report) -> bool:
-        """Nothing in the report can end or slow down the work on its lane."""
+    async def _hand_in(self, run: Run, worker: Worker, job: Job, report: Report) -> bool:
+        """Settle, behind the job before: beside the next one where there is one and all went well, else here and now.
+        False: nothing more is to be done here."""
+        if worker.settling is not None:
+            await worker.settling
+            worker.settling = None
+        if run.pending and self._goes_well(run, job, report):
+            worker.settling = asyncio.create_task(self._settle_beside(run, job, report))
+            return True
+        return await self._settle(run, job, report)
+
+    def _goes_well(self, run: Run, job: Job, report: Report) -> bool:
+        """Nothing in the report can end or slow down the work on its lane, and nobody is to be told of it."""
         site = self._sites.find(run.site)
         if site.down or site.pace or report.pushed_back or report.inside:
+            return False
+        if job.mail.wishes.deliver_by or bounce.wants_success(job):
             return False
         return all(outcome.fate is Fate.RELAYED for outcome in report.outcomes)
 

@@ -39,8 +39,8 @@ class LaneState:
 
     `site` is what its destination rolls up to, None where that is itself. `priority` is RFC 6710's, -9 to 9. `failures`
     counts how often in a row it failed as a whole. `running` counts the connections it has now, since `since`; so many
-    of them are `slow`: nothing was heard of them for some time. `more` says that a running lane has yet unclaimed
-    recipients, so that another connection would have work. A lane that does not run is due at `due_at`.
+    of them are `slow`: nothing was heard of them for some time. `more` says that a running lane has so much to do that
+    another connection pays. A lane that does not run is due at `due_at`.
     """
 
     id: int
@@ -288,6 +288,12 @@ def _gives_way(one: LaneState, to: LaneState, room: _Room, held: Mapping[str, in
     if one.sender == to.sender:
         return now - one.since >= TURN_MS
     return held[one.sender] > held[to.sender] and (now - one.since >= TURN_MS or held[one.sender] > held[to.sender] + 1)
+
+
+def pays(waiting: int, running: int, slow: int) -> bool:
+    """Whether another connection is worth its greeting, for so many jobs that wait behind the lane's connections: one
+    waits for each that is not slow, which would go through more than one after the other."""
+    return waiting > 0 and waiting >= running - slow
 
 
 # --- when again -------------------------------------------------------------------------------------------------------

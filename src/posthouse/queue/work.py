@@ -11,7 +11,7 @@ from typing import Final
 
 from posthouse.queue.lanes import Cursor, Lease
 from posthouse.queue.queue import Job
-from posthouse.queue.schedule import LaneState
+from posthouse.queue.schedule import LaneState, pays
 
 # An attempt that takes longer makes its connection a slow one. A peer in health answers all of it within seconds.
 SLOW_MS: Final = 10_000
@@ -44,8 +44,15 @@ class Run:
         """Time to claim: there is less than a job for each worker, and more to be had; or nothing at all."""
         return not self.pending or (self.more and len(self.pending) < len(self.workers))
 
+    @property
+    def tasks(self) -> "set[asyncio.Task[None]]":
+        """The workers, and what writes down for them."""
+        return {*self.workers, *(worker.settling for worker in self.workers.values() if worker.settling is not None)}
+
     def state(self, now: int) -> LaneState:
         """The lane as the schedule sees it."""
+        slow = sum(worker.slow(now) for worker in self.workers.values())
+        unclaimed = self.more and not self.claiming.locked()
         return LaneState(
             id=self.lease.lane,
             destination=self.lease.destination,
@@ -55,9 +62,9 @@ class Run:
             priority=self.priority,
             failures=self.lease.failures,
             running=len(self.workers),
-            slow=sum(worker.slow(now) for worker in self.workers.values()),
+            slow=slow,
             since=self.since,
-            more=not self.ending and bool(self.pending or (self.more and not self.claiming.locked())),
+            more=not self.ending and (unclaimed or pays(len(self.pending), len(self.workers), slow)),
         )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -97,7 +97,8 @@ class HopFailed(Exception):
 
 
 class Connection:
-    """One conversation with a hop. `messages` counts those offered on it; `kept`: it has waited in the pool.
+    """One conversation with a hop. `messages` counts those offered on it; `kept`: it has waited in the pool, the last
+    time since `idle_since`, by the loop's clock.
 
     `verified`: the peer has shown who it is.
     """
@@ -109,8 +110,9 @@ class Connection:
         self.kept = False
         self.verified = False
         self.client = SmtpClient(lmtp=hop.lmtp)
+        self.idle_since = 0.0
         self._stream = transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     @property
     def tls(self) -> str | None:
@@ -139,9 +141,10 @@ class Connection:
         until: float | None = None
         while (event := self.client.next_event()) is None:
             self.flush()
-            now = asyncio.get_running_loop().time()
-            until = until or now + seconds
-            self._stream.timeout = max(until - now, 0.001)
+            if until is None:
+                until, self._stream.timeout = self._loop.time() + seconds, seconds
+            else:
+                self._stream.timeout = max(until - self._loop.time(), 0.001)
             try:
                 octets = await self._stream.read()
             except StreamTimeout:
@@ -189,11 +192,10 @@ class Connection:
         Raises HopFailed.
         """
         self.client.authenticate(exchange)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        until = self._loop.time() + seconds
         while (event := await asyncio.to_thread(self.client.next_event)) is None:
             self.flush()
-            self._stream.timeout = max(until - loop.time(), 0.001)
+            self._stream.timeout = max(until - self._loop.time(), 0.001)
             try:
                 self.client.receive(await self._stream.read())
             except (StreamTimeout, ConnectionLost) as error:
@@ -219,15 +221,9 @@ class Connection:
         """End it at once."""
         self._stream.abort()
 
-    def expire(self, seconds: float, expired: Callable[["Connection"], None]) -> None:
-        """Have `expired` called when nobody has taken it for so long."""
-        self._timer = asyncio.get_running_loop().call_later(seconds, expired, self)
-
-    def taken(self) -> None:
-        """It is in use again."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def rest(self) -> None:
+        """Nobody uses it from now on."""
+        self.idle_since = self._loop.time()
 
 
 def not_reached(error: DialError, place: Place | None = None) -> HopFailed:
@@ -412,14 +408,17 @@ class Pool:
         self._messages = messages
         self._kept: dict[Hop, list[Connection]] = {}
         self._count = 0
+        # One timer for all: to set one for each message that is sent would cost more than looking through them now and
+        # then.
+        self._sweeping: asyncio.TimerHandle | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
 
     def take(self, hop: Hop) -> Connection | None:
         """The connection to this hop that was used last, if one is kept and still good."""
-        kept = self._kept.get(hop, [])
+        kept = self._kept.get(hop)
         while kept:
-            connection = kept[-1]
-            self._remove(connection)
+            connection = kept.pop()
+            self._count -= 1
             if connection.reusable:
                 connection.kept = True
                 return connection
@@ -432,9 +431,11 @@ class Pool:
         if served or not connection.reusable or self._count >= _MOST_KEPT:
             self.end(connection)
             return
+        connection.rest()
         self._kept.setdefault(connection.hop, []).append(connection)
         self._count += 1
-        connection.expire(self._timeouts.idle, self._expired)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(self._timeouts.idle, self._sweep)
 
     def end(self, connection: Connection) -> None:
         """Say goodbye behind the caller's back."""
@@ -444,21 +445,28 @@ class Pool:
 
     async def close(self) -> None:
         """Say goodbye to all."""
-        for connections in list(self._kept.values()):
-            for connection in list(connections):
-                self._remove(connection)
+        for kept in self._kept.values():
+            for connection in kept:
                 self.end(connection)
+        self._kept.clear()
+        self._count = 0
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         if self._goodbyes:
             await asyncio.wait(self._goodbyes)
 
-    def _expired(self, connection: Connection) -> None:
-        self._remove(connection)
-        self.end(connection)
-
-    def _remove(self, connection: Connection) -> None:
-        connection.taken()
-        kept = self._kept[connection.hop]
-        kept.remove(connection)
-        self._count -= 1
-        if not kept:
-            del self._kept[connection.hop]
+    def _sweep(self) -> None:
+        """Say goodbye to those that have waited long enough; the first of a hop has waited longest."""
+        loop, idle = asyncio.get_running_loop(), self._timeouts.idle
+        now = loop.time()
+        for hop, kept in list(self._kept.items()):
+            while kept and kept[0].idle_since + idle <= now:
+                self._count -= 1
+                self.end(kept.pop(0))
+            if not kept:
+                del self._kept[hop]
+        self._sweeping = None
+        if self._kept:
+            first = min(kept[0].idle_since for kept in self._kept.values())
+            # Timers may come a little early.
+            self._sweeping = loop.call_later(max(first + idle - now, idle / 10), self._sweep)

@@ -60,7 +60,9 @@ def wish_of(mail: QueuedMail, octets: Buffer) -> Wish:
     """What the sender wants of TLS. A bounce goes out without what REQUIRETLS asks for (RFC 8689 §5)."""
     if mail.wishes.requiretls:
         return Wish.TLS if mail.sender is not None else Wish.NONE
-    head = b"\n" + bytes(octets[:HEADER_SIZE]).partition(b"\r\n\r\n")[0].lower() + b"\r\n"
+    near = octets if isinstance(octets, bytes) else bytes(octets[:HEADER_SIZE])
+    end = near.find(b"\r\n\r\n", 0, HEADER_SIZE)
+    head = b"\n" + near[: end if end >= 0 else HEADER_SIZE].lower() + b"\r\n"
     at = head.find(b"\ntls-required:")
     return Wish.DELIVERY if at >= 0 and _TLS_OPTIONAL.match(head, at) else Wish.NONE
 

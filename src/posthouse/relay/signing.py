@@ -31,6 +31,8 @@ _MOST_DOMAINS: Final = 5
 # Octets of a From that is remembered, and how many are: most people write again.
 _LONGEST_KNOWN: Final = 500
 _KNOWN: Final = 1000
+# An IPv6 address that ends like one of IPv4.
+_LONGEST_ADDRESS: Final = 45
 # The Received field that the door of ours wrote (message/build.py). An A at the end of its protocol says that somebody
 # logged in (RFC 3848 §2); in front of it nothing of a stranger's has a space.
 _LOGGED_IN: Final = re.compile(
@@ -67,7 +69,7 @@ class DkimSigner:
         self._directory = directory
         self._clock = clock
         self._trusted = tuple(ipaddress.ip_network(network) for network in trusted)
-        self._trusts = lru_cache(maxsize=_KNOWN)(self._is_trusted)
+        self._known = lru_cache(maxsize=_KNOWN)(self._is_trusted)
 
     async def sign(self, sender: Address | None, prologue: bytes, octets: Buffer) -> Signed:
         """Header lines to be put in front of everything, or UNSIGNED.
@@ -127,6 +129,9 @@ class DkimSigner:
                 return False
         return True
 
+    def _trusts(self, literal: bytes, *, loopback: bool) -> bool:
+        return len(literal) <= _LONGEST_ADDRESS and self._known(literal, loopback=loopback)
+
     def _is_trusted(self, literal: bytes, *, loopback: bool) -> bool:
         address = address_of(literal.decode("ascii"))
         if address is None:
@@ -154,7 +159,7 @@ def _domains(value: bytes) -> Sequence[str]:
             found.append(parse_domain(domain))
         except BadAddress:
             continue
-    return found
+    return tuple(found)
 
 
 _known_authors = lru_cache(maxsize=_KNOWN)(_domains)

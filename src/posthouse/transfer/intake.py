@@ -27,6 +27,7 @@ BATCH_OCTETS: Final = 8 * 1024 * 1024
 # As it can be said in IMAP: from 1970 on, with four digits of the year.
 _LATEST: Final = 253_402_300_799_000
 _MOST_KEYS: Final = 500
+_MOST_TOLD: Final = 1000
 
 
 @dataclass(slots=True)
@@ -129,19 +130,23 @@ class Intake:
         for item, spool, rendered in read.spooled:
             key = _ours(path, item.key or spool.sha256())
             ready.append(_Ready(key, await self._blobs.stage(spool), rendered, item))
-        filed: Collection[int] = ()
         try:
             filed, dropped = await self._store.write(
                 _file_batch, self._account, path, role, ready, self._again, self._clock.now(), self._secret
             )
-            self.tally.keywords |= dropped
-        finally:
-            for at, one in enumerate(ready):
-                if at not in filed:
-                    await self._blobs.abandon(one.staged)
+        except Exception:
+            # Not where we are cancelled: the write goes on, and may commit.
+            await self._abandon(ready)
+            raise
+        await self._abandon([one for at, one in enumerate(ready) if at not in filed])
+        self.tally.keywords |= dropped
         self.tally.filed += len(filed)
         self.tally.known += len(ready) - len(filed)
         listener.progress(sum(one.item.size for one in ready))
+
+    async def _abandon(self, ready: Sequence[_Ready]) -> None:
+        for one in ready:
+            await self._blobs.abandon(one.staged)
 
 
 def _gather(items: Iterator[Item | Seen | Flaw], blobs: Blobs, listener: Listener) -> _Read:
@@ -149,7 +154,7 @@ def _gather(items: Iterator[Item | Seen | Flaw], blobs: Blobs, listener: Listene
     read = _Read()
     size = 0
     try:
-        while len(read.spooled) < BATCH and len(read.told) < BATCH and size < BATCH_OCTETS:
+        while len(read.spooled) < BATCH and len(read.told) < _MOST_TOLD and size < BATCH_OCTETS:
             item = next(items, None)
             if item is None:
                 read.ended = True

@@ -13,12 +13,13 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Final
 
-from posthouse.terms.keywords import FROM_IMAP
+from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.transfer.source import Flaw, Folder, Item, Known, Path, Seen, SourceError, key_of, with_crlf, with_lf
 from posthouse.wire.imap import names
 
 _PIECE: Final = 256 * 1024
 _LETTERS: Final = {"S": "$seen", "R": "$answered", "F": "$flagged", "D": "$draft", "P": "$forwarded"}
+_FLAGS: Final = frozenset(_LETTERS.values())
 _KEYWORDS: Final = "dovecot-keywords"
 # Files whose keys are looked up together.
 _LOOK: Final = 500
@@ -159,10 +160,9 @@ class Writer:
         if path:
             (self._place / "maildirfolder").touch(mode=0o600)
         self._there = {name.partition(":")[0]: name for name in _files(self._place / "cur")}
-        self._letters: dict[str, str] = {
-            word.lower(): letter for letter, word in _read_keywords(self._place / _KEYWORDS).items()
-        }
-        self._words: list[str] = []
+        there = _read_keywords(self._place / _KEYWORDS)
+        self._letters = {word.lower(): letter for letter, word in there.items()}
+        self._spelled = {word.lower(): word for word in there.values()}
         self.unnamed: set[str] = set()
 
     def put(
@@ -191,7 +191,7 @@ class Writer:
         """Write the names of keywords, and see all of it to the disk. Raises OSError."""
         if self._letters:
             order = sorted(self._letters.items(), key=lambda pair: pair[1])
-            lines = [f"{string.ascii_lowercase.index(letter)} {word}\n" for word, letter in order]
+            lines = [f"{string.ascii_lowercase.index(letter)} {self._spelled[word]}\n" for word, letter in order]
             (self._place / _KEYWORDS).write_text("".join(lines), "utf-8")
         for which in ("cur", ""):
             descriptor = os.open(self._place / which, os.O_RDONLY)
@@ -201,7 +201,8 @@ class Writer:
                 os.close(descriptor)
 
     def _info(self, keywords: Collection[str], deleted: bool) -> str:
-        own = [word for word in sorted(keywords) if word not in _LETTERS.values()]
+        # Dovecot has no letter of its own for what was forwarded, and looks for a keyword.
+        own = [TO_IMAP.get(word, word) for word in sorted(keywords) if word == "$forwarded" or word not in _FLAGS]
         letters = [letter for letter, word in _LETTERS.items() if word in keywords]
         letters += [letter for word in own if (letter := self._letter(word)) is not None]
         return "".join(sorted([*letters, "T"] if deleted else letters))
@@ -214,6 +215,7 @@ class Writer:
             self.unnamed.add(word)
         else:
             self._letters.setdefault(word.lower(), letter)
+            self._spelled.setdefault(word.lower(), word)
         return letter
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Literal
 
 from posthouse.message.date import parse_date
 from posthouse.message.header import Header
-from posthouse.terms.keywords import FROM_IMAP
+from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.transfer.source import Flaw, Folder, Item, Known, Path, Seen, SourceError, with_crlf, with_lf
 
 Quoting = Literal["mboxrd", "mboxo"]
@@ -237,16 +237,15 @@ class _Notes:
         self.deleted = False
         self.gone = False
         kept: list[bytes] = []
-        dropping = False
+        name = b""  # of the note that we are in
         for line in head.splitlines(keepends=True):
+            value = line
             if line[:1] not in b" \t" or not line.strip():
-                dropping = bool(_NOTES.match(line))
-                if dropping:
-                    name, _, value = line.partition(b":")
-                    self._read(name.strip().lower(), value.strip().decode("ascii", "replace"))
-                elif _INTERNAL.match(line):
-                    self.gone = True
-            if not dropping:
+                self.gone = self.gone or bool(_INTERNAL.match(line))
+                name, _, value = line.partition(b":") if _NOTES.match(line) else (b"", b"", b"")
+            if name:
+                self._read(name.strip().lower(), value.strip().decode("ascii", "replace"))
+            else:
                 kept.append(line)
         self.header = b"".join(kept)
 
@@ -277,8 +276,11 @@ def notes(keywords: Iterable[str], *, deleted: bool) -> bytes:
     names = sorted(keywords)
     status = "R" if "$seen" in names else ""
     further = "".join(letter for letter, word in _LETTERS.items() if letter != "R" and word in names)
-    others = [name for name in names if name not in _LETTERS.values()]
-    lines = [f"Status: {status}O\n", f"X-Status: {further}{'D' if deleted else ''}\n"]
+    further += "D" if deleted else ""
+    others = [TO_IMAP.get(name, name) for name in names if name not in _LETTERS.values()]
+    lines = [f"Status: {status}O\n"]
+    if further:
+        lines.append(f"X-Status: {further}\n")
     if others:
         lines.append(f"X-Keywords: {' '.join(others)}\n")
     return "".join(lines).encode()

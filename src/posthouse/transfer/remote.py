@@ -12,6 +12,7 @@ import re
 import ssl
 from array import array
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -100,6 +101,7 @@ class RemoteAccount:
         self._wanted = frozenset(wanted)
         self._names: dict[Path, bytes] = {}
         self.left_out: list[str] = []
+        self._closed = False
         self._client = self._connect()
 
     def _connect(self) -> imaplib.IMAP4:
@@ -110,9 +112,14 @@ class RemoteAccount:
                 client: imaplib.IMAP4 = _Secured(login.host, login.port, ssl_context=context, timeout=_SECONDS)
             else:
                 client = _Plain(login.host, login.port, timeout=_SECONDS)
+        except (imaplib.IMAP4.error, OSError) as error:
+            raise SourceError(f"{login.host}: {_words(error)}") from error
+        try:
+            if login.security == "starttls":
                 client.starttls(context)
             self._authenticate(client)
-        except (imaplib.IMAP4.error, OSError, ssl.SSLError) as error:
+        except (imaplib.IMAP4.error, OSError) as error:
+            client.shutdown()
             raise SourceError(f"{login.host}: {_words(error)}") from error
         return client
 
@@ -123,7 +130,7 @@ class RemoteAccount:
         elif user.isascii() and password.isascii():
             client.login(_quoted(user.encode()), password)
         else:
-            raise SourceError(f"{self._login.host}: it offers no way to log in with letters that are not ASCII")
+            raise client.error("it offers no way to log in with letters that are not ASCII")
 
     def folders(self) -> list[Folder]:
         """All that hold mail, with the number of messages. Raises SourceError."""
@@ -178,10 +185,13 @@ class RemoteAccount:
 
     def close(self) -> None:
         """Say goodbye, if there is anybody to hear it."""
-        try:
-            self._client.logout()
-        except (imaplib.IMAP4.error, OSError):
-            self._client.shutdown()
+        if not self._closed:
+            self._closed = True
+            try:
+                self._client.logout()
+            except (imaplib.IMAP4.error, OSError):
+                with suppress(OSError):
+                    self._client.shutdown()
 
     def _uids(self) -> "array[int]":
         """Every uid, in order. Meanwhile no number can shift: the server may not tell of removals (RFC 9051 §7.5.1)."""

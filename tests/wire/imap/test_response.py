@@ -95,6 +95,8 @@ def test_untagged_data() -> None:
 
 def test_namespace() -> None:
     assert response.namespace([("", "/")], utf8=False) == b'* NAMESPACE (("" "/")) NIL NIL\r\n'
+    others = response.namespace([("", "/")], [("Other Users/", "/")], utf8=False)
+    assert others == b'* NAMESPACE (("" "/")) (("Other Users/" "/")) NIL\r\n'
     assert response.namespace([], utf8=False) == b"* NAMESPACE NIL NIL NIL\r\n"
 
 

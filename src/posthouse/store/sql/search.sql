@@ -92,12 +92,13 @@ WHERE e.account = :account AND e.id > :mark AND e.id <= :upto
 -- columns (mailbox/columns.py): one value of each placement of a mailbox, by uid --------------------------------------------
 
 -- name: column_subject
-SELECT p.uid, substr(m.head, 1, instr(m.head || char(10), char(10)) - 1) FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+-- The first line, as far as HEAD goes.
+SELECT p.uid, substr(m.head, 1, instr(substr(m.head, 1, 4000) || char(10), char(10)) - 1) FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
 CROSS JOIN message AS m ON m.id = e.message
 WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
 
 -- name: column_head
-SELECT p.uid, m.head FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
+SELECT p.uid, substr(m.head, 1, 4000) FROM placement AS p CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email
 CROSS JOIN message AS m ON m.id = e.message
 WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
 

@@ -70,8 +70,10 @@ class Arguments:
     def _message(self, parser: Parser) -> AppendMessage | CatenatedMessage:
         if not self._begun and parser.at == len(parser.octets):
             parser.fail("a message as a literal")
-        self._begun = True
         parser.space()
+        if self._begun:
+            parser.accept(b" ")  # Python's IMAPClient (4.1) writes two spaces between the messages of a MULTIAPPEND
+        self._begun = True
         flags: tuple[str, ...] = ()
         if parser.sees(b"("):
             flags = parser.flag_list()

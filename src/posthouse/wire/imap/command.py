@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from posthouse import limits
-from posthouse.wire.imap import fetch, finding, metadata, notify, quota, request, search
+from posthouse.wire.imap import acl, fetch, finding, metadata, notify, quota, request, search
 from posthouse.wire.imap.grammar import MAX_NUMBER64, ParseError, Parser
 from posthouse.wire.imap.request import ListReturn, ListSelect, Request, Resync, StatusItem, StoreHow
 from posthouse.wire.imap.sequence import STAR, Range, SequenceSet
@@ -507,6 +507,12 @@ TABLE: Final[dict[bytes, Row]] = {
         Row(b"SETQUOTA", quota.parse_set, _AFTER, "RFC 9208 §4.1.3"),
         Row(b"GETMETADATA", metadata.parse_get, _AFTER, "RFC 5464 §4.2"),
         Row(b"SETMETADATA", metadata.parse_set, _AFTER, "RFC 5464 §4.3"),
+        # RFC 4314 §5.1.1: what comes behind sees what was changed; commands are carried out in their order.
+        Row(b"SETACL", acl.parse_set, _AFTER, "RFC 4314 §3.1"),
+        Row(b"DELETEACL", acl.parse_delete, _AFTER, "RFC 4314 §3.2"),
+        Row(b"GETACL", acl.parse_get, _AFTER, "RFC 4314 §3.3"),
+        Row(b"LISTRIGHTS", acl.parse_list, _AFTER, "RFC 4314 §3.4"),
+        Row(b"MYRIGHTS", acl.parse_my, _AFTER, "RFC 4314 §3.5"),
         Row(b"CHECK", _plain(request.Check()), _SELECTED, "RFC 3501 §6.4.1"),
         # RFC 9051 §6.4.1: CLOSE sends no EXPUNGE.
         Row(

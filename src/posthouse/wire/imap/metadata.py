@@ -167,6 +167,7 @@ def _written(value: bytes | None) -> bytes:
 
 
 TOO_MANY: Final = b"METADATA TOOMANY"
+NO_PRIVATE: Final = b"METADATA NOPRIVATE"
 
 
 def too_long(largest: int) -> bytes:

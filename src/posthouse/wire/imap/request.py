@@ -7,7 +7,7 @@ Names of mailboxes are decoded, flags are as written ("\\Seen", "$Junk"), points
 from dataclasses import dataclass, field
 from enum import Enum
 
-from posthouse.wire.imap import fetch, finding, metadata, notify, quota, search
+from posthouse.wire.imap import acl, fetch, finding, metadata, notify, quota, search
 from posthouse.wire.imap.sequence import Range, SequenceSet
 
 # any state ------------------------------------------------------------------------------------------------------------
@@ -153,11 +153,13 @@ class ListSelect(Enum):
 
 
 class ListReturn(Enum):
-    """What a LIST tells beside (RFC 9051 §6.3.9.2, RFC 6154 §2). STATUS stands apart, for it has items."""
+    """What a LIST tells beside (RFC 9051 §6.3.9.2, RFC 6154 §2, RFC 8440 §3). STATUS stands apart, for it has
+    items."""
 
     SUBSCRIBED = b"SUBSCRIBED"
     CHILDREN = b"CHILDREN"
     SPECIAL_USE = b"SPECIAL-USE"
+    MYRIGHTS = b"MYRIGHTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +419,11 @@ Request = (
     | quota.SetQuota
     | metadata.GetMetadata
     | metadata.SetMetadata
+    | acl.SetAcl
+    | acl.DeleteAcl
+    | acl.GetAcl
+    | acl.ListRights
+    | acl.MyRights
     | Check
     | Close
     | Expunge

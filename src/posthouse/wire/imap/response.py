@@ -246,12 +246,14 @@ def identity(fields: Mapping[str, str | None]) -> bytes:
     return b"* ID " + parenthesized(words) + b"\r\n"
 
 
-def namespace(personal: Sequence[tuple[str, str]], *, utf8: bool) -> bytes:
-    """Prefix and delimiter of each personal namespace; there are no others' and no shared ones (RFC 9051 §7.3.2)."""
-    spaces = b"".join(
-        b"(%b %b)" % (mailbox(prefix, utf8=utf8), string(delimiter.encode())) for prefix, delimiter in personal
-    )
-    return b"* NAMESPACE (%b) NIL NIL\r\n" % spaces if spaces else b"* NAMESPACE NIL NIL NIL\r\n"
+def namespace(personal: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]] = (), *, utf8: bool) -> bytes:
+    """Prefix and delimiter of each personal namespace and of others'; there are no shared ones (RFC 9051 §7.3.2)."""
+    return b"* NAMESPACE %b %b NIL\r\n" % (_spaces(personal, utf8), _spaces(others, utf8))
+
+
+def _spaces(found: Sequence[tuple[str, str]], utf8: bool) -> bytes:
+    pairs = [b"(%b %b)" % (mailbox(prefix, utf8=utf8), string(delimiter.encode())) for prefix, delimiter in found]
+    return b"(%b)" % b"".join(pairs) if pairs else b"NIL"
 
 
 def listed(

@@ -301,7 +301,9 @@ class _Reader:
             keys = parser.listed(lambda _: self.key(depth + 1))
             return keys[0] if len(keys) == 1 else And(keys)
         if parser.octets[parser.at : parser.at + 1] in _NUMBER_STARTS:
-            return Numbers(parser.sequence_set(), uid=False)
+            found = parser.sequence_set()
+            # What was saved is no number: "$" alone means the same as UID $, and goes where numbers do not.
+            return Numbers(found, uid=not found.ranges)
         return parser.choice(KEYS, "a search key")(self, depth)
 
     def text(self) -> str:

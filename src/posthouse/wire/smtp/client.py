@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from posthouse.terms.address import Address
@@ -29,6 +30,8 @@ REPLY_LINES: Final = 256
 REPLY_SIZE: Final = 32768
 # RFC 2920 §3.1: a client must not fill both directions. So many commands may be unanswered at a time.
 IN_FLIGHT: Final = 100
+# Octets of a reply that is remembered.
+_SHORT: Final = 200
 
 # RFC 9422 §3
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}")
@@ -401,6 +404,10 @@ class SmtpClient:
             match = _REPLY.match(line)
             if match is None:
                 raise _NoReply("the line does not begin with a code")
+            if match[2] != b"-" and not self._partial and len(line) <= _SHORT and self._exchange is None:
+                shown, reply = _read_line(line)
+                self._transcript.append(("S", shown))
+                return reply
             self._partial.append(line)
             if line[:3] != self._partial[0][:3]:
                 raise _NoReply("the code changes from line to line")
@@ -412,19 +419,10 @@ class SmtpClient:
         return None
 
     def _reply(self, lines: list[bytes]) -> Reply:
-        """The reply in our terms: text cleaned of what is not printable, the enhanced code taken out of it."""
-        shown = [_clean(line) for line in lines]
-        code = int(shown[0][:3])
-        secret = code == 334 and self._exchange is not None
+        shown, reply = _read_lines(lines)
+        secret = reply.code == 334 and self._exchange is not None
         self._transcript += [("S", "334 ****" if secret else line) for line in shown]
-        texts = [line[4:] for line in shown]
-        enhanced = None
-        match = _ENHANCED.match(texts[0])
-        # RFC 2034 §4: its first digit is the reply's.
-        if match and match[1][0] == str(code)[0]:
-            enhanced = match[1]
-            texts = [text[len(enhanced) + 1 :] if text.startswith(enhanced) else text for text in texts]
-        return Reply(code, enhanced, "\n".join(texts))
+        return reply
 
     def _answer_challenge(self, reply: Reply) -> bool:
         """Go on with AUTH; False where no exchange is under way."""
@@ -527,6 +525,28 @@ def _clean(line: bytes) -> str:
     """A line of the peer's as text fit for logs, bounces and journeys."""
     text = line.decode(errors="replace")
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _read_lines(lines: list[bytes]) -> tuple[list[str], Reply]:
+    """The lines as they are shown, and the reply that they are in our terms: cleaned of what is not printable, the
+    enhanced code taken out of the text."""
+    shown = [_clean(line) for line in lines]
+    code = int(shown[0][:3])
+    texts = [line[4:] for line in shown]
+    enhanced = None
+    match = _ENHANCED.match(texts[0])
+    # RFC 2034 §4: its first digit is the reply's.
+    if match and match[1][0] == str(code)[0]:
+        enhanced = match[1]
+        texts = [text[len(enhanced) + 1 :] if text.startswith(enhanced) else text for text in texts]
+    return shown, Reply(code, enhanced, "\n".join(texts))
+
+
+@lru_cache(maxsize=1024)
+def _read_line(line: bytes) -> tuple[str, Reply]:
+    """The same for a reply of one short line: servers say few different ones, again and again."""
+    (shown,), reply = _read_lines([line])
+    return shown, reply
 
 
 def _by(wish: DeliverBy, now: int) -> str:

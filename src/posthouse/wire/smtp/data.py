@@ -154,9 +154,11 @@ class Stuffer:
             return b""
         if not clean(octets):
             raise BareLineEnding("LF" if octets.count(b"\n") > octets.count(b"\r\n") else "CR")
-        joined = self._tail + octets
-        stuffed = joined.replace(b"\r\n.", b"\r\n..")[len(self._tail) :]
-        self._tail = joined[-2:]
+        # Where no line begins with a dot, this is no copy.
+        stuffed = octets.replace(b"\r\n.", b"\r\n..")
+        if self._tail == b"\r\n" and octets.startswith(b"."):
+            stuffed = b"." + stuffed
+        self._tail = (self._tail + octets[-2:])[-2:]
         return stuffed
 
     def end(self) -> bytes:
@@ -168,6 +170,10 @@ class Stuffer:
 
 def pieces(buffer: Buffer) -> Iterator[bytes]:
     """`buffer` in pieces of at most 64 KB, none of which ends inside a CRLF unless the buffer does."""
+    if isinstance(buffer, bytes) and len(buffer) <= _CHUNK:
+        if buffer:
+            yield buffer
+        return
     with memoryview(buffer) as view:
         start, size = 0, len(view)
         while start < size:

@@ -442,6 +442,17 @@ CREATE TABLE annotation (
   PRIMARY KEY (account, mailbox, entry)
 ) STRICT, WITHOUT ROWID;
 
+-- Mailboxes that others may use, and what they may do there (RFC 4314).
+CREATE TABLE share (
+  account     INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  mailbox     INTEGER NOT NULL,
+  grantee     INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
+  rights      TEXT NOT NULL,            -- of lrswipkxtea
+  subscribed  INTEGER NOT NULL DEFAULT 0,   -- by the grantee
+  PRIMARY KEY (account, mailbox, grantee)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX share_grantee ON share(grantee);
+
 -- Message-ids seen in an account, of its emails and of what they refer to, each with the subject it was seen under, as one
 -- keyed hash; the thread they belong to.
 CREATE TABLE thread_link (

@@ -1,0 +1,269 @@
+"""A remote account, read over real sockets: our own IMAP, and servers that misbehave."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posthouse.transfer import remote
+from posthouse.transfer.remote import Login, RemoteAccount
+from posthouse.transfer.source import Flaw, Folder, Item, Seen, SourceError
+from tests.cli.support import Command
+from tests.cli.test_import import ALICE as TARGET
+from tests.cli.test_import import held
+from tests.doors.house import ALICE, PASSWORD, House, in_house, message
+
+NAME = "mail.example.org"
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate's name leads to loopback."""
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return real("127.0.0.1" if host == NAME else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+async def furnish(house: House) -> None:
+    """Folders, flags and dates."""
+    await house.file(message(1))
+    await house.file(message(2), received_at=1_767_344_400_000)
+    client = await house.imap()
+    await client.ok(r"STORE 1 +FLAGS (\Seen \Flagged Work $Forwarded)")
+    await client.ok(r"STORE 2 +FLAGS (\Deleted)")
+    await client.ok('CREATE "Entw&APw-rfe/a.b"')
+    await client.ok('COPY 1 "Entw&APw-rfe/a.b"')
+    await client.ok("COPY 1 Sent")
+    await client.ok("CREATE Empty")
+
+
+def login(port: int, authorities: Path, *, security: remote.Security = "implicit", password: str = PASSWORD) -> Login:
+    return Login(NAME, port, security, ALICE, password, str(authorities))
+
+
+@pytest.mark.parametrize("security", ["implicit", "starttls"])
+def test_folders_and_messages(tmp_path: Path, security: remote.Security) -> None:
+    def read(port: int) -> None:
+        account = RemoteAccount(login(port, tmp_path / "tls" / "ca.pem", security=security))
+        try:
+            folders = account.folders()
+            assert folders[0] == Folder((), 2)
+            assert Folder(("Entwürfe", "a.b"), 1) in folders
+            assert Folder(("Sent",), 1, "sent") in folders
+            first, second = list(account.items(folders[0], lambda keys: set()))
+            assert isinstance(first, Item)
+            assert isinstance(second, Item)
+            assert first.keywords == {"$seen", "$flagged", "Work", "$Forwarded"}
+            assert (first.deleted, second.deleted) == (False, True)
+            assert (first.received_at, second.received_at) == (1_767_258_000_000, 1_767_344_400_000)
+            assert b"".join(first.pieces) == message(1)
+            again = list(account.items(folders[0], lambda keys: {first.key or b""}))
+            assert [type(one) for one in again] == [Seen, Item]
+            assert list(account.items(Folder(("Empty",), 0), lambda keys: set())) == []
+        finally:
+            account.close()
+            account.close()
+
+    async def test(house: House) -> None:
+        await furnish(house)
+        port = house.imaps_port if security == "implicit" else house.imap_port
+        await asyncio.to_thread(read, port)
+        # Nothing was marked.
+        assert b"UNSEEN 1" in b"".join(await (await house.imap()).ok("STATUS INBOX (UNSEEN)"))
+
+    in_house(tmp_path, test, clear_text_login=True)
+
+
+def test_large_messages_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_TEXT", 1000)
+    large = b"Subject: x\r\n\r\n" + b"".join(b"%d\r\n" % number for number in range(5000))
+    exact = b"Subject: y\r\n\r\n" + b"z" * (2000 - 14)
+
+    def read(port: int) -> None:
+        account = RemoteAccount(login(port, tmp_path / "tls" / "ca.pem"))
+        try:
+            found = account.items(account.folders()[0], lambda keys: set())
+            texts = [b"".join(one.pieces) for one in found if isinstance(one, Item)]
+            assert texts == [large, exact, message(1), message(2), message(3)]
+        finally:
+            account.close()
+
+    async def test(house: House) -> None:
+        for octets in (large, exact, *map(message, (1, 2, 3))):
+            await house.file(octets)
+        await asyncio.to_thread(read, house.imaps_port)
+
+    in_house(tmp_path, test)
+
+
+def test_the_other_side_is_verified(tmp_path: Path) -> None:
+    def refused(port: int) -> None:
+        with pytest.raises(SourceError, match="certificate verify failed"):
+            RemoteAccount(Login(NAME, port, "implicit", ALICE, PASSWORD))
+        with pytest.raises(SourceError, match="certificate verify failed"):
+            RemoteAccount(Login("127.0.0.1", port, "implicit", ALICE, PASSWORD, str(tmp_path / "tls" / "ca.pem")))
+        with pytest.raises(SourceError, match="AUTHENTICATIONFAILED"):
+            RemoteAccount(login(port, tmp_path / "tls" / "ca.pem", password="wrong"))
+        with pytest.raises(SourceError):
+            RemoteAccount(login(port, tmp_path / "nothing.pem"))
+
+    async def test(house: House) -> None:
+        await asyncio.to_thread(refused, house.imaps_port)
+
+    in_house(tmp_path, test)
+
+
+def test_a_whole_account_by_the_command(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    command("init", "--domain", "example.org", "--hostname", "mail.example.org")
+    command("account", "add", TARGET, "--password", "long enough for us")
+    away = tmp_path / "away"
+    away.mkdir()
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+
+    async def test(house: House) -> None:
+        await furnish(house)
+        source = f"imaps://{ALICE.replace('@', '%40')}@{NAME}:{house.imaps_port}"
+        options = ("--password-file", str(tmp_path / "password"), "--authorities", str(away / "tls" / "ca.pem"))
+
+        def bring() -> str:
+            return command("import", TARGET, source, *options)
+
+        assert await asyncio.to_thread(bring) == "4 imported, 0 were there\n"
+        await house.file(message(3))
+        assert await asyncio.to_thread(bring) == "1 imported, 4 were there\n"
+
+    in_house(away, test)
+    found = held(command)
+    assert {path: len(rows) for path, rows in found.items()} == {"INBOX": 3, "Sent": 1, "Entwürfe/a.b": 1}
+    assert found["INBOX"][0][1:] == ({"$seen", "$flagged", "Work", "$forwarded"}, False, 1_767_258_000_000)
+    assert found["INBOX"][1][2]
+
+
+# --- servers that nobody should be ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def scripted(tmp_path: Path, answer: Callable[[bytes, bytes], bytes]) -> Iterator[RemoteAccount]:
+    """An account at a server that answers a tag and a command as it likes, until b"" hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*_pair(tmp_path))
+
+    def serve() -> None:
+        plain, _ = listening.accept()
+        with context.wrap_socket(plain, server_side=True) as stream, stream.makefile("rb") as lines:
+            stream.sendall(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hello\r\n")
+            for line in lines:
+                tag, _, command = line.rstrip(b"\r\n").partition(b" ")
+                if command == b"AUTHENTICATE PLAIN":
+                    stream.sendall(b"+ \r\n")
+                    lines.readline()
+                    stream.sendall(tag + b" OK in\r\n")
+                    continue
+                if command == b"CAPABILITY":
+                    stream.sendall(b"* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n" + tag + b" OK done\r\n")
+                    continue
+                said = answer(tag, command)
+                if not said:
+                    return
+                stream.sendall(said)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        account = RemoteAccount(login(listening.getsockname()[1], tmp_path / "ca.pem"))
+        try:
+            yield account
+        finally:
+            account.close()
+    finally:
+        listening.close()
+        thread.join(5)
+
+
+def _pair(directory: Path) -> tuple[Path, Path]:
+    from posthouse.clock import SystemClock
+    from posthouse.net.tls import private_pair
+
+    return private_pair(directory, NAME, SystemClock())
+
+
+LIST = (
+    b'* LIST (\\HasNoChildren) "." INBOX\r\n* LIST (\\All) "." "All Mail"\r\n* LIST (\\Noselect) "." x\r\n'
+    b'* LIST () NIL {3}\r\na"b\r\n* LIST () "." "INBOX.Sent &bad"\r\n'
+)
+
+
+def test_odd_lists_and_views(tmp_path: Path) -> None:
+    def answer(tag: bytes, command: bytes) -> bytes:
+        if command.startswith(b"LIST"):
+            return LIST + tag + b" OK done\r\n"
+        if command.startswith(b"STATUS INBOX") or command == b'STATUS "INBOX" (MESSAGES)':
+            return b'* STATUS "INBOX" (MESSAGES 7)\r\n' + tag + b" OK done\r\n"
+        return tag + b" NO there is nothing of that kind\r\n"
+
+    with scripted(tmp_path, answer) as account:
+        assert account.folders() == [Folder((), 7), Folder(("INBOX", "Sent &bad"), 0), Folder(('a"b',), 0)]
+        assert account.left_out == ["All Mail"]
+        (flaw,) = account.items(Folder(('a"b',), 0), lambda keys: set())
+        assert flaw == Flaw('a"b', "EXAMINE: there is nothing of that kind", 0)
+
+
+def test_what_a_server_does_not_send(tmp_path: Path) -> None:
+    """One message it cannot, one that is gone, one that is empty, and flags behind the text."""
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        if command.startswith(b"LIST"):
+            return b'* LIST () "/" INBOX\r\n' + tag + b" OK done\r\n"
+        if command.startswith(b"EXAMINE"):
+            return b"* 4 EXISTS\r\n* OK [UIDVALIDITY 9] fine\r\n" + tag + b" OK [READ-ONLY] there\r\n"
+        if command.startswith(b"FETCH"):
+            return b"".join(b"* %d FETCH (UID %d)\r\n" % (n, n * 10) for n in (1, 2, 3, 4)) + tag + b" OK done\r\n"
+        if b"RFC822.SIZE" in command:
+            facts = b'* %d FETCH (FLAGS (\\Seen) UID %d INTERNALDATE " 1-Jan-2026 04:00:00 -0500" RFC822.SIZE 5)\r\n'
+            return b"".join(facts % (n, n * 10) for n in (1, 2, 4)) + tag + b" OK done\r\n"
+        if command == b"UID FETCH 10 (UID BODY.PEEK[])":
+            return (
+                b"* 1 FETCH (BODY[] {5}\r\nA: b\n FLAGS () UID 10)\r\n* 2 FETCH (FLAGS ())\r\n" + tag + b" OK done\r\n"
+            )
+        if command == b"UID FETCH 40 (UID BODY.PEEK[])":
+            return b'* 4 FETCH (UID 40 BODY[] "")\r\n' + tag + b" OK done\r\n"
+        if command.startswith(b"UID FETCH"):
+            return tag + b" NO one of them is damaged\r\n"
+        return tag + b" OK done\r\n"
+
+    with scripted(tmp_path, answer) as account:
+        account.folders()
+        found = list(account.items(Folder((), 4), lambda keys: set()))
+        assert found[0] == Seen(0, 1)
+        first, second, third = found[1:]
+        assert isinstance(first, Item)
+        assert (b"".join(first.pieces), first.received_at) == (b"A: b\n", 1_767_258_000_000)
+        assert first.keywords == {"$seen"}
+        assert second == Flaw("uid 20", "the server did not send it")
+        assert isinstance(third, Item)
+        assert b"".join(third.pieces) == b""
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b'* LIST () "/" {99999999999}\r\n', b"nonsense\r\n", b"* BYE\r\n"], ids=["gone", "huge", "no", "bye"]
+)
+def test_a_connection_that_is_lost(tmp_path: Path, said: bytes) -> None:
+    told: list[bytes] = []
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        told.append(command)
+        return said if len(told) == 1 else b""
+
+    with scripted(tmp_path, answer) as account, pytest.raises(SourceError):
+        account.folders()
