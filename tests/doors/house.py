@@ -165,8 +165,8 @@ async def opened(
     presence = Presence(store)
     connections = Connections(clock, limits or Limits())
     imap_around = imap.Surroundings(
-        "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, Columns(store), authenticator, presence,
-        certificates, append_limit, login_timeout, idle_timeout,
+        "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, Columns(store), authenticator,
+        presence, certificates, append_limit, login_timeout, idle_timeout,
     )  # fmt: skip
     pop3_around = Pop3Surroundings(
         "mail.example.org", clock, store, house.blobs, authenticator, presence, certificates,

@@ -225,6 +225,11 @@ def test_expunging_takes_its_right(tmp_path: Path) -> None:
         assert await alice.ok("STATUS Project (MESSAGES)") == [b'* STATUS "Project" (MESSAGES 2)']
         await alice.ok(f"SETACL Project {BOB} lrte")
         await bob.ok(f"SELECT {THERE}")
+        await alice.ok(f"SETACL Project {BOB} lrt")
+        await bob.ok("CLOSE")
+        assert await alice.ok("STATUS Project (MESSAGES)") == [b'* STATUS "Project" (MESSAGES 2)']
+        await alice.ok(f"SETACL Project {BOB} lrte")
+        await bob.ok(f"SELECT {THERE}")
         assert await bob.ok("EXPUNGE") == [b"* 1 EXPUNGE"]
         assert await alice.ok("STATUS Project (MESSAGES)") == [b'* STATUS "Project" (MESSAGES 1)']
 

@@ -58,7 +58,10 @@ FRAGMENTS: dict[str, list[str]] = {
     "whole": ["BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE"],
     "section": ["", "1", "2", "1.1", "HEADER", "TEXT", "1.MIME", "2.HEADER", "HEADER.FIELDS (a b)", "9.9"],
     "partial": ["", "", "<<0.10>", "<<9999999999.1>", "<<0.9223372036854775807>", "<<5.0>"],
-    "name": ["INBOX", "inbox", "a", "a/b", "a/b/", '""', "/", "#x", "Archive", "&ZeVnLIqe-", "Nowhere", "{2+}\r\nzz", '"Other Users/bob@example.org/INBOX"', '"Other Users/"'],
+    "name": [
+        *("INBOX", "inbox", "a", "a/b", "a/b/", '""', "/", "#x", "Archive", "&ZeVnLIqe-", "Nowhere", "{2+}\r\nzz"),
+        *('"Other Users/bob@example.org/INBOX"', '"Other Users/"'),
+    ],
     "since": [
         "",
         " (CHANGEDSINCE 3)",

@@ -207,6 +207,55 @@ def test_there_are_only_so_many_watched_results(tmp_path: Path) -> None:
     in_house(tmp_path, test)
 
 
+def test_there_are_only_so_many_messages_in_watched_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "IMAP_CONTEXT_MESSAGES", 5)
+
+    async def test(house: House) -> None:
+        for number in range(3):
+            await house.file(message(number))
+        client = await house.imap()
+        assert len(await client.ok("SEARCH RETURN (UPDATE COUNT) ALL")) == 1
+        refused = (await client.ok("SEARCH RETURN (UPDATE COUNT) ALL"))[-1]
+        assert refused.startswith(b"* NO [NOUPDATE ")
+        assert len(await client.ok("SEARCH RETURN (UPDATE COUNT) UID 2:3")) == 1
+
+    in_house(tmp_path, test)
+
+
+def test_many_that_leave_ordered_results_are_told_by_their_places(tmp_path: Path) -> None:
+    """RFC 5267 §4.3.4: before EXPUNGE, by the numbers that the client knows; of several results in turn."""
+
+    async def test(house: House) -> None:
+        for number in (2, 4, 1, 3, 5):
+            await house.file(message(number))
+        client, other = await house.imap(), await house.imap()
+        for _ in range(2):
+            await client.ok("SORT RETURN (UPDATE COUNT) (SUBJECT) UTF-8 ALL")
+        await other.ok(r"STORE 1,3,5 +FLAGS.SILENT (\Deleted)")
+        await client.ok("NOOP")
+        await other.ok("EXPUNGE")
+        places = b"REMOVEFROM (5 5) REMOVEFROM (1 3,1)"
+        assert await client.ok("NOOP") == [
+            *[b'* ESEARCH (TAG "t%d") %b' % (tag, places) for tag in (3, 4)],
+            b"* 5 EXPUNGE", b"* 3 EXPUNGE", b"* 1 EXPUNGE",
+        ]  # fmt: skip
+
+    in_house(tmp_path, test)
+
+
+def test_a_search_that_fails_empties_what_was_saved(tmp_path: Path) -> None:
+    """RFC 5182 §2.1."""
+
+    async def test(house: House) -> None:
+        await house.file()
+        client = await house.imap()
+        await client.ok("SEARCH RETURN (SAVE) ALL")
+        assert (await client.tagged("SEARCH RETURN (SAVE) FILTER none")).startswith(b"NO [UNDEFINED-FILTER none]")
+        assert (await client.ok("SEARCH RETURN (COUNT) $"))[0].endswith(b"COUNT 0")
+
+    in_house(tmp_path, test)
+
+
 def test_news_of_results_wait_for_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be looked up now is told later; the command is done all the same."""
 

@@ -1,8 +1,8 @@
 """The IMAP door in transcripts, over a real store and a real socket; what needs several clients is in the files beside.
 
 Settings: `@ login no`, `@ mailbox NAME` (which is open, INBOX unless said; `none`), `@ messages 3` (numbered ones are
-filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`, `@ quota OCTETS EMAILS`. `A: file 4` delivers message
-4, `A: bob SAYS` lets another client of the same account say something.
+filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`, `@ quota OCTETS EMAILS`.
+`A: file 4` delivers message 4, `A: bob SAYS` lets another client of the same account say something.
 """
 
 import re

@@ -18,7 +18,7 @@ def python_package(name: str, requirement: str, directory: Path) -> Any:
     wanted, target = directory / "wanted.txt", directory / "packages"
     wanted.write_text(f"{requirement}\n")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install")
-    checked = ("--require-hashes", "--only-binary", ":all:", "--no-deps")
+    checked = ("--require-hashes", "--only-binary", ":all:", "--no-deps", "--retries", "1")
     install([*pip, *checked, "--target", str(target), "--requirement", str(wanted)], directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(target))
@@ -26,13 +26,16 @@ def python_package(name: str, requirement: str, directory: Path) -> Any:
 
 
 def node_packages(lock: Path, directory: Path) -> None:
-    """What a package-lock.json beside `lock` names, and the scripts there, in `directory`; nothing of theirs is run."""
+    """What the package-lock.json in `lock` names, and the scripts there, in `directory`. Installing runs none of it."""
     shutil.copytree(lock, directory, dirs_exist_ok=True)
-    install([require("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], directory)
+    install([require("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"], directory)
 
 
 def install(argv: Sequence[str], directory: Path) -> None:
     """Run an installer; where it fails, for want of a registry perhaps, the test says that it was not run."""
-    done = subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=False, timeout=90)
+    try:
+        done = subprocess.run(argv, cwd=directory, capture_output=True, text=True, check=False, timeout=90)
+    except subprocess.TimeoutExpired as why:
+        missing(str(why))
     if done.returncode:
         missing(f"{argv[0]} could not install what the test needs: {done.stdout[-500:]}{done.stderr[-1500:]}")

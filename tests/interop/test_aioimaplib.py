@@ -27,13 +27,16 @@ def with_inbox(server: PosthouseServer, module: Any, act: Callable[[Any], Awaita
     """Do something in Alice's INBOX."""
 
     async def acting() -> None:
+        gone = asyncio.Event()
         port = server.ports["imaps"]
         client = module.IMAP4_SSL(server.address, port, timeout=30, ssl_context=trusting(server))
+        client.protocol.conn_lost_cb = lambda _: gone.set()
         await client.wait_hello_from_server()
         assert (await client.login(ALICE, PASSWORD)).result == "OK"
         assert (await client.select("INBOX")).result == "OK"
         await act(client)
         assert (await client.logout()).result == "OK"
+        await asyncio.wait_for(gone.wait(), 20)
 
     run(acting())
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.imapd.search import written
+from posthouse.mailbox import conversations
 from posthouse.mailbox.conversations import Member, Node, below, by_ancestors, by_references, by_subject
 
 
@@ -142,3 +143,13 @@ def test_hostile_trees_take_no_recursion_and_not_their_square() -> None:
         assert sum(node.number > 0 for root in roots for node in below(root)) == len(members)
         assert written(roots)
     assert len(by_references(forward)) == 1
+
+
+def test_hostile_references_make_only_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named beyond that is passed over; messages that are there are still put together."""
+    monkeypatch.setattr(conversations, "_PLACES", 1)
+    monkeypatch.setattr(conversations, "_PLACES_EACH", 1)
+    made = [member(n, n, [1, *range(1000 * n, 1000 * n + 100)], sent=n) for n in range(1, 50)]
+    links = conversations._Links(made)
+    assert len(links.nodes) <= 2 * len(made) + 1
+    assert shown(by_ancestors(made)) == "(1 " + "".join([f"({n})" for n in range(2, 50)]) + ")"

@@ -85,12 +85,12 @@ class Case:
 
 @pytest.fixture(
     scope="module",
-    params=[0, 2, 4, "columns"],
-    ids=["scanned", "all words kept", "some words kept", "by columns"],
+    params=[0, "too many", 2, 4, "columns"],
+    ids=["scanned", "too many words", "all words kept", "some words kept", "by columns"],
 )
 def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Case]:
-    """The same mail, of which the words are not kept, are kept two emails at a time, or of the first four only; or of
-    which all that can be is looked up in columns, three emails at a time."""
+    """The same mail, of which the words are not kept, are kept two emails at a time, or of the first four only; of
+    which all that can be is looked up in columns, three emails at a time; or of which the words are too many."""
     made = Case(tmp_path_factory.mktemp("query"))
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "columns":
@@ -98,6 +98,11 @@ def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
             patch.setattr(scan, "WINDOW", 3)
             patch.setattr(columns, "BLOCK", 2)
             made.look()
+        elif request.param == "too many":
+            patch.setattr(query, "FEW", 0)
+            patch.setattr(words, "TOGETHER", 2)
+            patch.setattr(words, "_MOST_KEPT", 60)
+            keep_words(made.db, made.account)
         elif request.param:
             patch.setattr(query, "FEW", 0)
             patch.setattr(words, "TOGETHER", request.param)

@@ -177,6 +177,20 @@ def test_strings_that_words_cannot_narrow(db: Db, monkeypatch: pytest.MonkeyPatc
     assert suspected(db, "ain") == (2, None)
 
 
+def test_words_of_which_there_are_too_many_are_not_kept(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stranger writes fills no memory: nothing is ruled out by what is not kept."""
+    monkeypatch.setattr(search, "TOGETHER", 2)
+    monkeypatch.setattr(search, "_MOST_KEPT", 200)
+    kept(db, message("one"), message("two"))
+    assert suspected(db, "one") == (2, [1])
+    kept(db, message("three", " ".join([f"word{number}" for number in range(100)])), message("four"))
+    assert [len(row[0]) > 0 for row in db.rows("SELECT words FROM search_words ORDER BY upto")] == [True, False]
+    assert suspected(db, "one") == suspected(db, "word7") == (4, None)
+    monkeypatch.setattr(search, "_MOST_KEPT", 5)
+    kept(db, message("five"), message("six"), message("seven"), message("eight"))
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "nowhere")) == (8, [5, 6, 7, 8])
+
+
 def test_texts_that_were_cut_are_always_suspected(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "TOGETHER", 3)
     long = message("long", "\r\n".join(["filler"] * (SEARCH_TEXT // 6)))

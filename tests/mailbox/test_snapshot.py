@@ -1,6 +1,7 @@
 """Snapshots and views. That they follow every change, test_model.py shows."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,3 +209,15 @@ def test_what_changed_after_a_modseq_is_looked_through(db: Db) -> None:
     db.write(emails.expunge, 1, INBOX, [1, 4], NOW)
     db.runner.run(snapshots.refresh(view))
     assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 0, 5)] == [(2, 2), (4, 4)]
+
+
+def test_a_mailbox_that_nobody_looks_at_any_more_is_forgotten(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    views = [open_view(db, snapshots) for _ in range(2)]
+    assert len(snapshots) == 1
+    views.pop()
+    gc.collect()
+    assert len(snapshots) == 1
+    views.pop()
+    gc.collect()
+    assert len(snapshots) == 0

@@ -1,9 +1,10 @@
 """`python -m tests.stress [--clients 20] [--minutes 3] [--seed 1]`: clients of a running posthouse at one mailbox.
 
-Half of them speak plain IMAP, some CONDSTORE, some QRESYNC and come back where they were, while mail is delivered by
-SMTP and a POP3 client reads. It ends at the first word that the protocol does not allow, with the end of that
-conversation; else all clients must in the end believe the same as one that looks for the first time, and no message
-that nobody could remove may be missing.
+Half of them speak plain IMAP, some CONDSTORE, some QRESYNC and come back where they were, some NOTIFY, one has
+message numbers off (UIDONLY), while mail is delivered by SMTP and a POP3 client reads. Searches are watched
+(CONTEXT). It ends at the first word that the protocol does not allow, with the end of that conversation; else all
+clients must in the end believe the same as one that looks for the first time, and no message that nobody could remove
+may be missing.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.doors.house import ImapClient, Pop3Client, message
 from tests.stress import deeds
 from tests.stress.picture import Common, Picture, is_kept
+from tests.stress.uidonly import ByUid
 
 DOMAIN = "stress.test"
 USER = f"alice@{DOMAIN}"
@@ -71,7 +73,8 @@ async def come_back(picture: Picture) -> None:
         picture.check(not any(is_kept(uid) for uid in gone & before), "lost: nobody has removed it")
         picture.check(not gone & there, "said to have vanished, and still there")
         picture.check(before - gone - later <= there, f"{before - gone - later - there} went, and nobody has said so")
-        await picture.say("UNSELECT")
+        # What was told since the mailbox was opened again is not in the picture.
+        await picture.client.ok("UNSELECT")
     picture.forget()
     await picture.say("SELECT INBOX")
 
@@ -128,7 +131,7 @@ async def pop(server: PosthouseServer, random: Random, until: float) -> None:
         await asyncio.sleep(random.random() * 0.2)
 
 
-async def compare(server: PosthouseServer, pictures: list[Picture]) -> int:
+async def compare(server: PosthouseServer, pictures: list[Picture], by_uid: ByUid) -> int:
     """All believe what is there; and nothing is missing that nobody could remove. How many messages there are."""
     first = await ImapClient.connect(server.ports["imap"])
     await first.ok(LOGIN)
@@ -136,6 +139,7 @@ async def compare(server: PosthouseServer, pictures: list[Picture]) -> int:
     await fresh.say("EXAMINE INBOX")
     if fresh.uids:
         await fresh.say("FETCH 1:* (UID FLAGS)")
+    await by_uid.compare({uid: flags - {rb"\Recent"} for uid, flags in fresh.flags.items()})
     for picture in pictures:
         await picture.say("NOOP")
         await picture.learn_the_rest()
@@ -164,15 +168,20 @@ async def stress(clients: int, seconds: float, seed: int) -> str:
             await first.append(message(number))
         await first.close()
         pictures = [await client_of(server, kind, Random(random.random()), common) for kind in range(clients)]
+        by_uid = await ByUid.open(server.ports["imap"], LOGIN, Random(seed))
         until = time.monotonic() + seconds
         delivered, *_ = await asyncio.gather(
-            deliver(server, random, until), pop(server, random, until), *(act(one, until) for one in pictures)
+            deliver(server, random, until),
+            pop(server, random, until),
+            by_uid.act(until),
+            *(act(one, until) for one in pictures),
         )
         await asyncio.sleep(0.2)
-        left = await compare(server, pictures)
+        left = await compare(server, pictures, by_uid)
+        await by_uid.client.close()
         for picture in pictures:
             await picture.client.close()
-        heard = sum(picture.heard for picture in pictures)
+        heard = by_uid.heard + sum(picture.heard for picture in pictures)
         return (
             f"{clients} clients, {seconds:g} s, {heard} responses checked, {delivered} delivered, {left} messages left"
         )

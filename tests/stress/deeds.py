@@ -222,7 +222,18 @@ async def idle(picture: Picture) -> None:
 
 
 ALWAYS: tuple[Deed, ...] = (append, noop, expunge, search, idle, status, sort, thread, extended, saved, watch)
-WITH_MESSAGES: tuple[Deed, ...] = (*([store] * 12), *([look] * 3), overview, read, read, copy, move, look_by_uid, changed_since, store_unchanged)
+WITH_MESSAGES: tuple[Deed, ...] = (
+    *([store] * 12),
+    *([look] * 3),
+    overview,
+    read,
+    read,
+    copy,
+    move,
+    look_by_uid,
+    changed_since,
+    store_unchanged,
+)
 
 
 async def act(picture: Picture) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.transfer import mbox
@@ -151,12 +151,14 @@ BODY = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(BODY, max_size=4))
 def test_what_we_write_reads_back(bodies: list[list[bytes]]) -> None:
     messages = [b"\r\n".join([b"X-A: b", b"", *body, b""]) for body in bodies]
     assert texts(written(messages)) == messages
 
 
+@settings(deadline=None)
 @given(BODY, st.lists(st.integers(0, 200), max_size=4))
 def test_pieces_make_no_difference(body: list[bytes], cuts: list[int]) -> None:
     message = b"\r\n".join([b"X-A: b", b"", *body])
@@ -165,6 +167,7 @@ def test_pieces_make_no_difference(body: list[bytes], cuts: list[int]) -> None:
     assert b"".join(mbox.quoted(iter(pieces))) == b"".join(mbox.quoted(iter([message])))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_octets_raise(octets: bytes, behind_from: bool) -> None:
     source = Mbox(io.BytesIO(FROM + octets if behind_from else octets), ())

@@ -13,7 +13,7 @@ import click
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.cli.plain import printable
 from posthouse.directory import accounts
-from posthouse.mailbox.model import MailboxError, OverQuota, TooManyMailboxes
+from posthouse.mailbox.model import MailboxError, OverQuota
 from posthouse.store.blobs import SpoolFull
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
@@ -71,10 +71,10 @@ def import_(
     """
     # First, while we may read what root may.
     source = _open(what, folders, quoting, bool(into), password_file, authorities)
-    account = installation.read(accounts.by_address, address).id
     below = tuple(level for level in into.split("/") if level)
 
     async def work(store: SqliteStore) -> Tally:
+        account = (await store.read(accounts.by_address, address)).id
         settings = installation.config
         blobs = open_blobs(settings.data, settings.store, settings.limits)
         intake = Intake(store, blobs, installation.clock, account, store.secret, below=below, again=again)
@@ -83,7 +83,7 @@ def import_(
             with _told(sum(folder.size for folder in chosen)) as listener:
                 for folder in chosen:
                     await intake.bring(source, folder, listener)
-        except (SourceError, OverQuota, TooManyMailboxes, SpoolFull, MailboxError) as error:
+        except (SourceError, SpoolFull, MailboxError) as error:
             raise CommandError(f"{_why(error, address)} ({_said(intake.tally)}; run it again to go on)") from error
         finally:
             blobs.close()

@@ -67,6 +67,8 @@ def _all(program: Program) -> list[keys.Key]:
 async def understood(session: Session, key: keys.Key) -> Program:
     """A search, ready to be made a condition. Raises Refused: a filter that is not there (RFC 5466 §3.1), or more to
     look for than one command may ask; StoreUnavailable."""
+    if isinstance(key, keys.Unreadable):
+        raise Refused(key.text, key.code)
     named = await _filters(session, key)
     if _weight(key, named, False, {}) > SEARCH_KEYS:
         raise _too_many()

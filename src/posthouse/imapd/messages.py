@@ -182,7 +182,7 @@ async def move(session: Session, command: Command, asked: request.Move) -> None:
     """MOVE and UID MOVE: RFC 9051 §6.4.8, RFC 6851."""
     progress = Progress(session, command.tag, "Moving")
     if not set("te") <= set(session.writable.rights):
-        # RFC 6851 §4.4: as for COPY, STORE +FLAGS.SILENT \\Deleted and EXPUNGE.
+        # RFC 6851 §4.2: as for COPY, STORE +FLAGS.SILENT \Deleted and EXPUNGE.
         raise Refused("You may take nothing out of this mailbox", Code.NOPERM)
     placed, validity = await _transfer(session, emails.move, asked, progress)
     if placed:

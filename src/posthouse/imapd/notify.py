@@ -26,6 +26,7 @@ from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.wire.imap import notify as wire
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
+from posthouse.wire.imap.fetch import Attribute
 from posthouse.wire.imap.notify import OF_MESSAGES, OF_SELECTED, Event, Filter
 from posthouse.wire.imap.request import StatusItem
 from posthouse.wire.imap.response import Code
@@ -108,6 +109,9 @@ class Watching:
     async def tell_added(self, entries: Sequence[Entry]) -> None:
         """New messages in the open mailbox, with what was asked for; the client's own are known to it."""
         items = self._selected.items if self._selected else ()
+        if items and self._session.condstore:
+            # RFC 7162 §3.1.3: both are told of whatever an external agent does.
+            items = (*items, *[item for item in (Attribute.UID, Attribute.MODSEQ) if item not in items])
         # Of another's mailbox it is not known what the client did itself.
         others = [entry for entry in entries if self._session.away or not self._is_own(entry.modseq)]
         if items and others:
@@ -338,6 +342,8 @@ class _Wishes:
             while path:
                 found |= self._subtrees.get(path, frozenset())
                 path = path.rpartition(SEPARATOR)[0]
+            # All are below the root.
+            found |= self._subtrees.get("", frozenset())
         return found
 
 

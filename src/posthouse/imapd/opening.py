@@ -4,11 +4,13 @@ Promises: what is told on opening is one state of the mailbox; what changes late
 here before is told what it has missed (RFC 7162 §3.2.5). CLOSE tells nothing of what it expunges.
 """
 
+from contextlib import suppress
+
 from posthouse.imapd import messages, places, resync
 from posthouse.imapd.mailboxes import object_id
 from posthouse.imapd.session import Selected, Senseless, Session, uid_required
 from posthouse.mailbox import emails, ranges
-from posthouse.mailbox.model import Mailbox
+from posthouse.mailbox.model import Mailbox, NoPermission
 from posthouse.mailbox.snapshot import View
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
@@ -94,6 +96,8 @@ async def close(session: Session, command: Command, asked: request.Close) -> Non
     """CLOSE and UNSELECT."""
     # RFC 4314 §4: whoever may not expunge closes all the same.
     if asked.expunge and not session.open.read_only and "e" in session.open.rights:
-        await messages.remove_deleted(session, command.tag)
+        # Nor does it matter where that was taken back just now.
+        with suppress(NoPermission):
+            await messages.remove_deleted(session, command.tag)
     session.shut()
     session.engine.ok(command, "Closed")

@@ -29,10 +29,14 @@ PAUSE_SECONDS: Final = 0.1
 
 # The words of so many emails are kept together, once they are there; the texts of those behind them are scanned.
 TOGETHER: Final = 1000
-# Emails whose words are taken from their texts in one look.
-_LOOK: Final = 100
+# Emails whose words are taken from their texts in one look: up to half a MB each.
+_LOOK: Final = 20
+# Characters of the words that are kept together; honest mail has a tenth. Of more nothing is kept: what a stranger
+# writes must not fill memory.
+_MOST_KEPT: Final = 8 * MB
+_TOO_MUCH: Final = ""
 # Rows of words looked through in one transaction: some hundred KB each.
-_ROWS: Final = 20
+_ROWS: Final = 4
 # More words than these, or longer ones, are not asked for: other parts of the string must do, or the texts are scanned.
 _MOST_WORDS: Final = 500
 _LONGEST_WORD: Final = 1000
@@ -170,9 +174,10 @@ def _words_page(
     if not rows:
         return None
     found: dict[str, set[str] | None] = {}
+    whole = all(packed != _TOO_MUCH for _, packed in rows)
     for pattern in patterns:
         words: set[str] = set()
-        fits = all(_add_words(words, vocabulary.containing(pattern, packed)) for _, packed in rows)
+        fits = whole and all(_add_words(words, vocabulary.containing(pattern, packed)) for _, packed in rows)
         found[pattern] = words if fits else None
     return rows[-1][0], found
 
@@ -192,7 +197,7 @@ async def suspects_by_header(store: Store, account: int, needle: str) -> Suspect
     mark = await store.read(_words_mark, account)
     if not mark:
         return None if mark is None else Suspects(0, None)
-    patterns = vocabulary.clues(needle).in_headers()
+    patterns = sorted(vocabulary.clues(needle).in_headers(), key=len)[-_MOST_PARTS:]
     if not patterns:
         return Suspects(mark, None)
     found: list[int] = []
@@ -210,7 +215,7 @@ def _fields_page(tx: Tx, account: int, patterns: Sequence[str], after: int) -> t
         return None
     found: list[int] = []
     for upto, packed, unread in rows:
-        if all(pattern in packed for pattern in patterns):
+        if packed == _TOO_MUCH or all(pattern in packed for pattern in patterns):
             found += range(after + 1, upto + 1)
         else:
             found += json.loads(unread)
@@ -237,17 +242,36 @@ async def keep_words(store: Store, accounts: Collection[int] | None) -> None:
     asked = ranges.pack_ranges([(0, 1 << 62)]) if accounts is None else ranges.pack(accounts)
     while (due := await store.read(_words_due, asked)) is not None:
         account, mark = due
-        words: set[str] = set()
-        fields: set[str] = set()
+        words, fields = _Words(), _Words()
         unread: list[int] = []
         for start in range(mark, mark + TOGETHER, _LOOK):
-            words |= await store.read(_words_of, account, start, start + _LOOK)
-            read, missed = await store.read(_fields_of, account, start, start + _LOOK)
-            fields |= read
-            unread += missed
+            await store.read(_add_words_of, account, start, start + _LOOK, words)
+            unread += await store.read(_add_fields_of, account, start, start + _LOOK, fields)
             # Others have their turn: there may be much to catch up with.
             await asyncio.sleep(0)
-        await store.write(_keep, account, mark, vocabulary.pack(words), vocabulary.pack(fields), json.dumps(unread))
+        await store.write(_keep, account, mark, words.packed, fields.packed, json.dumps(unread))
+
+
+class _Words:
+    """Words of some emails, as long as they are not too many."""
+
+    def __init__(self) -> None:
+        self._found: set[str] = set()
+        self._room = _MOST_KEPT
+
+    def add(self, words: set[str]) -> None:
+        """Take more."""
+        if self._room >= 0:
+            new = words - self._found
+            self._room -= sum(map(len, new)) + len(new)
+            self._found |= new
+        if self._room < 0:
+            self._found.clear()
+
+    @property
+    def packed(self) -> str:
+        """As they are kept."""
+        return _TOO_MUCH if self._room < 0 else vocabulary.pack(self._found)
 
 
 def _words_due(tx: Tx, accounts: str) -> tuple[int, int] | None:
@@ -255,25 +279,22 @@ def _words_due(tx: Tx, accounts: str) -> tuple[int, int] | None:
     return None if row is None else (row[0], row[1])
 
 
-def _words_of(tx: Tx, account: int, mark: int, upto: int) -> set[str]:
-    found: set[str] = set()
+def _add_words_of(tx: Tx, account: int, mark: int, upto: int, found: _Words) -> None:
     for _, head, body, _ in tx.all("search_texts", account=account, mark=mark, upto=upto):
         # Apart: text that stands in place is not folded.
-        found |= vocabulary.words(head)
-        found |= vocabulary.words(body)
-    return found
+        found.add(vocabulary.words(head))
+        found.add(vocabulary.words(body))
 
 
-def _fields_of(tx: Tx, account: int, mark: int, upto: int) -> tuple[set[str], list[int]]:
-    """The words of these emails' headers; and the emails whose header does not lie in the database."""
-    found: set[str] = set()
+def _add_fields_of(tx: Tx, account: int, mark: int, upto: int, found: _Words) -> list[int]:
+    """Add the words of these emails' headers; the emails whose header does not lie in the database."""
     unread: list[int] = []
     for email, prologue, header in tx.all("search_headers_upto", account=account, mark=mark, upto=upto):
         if header is None:
             unread.append(email)
         else:
-            found |= Headers(prologue, header).words
-    return found, unread
+            found.add(Headers(prologue, header).words)
+    return unread
 
 
 def _keep(tx: Tx, account: int, mark: int, words: str, fields: str, unread: str) -> None:

@@ -334,7 +334,7 @@ def _uid_expunge(parser: Parser) -> Request:
 def _search(uid: bool) -> Callable[[Parser], Request]:
     def parse(parser: Parser) -> Request:
         returns = finding.parse_returns(parser)
-        key = search.parse_program(parser)
+        key = finding.parse_saving(parser, returns, search.parse_program)
         finding.require_fuzzy(returns, (), key)
         return request.Search(uid, key, returns)
 
@@ -345,7 +345,7 @@ def _sort(uid: bool) -> Callable[[Parser], Request]:
     def parse(parser: Parser) -> Request:
         returns = finding.parse_returns(parser)
         sorts = finding.parse_sort_keys(parser)
-        key = finding.parse_charset_and_keys(parser)
+        key = finding.parse_saving(parser, returns, finding.parse_charset_and_keys)
         finding.require_fuzzy(returns, sorts, key)
         return request.Sort(uid, sorts, key, returns)
 

@@ -6,7 +6,7 @@ algorithm one of Algorithm. Refuses: to know search keys (`search.py`).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -176,10 +176,22 @@ def parse_partial(parser: Parser) -> Partial:
     return Partial(first, last, found.group())
 
 
+def parse_saving(parser: Parser, returns: Returns | None, parse: Callable[[Parser], search.Key]) -> search.Key:
+    """The keys, to the end of the command. Where they are refused by NO, a search that would SAVE is one all the same:
+    it empties what was saved (RFC 5182 §2.1)."""
+    try:
+        return parse(parser)
+    except ParseError as error:
+        if not error.no or returns is None or Return.SAVE not in returns:
+            raise
+        parser.at = len(parser.octets)
+        return search.Unreadable(error.text, error.code)
+
+
 def require_fuzzy(returns: Returns | None, sorts: Sequence[SortKey], key: search.Key) -> None:
     """RFC 6203 §4: RELEVANCY goes with FUZZY only. Raises ParseError."""
     asked = (returns is not None and Return.RELEVANCY in returns) or any(one.by is SortBy.RELEVANCY for one in sorts)
-    if asked and not any(isinstance(one, search.Fuzzy) for one in search.every(key)):
+    if asked and not any(isinstance(one, search.Fuzzy | search.Unreadable) for one in search.every(key)):
         raise ParseError("RELEVANCY goes with FUZZY only")
 
 

@@ -151,6 +151,14 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of all keys: a search that is to be answered by NO with this text and response code."""
+
+    text: str
+    code: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Fuzzy:
     """FUZZY: the key need not match exactly (RFC 6203 §3)."""
 
@@ -195,6 +203,7 @@ Key = (
     | Changed
     | HasId
     | Named
+    | Unreadable
     | Fuzzy
     | Not
     | Or
