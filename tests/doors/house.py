@@ -17,7 +17,7 @@ from posthouse.directory.credentials import Authenticator
 from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
 from posthouse.directory.throttle import GuessThrottle
-from posthouse.imapd import session as imap
+from posthouse.imapd import around as imap
 from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import append, mailboxes
 from posthouse.mailbox.columns import Columns

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from posthouse import limits
-from posthouse.imapd.session import WORDS
+from posthouse.imapd.refusal import WORDS
 from posthouse.mailbox.model import AnnotationTooLong
 from tests.doors.house import BOB, House, in_house
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from posthouse.imapd.session import WORDS
+from posthouse.imapd.refusal import WORDS
 from posthouse.mailbox import model
 from posthouse.mailbox.model import MailboxError
 from tests.doors.house import House, having, in_house, message

@@ -10,7 +10,8 @@ from posthouse.directory import accounts
 from posthouse.directory.model import NoSuchAccount
 from posthouse.imapd import places
 from posthouse.imapd.places import Place
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox import shares
 from posthouse.mailbox.shares import ALL
 from posthouse.store.database import Tx

@@ -11,7 +11,8 @@ from typing import Final
 
 from posthouse import limits
 from posthouse.imapd.places import Place
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox import append as filing
 from posthouse.mailbox import emails, shares
 from posthouse.mailbox.model import DELETED, MailboxError, NoPermission, NoSuchEmail, lock_account

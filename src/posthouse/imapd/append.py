@@ -18,7 +18,8 @@ from posthouse.imapd import content, places
 from posthouse.imapd.across import permitted
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.places import Place
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox import append as filing
 from posthouse.mailbox import emails, mailboxes, shares
 from posthouse.mailbox.emails import Content

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Final
 
-from posthouse.imapd.session import Refused
+from posthouse.imapd.refusal import Refused
 from posthouse.mailbox.emails import Content
 from posthouse.message import mime
 from posthouse.message.header import Header

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from posthouse.imapd import criteria, fetch, finding
+from posthouse.imapd.around import Selected
 from posthouse.imapd.criteria import Program
-from posthouse.imapd.session import Refused, Selected, Senseless, Session
+from posthouse.imapd.refusal import Refused, Senseless
+from posthouse.imapd.session import Session
 from posthouse.limits import IMAP_CONTEXT_MESSAGES, IMAP_CONTEXTS
 from posthouse.mailbox import sorting
 from posthouse.mailbox.conditions import Condition

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from posthouse.imapd.flags import DELETED_FLAG
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.limits import SEARCH_KEYS
 from posthouse.mailbox import conditions, filters
 from posthouse.mailbox.conditions import Condition

@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 from posthouse import observe
 from posthouse.imapd import content, resync
 from posthouse.imapd.content import Message
-from posthouse.imapd.session import LINES, Refused, Senseless, Session
+from posthouse.imapd.refusal import Refused, Senseless
+from posthouse.imapd.session import LINES, Session
 from posthouse.limits import KB
 from posthouse.mailbox import emails, ranges, summary
 from posthouse.mailbox.emails import Content, EmailRow, Preview, Rendering

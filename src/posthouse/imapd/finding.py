@@ -12,7 +12,8 @@ from typing import Final
 
 from posthouse.imapd import criteria
 from posthouse.imapd.criteria import Program
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox import conditions, query
 from posthouse.mailbox.conditions import Condition
 from posthouse.mailbox.scan import Sight

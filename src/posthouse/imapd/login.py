@@ -10,7 +10,8 @@ from posthouse import observe
 from posthouse.directory.credentials import LoginFailure, LoginRefused
 from posthouse.directory.login import Answer, Ask, Login, Malformed, proven
 from posthouse.directory.model import Account
-from posthouse.imapd.session import Refused, Senseless, Session
+from posthouse.imapd.refusal import Refused, Senseless
+from posthouse.imapd.session import Session
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import AuthResponse, Command, Event
 from posthouse.wire.imap.response import Code

@@ -10,7 +10,8 @@ from typing import Final
 from posthouse.imapd import places
 from posthouse.imapd.pattern import matcher
 from posthouse.imapd.places import Place
-from posthouse.imapd.session import LINES, Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import LINES, Session
 from posthouse.mailbox import mailboxes, metadata, shares
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import BadName, Mailbox, MailboxExists, NoPermission, NoSuchMailbox

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from posthouse.imapd import across, places
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.flags import split_flags
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges, shares
 from posthouse.mailbox.model import DELETED, KEYWORDS, NoPermission, NoSuchMailbox
 from posthouse.store.database import Tx

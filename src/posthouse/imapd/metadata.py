@@ -12,7 +12,8 @@ from urllib.parse import quote
 from posthouse.imapd import places
 from posthouse.imapd.mailboxes import SPECIAL_USE, role_for, visible
 from posthouse.imapd.places import Place
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox import mailboxes, metadata
 from posthouse.mailbox.metadata import OF_ACCOUNT
 from posthouse.mailbox.model import MailboxExists

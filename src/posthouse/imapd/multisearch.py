@@ -10,7 +10,8 @@ from typing import Final
 from posthouse.imapd import context, criteria, finding
 from posthouse.imapd.criteria import Program
 from posthouse.imapd.finding import Result
-from posthouse.imapd.session import Refused, Senseless, Session
+from posthouse.imapd.refusal import Refused, Senseless
+from posthouse.imapd.session import Session
 from posthouse.mailbox import mailboxes
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import Mailbox, NoSuchMailbox

@@ -7,8 +7,10 @@ here before is told what it has missed (RFC 7162 §3.2.5). CLOSE tells nothing o
 from contextlib import suppress
 
 from posthouse.imapd import messages, places, resync
+from posthouse.imapd.around import Selected
 from posthouse.imapd.mailboxes import object_id
-from posthouse.imapd.session import Selected, Senseless, Session, uid_required
+from posthouse.imapd.refusal import Senseless, uid_required
+from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.model import Mailbox, NoPermission
 from posthouse.mailbox.snapshot import View

@@ -6,7 +6,8 @@ Refuses: SETQUOTA: limits are the administrator's to set.
 """
 
 from posthouse.imapd.places import is_others
-from posthouse.imapd.session import Refused, Session
+from posthouse.imapd.refusal import Refused
+from posthouse.imapd.session import Session
 from posthouse.mailbox.quota import Limit, limits
 from posthouse.wire.imap import quota as wire
 from posthouse.wire.imap.event import Command

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from posthouse.imapd import context, finding
 from posthouse.imapd.finding import Found
-from posthouse.imapd.session import Session, uid_required
+from posthouse.imapd.refusal import uid_required
+from posthouse.imapd.session import Session
 from posthouse.mailbox import collation, columns, conversations, sorting
 from posthouse.mailbox.conversations import Member, Node
 from posthouse.mailbox.sorting import By

@@ -29,8 +29,10 @@ from posthouse.imapd import (
     quota,
     search,
 )
+from posthouse.imapd.around import Entrance, Surroundings
 from posthouse.imapd.places import PREFIX
-from posthouse.imapd.session import Entrance, Refused, Senseless, Session, Surroundings
+from posthouse.imapd.refusal import Refused, Senseless
+from posthouse.imapd.session import Session
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import MailboxError
 from posthouse.net.stream import Stopping, Stream, StreamTimeout

@@ -10,28 +10,21 @@ Refuses: to know any command; those are in the files beside.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from posthouse import observe
-from posthouse.clock import Clock
-from posthouse.directory.credentials import Authenticator
 from posthouse.directory.model import Account
-from posthouse.directory.presence import Presence
+from posthouse.imapd.around import Entrance, Ongoing, Selected, Surroundings, Watch
 from posthouse.imapd.flags import Flags, flag_lines, modseq_lines
-from posthouse.limits import METADATA_VALUE
+from posthouse.imapd.refusal import UNAVAILABLE, WORDS, Refused, Senseless, uid_required
 from posthouse.mailbox import emails, model, ranges, shares
-from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.model import MailboxError, NoSuchMailbox
-from posthouse.mailbox.shares import ALL
-from posthouse.mailbox.snapshot import Entry, Snapshots, View
+from posthouse.mailbox.snapshot import Entry
 from posthouse.net.stream import Stream
-from posthouse.net.tls import Certificates
-from posthouse.store.blobs import Blobs
-from posthouse.store.database import Listener, Store, StoreUnavailable, Topic, Tx
-from posthouse.wire.imap import metadata, response
-from posthouse.wire.imap.event import Command, Event
+from posthouse.store.database import Listener, StoreUnavailable, Topic, Tx
+from posthouse.wire.imap import response
+from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.notify import OF_MESSAGES
 from posthouse.wire.imap.notify import Event as Kind
 from posthouse.wire.imap.response import Code
@@ -41,158 +34,12 @@ from posthouse.wire.imap.server import ImapServer
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What the model says, in IMAP's words (RFC 5530, RFC 9051 §7.1).
-WORDS: Final[dict[type[MailboxError], tuple[str, bytes]]] = {
-    model.NoSuchMailbox: ("There is no such mailbox", Code.NONEXISTENT),
-    model.NoSuchAccount: ("This account is being removed", Code.UNAVAILABLE),
-    model.NoSuchEmail: ("This message is gone", Code.EXPUNGEISSUED),
-    model.MailboxExists: ("There is such a mailbox already", Code.ALREADYEXISTS),
-    model.BadName: ("A mailbox cannot be named so", Code.CANNOT),
-    model.ReservedMailbox: ("This cannot be done with the Inbox", Code.CANNOT),
-    model.HasChildren: ("There are mailboxes below it", Code.HASCHILDREN),
-    model.TooManyMailboxes: ("There are too many mailboxes", Code.LIMIT),
-    model.TooManyKeywords: ("There are too many keywords", Code.LIMIT),
-    model.BadKeyword: ("This cannot be a flag", Code.CANNOT),
-    model.OverQuota: ("The mailbox is full", Code.OVERQUOTA),
-    model.AnnotationTooLong: ("The value is too long", metadata.too_long(METADATA_VALUE)),
-    model.TooManyAnnotations: ("There are too many annotations", metadata.TOO_MANY),
-    model.NoPermission: ("You may not do this here", Code.NOPERM),
-    model.TooManyShares: ("It is shared with too many", Code.LIMIT),
-    model.CannotCalculateChanges: ("What changed is not known any more", Code.UNAVAILABLE),
-}
-UNAVAILABLE: Final = ("The mail store cannot be reached; try again later", Code.UNAVAILABLE)
-
 # Responses that are built before they are sent.
 LINES: Final = 200
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
 _PIECE: Final = 256 * 1024
 # Nobody but the client's commands says anything to it.
 _ALONE: Final[AbstractAsyncContextManager[None]] = nullcontext()
-
-
-class Refused(Exception):
-    """NO: the command is not carried out. The answer is in it."""
-
-    def __init__(self, text: str, code: bytes = b"") -> None:
-        super().__init__(text)
-        self.text = text
-        self.code = code
-
-
-class Senseless(Exception):
-    """BAD: the command means nothing here."""
-
-    def __init__(self, text: str, code: bytes = b"") -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every IMAP session works with. Timeouts in seconds: until a client has logged in, and of its silence
-    afterwards."""
-
-    hostname: str
-    clock: Clock
-    store: Store
-    secret: bytes
-    blobs: Blobs
-    snapshots: Snapshots
-    columns: Columns
-    authenticator: Authenticator
-    presence: Presence
-    certificates: Certificates
-    append_limit: int
-    login_timeout: float
-    idle_timeout: float
-
-
-@dataclass(frozen=True, slots=True)
-class Entrance:
-    """How one listener lets clients in. `certificates`: they are asked for theirs, which log them in."""
-
-    starttls: bool
-    clear_text_login: bool
-    unauthenticate: bool = True
-    certificates: bool = False
-
-
-@dataclass(slots=True)
-class Selected:
-    """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
-    it was deleted, or is not to be read any more; `overheard`: that messages came or went was announced beside the
-    answer to something else; `unsettled`: that messages went was announced, and up to which modseq all is known has yet
-    to be said; `path` and `rights`: what the client calls it, and may do there (RFC 4314)."""
-
-    mailbox: int
-    view: View
-    read_only: bool
-    saved: Sequence[Range] = ()
-    gone: bool = False
-    overheard: bool = False
-    watched: "Results | None" = None
-    unsettled: bool = False
-    rights: str = ALL
-    path: str = ""
-
-    @property
-    def account(self) -> int:
-        """Whose mailbox it is."""
-        return self.view.snapshot.account
-
-
-class Ongoing(Protocol):
-    """A command that more events belong to, before it is answered."""
-
-    command: Command
-
-    async def take(self, event: Event) -> None:
-        """What the client says to it. Raises what a command raises."""
-        ...
-
-    async def drop(self) -> None:
-        """It is over: let go of everything."""
-        ...
-
-
-class Results(Protocol):
-    """Results of searches that a client wants to be kept up to date (RFC 5267)."""
-
-    def leave(self, uids: Sequence[int]) -> bool:
-        """These are about to be told as gone: tell of one result what leaves it. False where none has any of them."""
-        ...
-
-    async def settle(self) -> None:
-        """Tell what has come into the results and what has left them, as far as the client knows the messages."""
-        ...
-
-
-class Watch(Protocol):
-    """What a client is told of beside its commands (RFC 5465)."""
-
-    def hear(self) -> None:
-        """The account's bell has rung."""
-        ...
-
-    def did(self, first: int, last: int) -> None:
-        """These modseqs are the client's own doing."""
-        ...
-
-    def listen(self) -> None:
-        """Tell what happens while the client says nothing. Safe to call twice."""
-        ...
-
-    async def stop(self) -> None:
-        """Tell nothing until `listen` is called again. Safe to call twice."""
-        ...
-
-    async def tell_added(self, entries: Sequence[Entry]) -> None:
-        """What was asked for of new messages in the open mailbox."""
-        ...
-
-    async def tell_others(self) -> None:
-        """What happened outside the open mailbox."""
-        ...
 
 
 class Session:
@@ -652,11 +499,6 @@ async def _any_of(ears: Sequence[Listener]) -> None:
     finally:
         for one in waiting:
             one.cancel()
-
-
-def uid_required() -> Senseless:
-    """RFC 9586 §3.1."""
-    return Senseless("Say it by UID: message numbers are off", Code.UIDREQUIRED)
 
 
 def _known_up_to(modseq: int) -> bytes:
