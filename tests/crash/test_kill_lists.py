@@ -77,7 +77,9 @@ class _Conversation(socketserver.StreamRequestHandler):
                 self._say(b"250-sink.test\r\n250-PIPELINING\r\n250 8BITMIME")
             elif command == b"DATA":
                 self._say(b"354 go on")
-                octets = b"".join(iter(self.rfile.readline, b".\r\n"))
+                octets = self._message()
+                if octets is None:
+                    return  # killed before the dot: nobody has it
                 self.server.take(recipients, octets)
                 recipients = []
                 self._say(b"250 taken")
@@ -88,6 +90,14 @@ class _Conversation(socketserver.StreamRequestHandler):
                 if command == b"RCPT":
                     recipients.append(line.partition(b"<")[2].partition(b">")[0].decode())
                 self._say(b"250 ok")
+
+    def _message(self) -> bytes | None:
+        lines: list[bytes] = []
+        while (line := self.rfile.readline()) != b".\r\n":
+            if not line:
+                return None
+            lines.append(line)
+        return b"".join(lines)
 
     def _say(self, reply: bytes) -> None:
         self.wfile.write(reply + b"\r\n")
