@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from posthouse.limits import SEARCH_TEXT
 from posthouse.mailbox import ranges
 from posthouse.mailbox.conditions import (
+    ZONE,
     And,
     Body,
     Condition,
@@ -41,8 +42,6 @@ _SQL_WORDS: Final = 2
 # LIKE goes through text twice as fast as instr, and compares longer strings a letter at a time.
 _LIKED: Final = 32
 _WILD: Final = re.compile("[!%_]")
-# A Date field's day may be this far from the day in UTC.
-_ZONE: Final = 26 * 3600 * 1000
 # Above every size there is; the numbers of SQL end not far beyond.
 _LARGEST: Final = 1 << 62
 
@@ -206,8 +205,8 @@ def _text_sql(leaf: Leaf) -> Sql | None:
             there = _contains("m.head", text)
             return Sql(f"CASE WHEN {there.text} THEN 1 END", there.parameters)
         case Sent(since, before):
-            inner = _between("m.sent_at", since and since + _ZONE, before and before - _ZONE)
-            outer = _between("m.sent_at", since and since - _ZONE, before and before + _ZONE)
+            inner = _between("m.sent_at", since and since + ZONE, before and before - ZONE)
+            outer = _between("m.sent_at", since and since - ZONE, before and before + ZONE)
             return Sql(
                 f"CASE WHEN {inner.text} THEN 1 WHEN {outer.text} THEN NULL ELSE 0 END",
                 (*inner.parameters, *outer.parameters),

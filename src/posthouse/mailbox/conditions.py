@@ -12,6 +12,9 @@ from typing import Final
 
 from posthouse.message.text import HEAD_FIELDS, fold
 
+# A Date field's day may be this far from the day in UTC (milliseconds).
+ZONE: Final = 26 * 3600 * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class And:

@@ -20,6 +20,7 @@ from typing import Final
 from posthouse.mailbox import columns
 from posthouse.mailbox.columns import Column, Columns, Kind, Numbers, Texts
 from posthouse.mailbox.conditions import (
+    ZONE,
     And,
     Condition,
     Deleted,
@@ -43,8 +44,6 @@ from posthouse.mailbox.snapshot import Snapshot
 
 # Emails that are judged at once.
 WINDOW: Final = 16_384
-# A Date field's day may be this far from the day in UTC.
-_ZONE: Final = 26 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +183,8 @@ class _Window:
                 return self._between(leaf, None if above is None else above + 1, below)
             case Sent(since, before):
                 # By the clock of whoever sent it, of which the zone is not kept.
-                lower, _ = self._between(leaf, since and since + _ZONE, before and before - _ZONE)
-                _, upper = self._between(leaf, since and since - _ZONE, before and before + _ZONE)
+                lower, _ = self._between(leaf, since and since + ZONE, before and before - ZONE)
+                _, upper = self._between(leaf, since and since - ZONE, before and before + ZONE)
                 return 0 if since is None and before is None else lower, upper
             case Head(name, text) if name in self._known.texts:
                 column = self._known.texts[name]
