@@ -20,8 +20,8 @@ from posthouse.delivery.courier import DeliveryCourier
 from posthouse.delivery.digests import Digests
 from posthouse.delivery.dmarc import DmarcPolicies
 from posthouse.delivery.fullness import Attendant
+from posthouse.delivery.letters import Settings as LetterSettings
 from posthouse.delivery.lists import ListCourier
-from posthouse.delivery.lists import Settings as ListSettings
 from posthouse.delivery.warnings import Warnings
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
@@ -132,12 +132,9 @@ class App:
         self._snapshots = Snapshots(store)
         self._columns = Columns(store)
         self._drops = Drops(exclusive=settings.pop3.maildrop == "exclusive")
-        self._warnings = Warnings(
-            store, settings.hostname, settings.queue.expire, store.secret, clock=clock, random=random
-        )
-        self._attendant = Attendant(
-            store, settings.hostname, settings.queue.expire, store.secret, clock=clock, random=random
-        )
+        self._letters = LetterSettings(settings.hostname, settings.queue.expire, store.secret)
+        self._warnings = Warnings(store, self._letters, clock=clock, random=random)
+        self._attendant = Attendant(store, self._letters, clock=clock, random=random)
         self._outward = outward.build(settings, store, self._blobs, self._directory, clock=clock, random=random)
         self._runner = self._build_runner()
         self._doors: dict[Listener, Door] = {}
@@ -152,14 +149,13 @@ class App:
         settings = self._settings
         relay = self._outward.courier
         delivery = DeliveryCourier(self._store, self._blobs, self._directory.rules, self._store.secret, self._clock)
-        of_lists = ListSettings(settings.hostname, settings.queue.expire, self._store.secret)
-        self._digests = Digests(self._store, self._blobs, of_lists, clock=self._clock, random=self._random)
+        self._digests = Digests(self._store, self._blobs, self._letters, clock=self._clock, random=self._random)
         mailing_lists = ListCourier(
             self._store,
             self._blobs,
             self._directory.rules,
             DmarcPolicies(self._outward.resolver),
-            of_lists,
+            self._letters,
             clock=self._clock,
             random=self._random,
         )

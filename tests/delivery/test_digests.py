@@ -11,7 +11,7 @@ import pytest
 
 from posthouse import journey
 from posthouse.delivery.digests import Digests
-from posthouse.delivery.lists import Settings
+from posthouse.delivery.letters import Settings
 from posthouse.directory import lists, members
 from posthouse.directory.members import Delivery
 from posthouse.limits import KB

@@ -10,6 +10,7 @@ from unittest import mock
 
 from posthouse.delivery import fullness
 from posthouse.delivery.fullness import Attendant, words, words_for_domain
+from posthouse.delivery.letters import Settings
 from posthouse.directory import accounts, quotas
 from posthouse.directory.quotas import Fullness
 from posthouse.mailbox import emails, mailboxes
@@ -20,7 +21,8 @@ from tests.support import run
 
 
 def attendant(home: Home) -> Attendant:
-    return Attendant(home.store, "mx.home.example", 3600, home.store.secret, clock=home.clock, random=Random(1))
+    settings = Settings("mx.home.example", 3600, home.store.secret)
+    return Attendant(home.store, settings, clock=home.clock, random=Random(1))
 
 
 async def letters(home: Home, account: int) -> list[EmailMessage]:

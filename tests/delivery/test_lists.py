@@ -14,7 +14,8 @@ import pytest
 from posthouse.delivery import posts
 from posthouse.delivery.courier import DeliveryCourier
 from posthouse.delivery.fanout import BATCH
-from posthouse.delivery.lists import ListCourier, Settings
+from posthouse.delivery.letters import Settings
+from posthouse.delivery.lists import ListCourier
 from posthouse.directory import addresses, lists, members
 from posthouse.directory.addresses import Rules
 from posthouse.directory.lists import MailingList

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from unittest import mock
 
+from posthouse.delivery.letters import Settings
 from posthouse.delivery.warnings import Warnings, words
 from posthouse.directory import accounts
 from posthouse.directory.model import Account
@@ -26,9 +27,8 @@ async def at_home(path: Path) -> tuple[Home, Account]:
 
 
 def warnings(home: Home) -> Warnings:
-    return Warnings(
-        home.store, "mx.home.example", 3600, home.store.secret, clock=home.clock, random=Random(1)
-    )  # fmt: skip
+    settings = Settings("mx.home.example", 3600, home.store.secret)
+    return Warnings(home.store, settings, clock=home.clock, random=Random(1))
 
 
 async def told(home: Home, account: Account) -> list[str]:

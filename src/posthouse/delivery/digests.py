@@ -16,7 +16,7 @@ from posthouse import journey, observe
 from posthouse.clock import Clock
 from posthouse.delivery import fanout
 from posthouse.delivery.fanout import Batches, Takers
-from posthouse.delivery.lists import Settings
+from posthouse.delivery.letters import Settings
 from posthouse.directory import digests, lists
 from posthouse.directory.digests import Gathered
 from posthouse.directory.lists import MailingList

@@ -13,7 +13,7 @@ from typing import Final
 
 from posthouse import observe
 from posthouse.clock import Clock
-from posthouse.delivery.letters import Letters
+from posthouse.delivery.letters import Letters, Settings
 from posthouse.directory import quotas
 from posthouse.directory.quotas import Fullness
 from posthouse.message.addresses import Mailbox
@@ -29,15 +29,11 @@ Note = Callable[[Tx, Letters, Fullness], Fullness | None]
 
 
 class Attendant:
-    """Watches what accounts and domains hold. `expire`: seconds that each letter is tried for."""
+    """Watches what accounts and domains hold."""
 
-    def __init__(
-        self, store: Store, hostname: str, expire: float, secret: bytes, *, clock: Clock, random: Random
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock, random: Random) -> None:
         self._store = store
-        self._hostname = hostname
-        self._expire = expire
-        self._secret = secret
+        self._settings = settings
         self._clock = clock
         self._random = random
 
@@ -68,7 +64,7 @@ class Attendant:
                 await self._note(one, _note_domain)
 
     async def _note(self, one: Fullness, note: Note) -> None:
-        letters = Letters(self._hostname, self._expire, self._secret, self._clock.now(), self._random)
+        letters = self._settings.letters(self._clock.now(), self._random)
         written = await self._store.write(note, letters, one)
         if written is not None:
             observe.tell("quota.nearly", who=one.name, percent=int(written.part), octets=written.octets)

@@ -25,6 +25,19 @@ _AUTOMATIC: Final = b"Auto-Submitted: auto-generated\r\n"
 
 
 @dataclass(frozen=True, slots=True)
+class Settings:
+    """`hostname` signs what we write; `expire`: seconds until that is given up; `secret` keys journeys and tags."""
+
+    hostname: str
+    expire: float
+    secret: bytes
+
+    def letters(self, now: int, random: Random) -> "Letters":
+        """What is written now."""
+        return Letters(self.hostname, self.expire, self.secret, now, random)
+
+
+@dataclass(frozen=True, slots=True)
 class Letters:
     """Who writes, and when. `hostname` is for message-ids, `secret` for journeys; `expire`: seconds until given up.
 

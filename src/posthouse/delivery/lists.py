@@ -16,7 +16,7 @@ from posthouse import journey
 from posthouse.clock import Clock
 from posthouse.delivery import fanout, posts, requests
 from posthouse.delivery.fanout import SENT_OUT, Batches, Takers
-from posthouse.delivery.letters import Letters
+from posthouse.delivery.letters import Letters, Settings
 from posthouse.delivery.posts import Post
 from posthouse.directory import digests, lists, members
 from posthouse.directory.addresses import ListReached, Rules, expand
@@ -55,15 +55,6 @@ class Policies(Protocol):
         """Members' servers would refuse or junk a message of this domain whose signature does not hold. Raises
         nothing: what cannot be known is taken for strict."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`hostname` signs what lists write; `expire`: seconds until that is given up; `secret` keys journeys and tags."""
-
-    hostname: str
-    expire: float
-    secret: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +114,7 @@ class ListCourier:
     ) -> tuple[Reply, Deed]:
         """What is to be done at one of the list's addresses, with everything worked out that can be."""
         now = self._clock.now()
-        letters = Letters(self._settings.hostname, self._settings.expire, self._settings.secret, now, self._random)
+        letters = self._settings.letters(now, self._random)
         if not reached.purpose:
             return await self._posted(job, mailing_list, octets, letters)
         if reached.purpose in ("approve", "refuse"):

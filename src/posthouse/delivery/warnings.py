@@ -11,7 +11,7 @@ from typing import Final
 
 from posthouse import observe
 from posthouse.clock import Clock
-from posthouse.delivery.letters import Letters
+from posthouse.delivery.letters import Letters, Settings
 from posthouse.directory import accounts
 from posthouse.directory.model import Account
 from posthouse.message.addresses import Mailbox
@@ -25,15 +25,11 @@ _DAY: Final = 86_400.0
 
 
 class Warnings:
-    """Writes the letters of one process. `expire`: seconds that each is tried for."""
+    """Writes the letters of one process."""
 
-    def __init__(
-        self, store: Store, hostname: str, expire: float, secret: bytes, *, clock: Clock, random: Random
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock, random: Random) -> None:
         self._store = store
-        self._hostname = hostname
-        self._expire = expire
-        self._secret = secret
+        self._settings = settings
         self._clock = clock
         self._random = random
         self._writing: set[asyncio.Task[None]] = set()
@@ -50,7 +46,7 @@ class Warnings:
             await asyncio.wait(self._writing, timeout=seconds)
 
     async def _write(self, account: Account, notice: Notice) -> None:
-        letters = Letters(self._hostname, self._expire, self._secret, self._clock.now(), self._random)
+        letters = self._settings.letters(self._clock.now(), self._random)
         try:
             written = await self._store.write(_tell, letters, account, notice)
         except StoreUnavailable as error:
