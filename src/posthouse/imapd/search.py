@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from posthouse.imapd import context, finding
-from posthouse.imapd.finding import Found
+from posthouse.imapd.criteria import Program
+from posthouse.imapd.finding import Found, Result
 from posthouse.imapd.refusal import uid_required
 from posthouse.imapd.session import Session
 from posthouse.mailbox import collation, columns, conversations, sorting
@@ -16,7 +17,6 @@ from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.finding import Algorithm, Return, Returns, SortBy
 
 _ALL: Final = Returns(frozenset({Return.ALL}))
-# RFC 7162 §3.2.10.2: what went is not told by the UID forms either, where they ask by message numbers.
 _DONE: Final = "That is what was found"
 
 
@@ -27,20 +27,7 @@ async def search(session: Session, command: Command, asked: request.Search) -> N
     found, program = await finding.look(
         session, command.tag, asked.key, scored=Return.RELEVANCY in returns, saves=Return.SAVE in returns
     )
-    if Return.SAVE in returns:
-        finding.save(session, found.uids, returns)
-    result = finding.result(session, found, found.uids, uid=asked.uid, ordered=False, program=program)
-    if asked.returns is None and not session.rev2:
-        session.engine.send(
-            response.search_modseq(result.numbers, result.highest(result.uids))
-            if result.modseqs and result.numbers
-            else response.search(result.numbers)
-        )
-    elif returns.answers:
-        session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
-    if Return.UPDATE in returns:
-        context.watch(session, command.tag, asked.uid, program, (), found.uids, found.sight.snapshot, returns.items)
-    await session.ok(command, _DONE, expunge=not program.counts)
+    await _answer(session, command, asked, found, found.uids, program)
 
 
 async def sort(session: Session, command: Command, asked: request.Sort) -> None:
@@ -51,20 +38,38 @@ async def sort(session: Session, command: Command, asked: request.Sort) -> None:
     found, program = await finding.look(session, command.tag, asked.key, scored=scored, saves=Return.SAVE in returns)
     sorts = tuple([sorting.Key(_BY[key.by], key.reverse) for key in asked.sorts])
     order = await sorting.sort(found.sight, found.uids, sorts, found.scores)
+    await _answer(session, command, asked, found, order, program, sorts)
+
+
+async def _answer(
+    session: Session,
+    command: Command,
+    asked: request.Search | request.Sort,
+    found: Found,
+    order: Sequence[int],
+    program: Program,
+    sorts: tuple[sorting.Key, ...] = (),
+) -> None:
+    """Tell the uids that were found, in this order, as it was asked for, and keep what is to be kept of them."""
+    returns, ordered = asked.returns or _ALL, isinstance(asked, request.Sort)
     if Return.SAVE in returns:
         finding.save(session, order, returns)
-    result = finding.result(session, found, order, uid=asked.uid, ordered=True, program=program)
-    if asked.returns is None:
-        session.engine.send(
-            response.search_modseq(result.numbers, result.highest(result.uids), command=b"SORT")
-            if result.modseqs and result.numbers
-            else response.sort(result.numbers)
-        )
+    result = finding.result(session, found, order, uid=asked.uid, ordered=ordered, program=program)
+    if asked.returns is None and (ordered or not session.rev2):
+        session.engine.send(_untagged(result, b"SORT" if ordered else b"SEARCH"))
     elif returns.answers:
         session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
     if Return.UPDATE in returns:
         context.watch(session, command.tag, asked.uid, program, sorts, order, found.sight.snapshot, returns.items)
+    # RFC 7162 §3.2.10.2: what went is not told by the UID forms either, where they ask by message numbers.
     await session.ok(command, _DONE, expunge=not program.counts)
+
+
+def _untagged(result: Result, name: bytes) -> bytes:
+    """The response of RFC 3501 and RFC 5256."""
+    if result.modseqs and result.numbers:
+        return response.search_modseq(result.numbers, result.highest(result.uids), command=name)
+    return response.sort(result.numbers) if name == b"SORT" else response.search(result.numbers)
 
 
 _BY: Final[Mapping[SortBy, By]] = {
