@@ -145,6 +145,25 @@ def _create(tx: Tx, account: int) -> None:
         mailboxes.create(tx, account, name, 1_800_000_000_000)
 
 
+def test_what_was_told_beside_commands_is_told_again_where_a_silent_store_changes_it(tmp_path: Path) -> None:
+    """RFC 9051 §6.4.6: the client cannot know whether it was told before its STORE was done, or what came of it."""
+
+    async def test(house: House) -> None:
+        for number in range(2):
+            await house.file(message(number))
+        client, other = await house.imap(), await house.imap()
+        await client.ok("NOTIFY SET (selected (MessageNew MessageExpunge FlagChange))")
+        await other.ok("STORE 1 FLAGS (red)")
+        assert (await client.response()).startswith(b"* FLAGS (")
+        assert (await client.response()).startswith(b"* OK [PERMANENTFLAGS")
+        assert await client.response() == b"* 1 FETCH (UID 1 FLAGS (red))"
+        told = await client.ok(r"STORE 1:2 FLAGS.SILENT (\Answered)")
+        assert told == [b"* 1 FETCH (UID 1 FLAGS (\\Answered))"]
+        assert await client.ok(r"STORE 1:2 FLAGS.SILENT (\Flagged)") == []
+
+    in_house(tmp_path, test)
+
+
 def test_a_look_costs_what_changed(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         for number in range(10):

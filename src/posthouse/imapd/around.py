@@ -64,7 +64,8 @@ class Selected:
     """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
     it was deleted, or is not to be read any more; `overheard`: that messages came or went was announced beside the
     answer to something else; `unsettled`: that messages went was announced, and up to which modseq all is known has yet
-    to be said; `path` and `rights`: what the client calls it, and may do there (RFC 4314)."""
+    to be said; `answered`: the modseq it had when a command was answered last; `path` and `rights`: what the client calls
+    it, and may do there (RFC 4314)."""
 
     mailbox: int
     view: View
@@ -74,6 +75,7 @@ class Selected:
     overheard: bool = False
     watched: Results | None = None
     unsettled: bool = False
+    answered: int = 0
     rights: str = ALL
     path: str = ""
 

@@ -45,6 +45,10 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         expected.update([(entry.uid, becomes[entry.flags]) for entry in chunk])
         # Their flags as they are in the view are not yet those that the client knows.
         unheard.update([entry.uid for entry in view.changed()])
+        if session.watch is not None:
+            # RFC 5465 §4: told since the last answer, perhaps while this command was on its way: a client could take
+            # it for what came of it.
+            unheard.update([entry.uid for entry in chunk if entry.modseq > opened.answered])
         uids = [entry.uid for entry in chunk]
         modified.update(await session.change(needed, _store, opened.mailbox, uids, change, session.around.clock.now()))
         await progress(len(expected), goal)

@@ -54,7 +54,9 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         # RFC 8474 §4.2
         response.ok("Its id", response.mailbox_id(object_id(mailbox.id, place.ids))),
     )
-    session.selected = Selected(mailbox.id, view, read_only, rights=rights, path=mailbox.path)
+    session.selected = Selected(
+        mailbox.id, view, read_only, answered=view.snapshot.modseq, rights=rights, path=mailbox.path
+    )
     if asked.resync is not None and asked.resync.uidvalidity == view.snapshot.uidvalidity:
         await _tell_missed(session, view, asked.resync)
     engine.ok(command, "It is open", Code.READ_ONLY if read_only else Code.READ_WRITE)

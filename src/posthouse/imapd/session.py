@@ -220,6 +220,8 @@ class Session:
         client hears whatever it wants to be told. `expunge` False: this one may not tell what went, though its row
         would."""
         await self.tell_news(expunge=expunge and command.row.expunge, removed=removed)
+        if self.selected is not None:
+            self.selected.answered = self.selected.view.snapshot.modseq
         if self.condstore:
             code = self._settle(code)
         self.engine.ok(command, text, code)
