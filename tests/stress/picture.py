@@ -67,6 +67,7 @@ class Picture:
         self.common = common
         self.vanishing = False  # RFC 7162 §3.2.10: VANISHED in place of EXPUNGE
         self.uids: list[int | None] = []
+        self.met: set[int] = set()  # all uids that were ever told
         self.flags: dict[int, frozenset[bytes]] = {}
         self.modseqs: dict[int, int] = {}
         self.validity = 0
@@ -205,6 +206,7 @@ class Picture:
             known = self.uids[number - 1]
             self.check(known in (None, int(uid[1])), f"message {number} had uid {known}")
             self.uids[number - 1] = int(uid[1])
+            self.met.add(int(uid[1]))
             told = [one for one in self.uids if one is not None]
             self.check(told == sorted(set(told)), "uids do not ascend")
         learnt = self.uids[number - 1]
