@@ -1,4 +1,5 @@
-"""What is old goes: removed accounts, journeys, expunged mail, tombstones, blocks, octets that nothing refers to.
+"""What is old goes: removed accounts, journeys, expunged mail, posts that nobody approved, tombstones, blocks, octets
+that nothing refers to.
 
 Promises: each room's function is called until it has no more to do, a batch a transaction, so that nobody waits long.
 Refuses: to know how often; app.py does.
@@ -7,6 +8,7 @@ Refuses: to know how often; app.py does.
 from posthouse import journey
 from posthouse.clock import Clock
 from posthouse.config import values
+from posthouse.delivery import posts
 from posthouse.directory import accounts
 from posthouse.mailbox import retention
 from posthouse.policy import blocks
@@ -24,6 +26,8 @@ async def clean(store: SqliteStore, blobs: Blobs, clock: Clock, kept: values.Sto
     while await store.write(journey.expire, now - int(kept.journeys * 1000)):
         pass
     while await store.write(retention.drop_expunged, now - int(kept.expunged * 1000), now):
+        pass
+    while await store.write(posts.expire, now - int(kept.held * 1000), now):
         pass
     after = 0
     while batch := await store.read(retention.accounts_after, after):

@@ -526,6 +526,7 @@ _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     "list.dropped": lambda f: f"not sent to the members of {f.list}: {f.reason}",
     "list.approved": lambda f: f"let out by a moderator of {f.list}",
     "list.refused": lambda f: f"dropped by a moderator of {f.list}",
+    "list.expired": lambda f: f"waited too long for a moderator of {f.list}, and was dropped",
     "list.gathered": lambda f: f"kept for the digest of {f.list}",
     "list.digested": lambda f: f"sent in a digest of {f.list} (its journey: {f.copy})",
     "list.digest": lambda f: f"made for the members of {f.list}: a digest of {f.posts}",

@@ -2,6 +2,7 @@
 
 import fcntl
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from posthouse.queue import queue
 from posthouse.queue.queue import NewRecipient, QueuedMail
 from posthouse.queue.schedule import LOCAL
 from posthouse.store import backup, blobs
+from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
 from tests.cli.support import Command
@@ -156,6 +158,30 @@ def test_where_nothing_can_be_restored(command: Command, lost: Path, tmp_path: P
     command("restore", str(copy))
     assert command.error("restore", str(copy)) == f"{lost} holds a store already; move it away first"
     assert [one["name"] for one in command.json("account", "list")] == ["alice@example.org", "bob@example.org"]
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(b"less")], ids=["missing", "cut short"])
+def test_a_backup_that_is_not_whole(
+    spoil: Callable[[Path], object], command: Command, lost: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+
+    async def main() -> None:
+        async with opened(tmp_path, blobs=Blobs(tmp_path / "blobs", inline_limit=1000)) as house:
+            client = await house.imap()
+            await client.append(message(1, LARGE))
+            await backup.backup(house.store, house.blobs, copy)
+
+    run(main())
+    (large,) = [path for path in (copy / "blobs").rglob("*") if path.is_file()]
+    spoil(large)
+    assert command.error("restore", str(copy)) == (
+        f"{copy} is not whole: of 1 large message the file is missing or cut short; "
+        "look for another copy of it, or restore what there is with --incomplete"
+    )
+    assert not (lost / "posthouse.db").exists()
+    command("restore", "--incomplete", str(copy))
+    assert Installation(command.configuration).read(accounts.count) == 2
 
 
 def used(directory: Path) -> Path:

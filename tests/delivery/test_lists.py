@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from posthouse import journey
 from posthouse.delivery import posts
 from posthouse.delivery.courier import DeliveryCourier
 from posthouse.delivery.fanout import BATCH
@@ -465,6 +466,25 @@ def test_held_posts_can_be_found_by_number(tmp_path: Path) -> None:
         assert (held.author, held.subject) == ("alice@home.example", "Lunch")
         assert await club.store.read(posts.numbered, made.id, held.id) == held
         assert await club.store.read(posts.find_held, made.id, held.token) == held
+
+    run(main())
+
+
+def test_what_nobody_approves_is_dropped_in_the_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        club = Club(tmp_path)
+        await club.people("alice")
+        made = await club.found(owner="o@far.example")
+        await club.sent_to("", POST, "alice@home.example")
+        await club.settle(club.post())
+        (held,) = await club.store.read(posts.list_held, made.id)
+        assert await club.store.write(posts.expire, held.held_at, club.clock.now()) == 0
+        assert await club.store.write(posts.expire, held.held_at + 1, club.clock.now()) == 1
+        suspects = await club.store.read(lambda tx: tx.query("SELECT blob FROM blob_suspect", ()))
+        assert (await club.rows("list_held"), (held.blob,) in suspects) == (0, True)
+        found = await club.store.read(journey.get, held.journey)
+        assert found is not None
+        assert journey.describe(found.steps[-1]) == "waited too long for a moderator of team@home.example, and was dropped"
 
     run(main())
 

@@ -30,9 +30,10 @@ _TELL_SECONDS: Final = 0.2
 
 @click.command("restore")
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--incomplete", is_flag=True, help="Restore also where files of large messages are missing.")
 @as_json
 @pass_installation
-def restore(installation: Installation, json_output: bool, directory: Path) -> None:
+def restore(installation: Installation, json_output: bool, incomplete: bool, directory: Path) -> None:
     """Bring back what `posthouse backup` has copied to DIRECTORY. There must be no store, and no server running.
 
     Mail programs that have seen what came after the backup notice, and look at everything anew. Mail that waits to be
@@ -44,7 +45,7 @@ def restore(installation: Installation, json_output: bool, directory: Path) -> N
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         become_owner(installation.config)
         with data_alone(data):
-            staging = copying.stage(directory, data, DATABASE, Progress("files"))
+            staging = copying.stage(directory, data, DATABASE, Progress("files"), incomplete=incomplete)
             count, held = asyncio.run(_leap(installation, staging))
             copying.finish(staging, data, DATABASE)
     except (copying.CannotRestore, StoreError, StoreUnavailable) as error:

@@ -228,6 +228,8 @@ class Store(Struct, frozen=True, kw_only=True):
     # Who deletes something on holiday's first day, or loses it to a broken program, notices within two weeks.
     expunged: Duration = Duration(14 * 86400)
     tombstones: Duration = Duration(90 * 86400)
+    # A moderator's holiday; most of what waits longer is spam that nobody cared to refuse.
+    held: Duration = Duration(30 * 86400)
 
 
 class Pop3(Struct, frozen=True, kw_only=True):

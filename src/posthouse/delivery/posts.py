@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from posthouse import journey
 from posthouse.delivery.letters import Letters
 from posthouse.directory import lists, members
 from posthouse.directory.lists import MailingList
@@ -263,6 +264,15 @@ def drop(tx: Tx, mailing_list: MailingList, held: Held, now: int, *, approved: b
     blobs.suspect(tx, [blob], now)
     kind = "list.approved" if approved else "list.refused"
     return (Step(kind, now, held.journey, {"list": str(mailing_list.address)}),)
+
+
+def expire(tx: Tx, before: int, now: int, limit: int = 100) -> int:
+    """Drop what has waited since before that time; how many, at most `limit`."""
+    rows = tx.all("list_held_before", before=before, limit=limit)
+    for id, of, written in rows:
+        blobs.suspect(tx, [tx.value("list_held_delete", id=id)], now)
+        journey.record(tx, of, [Step("list.expired", now, of, {"list": written})])
+    return len(rows)
 
 
 def approve(tx: Tx, mailing_list: MailingList, held: Held, now: int) -> None:

@@ -43,11 +43,11 @@ async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> int:
     await asyncio.to_thread(destination.mkdir, mode=0o700)
     places = {place.number: place for place in blobs.places}
     copied = 0
-    for (number,) in await asyncio.to_thread(_rows, database, "SELECT DISTINCT place FROM blob WHERE name IS NOT NULL"):
+    for (number,) in await asyncio.to_thread(rows, database, "SELECT DISTINCT place FROM blob WHERE name IS NOT NULL"):
         if number not in places:
             raise StoreUnavailable(f"blobs lie in place {number}, which is not open")
         after = ""
-        while found := await asyncio.to_thread(_rows, database, _NAMES, number, after, BATCH):
+        while found := await asyncio.to_thread(rows, database, _NAMES, number, after, BATCH):
             names = [name for (name,) in found]
             await places[number].copy(names, destination)
             copied, after = copied + len(names), names[-1]
@@ -55,7 +55,8 @@ async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> int:
     return copied
 
 
-def _rows(database: Path, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
+def rows(database: Path, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
+    """What this finds in the database of a backup. Blocks. Raises StoreUnavailable."""
     connection = apsw.Connection(str(database), apsw.SQLITE_OPEN_READONLY)
     try:
         return connection.execute(sql, parameters).fetchall()

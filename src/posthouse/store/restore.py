@@ -1,31 +1,62 @@
 """A backup put in the place of a store: its files copied beside the place, and moved into it when all is ready.
 
 Promises: what is moved into place is whole and on the disk; until then there is no store there, and a copy that was
-broken off is begun anew. Refuses: a place that holds a store, or blobs, and a source that is none or is in use.
+broken off is begun anew. Refuses: a place that holds a store, or blobs, a source that is none or is in use, and one whose
+files are not all there, unless told to.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from posthouse.store.backup import BATCH, rows
 from posthouse.store.blob_files import sync, sync_directory
 
 _BLOBS: Final = "blobs"
 _STAGING: Final = "restoring"
+_NAMED: Final = "SELECT id, name, size FROM blob WHERE name IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
 
 
 class CannotRestore(Exception):
     """There, or from there, nothing can be restored; in words for the person who asked."""
 
 
-def stage(source: Path, data: Path, database: str, told: Callable[[int, int], None]) -> Path:
+def missing(source: Path, database: str) -> int:
+    """Of how many messages that lie in files the backup lacks octets. Blocks. Raises StoreUnavailable."""
+    return sum(_size(source / _BLOBS / name) != size for name, size in _files(source / database))
+
+
+def _files(database: Path) -> Iterator[tuple[str, int]]:
+    after = 0
+    while found := rows(database, _NAMED, after, BATCH):
+        yield from [(name, size) for _, name, size in found]
+        after = found[-1][0]
+
+
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def stage(
+    source: Path, data: Path, database: str, told: Callable[[int, int], None], *, incomplete: bool = False
+) -> Path:
     """Copy the backup `source` into a directory below `data`: that directory. Blocks.
 
-    `told` hears how many files of how many are copied. Raises CannotRestore, OSError.
+    `told` hears how many files of how many are copied; `incomplete`: also where files are missing. Raises
+    CannotRestore, StoreUnavailable, OSError.
     """
     _check(source, data, database)
+    if not incomplete and (count := missing(source, database)):
+        raise CannotRestore(
+            f"{source} is not whole: of {count} large message{'s' * (count > 1)} the "
+            f"file{'s are' if count > 1 else ' is'} missing or cut short; "
+            "look for another copy of it, or restore what there is with --incomplete"
+        )
     staging = data / _STAGING
     if staging.exists():
         shutil.rmtree(staging)

@@ -155,6 +155,11 @@ SELECT count(*) FROM list_held WHERE list = :list;
 -- name: list_held_delete
 DELETE FROM list_held WHERE id = :id RETURNING blob;
 
+-- name: list_held_before
+SELECT held.id, held.journey, a.written
+  FROM list_held AS held JOIN list AS l ON l.id = held.list JOIN address AS a ON a.key = l.key
+ WHERE held.held_at < :before ORDER BY held.id LIMIT :limit;
+
 -- name: list_held_blobs
 SELECT blob FROM list_held WHERE list = :list;
 
