@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     "net": 3, "wire": 3, "message": 3,
     "store": 4, "sieve": 4,
     "mailbox": 5, "trust": 5, "journey": 5,
-    "directory": 6, "transfer": 6,
+    "directory": 6, "transfer": 6, "timeline": 6,
     "policy": 7, "queue": 7,
     "relay": 8, "delivery": 8, "reports": 8,
     "reception": 9,

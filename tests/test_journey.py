@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse import journey, observe
+from posthouse import journey, observe, timeline
 from posthouse.clock import SetClock
 from posthouse.journey import Recorder, Refused
 from posthouse.observe import Fact, Step
@@ -137,7 +137,7 @@ def test_what_a_stranger_wrote_never_breaks_the_commit(tmp_path: Path) -> None:
 
         await store.write(broken)
         (found,) = await store.read(journey.find, bad, SECRET)
-        told = journey.timeline(found)
+        told = timeline.as_text(found)
         assert "\x1b" not in told
         assert "received from" in told
         assert len(found.recipients) == 20
@@ -201,7 +201,7 @@ def test_refused_mail_is_recorded_behind_the_reply(tmp_path: Path) -> None:
         recorder.close()
         await writing
         (found,) = await store.read(journey.find, "spam@example.com", SECRET)
-        assert "refused to 192.0.2.1: 550 5.1.1 No such user here" in journey.timeline(found)
+        assert "refused to 192.0.2.1: 550 5.1.1 No such user here" in timeline.as_text(found)
         await store.close()
 
     run(main())
@@ -242,7 +242,7 @@ def test_a_timeline_is_plain_sentences() -> None:
         Step("something.new", NOW + 90_000_000, id, {"colour": "red", "none": None}),
     )
     one = journey.Journey(id, "1@example.org", "alice@example.org", ("bob@someschool.example",), "Hello", steps)
-    assert journey.timeline(one) == (
+    assert timeline.as_text(one) == (
         f"Journey {journey.code(id)}\n"
         "  Message-ID  <1@example.org>\n"
         "  From        alice@example.org\n"
@@ -263,7 +263,7 @@ def test_a_timeline_is_plain_sentences() -> None:
         "2026-01-02\n"
         "  01:00:00.000  something.new: colour red\n"
     )
-    told = journey.as_json(one)
+    told = timeline.as_json(one)
     assert isinstance(told["steps"], list)
     assert told["steps"][1]["text"] == "queued for bob@someschool.example"
 
@@ -280,7 +280,7 @@ facts = st.dictionaries(
     ),
     max_size=6,
 )
-kinds = st.one_of(st.sampled_from(sorted(journey._SENTENCES)), st.text(max_size=10))
+kinds = st.one_of(st.sampled_from(sorted(timeline._SENTENCES)), st.text(max_size=10))
 
 
 @given(
@@ -292,8 +292,8 @@ def test_packing_takes_whatever_there_is_and_telling_it_never_fails(steps: list[
     unpacked = journey.unpack(journey.pack(steps), 1)
     assert [(step.kind, step.at, step.level) for step in unpacked] == [(s.kind, s.at, s.level) for s in steps]
     for step in unpacked:
-        assert "\x1b" not in journey.describe(step)
-    journey.timeline(journey.Journey(1, None, None, (), None, tuple(unpacked)))
+        assert "\x1b" not in timeline.describe(step)
+    timeline.as_text(journey.Journey(1, None, None, (), None, tuple(unpacked)))
 
 
 plain_facts = st.dictionaries(
@@ -309,12 +309,12 @@ def test_plain_facts_come_back_as_they_were(steps: list[Step]) -> None:
 @given(st.binary(max_size=60))
 def test_a_damaged_row_is_told_of(octets: bytes) -> None:
     for step in journey.unpack(octets, 5):
-        assert journey.describe(step)
+        assert timeline.describe(step)
 
 
 def test_the_manual_lists_every_kind_that_has_a_sentence() -> None:
     manual = (Path(__file__).parent.parent / "docs" / "journey.md").read_text()
-    assert re.findall(r"^\| `([a-z_.]+)` \|", manual, re.MULTILINE) == list(journey._SENTENCES)
+    assert re.findall(r"^\| `([a-z_.]+)` \|", manual, re.MULTILINE) == list(timeline._SENTENCES)
 
 
 @pytest.mark.parametrize(
@@ -336,4 +336,4 @@ def test_the_manual_lists_every_kind_that_has_a_sentence() -> None:
     ],
 )
 def test_what_somebody_asks_of_tls_is_told_in_words(facts: dict[str, str], sentence: str) -> None:
-    assert journey.describe(Step("relay.security", 0, 1, {"host": "mx.there.example", **facts})) == sentence
+    assert timeline.describe(Step("relay.security", 0, 1, {"host": "mx.there.example", **facts})) == sentence

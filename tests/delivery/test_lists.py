@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from posthouse import journey
+from posthouse import journey, timeline
 from posthouse.delivery import posts
 from posthouse.delivery.courier import DeliveryCourier
 from posthouse.delivery.fanout import BATCH
@@ -484,7 +484,8 @@ def test_what_nobody_approves_is_dropped_in_the_end(tmp_path: Path) -> None:
         assert (await club.rows("list_held"), (held.blob,) in suspects) == (0, True)
         found = await club.store.read(journey.get, held.journey)
         assert found is not None
-        assert journey.describe(found.steps[-1]) == "waited too long for a moderator of team@home.example, and was dropped"
+        told = timeline.describe(found.steps[-1])
+        assert told == "waited too long for a moderator of team@home.example, and was dropped"
 
     run(main())
 

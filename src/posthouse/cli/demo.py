@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 import click
 
-from posthouse import journey
+from posthouse import journey, timeline
 from posthouse.cli.demo_arrival import read, read_bounce
 from posthouse.cli.demo_print import Teller, shown
 from posthouse.cli.demo_servers import Names, Person, Place, Server, claim, zone_text
@@ -228,6 +228,6 @@ def _watch(trip: Trip) -> NoReturn:
         new = [(step.at, server, step) for server in (trip.alice, trip.bob) for step in iter(server.step, None)]
         for _, server, step in sorted(new, key=lambda one: one[0]):
             if step.journey is not None:
-                trip.teller.did(server.place.hostname, f"{journey.code(step.journey)} {journey.describe(step)}")
+                trip.teller.did(server.place.hostname, f"{journey.code(step.journey)} {timeline.describe(step)}")
                 trip.teller.verbatim(conversation(step))
         time.sleep(_LOOK_SECONDS)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from posthouse import journey
+from posthouse import journey, timeline
 from posthouse.cli import demo_talk
 from posthouse.cli.demo_print import Teller
 from posthouse.cli.demo_servers import Names, Server
@@ -92,7 +92,7 @@ class Trip:
             self.teller.say(explanation)
         took = max(0, step.at - self._last_at) if self._last_at else None
         self._last_at = max(step.at, self._last_at)
-        self.teller.did(server.place.hostname, journey.describe(step), took)
+        self.teller.did(server.place.hostname, timeline.describe(step), took)
         self.teller.verbatim(conversation(step))
 
     @property
@@ -149,7 +149,7 @@ def _relay(trip: Trip, code: str, *, outage: bool) -> list[Step]:
     deadline = time.monotonic() + _PATIENCE_IN_ALL
     while waiting:
         if time.monotonic() > deadline:
-            raise CommandError(f"{trip.alice.place.hostname} cannot hand it on: {journey.describe(found[-1])}")
+            raise CommandError(f"{trip.alice.place.hostname} cannot hand it on: {timeline.describe(found[-1])}")
         for step in trip.alice.follow(PATIENCE, lambda step: concerns(step, code, "recipient.")):
             if concerns(step, code):
                 found.append(step)

@@ -5,6 +5,7 @@ import sys
 import click
 
 from posthouse import journey as journeys
+from posthouse import timeline
 from posthouse.cli.installation import Installation, as_json, pass_installation, print_json
 from posthouse.written import format_duration
 
@@ -34,9 +35,9 @@ def journey(installation: Installation, what: str, limit: int, json_output: bool
     """
     found = installation.with_store(lambda store: store.read(journeys.find, what, store.secret, limit))
     if json_output:
-        print_json([journeys.as_json(one) for one in found])
+        print_json([timeline.as_json(one) for one in found])
     else:
-        click.echo("\n".join(journeys.timeline(one) for one in found), nl=False)
+        click.echo("\n".join(timeline.as_text(one) for one in found), nl=False)
     if not found:
         kept = format_duration(installation.config.store.journeys)
         click.echo(f"posthouse: nothing is known of {what}; journeys are kept for {kept}", err=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import click
 
-from posthouse import journey
+from posthouse import journey, timeline
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.cli.queue_print import attempts, described, in_full, lanes_table, table
 from posthouse.journey import Journey
@@ -151,7 +151,7 @@ def show(installation: Installation, one: Selection, json_output: bool) -> None:
         told = {"journey": journey.code(mail.journey), "body": mail.wishes.body, "smtputf8": mail.wishes.smtputf8}
         told |= {"envid": mail.wishes.envid, "ret": mail.wishes.ret}
         told |= {"recipients": [described(each) for each in recipients]}
-        print_json(told | {"steps": journey.as_json(told_of)["steps"] if told_of else []})
+        print_json(told | {"steps": timeline.as_json(told_of)["steps"] if told_of else []})
     else:
         click.echo(in_full(message, recipients, now) + (attempts(told_of) if told_of else ""), nl=False)
 

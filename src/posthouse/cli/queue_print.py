@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from posthouse import journey
+from posthouse import journey, timeline
 from posthouse.cli.plain import length, printable
 from posthouse.journey import Journey
 from posthouse.queue.control import Listed, ListedLane
@@ -129,7 +129,7 @@ def attempts(told: Journey) -> str:
     steps = [step for step in told.steps if step.kind.startswith(("relay.", "recipient."))][-_STEPS_SHOWN:]
     if not steps:
         return ""
-    lines = journey.timeline(replace(told, steps=tuple(steps))).split("\n\n", 1)
+    lines = timeline.as_text(replace(told, steps=tuple(steps))).split("\n\n", 1)
     return f"\nAttempts\n\n{lines[1]}"
 
 

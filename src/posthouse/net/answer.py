@@ -7,6 +7,7 @@ Refuses: what is no answer to the very question: another id, another name or typ
 import ipaddress
 import re
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -25,6 +26,8 @@ SERVFAIL: Final = 2
 NXDOMAIN: Final = 3
 
 _INTERNET: Final = 1
+# RFC 1035 §4.1: the sections behind the question.
+_ANSWER, _AUTHORITY, _ADDITIONAL = range(3)
 # RFC 1034 §3.6.2 sets no limit to a chain of aliases; resolvers stop at 8 to 16.
 _LONGEST_CHAIN: Final = 16
 # A name has 127 labels at most; more pointers than that serve nobody honest.
@@ -112,26 +115,45 @@ def _read(octets: bytes, id: int, encoded: bytes, kind: int) -> Message:
     truncated = bool(flags & 0x0200)
     found: list[tuple[str, int, int, Record]] = []
     code, negative_ttl, extended = flags & 15, 0, frozenset[int]()
-    if not truncated:
-        for section, count in enumerate((answers, authorities, additional)):
-            for _ in range(count):
-                owner, at = _read_name(octets, at)
-                type_, class_, ttl, length = struct.unpack_from("!HHIH", octets, at)
-                start, at = at + 10, at + 10 + length
-                if at > len(octets):
-                    raise Malformed("a record ends behind the message")
-                # RFC 2181 §8: a TTL with the highest bit set is zero.
-                ttl = ttl if ttl < 2**31 else 0
-                if section == 0 and class_ == _INTERNET and type_ in (kind, CNAME):
-                    found.append((owner, type_, ttl, _read_record(octets, type_, start, at)))
-                elif section == 1 and type_ == SOA:
-                    # RFC 2308 §5: the lesser of the SOA's own TTL and its MINIMUM.
-                    negative_ttl = min(ttl, _read_minimum(octets, start, at))
-                elif section == 2 and type_ == OPT:
-                    # RFC 6891 §6.1.3: the upper eight bits of the code stand where a TTL would.
-                    code |= ttl >> 24 << 4
-                    extended = _read_extended_codes(octets, start, at)
+    for one in () if truncated else _read_sections(octets, at, (answers, authorities, additional)):
+        if one.section == _ANSWER and one.class_ == _INTERNET and one.type in (kind, CNAME):
+            found.append((one.owner, one.type, one.seconds, _read_record(octets, one.type, one.start, one.end)))
+        elif one.section == _AUTHORITY and one.type == SOA:
+            # RFC 2308 §5: the lesser of the SOA's own TTL and its MINIMUM.
+            negative_ttl = min(one.seconds, _read_minimum(octets, one.start, one.end))
+        elif one.section == _ADDITIONAL and one.type == OPT:
+            # RFC 6891 §6.1.3: the upper eight bits of the code stand where a TTL would.
+            code |= one.ttl >> 24 << 4
+            extended = _read_extended_codes(octets, one.start, one.end)
     return Message(code, truncated, bool(flags & 0x0020), name, tuple(found), negative_ttl, extended)
+
+
+class _Placed(NamedTuple):
+    """A record as it stands in an answer: its section, and where its data begin and end."""
+
+    section: int
+    owner: str
+    type: int
+    class_: int
+    ttl: int
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> int:
+        """RFC 2181 §8: a TTL with the highest bit set is zero."""
+        return self.ttl if self.ttl < 2**31 else 0
+
+
+def _read_sections(octets: bytes, at: int, counts: Sequence[int]) -> Iterator[_Placed]:
+    for section, count in enumerate(counts):
+        for _ in range(count):
+            owner, at = _read_name(octets, at)
+            type_, class_, ttl, length = struct.unpack_from("!HHIH", octets, at)
+            start, at = at + 10, at + 10 + length
+            if at > len(octets):
+                raise Malformed("a record ends behind the message")
+            yield _Placed(section, owner, type_, class_, ttl, start, at)
 
 
 def _read_name(octets: bytes, at: int) -> tuple[str, int]:
