@@ -20,6 +20,7 @@ from typing import Final
 from bench.corpus import Sample
 from bench.imap_client import Client
 from bench.imap_servers import ADDRESS, DOMAIN, GENEROUS, LISTENERS
+from bench.peers.waiting import wait_until
 from bench.posthouse_server import PASSWORD, PosthouseServer
 from bench.report import Row, median
 from posthouse.cli.installation import Installation
@@ -53,6 +54,9 @@ def rows(quick: bool, samples: Sequence[Sample]) -> Iterator[Row]:
     try:
         filler = _Filler(server, samples[:_DISTINCT])
         filler.run(emails, folders)
+        server.start()
+        wait_until(server.packed, 60, "packing", pause=0.1)
+        server.terminate()
         server.start()
         yield from _giant(server, emails)
         yield from _folders(server, folders)

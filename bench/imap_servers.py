@@ -71,6 +71,7 @@ class Posthouse:
         return f"{user}@{DOMAIN}", PASSWORD
 
     def restart(self) -> None:
+        wait_until(self.server.packed, 60, "packing", pause=0.1)
         self.server.terminate()
         self.server.start()
 

@@ -18,6 +18,9 @@ import apsw
 
 from bench.peers.waiting import free_port, wait_for_greeting
 from posthouse.directory.credentials import verifier_of
+from posthouse.mailbox import packer
+from posthouse.store.database import Value
+from posthouse.store.statements import load
 
 SOURCE = Path(__file__).parent.parent / "src"
 PASSWORD = "secret of nobody"
@@ -146,6 +149,14 @@ class PosthouseServer:
             (pending,) = next(database.execute("SELECT total(next_email - 1 - search_mark) FROM account_state"))
             (unordered,) = next(database.execute("SELECT count(*) FROM journey_new"))
         return int(emails) - max(int(pending), int(unordered))
+
+    def packed(self) -> bool:
+        """True where large mailboxes are kept packed; that is done a few seconds behind the commits."""
+        statement = load("sqlite")["packed_behind"]
+        asked: dict[str, Value] = {"least": packer.LEAST, "enough": packer.ENOUGH, "share": packer.SHARE}
+        asked["accounts"] = f"[[0,{1 << 62}]]"
+        with self.database() as database:
+            return next(database.execute(statement.sql, statement.bind(asked)), None) is None
 
     def errors(self) -> list[str]:
         """The lines of its log that tell of errors; what is no JSON is one, too."""

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from posthouse import housekeeping
 from posthouse.app import App, _keep_running
 from posthouse.clock import SetClock
 from posthouse.delivery import fullness
@@ -205,6 +206,27 @@ def test_mail_is_taken_while_a_worker_is_broken(tmp_path: Path, monkeypatch: pyt
             client = await home.connect("smtp")
             assert (await client.send("eve@far.example", [BOB])).startswith("250")
             assert kinds(home).count("worker.failed") == 1
+
+    run(main())
+
+
+def test_a_place_that_cannot_be_swept_is_told_of_once_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was an error of ours each second, with its traceback."""
+    asked: list[int] = []
+
+    async def clean(*given: object) -> None:
+        asked.append(1)
+        raise PermissionError(13, "Permission denied", "blobs/ab")
+
+    async def main() -> None:
+        monkeypatch.setattr(housekeeping, "clean", clean)
+        monkeypatch.setattr("posthouse.app._PAUSE_SECONDS", 0.0)
+        async with house(tmp_path) as home:
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            assert asked == [1]
+            assert kinds(home).count("housekeeping.waits") == 1
+            assert "worker.failed" not in kinds(home)
 
     run(main())
 

@@ -4,18 +4,25 @@ import asyncio
 import base64
 import poplib
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from posthouse import pop3d
 from posthouse.clock import SetClock
 from posthouse.directory import accounts
 from posthouse.mailbox import maildrop
 from posthouse.mailbox.maildrop import Drops
+from posthouse.message.octets import Buffer
 from posthouse.policy.limits import Limits
+from posthouse.store.blobs import BlobLost
 from posthouse.store.database import StoreUnavailable
+from posthouse.wire import multiline
 from posthouse.written import Rate
 from tests.doors.house import ALICE, BOB, MESSAGE, PASSWORD, House, Pop3Client, in_house, message, opened
+from tests.message.corpus import NAMES, load
 from tests.support import run
 
 
@@ -297,6 +304,84 @@ def test_headers_in_utf8_are_for_those_who_say_so(tmp_path: Path) -> None:
         assert (await knowing.say("UTF8")).startswith(b"+OK")
         assert (await _login(knowing)).startswith(b"+OK")
         assert b"\r\n".join([*(await knowing.lines("RETR 1"))[1:], b""]) == octets
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("utf8", [False, True])
+def test_sizes_are_those_of_what_is_sent(tmp_path: Path, utf8: bool) -> None:
+    """RFC 1939 §11, whatever the message: LIST and STAT, and RETR itself, tell the octets that RETR sends."""
+    odd = [
+        b"Subject: no end",
+        b"Subject: a\n\nbare\nlines\n",
+        "Subject: Grüße\n\nKürbis\r\n".encode(),
+        b".\r\n..\r\n.",
+        b"\r",
+        *map(load, NAMES),
+        *(load(name).replace(b"\r\n", b"\n") for name in NAMES),
+        *(load(name).removesuffix(b"\n").removesuffix(b"\r") for name in NAMES),
+    ]
+
+    async def test(house: House) -> None:
+        for octets in odd:
+            await house.file(octets)
+        await house.file(message(1), prologue="Return-Path: <jürgen@example.org>\r\n".encode())
+        await house.file(message(2), prologue=b"Return-Path: <bob@example.org>\r\n")
+        for _ in range(2):
+            client = await house.pop3(None)
+            if utf8:
+                await client.say("UTF8")
+            await _login(client)
+            numbers = range(1, len(odd) + 3)
+            # One that is asked for by itself before all are.
+            single = (await client.say("LIST 3")).split()[1:]
+            first = int((await client.say("RETR 5")).split()[1])
+            while await client.line() != b".":
+                pass
+            stated = await client.say("STAT")
+            told = [int(line.split()[1]) for line in await client.lines("LIST")]
+            sent = [sum(len(line) + 2 for line in await client.lines(f"RETR {number}")) for number in numbers]
+            assert told == sent
+            assert stated.split()[1:] == [b"%d" % len(sent), b"%d" % sum(sent)]
+            assert (single, first) == ([b"3", b"%d" % sent[2]], sent[4])
+            for number in (1, 2, len(odd)):
+                await client.send(b"RETR %d\r\n" % number)
+                assert (await client.line()) == b"+OK %d octets" % sent[number - 1]
+                while await client.line() != b".":
+                    pass
+            await client.close()
+
+    in_house(tmp_path, test)
+
+
+def test_only_odd_messages_are_looked_at_for_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    size = multiline.size
+
+    def counted(buffers: Sequence[Buffer]) -> int:
+        measured.append(size(buffers))
+        return measured[-1]
+
+    monkeypatch.setattr(multiline, "size", counted)
+    monkeypatch.setattr(pop3d, "_LARGE", 100)
+
+    async def test(house: House) -> None:
+        await fill(house)
+        await house.file(b"Subject: a\n\n" + b"b\n" * 100)
+        await (await house.pop3()).say("STAT")
+        await (await house.pop3()).lines("LIST")
+        assert measured == [14 + 300]
+
+    in_house(tmp_path, test)
+
+
+def test_a_message_that_is_lost_has_a_size_all_the_same(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await house.file(b"Subject: a\n\nb\n")
+        with mock.patch.object(house.blobs, "load", side_effect=BlobLost("it is gone")):
+            client = await house.pop3()
+            assert await client.lines("LIST") == [b"1 14"]
+            assert (await client.say("RETR 1")).startswith(b"-ERR [SYS/PERM]")
 
     in_house(tmp_path, test)
 

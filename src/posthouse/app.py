@@ -36,7 +36,8 @@ from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import search
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.maildrop import Drops
-from posthouse.mailbox.snapshot import Snapshots
+from posthouse.mailbox.newest import Snapshots
+from posthouse.mailbox.packer import Packer
 from posthouse.net.server import Server
 from posthouse.net.stream import Stream
 from posthouse.net.tls import CertificateError, Certificates, private_pair
@@ -333,6 +334,7 @@ class App:
             self._digests.run,
             self._attendant.run,
             lambda: search.keep_indexed(self._store),
+            Packer(self._store, self._snapshots).run,
             lambda: journey.keep_ordered(self._store),
             self._keep_house,
         ):
@@ -416,7 +418,7 @@ class App:
                 await housekeeping.clean(self._store, self._blobs, self._clock, self._settings.store)
                 if self._own_certificate:
                     self._renew_certificates()
-            except (StoreUnavailable, CertificateError) as error:
+            except (StoreUnavailable, CertificateError, OSError) as error:
                 observe.tell("housekeeping.waits", level=observe.WARNING, error=str(error))
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 

@@ -10,7 +10,7 @@ from posthouse.clock import Clock
 from posthouse.config import values
 from posthouse.delivery import posts
 from posthouse.directory import accounts
-from posthouse.mailbox import retention
+from posthouse.mailbox import packed, retention
 from posthouse.policy import blocks
 from posthouse.relay import security
 from posthouse.store import sweep
@@ -19,7 +19,7 @@ from posthouse.store.sqlite import SqliteStore
 
 
 async def clean(store: SqliteStore, blobs: Blobs, clock: Clock, kept: values.Store) -> None:
-    """Do all of it once. Raises StoreUnavailable; the next call goes on."""
+    """Do all of it once. Raises StoreUnavailable, and OSError where a blob cannot be removed; the next call goes on."""
     now = clock.now()
     while await store.write(accounts.sweep_removed, now):
         pass
@@ -34,6 +34,8 @@ async def clean(store: SqliteStore, blobs: Blobs, clock: Clock, kept: values.Sto
         for account in batch:
             await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000))
         after = batch[-1]
+    while await store.write(packed.sweep):
+        pass
     await store.write(security.expire, now)
     await store.write(blocks.forget_old, now)
     await sweep.sweep(store, blobs, clock)

@@ -59,6 +59,8 @@ IMAP_COMMAND_BEFORE_LOGIN: Final = 16 * KB
 IMAP_LITERALS: Final = 100
 # Pairs of message number and uid in one SELECT (QRESYNC …): RFC 7162 §3.2.5.2 speaks of a small sample.
 RESYNC_MATCHES: Final = 10_000
+# Items of one FETCH: for each the message is gone through. Who fetches a message by its parts names two a part.
+FETCH_ITEMS: Final = 500
 # Groups and names of mailboxes in one NOTIFY: each is held against each mailbox that changes.
 NOTIFY_NAMES: Final = 500
 # Items to be fetched of each new message: they are kept as long as the client is told.

@@ -1,9 +1,9 @@
 """The POP3 door (RFC 1939): the Inbox of an account as a numbered list.
 
 Promises: the list is the Inbox when the client logged in, and every message of it stays readable until the session
-ends, whatever others do meanwhile. Messages are removed in one transaction at QUIT; a connection that breaks removes
-nothing. UIDL stays the same for as long as the account has the message. No password is taken in clear text, except
-where the configuration allows it on loopback.
+ends, whatever others do meanwhile. Sizes are those of the octets that RETR sends. Messages are removed in one
+transaction at QUIT; a connection that breaks removes nothing. UIDL stays the same for as long as the account has the
+message. No password is taken in clear text, except where the configuration allows it on loopback.
 Refuses: to show what is marked \\Deleted elsewhere, and to mark anything as seen.
 """
 
@@ -22,9 +22,10 @@ from posthouse.limits import KB
 from posthouse.mailbox import emails, maildrop
 from posthouse.mailbox.ahead import Ahead
 from posthouse.mailbox.emails import Content
-from posthouse.mailbox.maildrop import Drop, Drops
+from posthouse.mailbox.maildrop import Drop, Drops, Sizes
 from posthouse.mailbox.model import MailboxError, NoSuchEmail
 from posthouse.message.downgrade import for_ascii
+from posthouse.message.octets import Buffer
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import Certificates, TlsFailed
 from posthouse.store.blobs import BlobLost, Blobs
@@ -50,6 +51,9 @@ _STOPPING: Final = ("This server is stopping; try again soon", "SYS/TEMP")
 _TURN: Final = 50
 # Messages that are asked for together leave together, up to so many octets.
 _SOON: Final = 64 * KB
+# Messages whose sizes are found out at once; one larger than so many octets by itself, in a thread.
+_MEASURED: Final = 20
+_LARGE: Final = 1024 * KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Surroundings:
     login_timeout: float
     idle_timeout: float
     drops: Drops = field(default_factory=Drops)
+    sizes: Sizes = field(default_factory=Sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +300,15 @@ class _Session:
         assert self._drop is not None, "the table lets this come after a login only"
         return self._drop
 
-    def _stat(self, request: pop3.Stat) -> None:
+    async def _stat(self, request: pop3.Stat) -> None:
         drop = self._open_drop
         left = drop.left()
+        await self._settle(left)
         self._engine.ok(f"{len(left)} {sum(drop.sizes[index] for index in left)}")
 
-    def _list(self, request: pop3.List) -> None:
+    async def _list(self, request: pop3.List) -> None:
         drop = self._open_drop
+        await self._settle(drop.left() if request.number is None else [request.number - 1])
         self._tell(request.number, lambda index: b"%d" % drop.sizes[index])
 
     def _uidl(self, request: pop3.Uidl) -> None:
@@ -317,6 +324,43 @@ class _Session:
         else:
             self._engine.ok(f"{number} {fact(index).decode()}")
 
+    async def _settle(self, indexes: Sequence[int]) -> None:
+        """RFC 1939 §11: sizes are those of what is sent. Of these messages, those that are sent otherwise than they are
+        stored are looked at, unless somebody has done so before."""
+        drop, sizes, utf8 = self._open_drop, self._around.sizes, self._engine.utf8
+        asked = [index for index in indexes if index in drop.mended]
+        for index in asked:
+            if (size := sizes.find(drop.account, drop.emails[index], utf8=utf8)) is not None:
+                drop.settle(index, size)
+        asked = [index for index in asked if index in drop.mended]
+        for start in range(0, len(asked), _MEASURED):
+            some = asked[start : start + _MEASURED]
+            found = await self._read([drop.emails[index] for index in some])
+            for index in some:
+                if (content := found.get(drop.emails[index])) is not None:
+                    try:
+                        await self._measure(index, await self._buffers(content))
+                    except BlobLost:
+                        # It is told of where the message is asked for.
+                        drop.mended.discard(index)
+            await asyncio.sleep(0)
+
+    async def _measure(self, index: int, buffers: Sequence[Buffer]) -> None:
+        drop = self._open_drop
+        large = drop.sizes[index] > _LARGE
+        size = await asyncio.to_thread(multiline.size, buffers) if large else multiline.size(buffers)
+        drop.settle(index, size)
+        self._around.sizes.keep(drop.account, drop.emails[index], size, utf8=self._engine.utf8)
+
+    async def _buffers(self, content: Content) -> tuple[Buffer, ...]:
+        """What is sent of a message. Raises BlobLost."""
+        stored = await self._stored(content)
+        # RFC 6856 §2.1, RFC 6858: who has not said UTF8 gets no header in UTF-8.
+        return stored if self._engine.utf8 else for_ascii(*stored)
+
+    async def _stored(self, content: Content) -> tuple[bytes, Buffer]:
+        return content.prologue, await self._around.blobs.load(content.blob)
+
     async def _retr(self, request: pop3.Retr) -> None:
         await self._send(request.number, None)
 
@@ -324,7 +368,7 @@ class _Session:
         await self._send(request.number, request.lines)
 
     async def _read(self, wanted: Sequence[int]) -> Mapping[int, Content]:
-        return await self._around.store.read(emails.contents, self._open_drop.account, wanted)
+        return await self._around.store.read(emails.contents, self._open_drop.account, wanted, parts=False)
 
     async def _send(self, number: int, lines: int | None) -> None:
         """A message, at the client's speed and never whole in memory where it is large."""
@@ -335,7 +379,8 @@ class _Session:
             return
         try:
             content = await self._ahead.content(drop.emails, drop.sizes, index)
-            octets = await self._around.blobs.load(content.blob)
+            kept = lines is None and index not in drop.otherwise
+            buffers = await self._stored(content) if kept else await self._buffers(content)
         except NoSuchEmail:
             self._engine.err("This message is gone", "SYS/PERM")
             return
@@ -343,10 +388,14 @@ class _Session:
             observe.fault("pop3.content_lost", error, account=drop.account, email=drop.emails[index])
             self._engine.err("The store has lost this message", "SYS/PERM")
             return
-        # RFC 6856 §2.1: who has not said UTF8 gets no header in UTF-8. RFC 6858 §3: the size is that of what is stored.
-        buffers = (content.prologue, octets) if self._engine.utf8 else for_ascii(content.prologue, octets)
+        if index in drop.mended:
+            await self._measure(index, buffers)
         self._engine.ok(f"{drop.sizes[index]} octets")
-        for piece in multiline.whole(buffers) if lines is None else multiline.top(buffers, lines):
+        if lines is not None:
+            pieces = multiline.top(buffers, lines)
+        else:
+            pieces = multiline.whole_kept(*buffers) if kept else multiline.whole(buffers)
+        for piece in pieces:
             self._engine.send(piece)
             self._unsent += len(piece)
             if self._unsent > _SOON:

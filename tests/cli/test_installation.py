@@ -1,6 +1,7 @@
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -59,3 +60,19 @@ def test_it_runs_as_a_module_and_prints_nothing_but_json(shared: Path) -> None:
     (shared / "posthouse.toml").write_text('hostname = "mail.example.org"\ndata = "data"\n')
     done = posthouse(shared, "domain", "list", "--json")
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_nobody_else_reads_the_store(shared: Path) -> None:
+    """Its directory was made by others, who let everybody in; the database was readable for everybody then."""
+    data = shared / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    (shared / "posthouse.toml").write_text('hostname = "mail.example.org"\ndata = "data"\n')
+    for domain in ("example.org", "example.com"):
+        assert posthouse(shared, "domain", "add", domain).returncode == 0
+        assert not [path for path in data.iterdir() if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        # As it was made before.
+        (data / "posthouse.db").chmod(0o644)
+    assert posthouse(shared, "backup", str(shared / "copy")).returncode == 0
+    made = [shared / "copy", *(shared / "copy").rglob("*")]
+    assert not [path for path in made if stat.S_IMODE(path.stat().st_mode) & 0o077]

@@ -4,7 +4,9 @@ import email
 import email.policy
 from pathlib import Path
 
+from posthouse import observe
 from posthouse.directory import accounts, aliases
+from posthouse.observe import Step
 from posthouse.queue.queue import NewRecipient
 from posthouse.queue.schedule import LOCAL
 from posthouse.terms.address import parse
@@ -221,5 +223,29 @@ def test_of_two_who_lead_to_one_account_the_one_who_asks_is_told(tmp_path: Path)
         (report,) = await home.inbox(alice)
         assert actions_of(report) == [("rfc822; bob+b@home.example", "delivered")]
         assert len(await home.inbox(bob)) == 1
+
+    run(main())
+
+
+def test_junk_that_a_mailbox_here_has_is_not_sent_on(tmp_path: Path) -> None:
+    """As at acceptance (reception/acceptance.py), which leaves it to the courier where NOTIFY asks for success."""
+
+    async def main() -> None:
+        home, outside = Home(tmp_path), Script()
+        (bob,) = await home.people("bob")
+        await home.alias("both", "bob@home.example", "x@there.example")
+        await home.alias("away", "y@there.example")
+        await home.send(local("both@home.example", LOCAL + "junk"), local("away@home.example", LOCAL + "junk"))
+        told: list[Step] = []
+        forget = observe.subscribe(told.append)
+        try:
+            await home.settle(home.post(outside))
+        finally:
+            forget()
+        assert (len(await home.inbox(bob)), len(await home.inbox(bob, "junk"))) == (0, 1)
+        # There is no Junk to file it in where nobody here has it: to drop it would lose mail.
+        assert outside.seen == [(1, ["y@there.example"])]
+        assert [step.facts["recipient"] for step in told if step.kind == "mail.not_forwarded"] == ["x@there.example"]
+        assert await home.rows("queued_recipient") == 0
 
     run(main())

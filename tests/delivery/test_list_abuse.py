@@ -404,3 +404,18 @@ def test_a_tag_serves_on_its_own_list_only(tmp_path: Path) -> None:
         assert await club.on_it() == ["dave@far.example", "o@far.example"]
 
     run(main())
+
+
+def test_junk_that_an_alias_leads_to_a_list_waits_for_a_moderator(tmp_path: Path) -> None:
+    async def main() -> None:
+        club = Club(tmp_path)
+        (alice,) = await club.people("alice")
+        await club.found("alice", owner="o@far.example", posting="anyone")
+        await club.alias("both", "team@home.example", ALICE)
+        await club.send(NewRecipient(parse("both@home.example"), "local:junk"), octets=post_of("eve@far.example"))
+        await club.settle(club.post(Script()))
+        assert (len(await club.inbox(alice)), len(await club.inbox(alice, "junk"))) == (0, 1)
+        ((reason,),) = await club.select("SELECT reason FROM list_held")
+        assert reason == "it looked like junk"
+
+    run(main())

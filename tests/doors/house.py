@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest import mock
 
 from posthouse.clock import Clock, SystemClock
@@ -22,7 +22,7 @@ from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import append, mailboxes
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.maildrop import Drops
-from posthouse.mailbox.snapshot import Snapshots
+from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.summary import render
 from posthouse.net.server import Gate, Handler, Server
 from posthouse.net.tls import Certificates, private_pair
@@ -277,7 +277,7 @@ class ImapClient(_Client):
     tags = 0
 
     @classmethod
-    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> "ImapClient":
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Self:
         client = cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24, ssl=tls))
         client.greeting = await client.response()
         return client

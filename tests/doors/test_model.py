@@ -204,7 +204,8 @@ class Doors(RuleBasedStateMachine):
     def search(self, session: int, flag: bytes, having: bool) -> None:
         key = flag.decode().removeprefix("\\").upper() if flag.startswith(b"\\") else f"KEYWORD {flag.decode()}"
         key = f"{'' if having else 'NOT '}{key}"
-        # Among the messages that it has been told of; with the flags that they have now.
+        # It is told of what came before the search, which is among what the client knows, with the flags of now.
+        self.reference.tell(self.views[session], expunge=False)
         expected = self.reference.found(self.views[session], flag, having=having)
         answer = self.say(session, f"UID SEARCH {key}")
         told = [int(n) for line in answer if line.startswith(b"* SEARCH") for n in _UIDS.findall(line.split(b"(")[0])]

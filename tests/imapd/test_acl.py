@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from posthouse.directory import accounts, domains
-from posthouse.mailbox import shares
+from posthouse.mailbox import mailboxes, shares
+from posthouse.mailbox.shares import ANYONE
 from posthouse.terms.address import parse
 from tests.doors.house import ALICE, BOB, House, ImapClient, having, in_house, message
 
@@ -52,11 +53,38 @@ def test_acl_is_told_and_changed(tmp_path: Path) -> None:
             b'* LISTRIGHTS "Project" alice@example.org lrswipkxteacd'
         ]
         await refused(alice, f"SETACL Project {ALICE} lr", "CANNOT")
-        await refused(alice, "SETACL Project anyone lr", "CANNOT")
+        await refused(alice, "SETACL Project anyone lr")
         await refused(alice, "SETACL Project nobody@example.org lr", "CANNOT")
         await refused(alice, f"SETACL Nowhere {BOB} lr", "NONEXISTENT")
         await alice.ok(f"DELETEACL Project {BOB}")
         assert await alice.ok("GETACL Project") == [owner]
+        await refused(bob, f"MYRIGHTS {THERE}", "NONEXISTENT")
+
+    shared(tmp_path, "", test)
+
+
+def test_what_anyone_may_use(tmp_path: Path) -> None:
+    """RFC 4314 §2: who runs the server gives it to all; the owner may take it back, and from some."""
+
+    async def test(house: House, alice: ImapClient, bob: ImapClient) -> None:
+        project = await house.store.read(mailboxes.find, house.alice.id, "Project")
+        await house.store.write(shares.grant, house.alice.id, project, ANYONE, "lrs")
+        assert having(await bob.ok('LIST "" *'), b"Project") == [
+            rb'* LIST (\HasNoChildren) "/" %b' % THERE.encode(),
+        ]
+        assert having(await alice.ok('LIST "" *'), b"Other") == []
+        await refused(alice, f"SELECT {THERE}", "NONEXISTENT")
+        await bob.ok(f"SUBSCRIBE {THERE}")
+        assert having(await bob.ok('LIST (SUBSCRIBED) "" *'), b"Project")
+        assert b" anyone lrs" in (await alice.ok("GETACL Project"))[0]
+        await alice.ok("SETACL Project anyone -s")
+        await refused(alice, "SETACL Project anyone +s")
+        await bob.ok("ENABLE IMAP4rev2")
+        await bob.ok(f"SELECT {THERE}")
+        await alice.ok(f"SETACL Project -{BOB} r")
+        await refused(bob, "FETCH 1 BODY.PEEK[]")
+        assert (await bob.ok(f"MYRIGHTS {THERE}"))[0] == b"* MYRIGHTS %b l" % THERE.encode()
+        await alice.ok("DELETEACL Project anyone")
         await refused(bob, f"MYRIGHTS {THERE}", "NONEXISTENT")
 
     shared(tmp_path, "", test)
@@ -67,6 +95,7 @@ def test_nothing_is_shared_beyond_the_domain(tmp_path: Path) -> None:
         await house.store.write(domains.add, "example.net", 1)
         await house.store.write(accounts.create_account, parse("eve@example.net"), now=1)
         await refused(alice, "SETACL Project eve@example.net lr", "CANNOT")
+        await refused(alice, "SETACL Project -eve@example.net lr", "CANNOT")
 
     shared(tmp_path, "", test)
 

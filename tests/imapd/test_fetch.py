@@ -4,13 +4,15 @@ import base64
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthouse.imapd.content import Message, answer, fields_of_headers, is_of_header, named_fields
+from posthouse.imapd import portions
+from posthouse.imapd.content import Message, answer
+from posthouse.mailbox import retention
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.summary import render
-from posthouse.message.header import Header
 from posthouse.store.blobs import BlobRef
 from posthouse.wire.imap.fetch import Section, Text
 from tests.doors.house import House, having, in_house
@@ -138,44 +140,6 @@ def test_a_partial_is_a_slice_of_the_whole(origin: int, count: int) -> None:
     assert b"".join(pieces[1:]) == (PROLOGUE + OCTETS)[origin : origin + count]
 
 
-_LINES = st.lists(
-    st.sampled_from(
-        [
-            b"Subject: a",
-            b"SUBJECT : b",
-            b"subject\t:",
-            b"Subjects: c",
-            b" folded",
-            b"\tfolded: too",
-            b"From: d",
-            b"no field",
-            b":",
-        ]
-    ),
-    max_size=12,
-)
-
-
-@given(_LINES, st.sampled_from([b"\r\n", b"\n"]), st.sets(st.sampled_from([b"subject", b"from", b"x"]), min_size=1))
-def test_looking_for_fields_finds_what_parsing_finds(lines: list[bytes], ending: bytes, names: set[bytes]) -> None:
-    header = b"".join(line + ending for line in lines) + ending
-    parsed = Header.parse(header)
-    expected = [header[field.start : field.end] for field in parsed.fields if field.name in names]
-    assert named_fields(header, names) == expected
-
-
-@given(_LINES, st.sets(st.sampled_from([b"Subject", b"FROM", b"x"]), min_size=1), st.sampled_from([b"", b"\0"]))
-def test_many_headers_at_once_are_answered_as_one_is(lines: list[bytes], names: set[bytes], nul: bytes) -> None:
-    octets = b"".join(line + nul + b"\r\n" for line in lines) + b"\r\nbody\r\n"
-    reference = BlobRef(1, len(octets), b"", octets, None)
-    message = Message(Content(1, PROLOGUE, reference, render(octets).parts), octets)
-    item = Section(b"BODY[HEADER.FIELDS (...)]", (), Text.FIELDS, fields=tuple(names), peek=True)
-    assert is_of_header(item)
-    assert (
-        fields_of_headers(item, [message.header, message.header]) == [b"".join(map(bytes, answer(item, message)))] * 2
-    )
-
-
 def test_lost_content_is_left_out_also_where_only_fields_are_asked(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         client = await house.imap()
@@ -202,5 +166,77 @@ def test_a_store_that_cannot_write_keeps_nobody_from_reading(tmp_path: Path) -> 
         assert literal(answer[0]) == b"text\r\n"
         assert b"FLAGS" not in answer[0]
         assert b"\\Seen" in (await client.ok("FETCH 1 BODY[1]"))[0]
+
+    in_house(tmp_path, test)
+
+
+_BROKEN = sorted((Path(__file__).parent.parent / "corpus").glob("*.eml"))
+_SECTION = Section(b"BODY[]", (), Text.WHOLE)
+
+
+def whole(octets: bytes, prologue: bytes) -> bytes:
+    """What a FETCH of the one message says of it."""
+    reference = BlobRef(1, len(octets), b"", octets, None)
+    return b"".join(map(bytes, answer(_SECTION, Message(Content(1, prologue, reference, b""), octets))))
+
+
+def test_many_messages_at_once_are_answered_as_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in them, also where an email is there twice, one is expunged elsewhere, and portions are small."""
+    monkeypatch.setattr(portions, "_PORTION", 5000)
+    monkeypatch.setattr(portions, "LOT", 7)
+
+    async def test(house: House) -> None:
+        messages = [(path.read_bytes(), b"X-Way: %d\r\n" % number) for number, path in enumerate(_BROKEN)]
+        messages += [(b"", b""), (b"\0.\0" * 10, b"X: y\r\n"), (b"Subject: x\r\n\r\n" + b"y" * 300_000, b"")]
+        for octets, prologue in messages:
+            await house.file(octets, prologue=prologue)
+        client, other = await house.imap(), await house.imap()
+        await client.ok("COPY 2:4,1 INBOX")
+        await client.ok("NOOP")
+        messages += [messages[0], *messages[1:4]]
+        await other.ok("UID STORE 3 +FLAGS.SILENT (\\Deleted)")
+        await other.ok("UID EXPUNGE 3")
+        for items, form in (
+            ("BODY.PEEK[]", b"* %d FETCH (%b)"),
+            ("UID BODY.PEEK[] RFC822.SIZE", b"* %d FETCH (UID %d %b RFC822.SIZE %d)"),
+        ):
+            told = await client.ok(f"FETCH 1:* ({items})")
+            for number, (octets, prologue) in enumerate(messages, 1):
+                body = whole(octets, prologue)
+                values = (number, number, body, len(prologue + octets)) if b"UID" in form else (number, body)
+                assert told[number - 1] == form % values
+            assert len(told) == len(messages)
+            assert told == [(await client.ok(f"FETCH {number} ({items})"))[0] for number in range(1, len(told) + 1)]
+        rendered_items = "UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE EMAILID THREADID PREVIEW"
+        told = await client.ok(f"FETCH 1:* ({rendered_items})")
+        assert told == [
+            (await client.ok(f"FETCH {number} ({rendered_items})"))[0] for number in range(1, len(messages) + 1)
+        ]
+        for (octets, prologue), line in zip(messages, told, strict=True):
+            rendered = render(octets)
+            assert b" RFC822.SIZE %d ENVELOPE %b BODYSTRUCTURE %b EMAILID (" % (
+                len(prologue + octets), rendered.summary, rendered.structure,
+            ) in line  # fmt: skip
+
+    in_house(tmp_path, test)
+
+
+def test_a_message_that_is_gone_for_good_is_left_out(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        for number in range(1, 6):
+            await house.file(part(b"%d\r\n" % number, "7bit", "text/plain"))
+        client, other = await house.imap(), await house.imap()
+        await other.ok("STORE 2,4 +FLAGS.SILENT (\\Deleted)")
+        await other.ok("EXPUNGE")
+        asked = ("BODY.PEEK[]", "RFC822.SIZE ENVELOPE", "BODY.PEEK[HEADER.FIELDS (Subject)]", "THREADID BODY.PEEK[1]")
+        for items in asked:
+            assert len(await client.ok(f"FETCH 1:* ({items})")) == 5
+        now = 10**15
+        assert await house.store.write(retention.drop_expunged, now, now) == 2
+        for items in (*asked, "THREADID BODY.PEEK[HEADER.FIELDS (To)]"):
+            told = await client.ok(f"FETCH 1:* ({items})")
+            known = 5 if items.startswith("BODY.PEEK[HEADER") else 3
+            assert len(told) == known
+            assert told[-1].startswith(b"* 5 FETCH ")
 
     in_house(tmp_path, test)

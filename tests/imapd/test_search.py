@@ -50,7 +50,7 @@ def test_nobody_hears_of_a_search_that_is_quick(tmp_path: Path) -> None:
 async def _keep(house: House, name: str, value: bytes | None) -> None:
     """What SETMETADATA does."""
     entries = [(filters.VALUES + name, value)]
-    await house.store.write(metadata.put, house.alice.id, metadata.OF_ACCOUNT, entries)
+    await house.store.write(metadata.put, house.alice.id, metadata.OF_ACCOUNT, entries, 1)
 
 
 def test_filters(tmp_path: Path) -> None:
@@ -271,5 +271,37 @@ def test_news_of_results_wait_for_the_store(tmp_path: Path, monkeypatch: pytest.
             patch.setattr(finding, "search", fails)
             assert await client.ok("NOOP") == [b"* 2 EXISTS"]
         assert await client.ok("NOOP") == [b'* ESEARCH (TAG "t3") ADDTO (0 2)']
+
+    in_house(tmp_path, test)
+
+
+def test_what_has_come_is_found_by_another_session_too(tmp_path: Path) -> None:
+    """What a client is told of beside an answer, the answer knows; results that are watched are told no more twice."""
+
+    async def test(house: House) -> None:
+        client, other = await house.imap(), await house.imap()
+        assert await client.ok("UID SEARCH RETURN (UPDATE ALL) SUBJECT coach") == [b'* ESEARCH (TAG "t3") UID']
+        for number in range(1, 4):
+            await other.append(message(number), "INBOX")
+            told = await client.ok("UID SEARCH SUBJECT coach")
+            uids = b" ".join([b"%d" % uid for uid in range(1, number + 1)])
+            assert told[:2] == [b"* %d EXISTS" % number, b"* SEARCH %b" % uids]
+            assert told[2:] == [b'* ESEARCH (TAG "t3") UID ADDTO (0 %d)' % number]
+            assert await client.ok("UID SEARCH SUBJECT coach") == [b"* SEARCH %b" % uids]
+
+    in_house(tmp_path, test)
+
+
+def test_a_mailbox_that_is_deleted_is_searched_once_more(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client, other = await house.imap(), await house.imap()
+        await client.ok("ENABLE IMAP4rev2")
+        await client.ok("CREATE Doomed")
+        await house.file(mailbox="Doomed")
+        await client.ok("SELECT Doomed")
+        await other.ok("DELETE Doomed")
+        told = await client.ok("UID SEARCH ALL")
+        assert told[0].startswith(b"* ESEARCH ")
+        assert told[1].startswith(b"* OK [CLOSED]")
 
     in_house(tmp_path, test)

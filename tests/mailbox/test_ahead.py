@@ -60,8 +60,8 @@ def test_twice_the_same_is_read_twice() -> None:
 
 
 def test_so_much_and_no_more() -> None:
-    assert _take([1, 60 * KB, 60 * KB, 60 * KB, 1, 1], 0) == [[7, 3, 9]]
-    assert _take([1, 200 * KB, 1, 1, 1, 1], 0, 1) == [[7], [3, 9, 4, 12, 5]]
+    assert _take([1, 120 * KB, 120 * KB, 120 * KB, 1, 1], 0) == [[7, 3, 9]]
+    assert _take([1, 300 * KB, 1, 1, 1, 1], 0, 1) == [[7], [3, 9, 4, 12, 5]]
 
 
 def test_what_is_gone() -> None:

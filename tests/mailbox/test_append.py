@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import append, changes, emails, mailboxes, threads
+from posthouse.mailbox import append, changes, emails, mailboxes, reading, threads
 from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota
 from posthouse.mailbox.summary import render
 from posthouse.store import blobs
@@ -28,13 +28,13 @@ def test_an_email_is_there_with_its_octets(db: Db) -> None:
     filed = db.write(file, 1, octets, prologue=b"Return-Path: <>\r\n", keywords=SEEN)
     assert (filed.email, filed.uids) == (1, {INBOX: 1})
     row = db.read(emails.rows, 1, [filed.email])[filed.email]
-    rendering = db.read(emails.renderings, [row.message])[row.message]
+    rendering = db.read(reading.renderings, [row.message])
     assert (row.size, row.keywords, row.received_at, row.thread) == (len(octets) + 17, SEEN, NOW, filed.thread)
-    assert rendering.summary.endswith(b'"<a@b>")')
+    assert rendering.summaries[0].endswith(b'"<a@b>")')
     content = db.read(emails.content, 1, filed.email)
     assert content.prologue + bytes(db.runner.run(db.blobs.load(content.blob))) == b"Return-Path: <>\r\n" + octets
     assert content.size == row.size
-    assert db.read(emails.previews, [row.message])[row.message].preview.startswith("Dear Bob")
+    assert db.read(reading.previews, [row.message])[row.message].preview.startswith("Dear Bob")
     inbox = db.read(mailboxes.get, 1, INBOX)
     assert (inbox.messages, inbox.unseen, inbox.octets, inbox.emails, inbox.uidnext) == (1, 0, row.size, 1, 2)
     assert inbox.highest_modseq == filed.modseq == db.read(changes.states, 1).modseq

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.mailbox import changes, emails, mailboxes, ranges, retention
+from posthouse.mailbox import changes, emails, mailboxes, metadata, ranges, retention
 from posthouse.mailbox.changes import Delta
+from posthouse.mailbox.metadata import OF_ACCOUNT
 from posthouse.mailbox.model import DELETED, CannotCalculateChanges, NoSuchAccount
 from posthouse.terms.keywords import FLAGGED
 from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
@@ -133,6 +134,34 @@ def test_changes_of_a_mailbox_end_where_they_are_asked_to(db: Db) -> None:
     db.write(emails.expunge, 1, INBOX, [1], NOW)
     assert db.read(changes.uids_since, 1, INBOX, start) == ([(1, 3)], [(1, 1)])
     assert db.read(changes.uids_since, 1, INBOX, start, start + 2) == ([(1, 2)], [])
+
+
+def test_annotations_are_told_by_name(db: Db) -> None:
+    """What is set to what it was, and removed where it was not, is no change; to mail nothing has happened."""
+    start = db.read(changes.states, 1)
+    db.write(metadata.put, 1, INBOX, [("/private/b", b"1"), ("/private/a", b"1")], NOW)
+    db.write(metadata.put, 1, OF_ACCOUNT, [("/private/c", b"1")], NOW)
+    mid = db.read(changes.states, 1).modseq
+    db.write(metadata.put, 1, INBOX, [("/private/b", b"1"), ("/private/d", None)], NOW)
+    assert db.read(changes.states, 1).modseq == mid
+    db.write(metadata.put, 1, INBOX, [("/private/b", None), ("/private/a", b"1")], NOW)
+    db.write(mailboxes.set_role, 1, ARCHIVE, None, NOW)
+    heard = db.read(changes.heard, 1, start.modseq, mid)
+    assert (heard.annotated, heard.mailboxes, heard.renamed) == (True, set(), False)
+    found = db.read(changes.annotated, 1, start.modseq)
+    assert found.entries == {
+        INBOX: ["/private/a", "/private/b"],
+        OF_ACCOUNT: ["/private/c"],
+        ARCHIVE: ["/private/specialuse"],
+    }
+    later = db.read(changes.annotated, 1, mid, own=((mid + 2, mid + 2),))
+    assert later.entries == {INBOX: ["/private/b"]}
+    assert db.read(changes.annotated, 1, start.modseq, mid, limit=1).more
+    assert not db.read(changes.heard, 1, mid, own=((mid + 1, mid + 2),)).annotated
+    since = db.read(changes.since, 1, start.modseq)
+    assert (since.placements, since.emails, since.mailboxes) == ({}, Delta(), Delta(updated={ARCHIVE}))
+    with pytest.raises(CannotCalculateChanges):
+        db.read(changes.annotated, 1, later.until + 1)
 
 
 def test_a_listener_hears_where_and_not_what(db: Db) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.imapd.search import written
+from posthouse.imapd.forest import packed
 from posthouse.mailbox import conversations
 from posthouse.mailbox.conversations import Member, Node, below, by_ancestors, by_references, by_subject
 
@@ -19,7 +19,8 @@ def member(
 
 
 def shown(roots: Sequence[Node]) -> str:
-    return written(roots).decode()
+    trees = packed(roots)
+    return (trees.form % tuple(trees.order)).decode()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,9 @@ def test_every_message_stands_in_one_place(mail: list[tuple[int, list[int], byte
             assert all(child.parent is node for child in node.children)
             dates = [(child.sent, child.number) for child in node.children if child.number]
             assert dates == sorted(dates)
-        assert written(roots).count(b"(") == written(roots).count(b")")
+        trees = packed(roots)
+        assert trees.form.count(b"(") == trees.form.count(b")")
+        assert trees.form.count(b"%d") == len(trees.order) == len(mail)
 
 
 def _climbs(count: int) -> list[Member]:
@@ -141,7 +144,7 @@ def test_hostile_trees_take_no_recursion_and_not_their_square() -> None:
     for members in (forward, backward, mixed, fan, _climbs(count)):
         roots = by_references(members)
         assert sum(node.number > 0 for root in roots for node in below(root)) == len(members)
-        assert written(roots)
+        assert len(packed(roots).order) == len(members)
     assert len(by_references(forward)) == 1
 
 

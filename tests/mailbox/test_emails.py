@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import changes, emails, mailboxes
+from posthouse.mailbox import changes, emails, mailboxes, reading
 from posthouse.mailbox.model import (
     KEYWORDS,
     BadKeyword,
@@ -88,7 +88,7 @@ def test_deleted_belongs_to_the_placement_and_hides_it(db: Db) -> None:
 def test_expunged_content_lives(db: Db) -> None:
     def read() -> tuple[object, ...]:
         rows = db.read(emails.rows, 1, [1, 2])
-        return db.read(emails.content, 1, 1), rows, db.read(emails.renderings, [one.message for one in rows.values()])
+        return db.read(emails.content, 1, 1), rows, db.read(reading.values, 1, [1, 2])
 
     before = read()
     assert db.write(emails.expunge, 1, INBOX, [1, 3], NOW) == [1, 3]

@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from posthouse.mailbox import changes, emails, mailboxes, retention, snapshot
 from posthouse.mailbox.model import DELETED, KEYWORDS, Mailbox, MailboxError
+from posthouse.mailbox.newest import Snapshots
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import DRAFT, FLAGGED, SEEN
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
@@ -54,7 +55,7 @@ class Model(RuleBasedStateMachine):
         self.box: dict[int, Box] = {}
         self.past: dict[int, Seen] = {}
         self.expunged: dict[int, Email] = {}
-        self.snapshots = snapshot.Snapshots(self.db.store)
+        self.snapshots = Snapshots(self.db.store)
         self.view = self.db.runner.run(self.snapshots.open(self.account, INBOX))
         self.client: list[int] = []
 

@@ -8,6 +8,7 @@ import pytest
 
 from posthouse.limits import SEARCH_TEXT
 from posthouse.mailbox import emails, retention, search, vocabulary
+from posthouse.mailbox.search import Suspects
 from posthouse.store.database import Store, Tx
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
@@ -82,7 +83,7 @@ def test_texts_in_place_and_others_are_indexed_alike(db: Db) -> None:
     index_all(db)
     stored = db.rows("SELECT message, body FROM message_text")
     assert stored == [(3, "grey stallion, grösser")]
-    assert (found(db, '"grey horse"'), found(db, '"grey stallion"'), found(db, "grusse")) == ([1, 2], [3], [2])
+    assert (found(db, '"grey horse"'), found(db, '"grey stallion"'), found(db, "grüsse")) == ([1, 2], [3], [2])
     db.write(search.reset, 1)
     index_all(db)
     assert found(db, "grey") == [1, 2, 3]
@@ -116,9 +117,9 @@ def test_the_worker_follows_the_bell(db: Db) -> None:
 # substrings -----------------------------------------------------------------------------------------------------------
 
 
-def suspected(db: Db, needle: str) -> tuple[int, list[int] | None] | None:
-    found = db.runner.run(search.suspects(db.store, 1, needle))
-    return None if found is None else (found.mark, found.emails)
+def suspected(db: Db, needle: str, where: str = search.HEAD) -> tuple[int, list[int] | None] | None:
+    found = db.runner.run(search.suspects(db.store, 1, needle, where))
+    return None if found is None else (found.mark, None if found.emails is None else sorted(found.emails))
 
 
 def test_words_are_kept_of_accounts_that_want_them(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,8 @@ def test_words_are_kept_of_accounts_that_want_them(db: Db, monkeypatch: pytest.M
         try:
             await db.store.write(search.want_words, 1)
             async with asyncio.timeout(10):
-                while (found := await search.suspects(db.store, 1, "oach2")) != (6, [2]):
+                ready = Suspects(6, frozenset({2}))
+                while (found := await search.suspects(db.store, 1, "oach2", search.HEAD)) != ready:
                     assert found is not None
                     await asyncio.sleep(0.01)
         finally:
@@ -145,7 +147,6 @@ def test_words_are_kept_of_accounts_that_want_them(db: Db, monkeypatch: pytest.M
     assert suspected(db, "oach7") == (6, [])
     assert suspected(db, "oach") == (6, [1, 2, 3, 4, 5, 6])
     assert db.rows("SELECT DISTINCT account FROM search_words") == [(1,)]
-    assert db.read(search.uids_of, 1, INBOX, search.Suspects(6, [2])) == {2, 7, 8}
     db.write(search.reset, 1)
     assert suspected(db, "oach2") == (0, None)
     assert db.rows("SELECT upto FROM search_words") == []
@@ -163,18 +164,42 @@ def kept(db: Db, *messages: bytes) -> None:
 def test_strings_that_words_cannot_narrow(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "TOGETHER", 2)
     kept(db, message("one", "駅馬車 word1 →→ plain"), message("two", "word2 word3"))
-    assert suspected(db, "ord") == (2, [1, 2])
-    assert suspected(db, "...") == suspected(db, "駅") == (2, None)
+    body = search.BODY
+    assert suspected(db, "ord", body) == (2, [1, 2])
+    assert suspected(db, "...", body) == suspected(db, "駅", body) == (2, None)
     # Words of which the index has no token cannot be asked for.
-    assert suspected(db, "→") == (2, None)
-    assert suspected(db, "→ pla") == (2, [1])
+    assert suspected(db, "→", body) == (2, None)
+    assert suspected(db, "→ pla", body) == (2, [1])
     monkeypatch.setattr(search, "_MOST_WORDS", 2)
-    assert suspected(db, "ord") == (2, None)
-    assert suspected(db, "ord3") == (2, [2])
+    assert suspected(db, "ord", body) == (2, None)
+    assert suspected(db, "ord3", body) == (2, [2])
     monkeypatch.setattr(search, "_LONGEST_WORD", 4)
-    assert suspected(db, "ord3") == (2, None)
+    assert suspected(db, "ord3", body) == (2, None)
     monkeypatch.setattr(search, "_MOST_SUSPECTS", 1)
-    assert suspected(db, "ain") == (2, None)
+    assert suspected(db, "ain", body) == (2, None)
+
+
+def test_some_are_certain(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 5)
+    long = "\r\n".join(["filler"] * (SEARCH_TEXT // 6))
+    kept(
+        db,
+        message("grey", "brown"),
+        message("two", "a greyhound"),
+        message("three", "größer, a grey 駅馬車"),
+        message("four", f"greyish {long}"),
+        message("five", long),
+    )
+
+    def suspects(needle: str, where: str) -> Suspects | None:
+        return db.runner.run(search.suspects(db.store, 1, needle, where))
+
+    assert suspects("grey", search.BODY) == Suspects(5, frozenset({2, 3, 4, 5}), frozenset({2, 3, 4}))
+    assert suspects("grey", search.HEAD) == Suspects(5, frozenset({1}))
+    assert suspects("駅馬", search.BODY) == Suspects(5, frozenset({3, 4, 5}), frozenset({3}))
+    # Words beside each other are no phrase.
+    assert suspects("a grey", search.BODY) == Suspects(5, frozenset({2, 3, 4, 5}))
+    assert suspects("unheard", search.BODY) == Suspects(5, frozenset({4, 5}))
 
 
 def test_words_of_which_there_are_too_many_are_not_kept(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +210,10 @@ def test_words_of_which_there_are_too_many_are_not_kept(db: Db, monkeypatch: pyt
     assert suspected(db, "one") == (2, [1])
     kept(db, message("three", " ".join([f"word{number}" for number in range(100)])), message("four"))
     assert [len(row[0]) > 0 for row in db.rows("SELECT words FROM search_words ORDER BY upto")] == [True, False]
-    assert suspected(db, "one") == suspected(db, "word7") == (4, None)
+    assert suspected(db, "one") == suspected(db, "word7", search.BODY) == (4, None)
     monkeypatch.setattr(search, "_MOST_KEPT", 5)
     kept(db, message("five"), message("six"), message("seven"), message("eight"))
-    assert db.runner.run(search.suspects_by_header(db.store, 1, "nowhere")) == (8, [5, 6, 7, 8])
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "nowhere")) == Suspects(8, frozenset({5, 6, 7, 8}))
 
 
 def test_texts_that_were_cut_are_always_suspected(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +221,7 @@ def test_texts_that_were_cut_are_always_suspected(db: Db, monkeypatch: pytest.Mo
     long = message("long", "\r\n".join(["filler"] * (SEARCH_TEXT // 6)))
     in_place = message("short", "ends with a line\r\n")
     kept(db, in_place, long, message("größer", "ends with a line\r\n"))
-    assert suspected(db, "nowhere") == (3, [2])
+    assert suspected(db, "nowhere", search.BODY) == (3, [2])
 
 
 def test_headers_that_lie_elsewhere_are_always_suspected(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,10 +234,10 @@ def test_headers_that_lie_elsewhere_are_always_suspected(db: Db, monkeypatch: py
         db.write(file, 1, message("any", fields=f"X-Number: =?utf-8?Q?n=C3=BAmero{number}?=\r\n"))
     db.write(move_away)
     kept(db)
-    assert db.runner.run(search.suspects_by_header(db.store, 1, "xylophone")) == (4, [2])
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "xylophone")) == Suspects(4, frozenset({2}))
     # All of a row's emails where one of them may be meant: half of the account's, so they are scanned.
-    assert db.runner.run(search.suspects_by_header(db.store, 1, "número3")) == (4, None)
-    assert db.runner.run(search.suspects_by_header(db.store, 1, "->")) == (4, None)
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "número3")) == Suspects(4, None)
+    assert db.runner.run(search.suspects_by_header(db.store, 1, "->")) == Suspects(4, None)
 
 
 def test_words_that_are_made_anew_meanwhile_settle_nothing(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,4 +260,4 @@ def test_words_that_are_made_anew_meanwhile_settle_nothing(db: Db, monkeypatch: 
     with monkeypatch.context() as patch:
         # The rows are gone when they are looked at.
         patch.setattr(search, "_fields_page", lambda *_: None)
-        assert db.runner.run(search.suspects_by_header(db.store, 1, "oach2")) == (6, None)
+        assert db.runner.run(search.suspects_by_header(db.store, 1, "oach2")) == Suspects(6, None)

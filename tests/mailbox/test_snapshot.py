@@ -11,7 +11,8 @@ import pytest
 
 from posthouse.mailbox import emails, mailboxes, snapshot
 from posthouse.mailbox.model import NoSuchMailbox
-from posthouse.mailbox.snapshot import Snapshots, View
+from posthouse.mailbox.newest import Snapshots
+from posthouse.mailbox.view import View
 from posthouse.terms.keywords import FLAGGED, SEEN
 from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
 
@@ -61,7 +62,7 @@ def test_what_came_and_went_unheard_is_never_mentioned(db: Db) -> None:
 
 
 def test_many_changes_are_found_by_modseq(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "_MANY", 2)
+    monkeypatch.setattr("posthouse.mailbox.view._MANY", 2)
     snapshots = Snapshots(db.store)
     view = open_view(db, snapshots)
     db.write(emails.store_flags, 1, INBOX, [1, 2, 3, 5], now=NOW, add=SEEN)
@@ -176,7 +177,7 @@ def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
         db.write(file, 1, message())
     db.write(emails.expunge, 1, INBOX, [7], NOW)
     db.write(emails.store_flags, 1, INBOX, [8], now=NOW, add=FLAGGED)
-    later, news = db.read(snapshot.follow, 1, INBOX, first)
+    later, news, _ = db.read(snapshot.follow, 1, INBOX, first)
     assert news == snapshot.diff(first, later)
     assert news == snapshot.Diff([*news.expunged], [1], [6, 8])
     assert [place.uid for place in news.expunged] == [2, 4]

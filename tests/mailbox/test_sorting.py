@@ -74,6 +74,8 @@ def test_what_is_gone_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("run", [1, 2, 100])
 def test_any_keys_are_what_python_makes_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int) -> None:
     monkeypatch.setattr(sorting, "RUN", run)
+    monkeypatch.setattr(sorting, "_PART", run)
+    monkeypatch.setattr(sorting, "_SAMPLES", run)
     monkeypatch.setattr(columns, "_MANY", run)
     case = Case(tmp_path)
     random = Random(3)

@@ -29,7 +29,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Db]:
 def tokens(tx: Tx, text: str) -> set[str]:
     """What the tokenizer of the index takes from a text."""
     tx.query("CREATE VIRTUAL TABLE IF NOT EXISTS temp.tokens USING fts5vocab(main, email_words, row)", ())
-    tx.run("words_insert", rowid=1, text=text)
+    tx.run("words_insert", rowid=1, body=text, head="")
     found = {row[0] for row in tx.query("SELECT term FROM tokens", ())}
     tx.run("words_delete", rowid=1)
     return found
@@ -59,12 +59,13 @@ def test_a_text_has_what_any_part_of_it_asks_for(db: Db, text: str, ends: tuple[
         assert pattern in pack(header_words(folded))
     alternatives = [sorted(containing(pattern, pack(words(folded)))) for pattern in found.patterns]
     if (alternatives or found.terms) and all(vocabulary.askable(word) for some in alternatives for word in some):
-        match = vocabulary.match(alternatives, found.terms, "\ue000")
+        match = vocabulary.match("body", alternatives, found.terms)
+        assert match is not None
         assert db.write(_finds, indexed(folded), match)
 
 
 def _finds(tx: Tx, text: str, match: str) -> bool:
-    tx.run("words_insert", rowid=1, text=text)
+    tx.run("words_insert", rowid=1, body=text, head="")
     found = tx.all("words_find", match=match, low=0, high=9, limit=9)
     tx.run("words_delete", rowid=1)
     return bool(found)
@@ -111,8 +112,41 @@ def test_words_containing(pattern: str, expected: list[str]) -> None:
     assert list(containing(pattern, pack({"toot", "one", "gone", "coach"}))) == expected
 
 
-def test_an_alternative_without_words_finds_only_what_is_always_found(db: Db) -> None:
-    match = vocabulary.match([["grey"], []], ["馬車"], "\ue000")
-    assert not db.write(_finds, "grey 馬車", match)
-    assert db.write(_finds, "other \ue000", match)
-    assert db.write(_finds, "other \ue000", vocabulary.match([["grey"]], [], "\ue000"))
+def test_an_alternative_without_words_finds_nothing() -> None:
+    assert vocabulary.match("body", [["grey"], []], ["馬車"]) is None
+    assert vocabulary.match("body", [["grey", "greyer"]], ["馬車"]) == 'body : (("grey" OR "greyer") AND ("馬車"))'
+
+
+def test_a_match_is_of_one_column(db: Db) -> None:
+    match = vocabulary.match("body", [["grey"]], [])
+    other = vocabulary.match("head", [["grey"]], [])
+    assert match is not None
+    assert other is not None
+    assert db.write(_finds, "grey horse", match)
+    assert not db.write(_finds, "grey horse", other)
+
+
+NEEDLES = st.one_of(st.text("ab1", min_size=1, max_size=3), st.text("駅馬車ー가ァ", min_size=2, max_size=2))
+
+
+@given(text=TEXTS, needle=NEEDLES)
+def test_a_text_with_a_word_that_contains_an_exact_needle_contains_it(db: Db, text: str, needle: str) -> None:
+    folded = fold(text)
+    found = clues(fold(needle))
+    assert found.exact
+    alternatives = [sorted(containing(pattern, pack(words(folded)))) for pattern in found.patterns]
+    match = vocabulary.match("body", alternatives, found.terms)
+    assert (match is not None and db.write(_finds, indexed(folded), match)) == (fold(needle) in folded)
+
+
+def test_nothing_else_becomes_a_letter_of_ascii(db: Db) -> None:
+    others = sorted({letter for one in CHARACTERS for letter in fold(one) if not letter.isascii()})
+    assert len(others) > 100_000
+    for start in range(0, len(others), 20_000):
+        found = db.write(tokens, " ".join([f"q{one}z" for one in others[start : start + 20_000]]))
+        assert {one for one in found if one.isascii()} <= {"q", "z"}
+
+
+@pytest.mark.parametrize("needle", ["größer", "grey horse", "a-b", "駅", "駅馬車", "x駅馬", ""])
+def test_others_are_looked_at_again(needle: str) -> None:
+    assert not clues(needle).exact

@@ -7,10 +7,11 @@ from typing import Any
 
 from posthouse.queue.outcome import Report
 from posthouse.queue.queue import Job, NewRecipient
-from posthouse.queue.runner import BeforeDot
+from posthouse.queue.runner import AtWork, BeforeDot
 from posthouse.queue.settling import Entry, Mark, Settlement, write_down
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import parse
+from posthouse.terms.envelope import DeliverBy, Wishes
 from tests.queue.support import NO_SUCH, Script, World
 from tests.support import run
 
@@ -43,6 +44,24 @@ class SecondWaits(Script):
             self.seen.append((job.message.id, [str(one.address) for one in job.recipients]))
             await asyncio.Event().wait()
         return await super().attempt(job, before_dot)
+
+
+class Ahead:
+    """A courier that asks for the job behind each one; `waits` is where it waits in its first."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.script = Script(**answers)
+        self.seen = self.script.seen
+        self.known: list[Job | None] = []
+        self.forgone: list[Job] = []
+        self.waits: asyncio.Event | None = None
+
+    async def attempt(self, job: Job, before_dot: AtWork) -> Report:
+        await before_dot([one.id for one in job.recipients])
+        self.known.append(before_dot.ahead(self.forgone.append))
+        if self.waits and len(self.known) == 1:
+            await self.waits.wait()
+        return await self.script.attempt(job, before_dot)
 
 
 async def lane_of(world: World, count: int, notify: frozenset[str] | None = None) -> None:
@@ -180,5 +199,71 @@ def test_one_that_cannot_be_written_ends_the_work_on_its_lane_and_not_the_next_o
         assert [names for _, names in courier.seen] == [["u0@x.example"], ["u1@x.example"]]
         left = await world.select("SELECT address FROM queued_recipient")
         assert left == [("u0@x.example",), ("u2@x.example",)]
+
+    run(main())
+
+
+def test_a_courier_is_told_which_job_comes_next_and_gets_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Ahead()
+        desk = Desk(world)
+        await lane_of(world, 7)
+        runner = world.runner(courier)
+        await world.settle(runner)
+        announced = {at: job.message.id for at, job in enumerate(courier.known, 1) if job is not None}
+        attempted = [id for id, _ in courier.seen]
+        # Seven messages, each once; whatever was announced came next, and the lane was kept for it.
+        assert sorted(attempted) == attempted
+        assert len(attempted) == 7
+        assert len(announced) > 3
+        assert all(attempted[at] == id for at, id in announced.items())
+        assert courier.forgone == []
+        assert [await world.rows(table) for table in ("queued_recipient", "past_dot", "lane")] == [0, 0, 0]
+        assert all(len(batch) <= 2 for batch in desk.batches)
+
+    run(main())
+
+
+def test_the_next_one_is_attempted_though_the_first_was_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Ahead(answers={"u0@x.example": (NO_SUCH,)})
+        await lane_of(world, 3)
+        await world.settle(world.runner(courier))
+        assert [to for _, (to,) in courier.seen if to.endswith("@x.example")] == [f"u{n}@x.example" for n in range(3)]
+        assert await world.rows() == 0
+
+    run(main())
+
+
+def test_a_stop_lets_the_next_one_go(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Ahead()
+        courier.waits = asyncio.Event()
+        await lane_of(world, 2)
+        runner = world.runner(courier)
+        await runner.turn()
+        await until(lambda: len(courier.known) == 1)
+        stopping = asyncio.create_task(runner.stop(grace=60))
+        await asyncio.sleep(0)
+        courier.waits.set()
+        await stopping
+        assert courier.forgone == [courier.known[0]]
+        assert await world.select("SELECT address FROM queued_recipient") == [("u1@x.example",)]
+        assert await world.select("SELECT lease_until FROM lane") == [(0,)]
+        again = Script()
+        await world.settle(world.runner(again))
+        assert [to for _, to in again.seen] == [["u1@x.example"]]
+
+    run(main())
+
+
+def test_what_must_arrive_in_time_is_not_announced(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Ahead()
+        by = DeliverBy(world.clock.now() + 60_000, returned=False, trace=False)
+        await lane_of(world, 1)
+        await world.send("u1@x.example", wishes=Wishes(deliver_by=by), journey=2)
+        await world.settle(world.runner(courier))
+        assert courier.known[:2] == [None, None]
 
     run(main())

@@ -313,3 +313,81 @@ def test_a_copy_is_kept_beyond_the_quota_and_nowhere_where_nobody_is_reached(tmp
                 assert len(await there.mail("carol", "sent")) == kept
 
     run(main())
+
+
+def test_lmtp_tells_of_one_among_a_crowd_who_leads_nowhere(tmp_path: Path) -> None:
+    """It was told 250, and nobody got the message."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            many = [f"user{n}" for n in range(LOCAL_RECIPIENTS + 1)]
+            await there.people(*many)
+            await there.alias("gone", "user0")
+            intake = await there.begin(*many, "gone")
+            await there.changed(lambda tx: aliases.remove_alias(tx, home("gone")))
+            intake.write(MESSAGE)
+            codes = [reply.code for reply in await there.finish(intake, each=True)]
+            assert codes == [250] * len(many) + [451]
+            assert await there.count("queued_recipient") == len(many)
+
+    run(main())
+
+
+async def notified(there: Desk) -> list[tuple[str, str, str]]:
+    """What waits: address, destination, of what the sender wants to hear."""
+    rows = await there.query(
+        "SELECT r.address, l.destination, coalesce(r.notify, '') FROM queued_recipient r"
+        " JOIN lane l ON l.id = r.lane ORDER BY r.id"
+    )
+    return [(address, destination, notify) for address, destination, notify in rows]
+
+
+def test_nobody_hears_of_junk_that_arrived(tmp_path: Path) -> None:
+    """The sender is forged, perhaps, and what is told repeats the header."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            there.judge.verdicts = {"bob": junk("spam", "points")}
+            assert await there.take("ann", "bob", notify=frozenset({"SUCCESS"})) == [250]
+            assert await there.take("bob", notify=frozenset({"SUCCESS", "FAILURE"})) == [250]
+            assert await notified(there) == [
+                ("ann@home.example", "local:", "SUCCESS"),
+                ("bob@home.example", "local:junk", "NEVER"),
+                ("bob@home.example", "local:junk", "FAILURE"),
+            ]
+
+    run(main())
+
+
+def test_junk_whose_address_has_gone_stays_junk(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            await there.alias("gone", "bob")
+            there.judge.verdicts = {"gone": junk("spam", "points")}
+            intake = await there.begin("ann", "gone")
+            await there.changed(lambda tx: aliases.remove_alias(tx, home("gone")))
+            intake.write(MESSAGE)
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            assert await there.queued() == [("gone@home.example", "local:junk")]
+
+    run(main())
+
+
+def test_an_address_said_again_waits_once(tmp_path: Path) -> None:
+    """A thousand times the same one with NOTIFY=SUCCESS came as twenty emails, and went as twenty reports."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            success = frozenset({"SUCCESS"})
+            assert await there.take("bob", "BOB", "bob+x", "bob", notify=success) == [250]
+            assert [address for address, _ in await there.queued()] == ["bob@home.example", "bob+x@home.example"]
+            await there.take("ann", *[f"bob+{n}" for n in range(2 * LOCAL_RECIPIENTS)], notify=success)
+            assert [address for address, _ in await there.queued()][2:] == ["ann@home.example", "bob+0@home.example"]
+            there.judge.verdicts = {"bob": defer("greylist", 451, "4.7.1", "Later")}
+            await there.take("ann", "bob", "bob")
+            assert [address for address, _ in await there.queued()][4:] == ["bob@home.example"]
+
+    run(main())

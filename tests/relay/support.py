@@ -14,7 +14,7 @@ from posthouse.net.dns import Answer, Mx, NoRecords, NoSuchDomain, TemporaryFail
 from posthouse.net.tls import client_context
 from posthouse.queue.outcome import Outcome, Report
 from posthouse.queue.queue import Job, QueuedMail, QueuedMessage, QueuedRecipient
-from posthouse.queue.runner import LeaseLost
+from posthouse.queue.runner import Forgo, LeaseLost
 from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
 from posthouse.relay.courier import RelayCourier
 from posthouse.relay.route import Router
@@ -210,6 +210,26 @@ FAST = Timeouts(
 
 
 @dataclass
+class Desk:
+    """AtWork: what the rig notes, and the jobs that come next. `forgone` are those that will not be attempted."""
+
+    rig: "Rig"
+    jobs: list[Job] = field(default_factory=list)
+    asked: list[Job] = field(default_factory=list)
+    forgo: Forgo | None = None
+
+    async def __call__(self, recipients: Sequence[int]) -> None:
+        await self.rig.before_dot(recipients)
+
+    def ahead(self, forgo: Forgo) -> Job | None:
+        if not self.jobs:
+            return None
+        self.forgo = forgo
+        self.asked.append(self.jobs.pop(0))
+        return self.asked[-1]
+
+
+@dataclass
 class Rig:
     """A courier with everything around it."""
 
@@ -254,9 +274,14 @@ class Rig:
             raise StoreUnavailable("no room on the disk")
         self.past_dot.append(list(recipients))
 
-    async def send(
+    async def send(self, *recipients: str, **named: Any) -> Report:
+        """One attempt at such a `job`."""
+        return await self.courier.attempt(self.job(*recipients, **named), Desk(self))
+
+    def job(
         self,
         *recipients: str,
+        first: int = 1,
         octets: bytes = MESSAGE,
         smtputf8: bool = False,
         sender: str | None = "alice@home.example",
@@ -267,19 +292,18 @@ class Rig:
         account: int | None = None,
         notify: frozenset[str] | None = None,
         orcpt: str | None = None,
-    ) -> Report:
-        """One attempt for these recipients, numbered from 1."""
+    ) -> Job:
+        """A job for these recipients, numbered from `first`, which is the number of its journey, too."""
         waiting = tuple(
             QueuedRecipient(id, parse(one), one, notify, orcpt)
-            for id, one in enumerate(recipients or ("bob@there.example",), 1)
+            for id, one in enumerate(recipients or ("bob@there.example",), first)
         )
         mail = QueuedMail(
-            journey=1, blob=1, size=len(octets), sender=parse(sender) if sender else None, queued_at=0,
+            journey=first, blob=first, size=len(octets), sender=parse(sender) if sender else None, queued_at=0,
             expires_at=1 << 60, account=account, wishes=replace(wishes, smtputf8=smtputf8 or wishes.smtputf8),
         )  # fmt: skip
-        blob = BlobRef(1, len(octets), b"", octets, None)
-        job = Job(1, destination or f"domain:{domain}", QueuedMessage(1, mail), blob, waiting, prologue)
-        return await self.courier.attempt(job, self.before_dot)
+        blob = BlobRef(first, len(octets), b"", octets, None)
+        return Job(1, destination or f"domain:{domain}", QueuedMessage(first, mail), blob, waiting, prologue)
 
 
 def told(report: Report) -> dict[int, tuple[str, int, str]]:

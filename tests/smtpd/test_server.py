@@ -11,8 +11,8 @@ from posthouse.net.stream import Stream
 from posthouse.smtpd.pace import Pace
 from posthouse.smtpd.server import converse
 from posthouse.terms.reply import Reply
-from posthouse.wire.smtp.command import Quit
-from posthouse.wire.smtp.event import Closed, Connected, Event
+from posthouse.wire.smtp.command import Bdat, Quit
+from posthouse.wire.smtp.event import Closed, Connected, DataChunk, Event
 from posthouse.wire.smtp.server import SmtpServer
 from posthouse.written import Endpoint
 from tests.support import run
@@ -67,3 +67,59 @@ def test_who_says_much_at_once_leaves_others_their_turn() -> None:
     seen = answering[0].seen
     assert len(seen) == 2003
     assert max(seen.count(turn) for turn in set(seen)) <= 51
+
+
+class Watching(Pace):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(SetClock(), line=300, rate=500, session=900)
+        self.reads: list[bool] = []
+        self.begun: list[bool] = []
+
+    def begin(self, *, goes_on: bool = False) -> None:
+        self.begun.append(goes_on)
+        super().begin(goes_on=goes_on)
+
+    def is_late(self, octets: int, *, message: bool) -> bool:
+        self.reads.append(message)
+        return super().is_late(octets, message=message)
+
+
+class Taking(Answering):
+    """Says yes to whatever wants an answer."""
+
+    def handle(self, event: Event) -> Awaitable[None] | None:
+        return None if isinstance(event, Bdat | DataChunk) else super().handle(event)
+
+
+def test_a_message_in_chunks_is_timed_as_one() -> None:
+    answering: list[Taking] = []
+    watching = Watching()
+
+    async def serve_one(one: Stream) -> None:
+        engine = SmtpServer("mx", {"CHUNKING": ""}, home="there.example")
+        answering.append(Taking(engine))
+        answering[0].pace = watching
+        await converse(one, engine, answering[0])
+
+    async def main() -> None:
+        server = await serve(serve_one, bind(Endpoint("127.0.0.1", 0)))
+        one = await stream.connect(server.endpoints[0], seconds=5)
+        try:
+            await one.read()
+            for said in (
+                b"EHLO far.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 1\r\na",
+                b"NOOP\r\nBDAT 1 LAST\r\nb",
+                b"QUIT\r\n",
+            ):
+                one.write(said)
+                await one.read()
+        finally:
+            await one.close()
+            await server.stop(1)
+
+    run(main())
+    # Connected, Hello, Mail, Rcpt, Bdat, ChunkEnd, Noop, Bdat, DataEnd, Quit.
+    assert watching.begun == [False] * 4 + [True] * 4 + [False] * 2
+    assert watching.reads == [False, True, False]

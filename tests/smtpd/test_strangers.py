@@ -412,5 +412,7 @@ def test_whom_xclient_names_may_be_blocked(tmp_path: Path) -> None:
             await asyncio.sleep(0.05)
             client = await home.connect("smtp")
             assert (await client.say("EHLO filter.example", "XCLIENT ADDR=203.0.113.9")).startswith("554 5.7.1")
+            # It is no command that was refused: nobody goes on behind it.
+            assert await client.ended()
 
     run(main())

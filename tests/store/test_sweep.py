@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.clock import SetClock
-from posthouse.store import blobs, sweep
+from posthouse.store import blob_files, blobs, sweep
 from posthouse.store.backup import backup
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Tx
@@ -169,5 +169,53 @@ def test_pages_that_became_free_are_given_back(tmp_path: Path) -> None:
             assert await store.shrink() == 0
         holder.close()
         assert (tmp_path / "posthouse.db").stat().st_size < 2_000_000
+
+    run(main())
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    """A disk of its own for the blobs has a lost+found, whose directories the sweep went through like its own."""
+
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(tmp_path / "blobs", inline_limit=10_000)
+        async with opened(tmp_path) as store:
+            await holder.stage(LARGE)
+            strange = {"lost+found/#12/mail", "ab/c/notes.txt", "ab/old/0123456789abcdef0123456789abc"}
+            for name in strange:
+                file = tmp_path / "blobs" / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(b"precious")
+            (tmp_path / "blobs" / "tmp" / "lost+found").mkdir()
+            age(tmp_path, clock)
+            clock.advance(2 * DAY)
+            assert await sweep.sweep(store, holder, clock) == 1
+            Blobs(tmp_path / "blobs").close()
+            assert files(tmp_path) == strange
+            assert (tmp_path / "blobs" / "tmp" / "lost+found").is_dir()
+        holder.close()
+
+    run(main())
+
+
+def test_a_file_that_goes_meanwhile_does_not_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A door abandons what it had staged while the sweep looks at the same directory."""
+
+    async def main() -> None:
+        clock, holder = SetClock(), Blobs(tmp_path / "blobs", inline_limit=10_000)
+        async with opened(tmp_path) as store:
+            going, staying = [await holder.stage(LARGE) for _ in range(2)]
+            age(tmp_path, clock)
+            clock.advance(2 * DAY)
+            (tmp_path / "blobs" / str(staying.name)).rename((tmp_path / "blobs" / str(going.name)).with_name("0" * 29))
+            looked = blob_files._is_older
+
+            def removed_first(file: "os.DirEntry[str]", since: float) -> bool:
+                if file.path.endswith(str(going.name)):
+                    os.unlink(file.path)
+                return looked(file, since)
+
+            monkeypatch.setattr(blob_files, "_is_older", removed_first)
+            assert await sweep.sweep(store, holder, clock) == 1
+        holder.close()
 
     run(main())

@@ -1,10 +1,10 @@
 """`python -m tests.stress [--clients 20] [--minutes 3] [--seed 1]`: clients of a running posthouse at one mailbox.
 
-Half of them speak plain IMAP, some CONDSTORE, some QRESYNC and come back where they were, some NOTIFY, one has
-message numbers off (UIDONLY), while mail is delivered by SMTP and a POP3 client reads. Searches are watched
-(CONTEXT). It ends at the first word that the protocol does not allow, with the end of that conversation; else all
-clients must in the end believe the same as one that looks for the first time, and no message that nobody could remove
-may be missing.
+Half of them speak plain IMAP, some CONDSTORE, some QRESYNC and come back where they were, some NOTIFY, one of every
+seven speaks compressed (COMPRESS=DEFLATE), one has message numbers off (UIDONLY), while mail is delivered by SMTP and a
+POP3 client reads. Searches are watched (CONTEXT). It ends at the first word that the protocol does not allow, with the
+end of that conversation; else all clients must in the end believe the same as one that looks for the first time, and no
+message that nobody could remove may be missing.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from random import Random
 from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.doors.house import ImapClient, Pop3Client, message
 from tests.stress import deeds
+from tests.stress.packed import PackedClient
 from tests.stress.picture import Common, Picture, is_kept
 from tests.stress.uidonly import ByUid
 
@@ -32,10 +33,13 @@ greeting_delay = "0s"
 
 
 async def client_of(server: PosthouseServer, kind: int, random: Random, common: Common) -> Picture:
-    """A client at the open mailbox: every third with CONDSTORE, every fourth with QRESYNC, every fifth with NOTIFY."""
-    client = await ImapClient.connect(server.ports["imap"])
+    """A client at the open mailbox: every third with CONDSTORE, every fourth with QRESYNC, every fifth with NOTIFY,
+    every seventh compressed."""
+    client = await PackedClient.connect(server.ports["imap"])
     picture = Picture(client, random, f"client {kind}", common)
     await client.ok(LOGIN)
+    if kind % 7 == 6:
+        await client.compress()
     if kind % 4 == 3:
         await client.ok("ENABLE QRESYNC")
         picture.vanishing = True

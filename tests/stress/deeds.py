@@ -11,7 +11,14 @@ Deed = Callable[[Picture], Awaitable[None]]
 
 _STORABLE = (rb"\Seen", rb"\Flagged", rb"\Answered", rb"\Deleted", b"red", b"blue")
 _UID = re.compile(rb"UID ([0-9]+)")
-_KEYS = ("ALL", "SEEN", "UNDELETED", "KEYWORD red", "SUBJECT Coach", "BODY nine", "FROM bob", "NOT DELETED LARGER 10")
+# What is asked for, with words that the mail has; of dates and ages only such as mean the same throughout.
+_KEYS = (
+    *("ALL", "SEEN", "UNDELETED", "NOT DELETED LARGER 10", "SMALLER 100000", "NEW", "OLD", "DRAFT", "UID 1:*"),
+    *("KEYWORD red", "UNKEYWORD blue FLAGGED", "OR ANSWERED UNSEEN", "NOT (SEEN KEYWORD red)"),
+    *("SUBJECT Coach", "BODY nine", "FROM bob", "TO alice", "CC alice", "TEXT example", 'HEADER Message-ID "@example"'),
+    *("FUZZY SUBJECT coaches", "FUZZY BODY leaving", "FUZZY (TEXT coach SEEN)", "OR FUZZY BODY nines KEYWORD red"),
+    *("SINCE 1-Jan-2020", "SENTBEFORE 1-Jan-2030", "SAVEDSINCE 1-Jan-2020", "YOUNGER 86400", "OLDER 86400"),
+)
 _OTHER = "Archive"
 
 

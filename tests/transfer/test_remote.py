@@ -1,11 +1,12 @@
 """A remote account, read over real sockets: our own IMAP, and servers that misbehave."""
 
 import asyncio
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,43 +153,67 @@ def test_a_whole_account_by_the_command(tmp_path: Path) -> None:
 # --- servers that nobody should be ------------------------------------------------------------------------------------
 
 
+HANGS = b"!hangs up"
+
+
 @contextmanager
-def scripted(tmp_path: Path, answer: Callable[[bytes, bytes], bytes]) -> Iterator[RemoteAccount]:
-    """An account at a server that answers a tag and a command as it likes, until b"" hangs up."""
+def scripted(
+    tmp_path: Path, answer: Callable[[bytes, bytes], bytes], waited: list[float] | None = None
+) -> Iterator[RemoteAccount]:
+    """An account at such a server. What is waited between two connections is only noted."""
+    waits: list[float] = [] if waited is None else waited
+    with serving(tmp_path, answer) as port:
+        account = RemoteAccount(login(port, tmp_path / "ca.pem"), sleep=waits.append)
+        try:
+            yield account
+        finally:
+            account.close()
+
+
+@contextmanager
+def serving(tmp_path: Path, answer: Callable[[bytes, bytes], bytes]) -> Iterator[int]:
+    """The port of a server that answers a tag and a command as it likes; it hangs up behind octets that end in HANGS,
+    and then takes the next connection."""
     listening = socket.create_server(("127.0.0.1", 0))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*_pair(tmp_path))
 
     def serve() -> None:
-        plain, _ = listening.accept()
-        with context.wrap_socket(plain, server_side=True) as stream, stream.makefile("rb") as lines:
-            stream.sendall(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hello\r\n")
-            for line in lines:
-                tag, _, command = line.rstrip(b"\r\n").partition(b" ")
-                if command == b"AUTHENTICATE PLAIN":
-                    stream.sendall(b"+ \r\n")
-                    lines.readline()
-                    stream.sendall(tag + b" OK in\r\n")
-                    continue
-                if command == b"CAPABILITY":
-                    stream.sendall(b"* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n" + tag + b" OK done\r\n")
-                    continue
-                said = answer(tag, command)
-                if not said:
-                    return
-                stream.sendall(said)
+        while True:
+            try:
+                plain, _ = listening.accept()
+            except OSError:
+                return
+            with suppress(OSError), context.wrap_socket(plain, server_side=True) as stream:
+                _converse(stream, answer)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        account = RemoteAccount(login(listening.getsockname()[1], tmp_path / "ca.pem"))
-        try:
-            yield account
-        finally:
-            account.close()
+        yield listening.getsockname()[1]
     finally:
+        # Not every system wakes who accepts when the socket is closed.
+        listening.shutdown(socket.SHUT_RDWR)
         listening.close()
         thread.join(5)
+
+
+def _converse(stream: ssl.SSLSocket, answer: Callable[[bytes, bytes], bytes]) -> None:
+    with stream.makefile("rb") as lines:
+        stream.sendall(b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hello\r\n")
+        for line in lines:
+            tag, _, command = line.rstrip(b"\r\n").partition(b" ")
+            if command == b"AUTHENTICATE PLAIN":
+                stream.sendall(b"+ \r\n")
+                lines.readline()
+                stream.sendall(tag + b" OK in\r\n")
+            elif command == b"CAPABILITY":
+                stream.sendall(b"* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n" + tag + b" OK done\r\n")
+            else:
+                said = answer(tag, command)
+                stream.sendall(said.removesuffix(HANGS))
+                if said.endswith(HANGS):
+                    return
 
 
 def _pair(directory: Path) -> tuple[Path, Path]:
@@ -256,14 +281,134 @@ def test_what_a_server_does_not_send(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b'* LIST () "/" {99999999999}\r\n', b"nonsense\r\n", b"* BYE\r\n"], ids=["gone", "huge", "no", "bye"]
+    "said", [HANGS, b"nonsense\r\n", b"* BYE\r\n", b'* LIST () "/'], ids=["gone", "no", "bye", "half"]
 )
-def test_a_connection_that_is_lost(tmp_path: Path, said: bytes) -> None:
-    told: list[bytes] = []
+def test_a_connection_that_is_lost_for_good(tmp_path: Path, said: bytes) -> None:
+    waited: list[float] = []
+    answer = said.removesuffix(HANGS) + HANGS
+    with (
+        scripted(tmp_path, lambda tag, command: answer, waited) as account,
+        pytest.raises(SourceError, match="LIST"),
+    ):
+        account.folders()
+    assert waited == [1.0, 2.0, 5.0, 10.0, 30.0]
+
+
+def test_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
+    waited: list[float] = []
+    with (
+        scripted(tmp_path, lambda tag, command: b'* LIST () "/" {99999999999}\r\n', waited) as account,
+        pytest.raises(SourceError, match="99999999999 octets at once"),
+    ):
+        account.folders()
+    assert waited == []
+
+
+class Forgetful:
+    """A server with messages of uids 10, 20 … that hangs up the first times that something is said to it, where
+    `hangs` says, behind so many octets of its answer. `validity` is told by turns."""
+
+    def __init__(self, messages: list[bytes], hangs: dict[bytes, list[int]], validity: Sequence[int] = (9,)) -> None:
+        self.messages = messages
+        self.hangs = hangs
+        self.validity = list(validity)
+        self.asked: list[bytes] = []
+
+    def __call__(self, tag: bytes, command: bytes) -> bytes:
+        self.asked.append(command)
+        said = self.answer(command) + tag + b" OK done\r\n"
+        for start, times in self.hangs.items():
+            if command.startswith(start) and times:
+                return said[: times.pop(0)] + HANGS
+        return said
+
+    def answer(self, command: bytes) -> bytes:
+        if command.startswith(b"LIST"):
+            return b'* LIST () "/" INBOX\r\n'
+        if command.startswith(b"EXAMINE"):
+            validity = self.validity.pop(0) if len(self.validity) > 1 else self.validity[0]
+            return b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] fine\r\n" % (len(self.messages), validity)
+        told = b""
+        for number, octets in enumerate(self.messages, 1):
+            uid = number * 10
+            if command.startswith(b"FETCH"):
+                told += b"* %d FETCH (UID %d)\r\n" % (number, uid)
+            elif b"RFC822.SIZE" in command:
+                told += b"* %d FETCH (FLAGS () UID %d RFC822.SIZE %d)\r\n" % (number, uid, len(octets))
+            elif command.startswith(b"UID FETCH %d (" % uid) or b"PEEK[])" in command:
+                piece = octets
+                if found := re.search(rb"<(\d+)\.(\d+)>", command):
+                    piece = octets[int(found[1]) : int(found[1]) + int(found[2])]
+                told += b"* %d FETCH (UID %d BODY[] {%d}\r\n%b)\r\n" % (number, uid, len(piece), piece)
+        return told
+
+
+@pytest.mark.parametrize(
+    ("start", "times", "pauses"),
+    [
+        (b"LIST", [0], [1.0]),
+        (b"EXAMINE", [0, 12], [1.0, 2.0]),
+        (b"FETCH", [30], [1.0]),
+        (b"UID FETCH 10,20,30 (UID FLAGS", [60, 0, 1], [1.0, 2.0, 5.0]),
+        (b"UID FETCH 10,20,30 (UID BODY.PEEK[])", [90, 200], [1.0, 2.0]),
+        (b"UID FETCH 10 (UID BODY.PEEK[]<1000.1000>)", [500, 500, 0], [1.0, 2.0, 5.0]),
+    ],
+)
+def test_it_goes_on_where_the_server_hung_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, times: list[int], pauses: list[float]
+) -> None:
+    """Nothing is lost, nothing comes twice, whatever was cut off in the middle."""
+    monkeypatch.setattr(remote, "_TEXT", 1000)
+    first = message(1, "x" * 3000) if b"<" in start else message(1)
+    server = Forgetful([first, message(2), message(3)], {start: list(times)})
+    waited: list[float] = []
+    with scripted(tmp_path, server, waited) as account:
+        (folder,) = account.folders()
+        found = [(one.name, b"".join(one.pieces)) for one in account.items(folder, _nothing) if isinstance(one, Item)]
+    assert sorted(found) == [("uid 10", first), ("uid 20", message(2)), ("uid 30", message(3))]
+    assert waited == pauses
+    assert not server.hangs[start]
+
+
+def test_a_loss_is_counted_by_the_command(tmp_path: Path) -> None:
+    """A server that hangs up after each answer is read to the end all the same."""
+    server = Forgetful([message(1)], {})
 
     def answer(tag: bytes, command: bytes) -> bytes:
-        told.append(command)
-        return said if len(told) == 1 else b""
+        return server(tag, command) + (b"" if command.startswith((b"EXAMINE", b"LIST")) else HANGS)
 
-    with scripted(tmp_path, answer) as account, pytest.raises(SourceError):
-        account.folders()
+    with scripted(tmp_path, answer) as account:
+        (folder,) = account.folders()
+        (item,) = account.items(folder, _nothing)
+        assert isinstance(item, Item)
+        assert b"".join(item.pieces) == message(1)
+
+
+def test_a_folder_that_was_made_anew_is_not_gone_on_with(tmp_path: Path) -> None:
+    """RFC 9051 §2.3.1.1: another UIDVALIDITY, other messages."""
+    server = Forgetful([message(1)], {b"UID FETCH": [0]}, [9, 10])
+    with scripted(tmp_path, server) as account:
+        (folder,) = account.folders()
+        with pytest.raises(SourceError, match="made anew"):
+            list(account.items(folder, _nothing))
+
+
+def _nothing(keys: Collection[bytes]) -> set[bytes]:
+    return set()
+
+
+def test_the_command_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was brought before the loss is there once."""
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
+    command = Command(tmp_path)
+    command("init", "--domain", "example.org", "--hostname", "mail.example.org")
+    command("account", "add", TARGET, "--password", "long enough for us")
+    server = Forgetful([message(n) for n in (1, 2, 3)], {b"UID FETCH 10,20,30 (UID BODY": [400]})
+    with serving(tmp_path, server) as port:
+        url = f"imaps://alice%40example.org@{NAME}:{port}"
+        password, trusted = tmp_path / "password", str(tmp_path / "ca.pem")
+        password.write_text("x")
+        said = command.result("import", TARGET, url, "--password-file", str(password), "--authorities", trusted)
+    assert (said.exit_code, said.stdout) == (0, "3 imported, 0 were there\n")
+    assert f"{NAME}: FETCH: " in said.stderr
+    assert [len(rows) for rows in held(command).values()] == [3]

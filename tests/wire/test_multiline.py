@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.wire.multiline import top, whole
+from posthouse.wire.multiline import is_kept, size, top, whole
 
 TEXT = st.lists(st.sampled_from([b"a", b".", b"\r\n", b"\r", b"\n", b"long line", b"\r\n.", b"\r\n\r\n"])).map(b"".join)
 
@@ -56,3 +56,22 @@ def test_a_large_message_passes_in_pieces() -> None:
 
 def test_no_message_ends_its_answer_early() -> None:
     assert b"".join(whole([b"a\n.\nb\r.\rc\r\n.\r\nd"])) == b"a\r\n..\r\nb\r\n..\r\nc\r\n..\r\nd\r\n.\r\n"
+
+
+@given(TEXT, TEXT.map(with_crlf))
+def test_the_size_is_that_of_what_a_client_gets(octets: bytes, prologue: bytes) -> None:
+    """RFC 1939 §11: dots that are doubled and the end of the answer do not count."""
+    assert size([prologue, octets]) == len(received(b"".join(whole([prologue, memoryview(octets)]))))
+
+
+@given(TEXT)
+def test_what_is_kept_comes_as_it_is(octets: bytes) -> None:
+    assert is_kept(octets) == is_kept(memoryview(octets)) == (with_crlf(octets) == octets)
+
+
+def test_large_messages_are_measured_in_pieces() -> None:
+    lines = b"x" * 65_535 + b"\r\n" + b"y" * 65_534
+    assert (is_kept(lines), size([lines])) == (False, len(lines) + 2)
+    assert is_kept(lines + b"\r\n")
+    assert not is_kept(lines + b"\n\r\n")
+    assert size([lines + b"\n"]) == len(lines) + 2

@@ -63,7 +63,7 @@ def export(
                     )
                     unnamed.update(place.unnamed if isinstance(place, MaildirFolder) else ())
         except OSError as error:
-            raise CommandError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from error
+            raise CommandError(f"{error.filename or directory}: {(error.strerror or str(error)).lower()}") from error
         finally:
             blobs.close()
         return written

@@ -62,7 +62,8 @@ def import_(
     written %40). The password is asked for. A Maildir has to be readable for the user that the server runs as.
 
     It may be broken off and run again: what was brought is known, and is not brought twice, wherever people have put it
-    meanwhile. What cannot be read is told of and passed over; then the status is 1.
+    meanwhile. A connection that is lost is made anew, in five attempts within a minute. What cannot be read is told of
+    and passed over; then the status is 1.
 
     \b
     posthouse import alice@example.org ~alice/Maildir
@@ -165,7 +166,7 @@ def _open(
     """The source that is meant. `named`: it was said where an mbox goes. Raises CommandError."""
     try:
         if what.startswith(("imap://", "imaps://")):
-            return RemoteAccount(_login(what, password_file, authorities), folders)
+            return RemoteAccount(_login(what, password_file, authorities), folders, tell=_tell)
         if what == "-":
             return Mbox(sys.stdin.buffer, (), 0, quoting)
         path = Path(what)
@@ -178,6 +179,10 @@ def _open(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{what}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _tell(text: str) -> None:
+    click.echo(f"posthouse: {printable(text)}", err=True)
 
 
 def _mbox(path: Path, folder: tuple[str, ...], quoting: Quoting) -> Mbox:

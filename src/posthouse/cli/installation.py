@@ -10,6 +10,7 @@ import grp
 import json
 import os
 import pwd
+import stat
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
-from posthouse.clock import SystemClock
+from posthouse.clock import Clock, SystemClock
 from posthouse.config import reading
 from posthouse.config.errors import ConfigError
 from posthouse.config.values import Config
@@ -66,7 +67,7 @@ class Installation:
         try:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             become_owner(self.config)
-            return SqliteStore.open(data / DATABASE, clock=self.clock)
+            return _open_privately(data / DATABASE, self.clock)
         except StoreError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
@@ -96,6 +97,19 @@ class Installation:
     def read(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One look. Raises CommandError."""
         return self.with_store(lambda store: store.read(function, *args, **kwargs))
+
+
+def _open_privately(database: Path, clock: Clock) -> SqliteStore:
+    """The store, for nobody else to read, whoever may enter its directory: mail lies there, and keys. What SQLite makes
+    beside it later is as private as the database.
+    """
+    before = os.umask(0o077)
+    try:
+        if database.exists() and stat.S_IMODE(database.stat().st_mode) & 0o077:
+            database.chmod(0o600)
+        return SqliteStore.open(database, clock=clock)
+    finally:
+        os.umask(before)
 
 
 @contextmanager

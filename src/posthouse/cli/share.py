@@ -63,9 +63,21 @@ def list_(installation: Installation, owner: str, json_output: bool) -> None:
 @pass_installation
 def grant(installation: Installation, owner: str, mailbox: str, account: str, rights: str) -> None:
     """Let ACCOUNT use the MAILBOX of OWNER: `read` it, `write` to it, do `all` with it, or what the letters of RFC 4314
-    say. What it may do already is replaced."""
+    say. What it may do already is replaced. `anyone` are all accounts of this installation, whatever their domains."""
     name = _change(installation, owner, mailbox, account, rights)
     click.echo(f"{name} may use {printable(mailbox)} of {owner}: {rights}")
+
+
+@share.command("deny")
+@click.argument("owner")
+@click.argument("mailbox")
+@click.argument("account")
+@click.argument("rights", type=RightsType())
+@pass_installation
+def deny(installation: Installation, owner: str, mailbox: str, account: str, rights: str) -> None:
+    """Do not let ACCOUNT do this with the MAILBOX of OWNER, whatever is granted to it or to `anyone`."""
+    name = _change(installation, owner, mailbox, account, rights, denies=True)
+    click.echo(f"{name} may not use {printable(mailbox)} of {owner} for: {rights}")
 
 
 @share.command("revoke")
@@ -74,23 +86,28 @@ def grant(installation: Installation, owner: str, mailbox: str, account: str, ri
 @click.argument("account")
 @pass_installation
 def revoke(installation: Installation, owner: str, mailbox: str, account: str) -> None:
-    """Take back what was granted. A mail program that has the MAILBOX open loses it at once."""
+    """Take back what was granted or denied to ACCOUNT. A mail program that has the MAILBOX open loses it at once."""
     name = _change(installation, owner, mailbox, account, "")
-    click.echo(f"{name} may not use {printable(mailbox)} of {owner} any more")
+    click.echo(f"nothing is granted or denied to {name} in {printable(mailbox)} of {owner} any more")
 
 
-def _change(installation: Installation, owner: str, path: str, account: str, rights: str) -> str:
-    """The name of the account that it was granted to."""
+def _change(
+    installation: Installation, owner: str, path: str, account: str, rights: str, *, denies: bool = False
+) -> str:
+    """The name of whom it was granted or denied to."""
 
     def change(tx: Tx) -> str:
-        whose, whom = accounts.by_address(tx, owner), accounts.by_address(tx, account)
-        if whose.id == whom.id:
+        whose = accounts.by_address(tx, owner).id
+        whom, name = _meant(tx, account)
+        if whose == whom:
             raise CommandError("an owner keeps all rights")
-        mailbox = mailboxes.find(tx, whose.id, path)
-        if not rights and not shares.rights_of(tx, whose.id, mailbox, whom.id):
-            raise CommandError(f"nothing is granted to {whom.name} there")
-        shares.grant(tx, whose.id, mailbox, whom.id, rights)
-        return whom.name
+        mailbox = mailboxes.find(tx, whose, path)
+        if not rights and shares.held(tx, whose, mailbox, whom) == ("", ""):
+            raise CommandError(f"nothing is granted to {name} there")
+        shares.grant(tx, whose, mailbox, whom, rights, denies=denies)
+        if not rights:
+            shares.grant(tx, whose, mailbox, whom, "", denies=True)
+        return name
 
     try:
         return installation.write(change)
@@ -98,3 +115,10 @@ def _change(installation: Installation, owner: str, path: str, account: str, rig
         raise CommandError(f"{owner} has no mailbox {printable(path)}") from error
     except TooManyShares as error:
         raise CommandError(f"{printable(path)} is shared with too many accounts") from error
+
+
+def _meant(tx: Tx, account: str) -> tuple[int, str]:
+    if account == shares.ANYONE_NAME:
+        return shares.ANYONE, account
+    found = accounts.by_address(tx, account)
+    return found.id, found.name

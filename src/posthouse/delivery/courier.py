@@ -7,12 +7,12 @@ Refuses: to bounce (the queue does) and to talk to anybody.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from posthouse import limits
 from posthouse.clock import Clock
-from posthouse.delivery.filing import INBOX, Copy, file_local, prologue
+from posthouse.delivery.filing import INBOX, JUNK, Copy, file_local, prologue
 from posthouse.delivery.forward import AS_IT_IS, Forwarding, forwarding, keep_sender
 from posthouse.directory import accounts, addresses, lists
 from posthouse.directory.addresses import Expansion, Rules, Standing
@@ -60,7 +60,8 @@ News = DeliveryReport | Feedback | None
 class _Plan:
     """What the recipients of a job lead to. `filed`: account → recipients that it answers for, the first one first.
 
-    `fan_out` recipients lead to several places: `queued` are those of them that get a row of their own.
+    `fan_out` recipients lead to several places: `queued` are those of them that get a row of their own. `kept`: junk
+    that is not sent on (recipient, address elsewhere), for a mailbox here has it.
     """
 
     version: int
@@ -68,6 +69,7 @@ class _Plan:
     filed: dict[int, list[QueuedRecipient]] = field(default_factory=dict)
     fan_out: dict[int, tuple[QueuedRecipient, Reply]] = field(default_factory=dict)
     queued: list[NewRecipient] = field(default_factory=list)
+    kept: list[tuple[Address, Address]] = field(default_factory=list)
 
 
 class DeliveryCourier:
@@ -110,7 +112,7 @@ class DeliveryCourier:
             Outcome(one.id, Fate.DELIVERED, reply, expanded=reply is _EXPANDED, dsn_carried=reply is not _EXPANDED)
             for one, reply in plan.fan_out.values()
         ]
-        steps: list[Step] = []
+        steps = [_not_forwarded(job, now, *one) for one in plan.kept]
         queued = list(plan.queued)
         for account, recipients in plan.filed.items():
             fate = fates[account]
@@ -130,6 +132,10 @@ class DeliveryCourier:
 def filed_step(journey: int, now: int, recipient: Address, role: str, email: Email) -> Step:
     """The line of the journey that tells where an email was filed."""
     return Step("delivery.filed", now, journey, {"recipient": str(recipient), "mailbox": role, "email": email.email})
+
+
+def _not_forwarded(job: Job, now: int, original: Address, address: Address) -> Step:
+    return Step("mail.not_forwarded", now, job.mail.journey, {"recipient": str(address), "original": str(original)})
 
 
 def _outcome(recipient: QueuedRecipient, fate: object) -> Outcome:
@@ -162,6 +168,9 @@ def _plan(tx: Tx, job: Job, rules: Rules, without: set[int] | None = None) -> _P
         if without and recipient.id in without:
             continue
         expansion = addresses.expand(tx, recipient.address, rules)
+        if job.domain == JUNK and expansion.local:
+            plan.kept += [(recipient.address, address) for address in expansion.remote]
+            expansion = replace(expansion, remote=())
         if not expansion.reaches:
             plan.refused.append(Outcome(recipient.id, Fate.FAILED, _REFUSALS[expansion.standing]))
         elif len(expansion.local) == 1 and not expansion.remote and not expansion.lists:
@@ -190,7 +199,8 @@ def _plan_fan_out(
             plan.queued.append(_member(tx, reached.account, recipient, job, notify))
     for reached_list in expansion.lists:
         address = lists.address_of(tx, reached_list)
-        plan.queued.append(_sent_on(address, recipient, job, notify, f"{queue.LIST}{reached_list.id}"))
+        destination = f"{queue.LIST}{reached_list.id}{queue.HELD if job.domain == JUNK else ''}"
+        plan.queued.append(_sent_on(address, recipient, job, notify, destination))
     for address in expansion.remote:
         way = forwarding(tx, rules, job.sender, recipient.address, address)
         plan.queued.append(_sent_on(address, recipient, job, notify, None, way))

@@ -1,10 +1,13 @@
 """SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS (RFC 4314).
 
-Promises: rights are given to accounts, by any of their addresses. An owner keeps all rights. Who has no right to know
-of a mailbox hears that it is not there.
-Refuses: groups, "anyone" and negative rights, which the RFC leaves to us; and to share beyond one's own domain, which
-is for those who run the server.
+Promises: rights are given to accounts, by any of their addresses, and taken by negative rights ("-ADDRESS"). An owner
+keeps all rights. Who has no right to know of a mailbox hears that it is not there.
+Refuses: groups; and to share beyond one's own domain, or with anyone, which is for those who run the server (Dovecot
+too has it so unless it is told otherwise: one could show things to all others). What they have given, an owner may take
+back.
 """
+
+from typing import Final
 
 from posthouse.directory import accounts
 from posthouse.directory.model import NoSuchAccount
@@ -13,11 +16,13 @@ from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import Refused
 from posthouse.imapd.session import Session
 from posthouse.mailbox import shares
-from posthouse.mailbox.shares import ALL
+from posthouse.mailbox.shares import ALL, ANYONE, ANYONE_NAME, NEGATIVE
 from posthouse.store.database import Tx
 from posthouse.wire.imap import acl as wire
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.response import Code
+
+_WITH_WHOM: Final = "Mailboxes are shared with accounts of one's own domain; there are no groups"
 
 
 async def set_acl(session: Session, command: Command, asked: wire.SetAcl) -> None:
@@ -35,26 +40,36 @@ async def delete_acl(session: Session, command: Command, asked: wire.DeleteAcl) 
 def _change(tx: Tx, account: int, path: str, identifier: str, how: str, rights: str) -> None:
     """Raises NoSuchMailbox, NoPermission, TooManyShares, Refused."""
     place = places.find(tx, account, path, "a")
-    grantee = _meant(tx, place, identifier)
+    grantee, denies = _meant(tx, place, identifier)
     if grantee == place.account:
         raise Refused("The owner keeps all rights", Code.CANNOT)
-    before = shares.rights_of(tx, place.account, place.mailbox.id, grantee)
+    granted, denied = shares.held(tx, place.account, place.mailbox.id, grantee)
+    before = denied if denies else granted
     match how:
         case "+":
             rights = before + rights
         case "-":
             rights = "".join([right for right in before if right not in rights])
-    shares.grant(tx, place.account, place.mailbox.id, grantee, rights)
+    if grantee == ANYONE and not denies and not set(rights) <= set(before):
+        raise Refused("With anyone those share who run this server", Code.NOPERM)
+    shares.grant(tx, place.account, place.mailbox.id, grantee, rights, denies=denies)
 
 
-def _meant(tx: Tx, place: Place, identifier: str) -> int:
-    """The account that an identifier means. Raises Refused."""
+def _meant(tx: Tx, place: Place, identifier: str) -> tuple[int, bool]:
+    """The account that an identifier means, or ANYONE, and whether it stands for what is denied. Raises Refused."""
+    # RFC 4314 §2: "anyone", and what begins with "-", are no names of users.
+    denies = identifier.startswith(NEGATIVE)
+    name = identifier.removeprefix(NEGATIVE)
+    return ANYONE if name == ANYONE_NAME else _account(tx, place, name), denies
+
+
+def _account(tx: Tx, place: Place, identifier: str) -> int:
     try:
         found = accounts.by_address(tx, identifier)
     except NoSuchAccount as error:
-        raise Refused("Mailboxes are shared with accounts of one's own domain", Code.CANNOT) from error
+        raise Refused(_WITH_WHOM, Code.CANNOT) from error
     if _domain(found.name) != _domain(accounts.find(tx, place.account).name):
-        raise Refused("Mailboxes are shared with accounts of one's own domain", Code.CANNOT)
+        raise Refused(_WITH_WHOM, Code.CANNOT)
     return found.id
 
 
@@ -77,14 +92,18 @@ def _entries(tx: Tx, account: int, path: str) -> tuple[str, list[tuple[str, str]
 
 async def list_rights(session: Session, command: Command, asked: wire.ListRights) -> None:
     """LISTRIGHTS: RFC 4314 §3.4."""
-    path, required = await session.read(_grantable, asked.mailbox, asked.identifier)
-    session.engine.send(wire.list_rights(path, asked.identifier, required, utf8=session.engine.utf8))
+    path, required, more = await session.read(_grantable, asked.mailbox, asked.identifier)
+    session.engine.send(wire.list_rights(path, asked.identifier, required, more, utf8=session.engine.utf8))
     await session.ok(command, "Those can be granted")
 
 
-def _grantable(tx: Tx, account: int, path: str, identifier: str) -> tuple[str, str]:
+def _grantable(tx: Tx, account: int, path: str, identifier: str) -> tuple[str, str, str]:
+    """The mailbox, what the identifier has in any case, and what else it can be given there."""
     place = places.find(tx, account, path, "a")
-    return place.mailbox.path, ALL if _meant(tx, place, identifier) == place.account else ""
+    grantee, denies = _meant(tx, place, identifier)
+    if grantee == place.account:
+        return place.mailbox.path, "" if denies else ALL, ""
+    return place.mailbox.path, "", "" if grantee == ANYONE and not denies else ALL
 
 
 async def my_rights(session: Session, command: Command, asked: wire.MyRights) -> None:

@@ -16,8 +16,8 @@ from posthouse.imapd.session import Session
 from posthouse.mailbox import append as filing
 from posthouse.mailbox import emails, shares
 from posthouse.mailbox.model import DELETED, MailboxError, NoPermission, NoSuchEmail, lock_account
-from posthouse.mailbox.snapshot import Entry
 from posthouse.mailbox.summary import Rendered, render
+from posthouse.mailbox.view import Entry
 from posthouse.store.blobs import BlobLost, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.wire.imap.response import Code

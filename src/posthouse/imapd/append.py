@@ -5,7 +5,8 @@ Promises: messages come in at the client's speed and never whole in memory where
 filed in one transaction, or none; OK follows its commit. What is replaced goes in the same one, and leaves its room to
 what comes. The octets are kept as they came, bare line endings too: what a client has signed or compares is not touched
 here.
-Refuses: NUL, which RFC 9051 §4.3.1 lets no server send back, and more messages at once than the writer should hold.
+Refuses: NUL, which RFC 9051 §4.3.1 lets no server send back; a header that is not ASCII, from who has not said that he
+can read one; and more messages at once than the writer should hold.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from posthouse.mailbox import emails, mailboxes, shares
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.model import MailboxError, NoPermission, NoSuchEmail, NoSuchMailbox
 from posthouse.mailbox.summary import Rendered, render
+from posthouse.message.downgrade import has_ascii_header
 from posthouse.store.blobs import BlobLost, Buffer, Spool, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.wire.imap import request, response, url
@@ -244,6 +246,9 @@ class _Appending:
         around = self._session.around
         octets = spool.buffer()
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
+        if rendered.mended and not self._session.engine.utf8 and not has_ascii_header(octets):
+            # RFC 9755 §4, and RFC 9051 §6.3.12 for who has enabled IMAP4rev2.
+            raise Refused("A header that is not ASCII is taken after ENABLE UTF8=ACCEPT", Code.CANNOT)
         staged = await around.blobs.stage(spool)
         received_at = around.clock.now() if message.received_at is None else message.received_at
         return _Message(staged, rendered, *split_flags(message.flags), min(max(received_at, 0), _LATEST))

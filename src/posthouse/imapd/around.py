@@ -1,15 +1,17 @@
 """Around an IMAP session: what all sessions work with, the open mailbox, and what speaks beside its commands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from posthouse.clock import Clock
 from posthouse.directory.credentials import Authenticator
 from posthouse.directory.presence import Presence
+from posthouse.imapd.fields import Kept
 from posthouse.mailbox.columns import Columns
+from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.shares import ALL
-from posthouse.mailbox.snapshot import Entry, Snapshots, View
+from posthouse.mailbox.view import Entry, View
 from posthouse.net.tls import Certificates
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Store
@@ -35,6 +37,7 @@ class Surroundings:
     append_limit: int
     login_timeout: float
     idle_timeout: float
+    fields: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,8 @@ class Selected:
     """The open mailbox. `saved` is what the last SEARCH kept for `$` (RFC 9051 §6.4.4.1), as ranges of uids; `gone`:
     it was deleted, or is not to be read any more; `overheard`: that messages came or went was announced beside the
     answer to something else; `unsettled`: that messages went was announced, and up to which modseq all is known has yet
-    to be said; `answered`: the modseq it had when a command was answered last; `path` and `rights`: what the client calls
-    it, and may do there (RFC 4314)."""
+    to be said; `answered`: the modseq it had when a command was answered last; `path` and `rights`: what the client
+    calls it, and may do there (RFC 4314)."""
 
     mailbox: int
     view: View

@@ -8,10 +8,11 @@ Refuses: to know sessions.
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from typing import Final
 
+from posthouse.imapd.fields import FEW_NAMES, INSTEAD_OF_NUL, named_fields
 from posthouse.imapd.refusal import Refused
 from posthouse.mailbox.emails import Content
 from posthouse.message import mime
@@ -26,10 +27,7 @@ Partial = tuple[int, int]
 
 # RFC 2045 §6.1; mime.decode_body knows these.
 _ENCODINGS: Final = frozenset((b"7bit", b"8bit", b"binary", b"quoted-printable", b"base64"))
-# Up to so many fields are looked for one by one; for more, all are parsed.
-_FEW_NAMES: Final = 30
 _NUL: Final = re.compile(rb"\0")
-_INSTEAD_OF_NUL: Final = b"\x80"
 
 
 class Message:
@@ -78,7 +76,7 @@ def _section(item: Section, message: Message) -> Iterable[Buffer]:
 def octets(item: Section, message: Message) -> list[Buffer] | None:
     """What a section's literal holds, in pieces; None where the message has no such part."""
     pieces = _octets(item, message)
-    return None if pieces is None else [_without_nul(piece) for piece in _partial(pieces, item.partial)]
+    return None if pieces is None else [without_nul(piece) for piece in _partial(pieces, item.partial)]
 
 
 def _octets(item: Section, message: Message) -> list[Buffer] | None:
@@ -104,52 +102,11 @@ def _fields(item: Section, message: Message) -> list[Buffer] | None:
         octets = bytes(message.blob[slice(*bounds)])
     names = {name.lower() for name in item.fields}
     wanted = item.text is Text.FIELDS
-    found = named_fields(octets, names) if wanted and len(names) <= _FEW_NAMES else None
+    found = named_fields(octets, names) if wanted and len(names) <= FEW_NAMES else None
     if found is None:
         fields = Header.parse(octets).fields
         found = [octets[field.start : field.end] for field in fields if (field.name in names) is wanted]
     return [b"".join([*found, b"\r\n"])]
-
-
-def named_fields(header: bytes, names: Iterable[bytes]) -> list[bytes]:
-    """The fields of these names (lower case), in their order, without parsing the others: what `Header.parse` finds."""
-    found: list[bytes] = _expression(tuple(sorted(names))).findall(b"\n" + header)
-    if found and not header.endswith(b"\n") and header.endswith(found[-1]):
-        return [*(field + b"\n" for field in found[:-1]), found[-1]]
-    return [field + b"\n" for field in found]
-
-
-@lru_cache(maxsize=100)
-def _expression(names: tuple[bytes, ...]) -> re.Pattern[bytes]:
-    """Fields of these names, each without its last LF, which the next one begins behind. A line that begins with white
-    space, or a control character, goes on with the field above (RFC 5322 §2.2.3)."""
-    alternatives = b"|".join(map(re.escape, names))
-    return re.compile(
-        rb"\n((?:" + alternatives + rb")[ \t]*:[^\n]*(?:\n[\x00-\x09\x0b\x0c\x0e-\x20][^\n]*)*)", re.IGNORECASE
-    )
-
-
-def is_of_header(item: object) -> bool:
-    """Is it fields of a message's header, by few names, all of each: what `fields_of_headers` answers?"""
-    return (
-        isinstance(item, Section)
-        and item.text is Text.FIELDS
-        and not item.part
-        and item.partial is None
-        and len(item.fields) <= _FEW_NAMES
-    )
-
-
-def fields_of_headers(item: Section, headers: Iterable[bytes]) -> list[bytes]:
-    """What `answer` makes of such an item, label and literal in one, for many messages at once."""
-    names = {name.lower() for name in item.fields}
-    answers: list[bytes] = []
-    for header in headers:
-        octets = b"".join([*named_fields(header, names), b"\r\n"])
-        if b"\0" in octets:
-            octets = octets.replace(b"\0", _INSTEAD_OF_NUL)
-        answers.append(b"%b%b" % (response.body_start(item.label, len(octets)), octets))
-    return answers
 
 
 def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
@@ -168,9 +125,9 @@ def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
     return found
 
 
-def _without_nul(octets: Buffer) -> Buffer:
-    """RFC 9051 §4.3.1 lets no NUL leave but in a literal8. What replaces it keeps the size, as in Dovecot."""
-    return bytes(octets).replace(b"\0", _INSTEAD_OF_NUL) if _has_nul(octets) else octets
+def without_nul(octets: Buffer) -> Buffer:
+    """The octets as they may leave: RFC 9051 §4.3.1 lets no NUL out but in a literal8."""
+    return bytes(octets).replace(b"\0", INSTEAD_OF_NUL) if _has_nul(octets) else octets
 
 
 def _has_nul(octets: Buffer) -> bool:

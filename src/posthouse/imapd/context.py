@@ -22,7 +22,8 @@ from posthouse.limits import IMAP_CONTEXT_MESSAGES, IMAP_CONTEXTS
 from posthouse.mailbox import sorting
 from posthouse.mailbox.conditions import Condition
 from posthouse.mailbox.scan import Sight
-from posthouse.mailbox.snapshot import Snapshot, View
+from posthouse.mailbox.snapshot import Snapshot
+from posthouse.mailbox.view import View
 from posthouse.wire.imap import request, response, sequence
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.fetch import Item

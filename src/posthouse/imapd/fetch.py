@@ -9,22 +9,26 @@ A new item is a row in _COLUMNS; one with octets of its own a case in content.py
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from functools import reduce
 from itertools import compress
-from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from operator import or_
+from typing import Any, Final
 
 from posthouse import observe
-from posthouse.imapd import content, resync
+from posthouse.imapd import content, fields, portions, resync
 from posthouse.imapd.content import Message
+from posthouse.imapd.portions import LOT, VALUES, Known, Placed
 from posthouse.imapd.refusal import Refused, Senseless
 from posthouse.imapd.session import LINES, Session
 from posthouse.limits import KB
 from posthouse.mailbox import emails, ranges, summary
-from posthouse.mailbox.emails import Content, EmailRow, Preview, Rendering
-from posthouse.mailbox.snapshot import Entry
+from posthouse.mailbox.emails import Content
+from posthouse.mailbox.reading import Preview
+from posthouse.mailbox.view import Entry
 from posthouse.store.blobs import BlobLost, Buffer
-from posthouse.store.database import StoreUnavailable, Tx
+from posthouse.store.database import StoreUnavailable
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
@@ -33,53 +37,39 @@ from posthouse.wire.imap.finding import Partial
 from posthouse.wire.imap.response import Code
 from posthouse.wire.imap.sequence import Range
 
-# Octets of messages that are read at once: small ones come with their rows.
-_PORTION: Final = 512 * KB
-# So few messages are read without looking at their sizes first.
-_FEW: Final = 3
 # Undoing the encoding of more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 512 * KB
 # A piece as large as this is sent before the next one is made.
 _SOON: Final = 64 * KB
 
-
-class Known(NamedTuple):
-    """A chunk of messages and what the asked items need of each, in lists of one length; what nobody asked for is
-    empty."""
-
-    entries: list[Entry]
-    rows: list[EmailRow]
-    renderings: list[Rendering]
-    contents: dict[int, Content]
-    previews: dict[int, Preview]
-    saved: dict[int, int]
+# Of an item the values, one a message: octets, or numbers where it is one of _NUMBERS.
+Column = Iterable[Any]
 
 
-Column = Callable[[Session, Known], list[bytes]]
-
-
-def _ids(session: Session, letter: bytes, numbers: Sequence[int]) -> list[bytes]:
+def _ids(session: Session, letter: bytes, numbers: Iterable[int]) -> list[bytes]:
     form = b"(%b%b%%d)" % (letter, session.ids.encode())
     return [form % number for number in numbers]
 
 
-_COLUMNS: Final[dict[Attribute, Column]] = {
-    Attribute.UID: lambda session, known: [b"%d" % entry.uid for entry in known.entries],
-    Attribute.FLAGS: lambda session, known: [session.flags(entry.flags) for entry in known.entries],
-    Attribute.MODSEQ: lambda session, known: [b"(%d)" % entry.modseq for entry in known.entries],
-    Attribute.EMAILID: lambda session, known: _ids(session, b"M", [entry.email for entry in known.entries]),
-    Attribute.THREADID: lambda session, known: _ids(session, b"T", [row.thread for row in known.rows]),
-    Attribute.INTERNALDATE: lambda session, known: [response.date_time(row.received_at) for row in known.rows],
-    Attribute.SIZE: lambda session, known: [b"%d" % row.size for row in known.rows],
-    Attribute.ENVELOPE: lambda session, known: [rendering.summary for rendering in known.renderings],
-    Attribute.BODYSTRUCTURE: lambda session, known: [rendering.structure for rendering in known.renderings],
-    Attribute.PREVIEW: lambda session, known: [_preview(known.previews[row.message]) for row in known.rows],
-    Attribute.SAVEDATE: lambda session, known: [_save_date(known.saved.get(entry.uid)) for entry in known.entries],
+_NUMBERS: Final = frozenset({Attribute.UID, Attribute.SIZE})
+_COLUMNS: Final[dict[Attribute, Callable[[Session, Known], Column]]] = {
+    Attribute.UID: lambda session, known: known.placed.uids,
+    Attribute.FLAGS: lambda session, known: _flags(session, known.placed.flags),
+    Attribute.MODSEQ: lambda session, known: [b"(%d)" % modseq for modseq in known.placed.modseqs],
+    Attribute.EMAILID: lambda session, known: _ids(session, b"M", known.placed.emails),
+    Attribute.THREADID: lambda session, known: _ids(session, b"T", known.values.threads),
+    Attribute.INTERNALDATE: lambda session, known: map(response.date_time, known.values.received),
+    Attribute.SIZE: lambda session, known: known.values.sizes,
+    Attribute.ENVELOPE: lambda session, known: known.renderings.summaries,
+    Attribute.BODYSTRUCTURE: lambda session, known: known.renderings.structures,
+    Attribute.PREVIEW: lambda session, known: [_preview(known.previews[one]) for one in known.values.messages],
+    Attribute.SAVEDATE: lambda session, known: [_save_date(known.saved.get(uid)) for uid in known.placed.uids],
 }
-_SEQ: Final = attrgetter("seq")
-_UID: Final = attrgetter("uid")
-_OF_ROW: Final = frozenset({Attribute.THREADID, Attribute.INTERNALDATE, Attribute.SIZE, Attribute.PREVIEW})
-_OF_RENDERING: Final = frozenset({Attribute.ENVELOPE, Attribute.BODYSTRUCTURE})
+
+
+def _flags(session: Session, column: Sequence[int]) -> Iterator[bytes]:
+    spelt = {bits: session.flags(bits) for bits in set(column)}
+    return map(spelt.__getitem__, column)
 
 
 async def fetch(session: Session, command: Command, asked: request.Fetch) -> None:
@@ -98,14 +88,10 @@ async def fetch(session: Session, command: Command, asked: request.Fetch) -> Non
     if asked.partial is not None:
         numbers = _part_of(numbers, asked.partial)
     if asked.changed_since is None:
-        chunks = session.chunks(numbers, emails.CHUNK)
+        chunks = session.chunks(numbers, LOT)
     else:
         chunks = await _changed(session, asked, numbers, asked.changed_since)
-    lost = 0
-    for number, chunk in enumerate(chunks):
-        if number:
-            await session.pause()
-        lost += await send(session, chunk, items)
+    lost = await _send(session, chunks, items)
     if lost:
         raise Refused(f"The store has lost the content of {lost} messages", Code.CORRUPTION)
     await session.ok(command, "Those are the messages")
@@ -135,132 +121,60 @@ async def _changed(
     missed = await resync.look(session, modseq, gone=asked.vanished)
     if asked.vanished and (gone := resync.vanished(session.open.view, missed, resync.wanted(session, asked.numbers))):
         session.engine.send(response.vanished_earlier(gone))
-    return resync.changed(session, missed, numbers, emails.CHUNK)
+    return resync.changed(session, missed, numbers, LOT)
 
 
 async def send(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
     """The messages with what is asked of them; how many the store has lost."""
-    if not chunk:
-        return 0
-    # BODY is BODYSTRUCTURE without its extensions; few ask for it, so it is made when they do.
-    if any(item not in _COLUMNS for item in items):
-        return await _fetch_bodies(session, chunk, items)
-    await session.learn_flags(chunk)
-    await _send_values(session, await _read_known(session, chunk, items), items)
-    return 0
+    return await _send(session, [chunk], items) if chunk else 0
 
 
-async def _fetch_bodies(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
-    """Messages with their octets, some at a time; how many the store has lost."""
+async def _send(session: Session, chunks: Iterable[list[Entry]], items: tuple[Item, ...]) -> int:
     marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
     # RFC 4314 §4: nothing is marked as seen by whoever may not.
     marks = marks and "s" in session.open.rights
     lost = 0
-    async for some in _portions(session, chunk):
-        entries, told = some, items
-        if marks:
-            try:
-                entries, told = await _mark_seen(session, some, items)
-            except StoreUnavailable as error:
-                # A full disk keeps nobody from reading: the flag waits for another time.
-                observe.tell("imap.not_marked_seen", level=observe.WARNING, error=str(error))
-        await session.learn_flags(entries)
-        known = await _read_known(session, entries, told)
-        if all(item in _COLUMNS or content.is_of_header(item) for item in told):
-            lost += await _send_fields(session, known, told)
-        else:
-            lost += await _send_bodies(session, known, told)
-        await session.pause()
+    async with aclosing(portions.read(session, chunks, items)) as reading:
+        async for known in reading:
+            told = items
+            if marks:
+                try:
+                    known, told = await _mark_seen(session, known, items)
+                except StoreUnavailable as error:
+                    # A full disk keeps nobody from reading: the flag waits for another time.
+                    observe.tell("imap.not_marked_seen", level=observe.WARNING, error=str(error))
+            if not session.names or not session.names.covers(reduce(or_, known.placed.flags, 0)):
+                await session.learn_names()
+            lost += await _way(known, told)(session, known, told)
+            await session.pause()
     return lost
 
 
-async def _portions(session: Session, chunk: list[Entry]) -> AsyncIterator[list[Entry]]:
-    """As many at a time as may be in memory for one client, who may be slow."""
-    if len(chunk) <= _FEW:
-        yield chunk
-        return
-    rows = await session.look(emails.rows, [entry.email for entry in chunk])
-    some: list[Entry] = []
-    octets = 0
-    for entry in chunk:
-        row = rows.get(entry.email)
-        size = 0 if row is None else row.size
-        if some and octets + size > _PORTION:
-            yield some
-            some, octets = [], 0
-        some.append(entry)
-        octets += size
-    yield some
+def _way(known: Known, items: Sequence[Item]) -> Callable[[Session, Known, Sequence[Item]], Awaitable[int]]:
+    """How these are sent."""
+    opened = [item for item in items if item not in VALUES]
+    if not opened:
+        return _send_values
+    if all(map(fields.is_of_header, opened)):
+        return _send_fields
+    return _send_bodies if known.wholes is None else _send_wholes
 
 
-async def _mark_seen(
-    session: Session, chunk: Sequence[Entry], items: tuple[Item, ...]
-) -> tuple[list[Entry], tuple[Item, ...]]:
+async def _mark_seen(session: Session, known: Known, items: tuple[Item, ...]) -> tuple[Known, tuple[Item, ...]]:
     """Reading a body sets \\Seen (RFC 9051 §6.4.5); the answer then tells the flags."""
-    unseen = [entry.uid for entry in chunk if not entry.flags & SEEN]
+    unseen = [uid for uid, flags in zip(known.placed.uids, known.placed.flags, strict=True) if not flags & SEEN]
     if not unseen:
-        return list(chunk), items
+        return known, items
     mailbox, view = session.open.mailbox, session.open.view
     await session.change("s", emails.store_flags, mailbox, unseen, now=session.around.clock.now(), add=SEEN)
     await session.refresh()
     view.silence(unseen)
-    entries = [found for entry in chunk for found in view.by_uid(entry.uid, entry.uid)]
+    placed = Placed.of([found for uid in known.placed.uids for found in view.by_uid(uid, uid)])
     told: list[Item] = [Attribute.FLAGS]
     if session.condstore:
         # RFC 7162 §3.2.4: with UID and modseq, where it set the flag.
         told += [Attribute.MODSEQ] if session.uidonly else [Attribute.UID, Attribute.MODSEQ]
-    return entries, (*items, *[item for item in told if item not in items])
-
-
-async def _read_known(session: Session, entries: list[Entry], items: Sequence[Item]) -> Known:
-    """The chunk with what its items need; a message that is gone for good is left out (RFC 9051 §7.5.1 allows it)."""
-    rendered = any(item in _OF_RENDERING for item in items)
-    of_row = rendered or any(item in _OF_ROW for item in items)
-    opened = any(item not in _COLUMNS for item in items)
-    saved = Attribute.SAVEDATE in items
-    if not (of_row or opened or saved):
-        return Known(entries, [], [], {}, {}, {})
-    needs = _Needs(of_row, rendered, opened, Attribute.PREVIEW in items, saved)
-    read = await session.look(_read, session.open.mailbox, entries, needs)
-    found = read.rows if of_row else read.contents
-    if (of_row or opened) and len(found) < len(entries):
-        entries = [entry for entry in entries if entry.email in found]
-    known = [read.rows[entry.email] for entry in entries] if of_row else []
-    renderings = [read.renderings[row.message] for row in known] if rendered else []
-    return Known(entries, known, renderings, read.contents, read.previews, read.saved)
-
-
-class _Needs(NamedTuple):
-    """What has to be read for the items that were asked for."""
-
-    rows: bool
-    renderings: bool
-    contents: bool
-    previews: bool
-    saved: bool
-
-
-class _Read(NamedTuple):
-    """And what was found: by email, by message, by message, by email, and by uid."""
-
-    rows: dict[int, EmailRow]
-    renderings: dict[int, Rendering]
-    previews: dict[int, Preview]
-    contents: dict[int, Content]
-    saved: dict[int, int]
-
-
-def _read(tx: Tx, account: int, mailbox: int, entries: Sequence[Entry], needs: _Needs) -> _Read:
-    ids = [entry.email for entry in entries]
-    rows = emails.rows(tx, account, ids) if needs.rows else {}
-    messages = {row.message for row in rows.values()}
-    return _Read(
-        rows,
-        emails.renderings(tx, messages) if needs.renderings else {},
-        emails.previews(tx, messages) if needs.previews else {},
-        emails.contents(tx, account, ids) if needs.contents else {},
-        emails.save_dates(tx, account, mailbox, [entry.uid for entry in entries]) if needs.saved else {},
-    )
+    return known._replace(placed=placed), (*items, *[item for item in told if item not in items])
 
 
 def _preview(found: Preview) -> bytes:
@@ -273,20 +187,30 @@ def _save_date(saved_at: int | None) -> bytes:
     return b"NIL" if saved_at is None else response.date_time(saved_at)
 
 
-async def _send_values(session: Session, known: Known, items: Sequence[Item]) -> None:
+def _form(item: Attribute) -> bytes:
+    return response.number_form(item.value) if item in _NUMBERS else response.value_form(item.value)
+
+
+def _word(session: Session) -> bytes:
+    # RFC 9586 §3.3
+    return response.UIDFETCH if session.uidonly else response.FETCH
+
+
+def _numbers(session: Session, known: Known) -> Sequence[int]:
+    """What each message is called."""
+    return known.placed.uids if session.uidonly else known.placed.seqs
+
+
+async def _send_values(session: Session, known: Known, items: Sequence[Item]) -> int:
     attributes = [item for item in items if isinstance(item, Attribute)]
     columns = [_COLUMNS[item](session, known) for item in attributes]
-    await _send_lines(session, _lines(session, known, columns), [item.value for item in attributes])
+    lines = list(zip(_numbers(session, known), *columns, strict=True))
+    await _send_lines(session, lines, list(map(_form, attributes)))
+    return 0
 
 
-def _lines(session: Session, known: Known, columns: Sequence[list[bytes]]) -> list[tuple[Any, ...]]:
-    """What each message is called, and its values."""
-    # RFC 9586 §3.3
-    return list(zip(map(_UID if session.uidonly else _SEQ, known.entries), *columns, strict=True))
-
-
-async def _send_lines(session: Session, lines: Sequence[tuple[Any, ...]], labels: Sequence[bytes]) -> None:
-    form = response.fetch_form(labels, response.UIDFETCH if session.uidonly else response.FETCH)
+async def _send_lines(session: Session, lines: Sequence[tuple[Any, ...]], items: Sequence[bytes]) -> None:
+    form = response.fetch_form(items, _word(session))
     for start in range(0, len(lines), LINES):
         session.engine.send(response.fetch_lines(form, lines[start : start + LINES]))
         await session.flush()
@@ -295,45 +219,92 @@ async def _send_lines(session: Session, lines: Sequence[tuple[Any, ...]], labels
 async def _send_fields(session: Session, known: Known, items: Sequence[Item]) -> int:
     """Messages of which nothing but values and fields of the header are asked: many lines at a time; how many the store
     has lost."""
-    headers: list[bytes] = []
-    there: list[bool] = []
-    for entry in known.entries:
-        message = await _load(session, entry, known)
-        there.append(message is not None)
-        headers.append(b"" if message is None else message.header)
-    columns = [
-        _COLUMNS[item](session, known) if isinstance(item, Attribute) else content.fields_of_headers(item, headers)
-        for item in items
-        if isinstance(item, Attribute | Section)
-    ]
-    labels = [item.value if isinstance(item, Attribute) else b"" for item in items]
-    await _send_lines(session, list(compress(_lines(session, known, columns), there)), labels)
-    return there.count(False)
+    headers: dict[int, bytes] = {}
+    lost: set[int] = set()
+    for email, found in known.contents.items():
+        message = await _load(session, found)
+        if message is None:
+            lost.add(email)
+        else:
+            headers[email] = message.header
+    forms: list[bytes] = []
+    columns: list[Column] = []
+    for item in items:
+        if isinstance(item, Attribute):
+            forms.append(_form(item))
+            columns.append(_COLUMNS[item](session, known))
+        elif isinstance(item, Section):
+            literals = _literals(session, known, item, headers)
+            forms.append(response.literal_form(item.label))
+            columns += [map(len, literals), literals]
+    lines = list(zip(_numbers(session, known), *columns, strict=True))
+    if lost:
+        lines = list(compress(lines, [email not in lost for email in known.placed.emails]))
+    await _send_lines(session, lines, forms)
+    return len(lost)
 
 
-async def _load(session: Session, entry: Entry, known: Known) -> Message | None:
+def _literals(session: Session, known: Known, item: Section, headers: Mapping[int, bytes]) -> list[bytes]:
+    """The fields of each message, from what is kept or from its header; where neither is there, nothing."""
+    kept, names = known.kept.get(item, {}), fields.names_of(item)
+    found = {email: fields.literal(header, names) for email, header in headers.items() if email not in kept}
+    if not found:
+        return [kept.get(email, b"") for email in known.placed.emails]
+    literals = [found.get(email) or kept.get(email, b"") for email in known.placed.emails]
+    if not session.away:
+        session.around.fields.keep(session.owner, names, found)
+    return literals
+
+
+async def _load(session: Session, found: Content) -> Message | None:
     """The octets of a message; None where the store has lost them."""
-    found = known.contents[entry.email]
     try:
         return Message(found, await session.around.blobs.load(found.blob))
     except BlobLost as error:
-        observe.fault("imap.content_lost", error, account=session.open.account, email=entry.email)
+        observe.fault("imap.content_lost", error, account=session.open.account, email=found.email)
         return None
+
+
+async def _send_wholes(session: Session, known: Known, items: Sequence[Item]) -> int:
+    """Small messages whole, and values: all of a portion at once."""
+    place = next(index for index, item in enumerate(items) if isinstance(item, Section))
+    section = items[place]
+    assert isinstance(section, Section)
+    before, after = (
+        [item for item in some if isinstance(item, Attribute)] for some in (items[:place], items[place + 1 :])
+    )
+    head, tail = response.fetch_halves(
+        [*map(_form, before), response.literal_start_form(section.label)], map(_form, after), _word(session)
+    )
+    wholes = known.wholes
+    assert wholes is not None, "only such portions go this way"
+    starts = zip(_numbers(session, known), *[_COLUMNS[item](session, known) for item in before], strict=True)
+    ends = zip(*[_COLUMNS[item](session, known) for item in after], strict=True) if after else [()] * len(wholes.octets)
+    pieces: list[Buffer] = []
+    ended = b""
+    for start, prologue, octets, end in zip(starts, wholes.prologues, wholes.octets, ends, strict=True):
+        if b"\0" in octets:
+            octets = octets.replace(b"\0", fields.INSTEAD_OF_NUL)
+        pieces += ended + head % (*start, len(prologue) + len(octets)) + prologue, octets
+        ended = tail % end
+    pieces.append(ended)
+    session.engine.send(*pieces)
+    return 0
 
 
 async def _send_bodies(session: Session, known: Known, items: Sequence[Item]) -> int:
     """The messages one by one; how many the store has lost."""
     columns = {
-        item: _COLUMNS[item](session, known) for item in items if isinstance(item, Attribute) and item in _COLUMNS
+        item: list(_COLUMNS[item](session, known)) for item in items if isinstance(item, Attribute) and item in VALUES
     }
     lost = unsent = 0
-    for index, entry in enumerate(known.entries):
+    for index, (number, email) in enumerate(zip(_numbers(session, known), known.placed.emails, strict=True)):
         values = {item: column[index] for item, column in columns.items()}
-        message = await _load(session, entry, known)
+        message = await _load(session, known.contents[email])
         if message is None:
             lost += 1
             continue
-        unsent += await _send_message(session, entry, message, values, items)
+        unsent += await _send_message(session, number, message, values, items)
         if unsent > _SOON:
             await session.flush()
             unsent = 0
@@ -341,7 +312,7 @@ async def _send_bodies(session: Session, known: Known, items: Sequence[Item]) ->
 
 
 async def _send_message(
-    session: Session, entry: Entry, message: Message, values: dict[Attribute, bytes], items: Sequence[Item]
+    session: Session, number: int, message: Message, values: dict[Attribute, Any], items: Sequence[Item]
 ) -> int:
     """Queue one message, and send what is large of it; its octets, about."""
     engine = session.engine
@@ -349,13 +320,10 @@ async def _send_message(
         answers = await asyncio.to_thread(_answers, items, message, values)
     else:
         answers = _answers(items, message, values)
-    if session.uidonly:
-        engine.send(response.fetch_start(entry.uid, response.UIDFETCH))
-    else:
-        engine.send(response.fetch_start(entry.seq))
+    engine.send(response.fetch_start(number, _word(session)))
     size = 0
-    for number, pieces in enumerate(answers):
-        if number:
+    for place, pieces in enumerate(answers):
+        if place:
             engine.send(b" ")
         for piece in pieces:
             engine.send(piece)
@@ -366,14 +334,14 @@ async def _send_message(
     return size
 
 
-def _answers(items: Sequence[Item], message: Message, values: dict[Attribute, bytes]) -> list[Iterable[Buffer]]:
+def _answers(items: Sequence[Item], message: Message, values: dict[Attribute, Any]) -> list[Iterable[Buffer]]:
     """Labels and octets of the items. Raises Refused: before the answer begins."""
     return [_answer(item, message, values) for item in items]
 
 
-def _answer(item: Item, message: Message, values: dict[Attribute, bytes]) -> Iterable[Buffer]:
+def _answer(item: Item, message: Message, values: dict[Attribute, Any]) -> Iterable[Buffer]:
     if item is Attribute.BODY:
         return [b"BODY ", summary.body(message.blob, message.root)]
     if isinstance(item, Attribute):
-        return [b"%b %b" % (item.value, values[item])]
+        return [_form(item) % values[item]]
     return content.answer(item, message)

@@ -1,13 +1,14 @@
 """Finding messages for a client, and answering with them in the form that was asked for: what SEARCH, SORT and ESEARCH
 have in common (RFC 9051 §6.4.4, RFC 4731, RFC 5182, RFC 5267, RFC 6203, RFC 7162 §3.1.5, RFC 9394, RFC 9585).
 
-Promises: what others have expunged meanwhile is not found; message numbers stay what they are. Whoever waits long hears
-how far it is.
+Promises: what others have expunged meanwhile is not found; message numbers stay what they are. What has come is told
+before the search, and found. Whoever waits long hears how far it is.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 from posthouse.imapd import criteria
@@ -18,8 +19,10 @@ from posthouse.mailbox import conditions, query
 from posthouse.mailbox.conditions import Condition
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import Snapshot
+from posthouse.mailbox.view import View
 from posthouse.wire.imap import response, sequence
 from posthouse.wire.imap import search as keys
+from posthouse.wire.imap.decimals import Marked
 from posthouse.wire.imap.finding import Return, Returns
 from posthouse.wire.imap.sequence import ranges_of
 
@@ -34,11 +37,19 @@ _LESS_RELEVANT: Final = 50
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a search has found: uids in mailbox order, by which sight of the mailbox, and (RFC 6203 §4) how relevant
-    each is, where that is asked for."""
+    each is, where that is asked for. `marks`: an octet for each message that the client knows, 1 for what was found;
+    None where it knows some that are gone."""
 
-    uids: list[int]
+    uids: Marked
     sight: Sight
     scores: Mapping[int, int]
+    marks: bytes | None
+
+    def seqs(self, view: View) -> Sequence[int]:
+        """The client's message numbers for these."""
+        if self.marks is None:
+            return view.seqs(self.uids.found())
+        return Marked(range(1, len(self.marks) + 1), self.marks)
 
 
 async def look(
@@ -46,7 +57,6 @@ async def look(
 ) -> tuple[Found, Program]:
     """Search the open mailbox; what was saved for `$` is dropped where the search `saves` anew. Raises Refused,
     Senseless, StoreUnavailable."""
-    await session.refresh()
     try:
         program = await criteria.understood(session, key)
     except Refused:
@@ -56,6 +66,9 @@ async def look(
         raise
     if program.asks_modseqs:
         session.heed_modseqs()
+    # RFC 9051 §6.4.4 leaves open whether what came meanwhile is found; a client that hears of it beside the answer
+    # believes it to be searched, so it is told before, as Cyrus does.
+    await session.tell_arrivals()
     view = session.open.view
     # Taken together: while this waits, the view may be brought to a later snapshot.
     snapshot, uids = view.snapshot, view.live_uids()
@@ -63,11 +76,15 @@ async def look(
     exact = criteria.condition(session, program, exact=True) if scored else condition
     if saves:
         session.open.saved = ()
-    found = await search(session, tag, snapshot, uids, condition)
+    # Numbers stay what they are until this is answered; what goes meanwhile is still counted.
+    counted = not view.ghosts
+    found_at = await marks(session, tag, snapshot, uids, condition)
+    found = Marked(uids, found_at)
     relevance: dict[int, int] = {}
     if scored:
-        relevance = scores(found, await search(session, tag, snapshot, found, exact))
-    return Found(found, Sight(snapshot, session.around.columns), relevance), program
+        relevance = scores(found, await search(session, tag, snapshot, found.found(), exact))
+    sight = Sight(snapshot, session.around.columns)
+    return Found(found, sight, relevance, found_at if counted else None), program
 
 
 def scores(found: Sequence[int], certain: Iterable[int]) -> dict[int, int]:
@@ -80,20 +97,16 @@ async def search(
     session: Session, tag: bytes, snapshot: Snapshot, uids: Sequence[int], condition: Condition
 ) -> list[int]:
     """Those of these uids of a mailbox for which the condition holds, in order. Raises StoreUnavailable."""
+    return list(compress(uids, await marks(session, tag, snapshot, uids, condition)))
+
+
+async def marks(session: Session, tag: bytes, snapshot: Snapshot, uids: Sequence[int], condition: Condition) -> bytes:
+    """The same: an octet for each of these uids, 1 where it holds. Raises StoreUnavailable."""
     if condition == conditions.EVERYTHING:
-        return list(uids)
+        return b"\1" * len(uids)
     around = session.around
     sight = Sight(snapshot, around.columns)
-    return await query.search(
-        around.store,
-        around.blobs,
-        snapshot.account,
-        snapshot.mailbox,
-        condition,
-        uids,
-        sight=sight,
-        progress=Progress(session, tag),
-    )
+    return await query.search(around.store, around.blobs, sight, condition, uids, progress=Progress(session, tag))
 
 
 class Progress:
@@ -178,15 +191,25 @@ class Result:
 
 
 def result(
-    session: Session, found: Found, order: Sequence[int], *, uid: bool, ordered: bool, program: Program
+    session: Session,
+    found: Found,
+    order: Sequence[int],
+    *,
+    uid: bool,
+    ordered: bool,
+    program: Program,
+    places: Sequence[int] | None = None,
 ) -> Result:
-    """What was found, in the order that it is to be told."""
+    """What was found, in the order that it is to be told. `places`: at which places in the snapshot they stand, in the
+    same order, where these are the client's numbers."""
     view = session.open.view
     if uid:
         numbers: Sequence[int] = order
+    elif places is not None:
+        numbers = places
     elif ordered:
-        places = dict(zip(found.uids, view.seqs(found.uids), strict=True))
-        numbers = [places[one] for one in order]
+        known = dict(zip(found.uids, found.seqs(view), strict=True))
+        numbers = [known[one] for one in order]
     else:
-        numbers = view.seqs(order)
+        numbers = found.seqs(view)
     return Result(order, numbers, ordered, found.scores, found.sight.snapshot, program.asks_modseqs)

@@ -8,7 +8,7 @@ from typing import Final
 
 from posthouse.mailbox.model import DELETED
 from posthouse.mailbox.shares import ALL
-from posthouse.mailbox.snapshot import Entry
+from posthouse.mailbox.view import Entry
 from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.wire.imap import response
 
@@ -31,8 +31,8 @@ class Flags:
         self._unnamed = 0
         self._spelt: dict[int, bytes] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._names)
+    def __len__(self) -> int:
+        return len(self._names)
 
     def knows(self, entries: Sequence[Entry]) -> bool:
         """False where one of these has a bit whose name is not known."""

@@ -30,9 +30,10 @@ _ATTRIBUTES: Final = {
     "sent": b"\\Sent",
     "trash": b"\\Trash",
 }
-# RFC 6154 §4
-SPECIAL_USE: Final = "/private/specialuse"
 _ROLES: Final = {attribute.decode().lower(): role for role, attribute in _ATTRIBUTES.items()}
+
+# Characters of names that are held against patterns in a row: some tens of milliseconds.
+_COMPARED: Final = 100_000
 
 _TOTALS: Final[dict[StatusItem, Callable[[Mailbox], int]]] = {
     StatusItem.MESSAGES: lambda mailbox: mailbox.messages,
@@ -68,7 +69,8 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
     if ListSelect.RECURSIVEMATCH in asked.select:
         below = _above([mailbox for mailbox in found if _is_selected(mailbox, asked.select)])
     by = [option.value for option in (ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE) if option in asked.select]
-    for number, place in enumerate(everywhere, 1):
+    turns = _Turns(session, len(asked.patterns))
+    for place in everywhere:
         mailbox = place.mailbox
         selected = _is_selected(mailbox, asked.select)
         if matches(mailbox.path) and (selected or mailbox.path in below):
@@ -80,11 +82,28 @@ async def list_(session: Session, command: Command, asked: request.List) -> None
             # RFC 5819 §3: not of what is there for those below it only.
             if selected:
                 _tell_beside(session, place, asked, noted)
-        if number % LINES == 0:
-            await session.pause()
+        await turns.pass_on(len(mailbox.path))
     if not asked.select:
-        _tell_gaps(session, everywhere, matches)
+        await _tell_gaps(session, everywhere, matches, turns)
     await session.ok(command, "Those are the mailboxes")
+
+
+class _Turns:
+    """Lets others have their turn after so many names, or so many characters of them that each of the patterns was held
+    against: names may be long, and patterns many."""
+
+    def __init__(self, session: Session, patterns: int) -> None:
+        self._session = session
+        self._patterns = patterns
+        self._names = self._compared = 0
+
+    async def pass_on(self, characters: int) -> None:
+        """Another name, of so many characters, is done."""
+        self._names += 1
+        self._compared += characters * self._patterns
+        if self._names >= LINES or self._compared >= _COMPARED:
+            self._names = self._compared = 0
+            await self._session.pause()
 
 
 _Noted = Mapping[tuple[int, int], Mapping[str, bytes]]
@@ -105,12 +124,15 @@ def _tell_beside(session: Session, place: Place, asked: request.List, noted: _No
         engine.send(acl.my_rights(mailbox.path, place.rights, utf8=engine.utf8))
 
 
-def _tell_gaps(session: Session, everywhere: Sequence[Place], matches: Callable[[str], bool]) -> None:
+async def _tell_gaps(
+    session: Session, everywhere: Sequence[Place], matches: Callable[[str], bool], turns: _Turns
+) -> None:
     """Names above others' mailboxes (RFC 9051 §6.3.9.4): a client finds its way down by them."""
     for path in places.gaps(everywhere):
         if matches(path):
             attributes = [b"\\Noselect", b"\\NonExistent", b"\\HasChildren"]
             session.engine.send(response.listed(path, attributes, utf8=session.engine.utf8))
+        await turns.pass_on(len(path))
 
 
 def _all_noted(tx: Tx, account: int, everywhere: Sequence[Place]) -> _Noted:
@@ -149,7 +171,7 @@ def _parents(path: str) -> list[str]:
 def annotations(mailbox: Mailbox, held: Mapping[str, bytes]) -> dict[str, bytes]:
     """What is noted of a mailbox (RFC 5464): what is kept, and its use."""
     use = _ATTRIBUTES.get(mailbox.role or "")
-    return {**held, SPECIAL_USE: use} if use else dict(held)
+    return {**held, metadata.SPECIAL_USE: use} if use else dict(held)
 
 
 def mark(role: str | None, *, parent: bool, subscribed: bool) -> list[bytes]:
@@ -177,15 +199,16 @@ async def lsub(session: Session, command: Command, asked: request.Lsub) -> None:
     found = [place.mailbox for place in await session.read(places.everywhere)]
     matches = matcher(asked.reference, (asked.pattern,))
     told: set[str] = set()
-    for number, mailbox in enumerate(found, 1):
+    turns = _Turns(session, 1)
+    for mailbox in found:
         if mailbox.subscribed:
             path = mailbox.path if matches(mailbox.path) else _parent_instead(mailbox.path, matches)
             if path is not None and path not in told:
                 told.add(path)
                 attributes = [] if path == mailbox.path else [b"\\Noselect"]
                 session.engine.send(response.listed(path, attributes, utf8=session.engine.utf8, command=b"LSUB"))
-        if number % LINES == 0:
-            await session.pause()
+        # Those above it were perhaps held against the pattern too.
+        await turns.pass_on(len(mailbox.path) * (1 + mailbox.path.count(SEPARATOR)))
     await session.ok(command, "Those are the subscribed mailboxes")
 
 
@@ -198,7 +221,7 @@ async def status(session: Session, command: Command, asked: request.Status) -> N
     """STATUS: RFC 9051 §6.3.11."""
     if StatusItem.HIGHESTMODSEQ in asked.items:
         session.heed_modseqs()
-    place = await session.read(places.find, asked.mailbox, "r")
+    place = await session.readable(asked.mailbox)
     session.engine.send(describe(session, place.mailbox, asked.items, place.ids))
     await session.ok(command, "Those are its totals")
 

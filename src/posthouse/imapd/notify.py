@@ -4,7 +4,7 @@ Promises: it is told what it asked for and nothing else, as soon as the bell rin
 own doing. Several changes at once are one look, whose cost follows what changed. A client that waits costs the names it
 gave, a task, and a share in the tree of mailboxes that all who watch the account have in common.
 Refuses: to fall far behind. A client that did not read for so long hears NOTIFICATIONOVERFLOW and nothing after it
-(RFC 5465 §5.8). Annotations and metadata are no events here.
+(RFC 5465 §5.8). Messages have no annotations here.
 """
 
 import asyncio
@@ -18,11 +18,14 @@ from posthouse.mailbox import changes
 from posthouse.mailbox import mailboxes as names
 from posthouse.mailbox.changes import Heard
 from posthouse.mailbox.mailboxes import INBOX, SEPARATOR
+from posthouse.mailbox.metadata import OF_ACCOUNT
 from posthouse.mailbox.model import BadName, CannotCalculateChanges, Mailbox, MailboxError, NoSuchMailbox
-from posthouse.mailbox.snapshot import Entry
+from posthouse.mailbox.ranges import Ranges
 from posthouse.mailbox.tree import Node, Tree
+from posthouse.mailbox.view import Entry
 from posthouse.net.stream import StreamTimeout
 from posthouse.store.database import StoreUnavailable, Tx
+from posthouse.wire.imap import metadata as notes
 from posthouse.wire.imap import notify as wire
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
@@ -159,6 +162,7 @@ class Watching:
     async def _look(self, *, tell: bool) -> None:
         """Hear what has changed, and tell it. Raises CannotCalculateChanges, StoreUnavailable."""
         session, before = self._session, self._tree
+        at, own = self._at, tuple(self._own)
         heard = await self._hear(self._at, None)
         if heard.renamed or len(self._uidnexts) > _KEPT:
             self._tree = await session.around.snapshots.trees.find(session.owner, heard.until)
@@ -175,6 +179,8 @@ class Watching:
             self._uidnexts = counted
             if tell:
                 await self._tell_names(before, self._tree, heard.named)
+        if tell and heard.annotated:
+            await self._tell_annotations(at, heard.until, own)
 
     async def _hear(self, modseq: int, until: int | None) -> Heard:
         own = tuple(self._own)
@@ -283,6 +289,27 @@ class Watching:
             attributes = mailboxes.mark(node.role, parent=node.id in tree.parents, subscribed=node.subscribed)
         return response.listed(node.path, attributes, utf8=self._session.engine.utf8, oldname=oldname)
 
+    # --- annotations
+
+    async def _tell_annotations(self, at: int, until: int, own: Ranges) -> None:
+        """METADATA of what others have set or removed, without values (RFC 5465 §5.6, §5.7)."""
+        session = self._session
+        limit = limits.NOTIFY_CHANGES
+        found = await session.read(changes.annotated, at, until, own=own, limit=limit)
+        watched = [mailbox for mailbox in sorted(found.entries) if self._hears_annotations(mailbox)]
+        if found.more or len(watched) > limits.NOTIFY_MAILBOXES:
+            raise CannotCalculateChanges("too many annotations have changed at once")
+        for number, mailbox in enumerate(watched, 1):
+            path = notes.SERVER if mailbox == OF_ACCOUNT else self._tree.nodes[mailbox].path
+            session.engine.send(notes.changed(path, found.entries[mailbox], utf8=session.engine.utf8))
+            if number % LINES == 0:
+                await session.pause()
+
+    def _hears_annotations(self, mailbox: int) -> bool:
+        if mailbox == OF_ACCOUNT:
+            return self._wishes is not None and self._wishes.server
+        return Event.MAILBOX_METADATA_CHANGE in self._events(mailbox)
+
     # --- the task
 
     async def _watch(self) -> None:
@@ -311,15 +338,16 @@ _NOBODY: Final = Node(0, None, "", None, False, 1)
 
 class _Wishes:
     """What is to be told of mailboxes other than the open one, by what is named: a look costs the depth of a mailbox,
-    not the number of groups."""
+    not the number of groups. `server`: annotations of the server are to be told too, which are no mailbox'."""
 
-    __slots__ = ("_all", "_named", "_subscribed", "_subtrees")
+    __slots__ = ("_all", "_named", "_subscribed", "_subtrees", "server")
 
     def __init__(self, groups: Sequence[wire.Group]) -> None:
         self._all: frozenset[Event] = frozenset()
         self._subscribed: frozenset[Event] = frozenset()
         self._named: dict[str, frozenset[Event]] = {}
         self._subtrees: dict[str, frozenset[Event]] = {}
+        self.server = any(Event.SERVER_METADATA_CHANGE in group.events for group in groups)
         for group in groups:
             match group.filter:
                 case Filter.SUBSCRIBED:
@@ -379,4 +407,5 @@ def _together(first: Heard, then: Heard) -> Heard:
         first.gone | then.gone,
         first.named | then.named,
         True,
+        first.annotated or then.annotated,
     )

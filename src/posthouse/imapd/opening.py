@@ -6,14 +6,16 @@ here before is told what it has missed (RFC 7162 §3.2.5). CLOSE tells nothing o
 
 from contextlib import suppress
 
-from posthouse.imapd import messages, places, resync
+from posthouse.imapd import messages, resync
 from posthouse.imapd.around import Selected
 from posthouse.imapd.mailboxes import object_id
+from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import Senseless, uid_required
 from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges
+from posthouse.mailbox.known import Known
 from posthouse.mailbox.model import Mailbox, NoPermission
-from posthouse.mailbox.snapshot import View
+from posthouse.mailbox.view import View
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
@@ -31,35 +33,55 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         engine.send(response.ok("The mailbox that was open is closed", Code.CLOSED))
     if asked.condstore:
         session.heed_modseqs()
-    place = await session.read(places.find, asked.mailbox, "r")
+    known = session.around.snapshots.accounts.of(session.owner)
+    place = await session.readable(asked.mailbox)
     mailbox, rights = place.mailbox, place.rights
     # RFC 4314 §5.2: where nothing can be changed it is open for reading only.
     read_only = asked.read_only or not set(rights) & set("iewst")
     view = await session.around.snapshots.open(place.account, mailbox.id)
     session.turn_to(place.account)
     await session.learn_flags(())
-    flags, permanent = session.names.describe(read_only, rights)
-    engine.send(flags, response.exists(len(view)))
-    if session.rev2:
-        # RFC 9051 §6.3.2: the name as the server has it.
-        engine.send(response.listed(mailbox.path, (), utf8=engine.utf8))
-    else:
-        # RFC 9051 Appendix E took these out. Nothing is recent here.
-        engine.send(response.recent(0), *_first_unseen(mailbox, view))
-    engine.send(
-        permanent,
-        response.ok("UIDs are good as long as this", response.uidvalidity(view.snapshot.uidvalidity)),
-        response.ok("The next UID", response.uidnext(view.snapshot.uidnext)),
-        response.ok("The last change", response.highest_modseq(view.modseq)),
-        # RFC 8474 §4.2
-        response.ok("Its id", response.mailbox_id(object_id(mailbox.id, place.ids))),
-    )
+    engine.send(_described(session, known, place, view, read_only))
     session.selected = Selected(
         mailbox.id, view, read_only, answered=view.snapshot.modseq, rights=rights, path=mailbox.path
     )
     if asked.resync is not None and asked.resync.uidvalidity == view.snapshot.uidvalidity:
         await _tell_missed(session, view, asked.resync)
     engine.ok(command, "It is open", Code.READ_ONLY if read_only else Code.READ_WRITE)
+
+
+def _described(session: Session, known: Known, place: Place, view: View, read_only: bool) -> bytes:
+    """What is said of a mailbox that is opened: the same for all, as long as nothing has happened in the account."""
+    modseq = view.snapshot.modseq
+    key = (place.mailbox.id, modseq, read_only, len(session.names), session.rev2, session.engine.utf8)
+    text: bytes | None = known.get(key) if place.own else None
+    if text is None:
+        text = b"".join(_description(session, place, view, read_only))
+        if place.own:
+            known.tell(key, text)
+    return text
+
+
+def _description(session: Session, place: Place, view: View, read_only: bool) -> list[bytes]:
+    mailbox, snapshot = place.mailbox, view.snapshot
+    flags, permanent = session.names.describe(read_only, place.rights)
+    if session.rev2:
+        # RFC 9051 §6.3.2: the name as the server has it.
+        own = [response.listed(mailbox.path, (), utf8=session.engine.utf8)]
+    else:
+        # RFC 9051 Appendix E took these out. Nothing is recent here.
+        own = [response.recent(0), *_first_unseen(mailbox, view)]
+    return [
+        flags,
+        response.exists(len(view)),
+        *own,
+        permanent,
+        response.ok("UIDs are good as long as this", response.uidvalidity(snapshot.uidvalidity)),
+        response.ok("The next UID", response.uidnext(snapshot.uidnext)),
+        response.ok("The last change", response.highest_modseq(view.modseq)),
+        # RFC 8474 §4.2
+        response.ok("Its id", response.mailbox_id(object_id(mailbox.id, place.ids))),
+    ]
 
 
 def _check(session: Session, known: request.Resync) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from posthouse.imapd.session import Session
 from posthouse.mailbox import changes, ranges
 from posthouse.mailbox.model import CannotCalculateChanges
-from posthouse.mailbox.snapshot import Entry, View
+from posthouse.mailbox.view import Entry, View
 from posthouse.wire.imap.sequence import Range, SequenceSet
 
 # More changes of the account than this, and looking through them takes longer than comparing a large mailbox.

@@ -1,29 +1,33 @@
-"""SEARCH, SORT and THREAD: the answers to a search of the open mailbox (RFC 9051 §6.4.4, RFC 5256, RFC 5267 §3)."""
+"""SEARCH and SORT: the answers to a search of the open mailbox (RFC 9051 §6.4.4, RFC 5256, RFC 5267 §3)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, ParamSpec, TypeVar
 
 from posthouse.imapd import context, finding
 from posthouse.imapd.criteria import Program
 from posthouse.imapd.finding import Found, Result
 from posthouse.imapd.refusal import uid_required
 from posthouse.imapd.session import Session
-from posthouse.mailbox import collation, columns, conversations, sorting
-from posthouse.mailbox.conversations import Member, Node
+from posthouse.mailbox import orders, sorting
 from posthouse.mailbox.sorting import By
-from posthouse.wire.imap import request, response
+from posthouse.wire.imap import decimals, request, response
 from posthouse.wire.imap.event import Command
-from posthouse.wire.imap.finding import Algorithm, Return, Returns, SortBy
+from posthouse.wire.imap.finding import Return, Returns, SortBy
 
-_ALL: Final = Returns(frozenset({Return.ALL}))
-_DONE: Final = "That is what was found"
+ALL: Final = Returns(frozenset({Return.ALL}))
+DONE: Final = "That is what was found"
+# Numbers that are gone through at once.
+_MANY: Final = 30_000
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def search(session: Session, command: Command, asked: request.Search) -> None:
     """SEARCH and UID SEARCH."""
-    returns = asked.returns or _ALL
-    _begin(session, command, returns, uid=asked.uid)
+    returns = asked.returns or ALL
+    begin(session, command, returns, uid=asked.uid)
     found, program = await finding.look(
         session, command.tag, asked.key, scored=Return.RELEVANCY in returns, saves=Return.SAVE in returns
     )
@@ -32,13 +36,17 @@ async def search(session: Session, command: Command, asked: request.Search) -> N
 
 async def sort(session: Session, command: Command, asked: request.Sort) -> None:
     """SORT and UID SORT."""
-    returns = asked.returns or _ALL
-    _begin(session, command, returns, uid=asked.uid)
+    returns = asked.returns or ALL
+    begin(session, command, returns, uid=asked.uid)
     scored = Return.RELEVANCY in returns or any(key.by is SortBy.RELEVANCY for key in asked.sorts)
     found, program = await finding.look(session, command.tag, asked.key, scored=scored, saves=Return.SAVE in returns)
     sorts = tuple([sorting.Key(_BY[key.by], key.reverse) for key in asked.sorts])
-    order = await sorting.sort(found.sight, found.uids, sorts, found.scores)
-    await _answer(session, command, asked, found, order, program, sorts)
+    if any(key.by is By.SCORE for key in sorts):
+        order: Sequence[int] = await sorting.sort(found.sight, found.uids.found(), sorts, found.scores)
+        places = None
+    else:
+        order, places = await orders.sort(found.sight, found.uids, sorts, found.marks)
+    await _answer(session, command, asked, found, order, program, sorts, places)
 
 
 async def _answer(
@@ -49,27 +57,43 @@ async def _answer(
     order: Sequence[int],
     program: Program,
     sorts: tuple[sorting.Key, ...] = (),
+    places: Sequence[int] | None = None,
 ) -> None:
-    """Tell the uids that were found, in this order, as it was asked for, and keep what is to be kept of them."""
-    returns, ordered = asked.returns or _ALL, isinstance(asked, request.Sort)
+    """Tell the uids that were found, in this order, as it was asked for, and keep what is to be kept of them. `places`:
+    where they stand in the mailbox, where that is known."""
+    returns, ordered = asked.returns or ALL, isinstance(asked, request.Sort)
     if Return.SAVE in returns:
-        finding.save(session, order, returns)
-    result = finding.result(session, found, order, uid=asked.uid, ordered=ordered, program=program)
+        await _apart(order, finding.save, session, order, returns)
+    result = finding.result(session, found, order, uid=asked.uid, ordered=ordered, program=program, places=places)
     if asked.returns is None and (ordered or not session.rev2):
-        session.engine.send(_untagged(result, b"SORT" if ordered else b"SEARCH"))
+        await _tell(session, result, b"SORT" if ordered else b"SEARCH")
     elif returns.answers:
-        session.engine.send(response.esearch(command.tag, uid=asked.uid, items=result.items(returns)))
+        items = await _apart(order, result.items, returns)
+        session.engine.send(response.esearch(command.tag, uid=asked.uid, items=items))
     if Return.UPDATE in returns:
         context.watch(session, command.tag, asked.uid, program, sorts, order, found.sight.snapshot, returns.items)
     # RFC 7162 §3.2.10.2: what went is not told by the UID forms either, where they ask by message numbers.
-    await session.ok(command, _DONE, expunge=not program.counts)
+    await session.ok(command, DONE, expunge=not program.counts)
 
 
-def _untagged(result: Result, name: bytes) -> bytes:
-    """The response of RFC 3501 and RFC 5256."""
+async def _tell(session: Session, result: Result, name: bytes) -> None:
+    """The response of RFC 3501 and RFC 5256, in pieces: others have their turn between two."""
+    modseq = 0
     if result.modseqs and result.numbers:
-        return response.search_modseq(result.numbers, result.highest(result.uids), command=name)
-    return response.sort(result.numbers) if name == b"SORT" else response.search(result.numbers)
+        modseq = await _apart(result.uids, result.highest, result.uids)
+    session.engine.send(response.numbers_start(name))
+    for number, piece in enumerate(decimals.pieces(result.numbers)):
+        if number:
+            await session.pause()
+        session.engine.send(piece)
+    session.engine.send(response.numbers_end(modseq))
+
+
+async def _apart(numbers: Sequence[int], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work that goes through these numbers; in a thread where there are many."""
+    if len(numbers) <= _MANY:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)
 
 
 _BY: Final[Mapping[SortBy, By]] = {
@@ -86,75 +110,9 @@ _BY: Final[Mapping[SortBy, By]] = {
 }
 
 
-def _begin(session: Session, command: Command, returns: Returns, *, uid: bool) -> None:
+def begin(session: Session, command: Command, returns: Returns, *, uid: bool) -> None:
     """Before the search: what it does to what others have left. Raises Senseless."""
     if session.uidonly and not uid:
         raise uid_required()
     if Return.UPDATE in returns:
         context.check(session, command.tag)
-
-
-async def thread(session: Session, command: Command, asked: request.Thread) -> None:
-    """THREAD and UID THREAD."""
-    _begin(session, command, _ALL, uid=asked.uid)
-    found, program = await finding.look(session, command.tag, asked.key)
-    numbers = found.uids if asked.uid else session.open.view.seqs(found.uids)
-    read = [await _column(found, kind) for kind in (columns.LINKS, columns.SORTING[collation.SUBJECT])]
-    sent = await sorting.sent_dates(found.sight, found.uids)
-    # In a thread: much mail is put together in a tenth of a second.
-    session.engine.send(response.thread(await asyncio.to_thread(_threads, asked.algorithm, numbers, sent, *read)))
-    await session.ok(command, _DONE, expunge=not program.counts)
-
-
-async def _column(found: Found, kind: columns.Kind) -> list[Any]:
-    return await columns.values(await found.sight.column(kind), found.uids)
-
-
-def _threads(
-    algorithm: Algorithm,
-    numbers: Sequence[int],
-    sent: Sequence[int | None],
-    links: Sequence[Any],
-    subjects: Sequence[Any],
-) -> bytes:
-    members = (
-        Member(number, date, subject, *collation.read_links(linked))
-        for number, date, linked, subject in zip(numbers, sent, links, subjects, strict=True)
-        if date is not None and linked is not None and subject is not None
-    )
-    return written(_ALGORITHMS[algorithm](members))
-
-
-_ALGORITHMS: Final = {
-    Algorithm.ORDEREDSUBJECT: conversations.by_subject,
-    Algorithm.REFERENCES: conversations.by_references,
-    Algorithm.REFS: conversations.by_ancestors,
-}
-
-
-def written(roots: Sequence[Node]) -> bytes:
-    """Threads as the response has them (RFC 5256 §5, thread-list): a reply behind what it answers, several replies in
-    parentheses each."""
-    pieces: list[bytes] = []
-    waiting: list[Node | bytes] = list(reversed(roots))
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, bytes):
-            pieces.append(node)
-            continue
-        if node.number and not node.children:
-            pieces.append(b"(%d)" % node.number)
-            continue
-        pieces.append(b"(")
-        space = b""
-        while node.number:
-            pieces.append(b"%b%d" % (space, node.number))
-            space = b" "
-            if len(node.children) != 1:
-                break
-            (node,) = node.children
-        if node.children:
-            pieces.append(space)
-        waiting.append(b")")
-        waiting.extend(list(node.children)[::-1])
-    return b"".join(pieces)

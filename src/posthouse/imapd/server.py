@@ -28,13 +28,14 @@ from posthouse.imapd import (
     opening,
     quota,
     search,
+    thread,
 )
 from posthouse.imapd.around import Entrance, Surroundings
 from posthouse.imapd.places import PREFIX
 from posthouse.imapd.refusal import Refused, Senseless
 from posthouse.imapd.session import Session
 from posthouse.mailbox.mailboxes import SEPARATOR
-from posthouse.mailbox.model import MailboxError
+from posthouse.mailbox.model import MailboxError, NoPermission
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
 from posthouse.net.tls import TlsFailed
 from posthouse.store.database import StoreUnavailable
@@ -42,11 +43,12 @@ from posthouse.wire.imap import acl as rights
 from posthouse.wire.imap import metadata as notes
 from posthouse.wire.imap import quota as limits
 from posthouse.wire.imap import request, response
+from posthouse.wire.imap.command import State
 from posthouse.wire.imap.event import Broken, Command, Ended, Event
 from posthouse.wire.imap.response import Code
 
 _STOPPING: Final = ("This server is stopping; try again soon", Code.UNAVAILABLE)
-_CAN_ENABLE: Final = (b"IMAP4REV2", b"UTF8=ACCEPT", b"CONDSTORE", b"QRESYNC", b"UIDONLY")
+_CAN_ENABLE: Final = (b"IMAP4REV2", b"UTF8=ACCEPT", b"CONDSTORE", b"QRESYNC", b"UIDONLY", b"METADATA")
 # Events of one client in a row before the others have a turn: a few milliseconds.
 _TURN: Final = 50
 
@@ -114,7 +116,9 @@ async def _converse(session: Session) -> None:
         if event is not None:
             turn += 1
             async with session.turn:
-                await _handle(session, event)
+                # Who told news while this waited for its turn may have lost the mailbox that it is about.
+                if session.parting is None:
+                    await _handle(session, event)
                 if session.parting is not None:
                     raise Stopping
                 await (session.pause() if turn % _TURN == 0 else session.flush())
@@ -144,6 +148,7 @@ async def _handle(session: Session, event: Event) -> None:
         command = ongoing.command
     try:
         if isinstance(event, Command):
+            await _check(session, event)
             await _COMMANDS[type(event.request)](session, event, event.request)
         elif isinstance(event, Broken):
             await session.drop()
@@ -158,6 +163,20 @@ async def _handle(session: Session, event: Event) -> None:
     except (MailboxError, StoreUnavailable) as error:
         await session.drop()
         session.fail(command, error)
+
+
+async def _check(session: Session, command: Command) -> None:
+    """Is it to be carried out still? Raises Senseless, NoPermission, StoreUnavailable."""
+    state, asked = session.engine.state, command.request
+    if state not in command.row.states:
+        # The mailbox was lost while the command waited for its turn (RFC 9051 §3, figure 1).
+        raise Senseless(f"Not while {state.value}")
+    of_open = State.AUTHENTICATED not in command.row.states or isinstance(asked, request.MultiSearch)
+    if session.away and of_open and not isinstance(asked, request.Close | request.Check):
+        # RFC 4314 §4: with the rights that it has now, also where the bell has rung since it heard of them.
+        await session.refresh()
+        if session.open.gone:
+            raise NoPermission("the mailbox that is open is not to be read any more")
 
 
 # --- at any time ------------------------------------------------------------------------------------------------------
@@ -184,6 +203,8 @@ async def _enable(session: Session, command: Command, asked: request.Enable) -> 
     session.uidonly = session.uidonly or b"UIDONLY" in on
     if b"QRESYNC" in on or b"CONDSTORE" in on:
         session.heed_modseqs()
+    if b"METADATA" in on:
+        await metadata.listen(session)
     await session.ok(command, "Enabled")
 
 
@@ -234,7 +255,7 @@ _COMMANDS: Final[dict[type, Callable[[Session, Command, Any], Awaitable[None]]]]
     request.Close: opening.close,
     request.Search: search.search,
     request.Sort: search.sort,
-    request.Thread: search.thread,
+    request.Thread: thread.thread,
     request.MultiSearch: multisearch.esearch,
     request.CancelUpdate: context.cancel,
     request.Fetch: fetch.fetch,

@@ -15,12 +15,14 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from posthouse import observe
 from posthouse.directory.model import Account
+from posthouse.imapd import places
 from posthouse.imapd.around import Entrance, Ongoing, Selected, Surroundings, Watch
 from posthouse.imapd.flags import Flags, flag_lines, modseq_lines
+from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import UNAVAILABLE, WORDS, Refused, Senseless, uid_required
 from posthouse.mailbox import emails, model, ranges, shares
 from posthouse.mailbox.model import MailboxError, NoSuchMailbox
-from posthouse.mailbox.snapshot import Entry
+from posthouse.mailbox.view import Entry
 from posthouse.net.stream import Stream
 from posthouse.store.database import Listener, StoreUnavailable, Topic, Tx
 from posthouse.wire.imap import response
@@ -168,6 +170,17 @@ class Session:
     async def read(self, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One look into the account's mail. Raises MailboxError, StoreUnavailable."""
         return await self.around.store.read(function, self.owner, *args, **kwargs)
+
+    async def readable(self, path: str) -> Place:
+        """The mailbox of this name, with its totals. Raises NoSuchMailbox, NoPermission, StoreUnavailable."""
+        known = self.around.snapshots.accounts.of(self.owner)
+        place: Place | None = known.get(path)
+        if place is None:
+            place = await self.read(places.find, path, "r")
+            # Of others' mail nothing is known: their bells do not ring for this account.
+            if place.own:
+                known.tell(path, place)
+        return place
 
     async def write(self, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One change of it. Raises MailboxError, StoreUnavailable."""
@@ -342,6 +355,14 @@ class Session:
             await self._settle_results()
         if self.watch is not None:
             await self.watch.tell_others()
+
+    async def tell_arrivals(self) -> None:
+        """Say what came and changed in the open mailbox, before a search that is to find it: all but what went, which
+        no search may tell (RFC 9051 §7.4.1, §7.5.1). Raises StoreUnavailable."""
+        await self.refresh()
+        selected = self.open
+        if selected.view.stale and not selected.gone:
+            await self._announce(selected, expunge=False)
 
     async def _settle_results(self) -> None:
         if self.selected is not None and self.selected.watched is not None:

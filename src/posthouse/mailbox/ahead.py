@@ -1,6 +1,6 @@
 """Reading one email after the other, as POP3's clients do: those that come next are read along with the one asked for.
 
-Promises: `content` answers what `emails.content` does. What was read and not asked for yet takes 128 KB of memory at
+Promises: `content` answers what `emails.content` does. What was read and not asked for yet takes 256 KB of memory at
 most, and is let go when another email is asked for. A read of its own for each of 20,000 costs seven times as much.
 Refuses: to read ahead for who jumps about.
 """
@@ -15,7 +15,7 @@ from posthouse.mailbox.model import NoSuchEmail
 # What `emails.contents` finds of some emails.
 Read = Callable[[Sequence[int]], Awaitable[Mapping[int, Content]]]
 
-_OCTETS: Final = 128 * KB
+_OCTETS: Final = 256 * KB
 _EMAILS: Final = 64
 
 

@@ -56,6 +56,8 @@ def store_message(tx: Tx, content: Staged | int, rendered: Rendered, emails: int
     )
     if rendered.text_at is None:
         tx.put("message_text_insert", message=message, body=rendered.body)
+    if rendered.mended:
+        tx.put("message_mended_insert", message=message)
     return message
 
 

@@ -7,6 +7,7 @@ Refuses: to answer below the floor, where changes are forgotten (CannotCalculate
 anew.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -129,7 +130,7 @@ def since(tx: Tx, account: int, modseq: int, limit: int | None = None) -> Change
 class Heard(NamedTuple):
     """What a listener hears of what happened up to `until`: where uids changed and where some went (a mailbox of which
     only its own doing is told is in `mailboxes` alone), which mailboxes were made, renamed, subscribed or removed by
-    others, and whether any was at all. `more`: there is more after it."""
+    others, and whether any was at all; whether others changed annotations. `more`: there is more after it."""
 
     until: int
     more: bool
@@ -138,6 +139,7 @@ class Heard(NamedTuple):
     gone: set[int]
     named: set[int]
     renamed: bool
+    annotated: bool
 
 
 def heard(tx: Tx, account: int, modseq: int, until: int | None = None, *, own: Ranges = (), limit: int = PAGE) -> Heard:
@@ -148,11 +150,13 @@ def heard(tx: Tx, account: int, modseq: int, until: int | None = None, *, own: R
     """
     current = _check(tx, account, modseq)
     until = current if until is None else until
-    found = Heard(until, False, set(), set(), set(), set(), False)
+    found = Heard(until, False, set(), set(), set(), set(), False, False)
     rows = tx.all("changes_heard", account=account, modseq=modseq, until=until, limit=limit + 1)
-    for at, mailbox, changed, gone, *named in rows:
+    for at, mailbox, changed, gone, annotated, *named in rows:
         mine = any(low <= at <= high for low, high in own)
-        if mailbox:
+        if annotated and not mine:
+            found = found._replace(annotated=True)
+        if changed or gone:
             found.mailboxes.add(mailbox)
             if changed and not mine:
                 found.changed.add(mailbox)
@@ -163,6 +167,33 @@ def heard(tx: Tx, account: int, modseq: int, until: int | None = None, *, own: R
             if not mine:
                 found.named.update([id for text in named for id in ranges.numbers(text)])
     return found._replace(more=len(rows) > limit)
+
+
+class Annotated(NamedTuple):
+    """Entries that others set or removed up to `until`, in the order of their names, by mailbox (0: the account's own).
+    `more`: there are more."""
+
+    until: int
+    more: bool
+    entries: dict[int, list[str]]
+
+
+def annotated(
+    tx: Tx, account: int, modseq: int, until: int | None = None, *, own: Ranges = (), limit: int = PAGE
+) -> Annotated:
+    """Which annotations changed after `modseq` (up to `until`), but for the listener's `own` doing: at most `limit`
+    rows of the feed are read.
+
+    Raises CannotCalculateChanges, NoSuchAccount.
+    """
+    current = _check(tx, account, modseq)
+    until = current if until is None else until
+    rows = tx.all("changes_annotated", account=account, modseq=modseq, until=until, limit=limit + 1)
+    found: dict[int, set[str]] = {}
+    for at, mailbox, entries in rows[:limit]:
+        if not any(low <= at <= high for low, high in own):
+            found.setdefault(mailbox, set()).update(json.loads(entries))
+    return Annotated(until, len(rows) > limit, {mailbox: sorted(entries) for mailbox, entries in found.items()})
 
 
 def uids_since(
@@ -195,7 +226,7 @@ def _check(tx: Tx, account: int, modseq: int) -> int:
 def _add(found: Changes, row: Row) -> None:
     """Add one row of the feed."""
     found.until = row[0]
-    if row[1]:
+    if row[1] and (row[2] or row[3]):
         uids = found.placements.setdefault(row[1], Uids())
         uids.changed.update(ranges.numbers(row[2]))
         gone = ranges.numbers(row[3])

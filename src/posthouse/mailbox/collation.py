@@ -1,7 +1,7 @@
 """What a message is sorted and threaded by, in IMAP's way: made once, when it is filed, and kept in its row.
 
 Promises: never raises, bounded in size whatever the message. Texts compare by their code points as i;unicode-casemap
-compares them (RFC 5051), which is what RFC 5256 §2.2 asks for.
+compares them (RFC 5051), which is what RFC 5256 §2.2 asks for, and I18NLEVEL=1 (RFC 5255 §4.3).
 Refuses: to sort (`sorting.py`) and to thread (`conversations.py`).
 """
 

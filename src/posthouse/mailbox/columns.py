@@ -20,6 +20,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from posthouse.limits import MB
+from posthouse.mailbox.kept import Kept
 from posthouse.message.text import HEAD_FIELDS
 from posthouse.store.database import Row, Store, Tx
 
@@ -27,8 +28,8 @@ from posthouse.store.database import Row, Store, Tx
 BUDGET: Final = 96 * MB
 # In larger mailboxes rows are read instead: one column of them would fill the budget.
 MOST: Final = 1_500_000
-# More values than these are taken out in a thread.
-_MANY: Final = 30_000
+# Values that are taken out without a pause: a millisecond or two.
+_MANY: Final = 16_384
 # Emails read in one transaction: some milliseconds.
 BLOCK: Final = 2000
 # Characters that are read of a head, and of a subject: so much of each is in memory for a block (search.sql).
@@ -39,6 +40,8 @@ _IN_SET: Final = 60
 
 # Of uids (RFC 9051 §2.3.1.1).
 LARGEST: Final = (1 << 32) - 1
+
+_END: Final = ord("\n")
 
 # Stands for a text that is not whole: it may say more.
 UNSURE: Final = "\n"
@@ -59,6 +62,11 @@ class Numbers:
     def of(self, uids: Sequence[int]) -> list[int | None]:
         """The numbers of these uids, which ascend; None where one is not there."""
         return _of(self.uids, self.values, uids)
+
+    def one(self, uid: int) -> int | None:
+        """The number of one uid; None where it is not there."""
+        index = _find(self.uids, uid)
+        return None if index is None else self.values[index]
 
     @property
     def octets(self) -> int:
@@ -83,6 +91,11 @@ class Lists:
     def of(self, uids: Sequence[int]) -> list[bytes | None]:
         """The octets of these uids, which ascend; None where one is not there."""
         return _of(self.uids, self.values, uids)
+
+    def one(self, uid: int) -> bytes | None:
+        """The octets of one uid; None where it is not there."""
+        index = _find(self.uids, uid)
+        return None if index is None else self.values[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,17 @@ class Texts:
             at = text.find(needle, starts[line])
         return found
 
+    def equal(self, line: bytes) -> list[int]:
+        """The uids whose whole line this is; it is not empty."""
+        found: list[int] = []
+        octets = line + b"\n"
+        for block in tuple(self._blocks):
+            at = -1
+            while (at := block.text.find(octets, at + 1)) >= 0:
+                if at == 0 or block.text[at - 1] == _END:
+                    found.append(self.uids[block.first + bisect_right(block.starts, at) - 1])
+        return found
+
     def of(self, uids: Sequence[int]) -> list[bytes | None]:
         """The lines of these uids, which ascend; None where one is not there."""
         blocks = self._blocks_of(uids[0], uids[-1]) if uids else []
@@ -161,6 +185,21 @@ class Texts:
         known = self.uids[blocks[0].first : blocks[0].first + len(lines)]
         # In a thread it may be added to meanwhile.
         return _of(known, lines[: len(known)], uids)
+
+    def one(self, uid: int) -> bytes | None:
+        """The line of one uid; None where it is not there."""
+        index = _find(self.uids, uid)
+        if index is None:
+            return None
+        block = self._blocks[bisect_right(self._blocks, index, key=_first) - 1]
+        line = index - block.first
+        end = block.starts[line + 1] if line + 1 < len(block.starts) else len(block.text)
+        return block.text[block.starts[line] : end - 1]
+
+
+def _find(uids: "array[int]", uid: int) -> int | None:
+    index = bisect_left(uids, uid)
+    return index if index < len(uids) and uids[index] == uid else None
 
 
 def _packed(first: int, lines: Sequence[str]) -> _Block:
@@ -183,7 +222,13 @@ Column = Numbers | Texts | Lists
 
 async def values(column: Column, uids: Sequence[int]) -> list[Any]:
     """What a column says of these uids, which ascend; None where one is not there."""
-    return list(column.of(uids)) if len(uids) <= _MANY else list(await asyncio.to_thread(column.of, uids))
+    if len(uids) <= _MANY:
+        return list(column.of(uids))
+    found: list[Any] = []
+    for start in range(0, len(uids), _MANY):
+        found += column.of(uids[start : start + _MANY])
+        await asyncio.sleep(0)
+    return found
 
 
 def _of(known: "array[int]", values: Sequence[Any], uids: Sequence[int]) -> list[Any]:
@@ -268,6 +313,8 @@ class Columns:
     """The columns of this process."""
 
     def __init__(self, store: Store, budget: int = BUDGET) -> None:
+        # What is made of them.
+        self.kept = Kept()
         self._store = store
         self._budget = budget
         self._octets = 0

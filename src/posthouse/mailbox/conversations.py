@@ -78,16 +78,46 @@ def by_subject(members: Iterable[Member]) -> list[Node]:
     return list(found.values())
 
 
+class Room(NamedTuple):
+    """How near the bounds on hostile mail the making of some conversations came. `places`: the fewest that were left at
+    any time; `steps`: how many were taken."""
+
+    places: int
+    steps: int
+
+    @property
+    def wide(self) -> bool:
+        """Certainly no bound had a say. A message brings as many steps as are allowed here for all of them."""
+        return self.places > 0 and self.steps < _STEPS
+
+    def after(self, part: "Room", gone: int, named: int) -> "Room":
+        """What can be said where `gone` messages are taken away and those that come name so many ancestors, and `part`
+        is what was found where the messages were put together that are linked to these: the others take what they took.
+        """
+        # One that is gone brought no places any more, and a place may stand where it stood.
+        return Room(min(self.places - (_PLACES_EACH + 1) * gone - named, part.places), self.steps + part.steps)
+
+
 def by_references(members: Iterable[Member]) -> list[Node]:
     """REFERENCES. `members` ascend by number."""
-    nodes = _Links(members).nodes
+    return references(members)[0]
+
+
+def references(members: Iterable[Member]) -> tuple[list[Node], Room]:
+    """The same, and whether that would be so without bounds.
+
+    Where it would, a tree is made of messages that are linked, by an id that both have or a subject that is not empty,
+    and of no others: so it is the same tree, whatever other messages there are.
+    """
+    links = _Links(members)
+    nodes = links.nodes
     roots = _pruned(nodes)
     _order(nodes)  # (4): the subject of a thread is that of its first message
     roots.sort(key=_sent)
     roots, changed = _gathered(roots)
     _order(changed)  # (6)
     roots.sort(key=_sent)
-    return roots
+    return roots, links.room
 
 
 def by_ancestors(members: Iterable[Member]) -> list[Node]:
@@ -96,6 +126,13 @@ def by_ancestors(members: Iterable[Member]) -> list[Node]:
     roots = _pruned(nodes)
     _order(nodes)
     return sorted(roots, key=_newest)
+
+
+def part(roots: Iterable[Node]) -> None:
+    """Take the trees apart: what holds nothing that holds it goes at once when it is let go."""
+    for root in roots:
+        for node in list(below(root)):
+            node.parent, node.children = None, ()
 
 
 def below(root: Node) -> Iterator[Node]:
@@ -120,8 +157,8 @@ class _Links:
         self._named: dict[int, Node] = {}
         # Nodes that were in one tree at some time, by one that leads them: most links need no more to be seen safe.
         self._leaders: dict[Node, Node] = {}
-        self._steps = 0
-        self._places = _PLACES
+        self._steps = self._taken = 0
+        self._places = self._fewest = _PLACES
         for member in members:
             self._steps += _STEPS
             self._places += _PLACES_EACH
@@ -136,6 +173,8 @@ class _Links:
                 if not self._places:
                     continue
                 self._places -= 1
+                if self._places < self._fewest:
+                    self._fewest = self._places
                 ancestor = self._make(one)
             # (1)(A): what is linked stays so, and nothing goes round in a circle.
             if above is not None and ancestor.parent is None and self._safe(above, ancestor):
@@ -146,6 +185,11 @@ class _Links:
             node.leave()
         elif node.parent is not above and self._safe(above, node):
             self._join(above, node)
+
+    @property
+    def room(self) -> Room:
+        """How near the bounds it came."""
+        return Room(self._fewest, self._taken)
 
     def _place(self, member: Member) -> Node:
         node = self._named.get(member.id) if member.id else None
@@ -171,6 +215,7 @@ class _Links:
         up: Node | None = above
         while up is not None and up is not node and self._steps > 0:
             self._steps -= 1
+            self._taken += 1
             up = up.parent
         return up is None
 

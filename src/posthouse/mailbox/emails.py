@@ -1,4 +1,4 @@
-"""Emails and their placements: reading rows in chunks, flags, copy, move, expunge.
+"""Emails and their placements: reading rows and contents, flags, copy, move, expunge. (`reading.py`: for FETCH.)
 
 Promises: reading goes by email ids, which a session has from its snapshot, so that it finds an email also after another
 session has expunged it. Changes to many emails are a few statements, whatever their number; JMAP's and IMAP's totals
@@ -50,25 +50,7 @@ class EmailRow(NamedTuple):
     keywords: int
 
 
-class Rendering(NamedTuple):
-    """What a message answers to a FETCH: IMAP's ENVELOPE and BODYSTRUCTURE, parentheses included."""
-
-    message: int
-    summary: bytes
-    structure: bytes
-
-
-class Preview(NamedTuple):
-    """What a list of emails shows beside the summary."""
-
-    message: int
-    preview: str
-    sent_at: int | None
-    has_attachment: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """Where an email's octets are: `prologue` and then the blob. Offsets in `parts` (packed) count from the blob."""
 
     email: int
@@ -128,35 +110,20 @@ def rows(tx: Tx, account: int, emails: Collection[int]) -> dict[int, EmailRow]:
     return found
 
 
-def renderings(tx: Tx, messages: Iterable[int]) -> dict[int, Rendering]:
-    """Summary and structure of these messages: the second step after `rows`."""
-    packed = ranges.pack(set(messages))
-    return {row[0]: Rendering._make(row) for row in tx.all("messages_summaries", messages=packed)}
-
-
-def previews(tx: Tx, messages: Iterable[int]) -> dict[int, Preview]:
-    """Previews of these messages."""
-    packed = ranges.pack(set(messages))
-    return {
-        row[0]: Preview(row[0], row[1], row[2], bool(row[3])) for row in tx.all("messages_previews", messages=packed)
-    }
-
-
-def contents(tx: Tx, account: int, emails: Collection[int]) -> dict[int, Content]:
-    """Where the octets of these emails are. Whoever asks bounds the number: small blobs come with their octets."""
+def contents(tx: Tx, account: int, emails: Collection[int], *, parts: bool = True) -> dict[int, Content]:
+    """Where the octets of these emails are; without `parts` those are empty. Whoever asks bounds the number: small
+    blobs come with their octets."""
     packed = ranges.pack(emails)
     places: list[Row] = tx.all("emails_prologues", account=account, emails=packed)
     if len(places) < len(emails):
         missing = ranges.pack(set(emails).difference([row[0] for row in places]))
         places += tx.all("expunged_prologues", account=account, emails=missing)
-    messages = {row[0]: row for row in tx.all("messages_contents", messages=ranges.pack({row[1] for row in places}))}
-    refs = blobs.find_many(tx, list(messages))
-    return {email: Content(email, prologue, refs[message], messages[message][1]) for email, message, prologue in places}
-
-
-def save_dates(tx: Tx, account: int, mailbox: int, uids: Collection[int]) -> dict[int, int]:
-    """When each of these placements was made, in UTC milliseconds. What is gone is left out."""
-    return dict(tx.all("placements_saved", account=account, mailbox=mailbox, uids=ranges.pack(uids)))
+    messages = {row[1] for row in places}
+    refs = blobs.find_many(tx, sorted(messages))
+    if not parts:
+        return {email: Content(email, prologue, refs[message], b"") for email, message, prologue in places}
+    trees: dict[int, bytes] = dict(tx.all("messages_contents", messages=ranges.pack(messages)))
+    return {email: Content(email, prologue, refs[message], trees[message]) for email, message, prologue in places}
 
 
 def at(tx: Tx, account: int, mailbox: int, uid: int) -> int | None:

@@ -188,7 +188,7 @@ def set_role(tx: Tx, account: int, mailbox: int, role: str | None, now: int) -> 
         raise ReservedMailbox("the Inbox keeps its role")
     if role is not None:
         _check_role(tx, account, role)
-    _update(tx, account, mailbox, now, "mailbox_set_role", role=role)
+    _update(tx, account, mailbox, now, "mailbox_set_role", role=role, annotation=metadata.SPECIAL_USE)
 
 
 def split(path: str) -> list[str]:
@@ -317,10 +317,14 @@ def _check_role(tx: Tx, account: int, role: str) -> None:
         raise MailboxExists(f"another mailbox has the role {role}")
 
 
-def _update(tx: Tx, account: int, mailbox: int, now: int, statement: str, **values: int | str | None) -> None:
-    """Change a mailbox' row where that makes a difference to nothing else."""
+def _update(
+    tx: Tx, account: int, mailbox: int, now: int, statement: str, annotation: str = "", **values: int | str | None
+) -> None:
+    """Change a mailbox' row where that makes a difference to nothing else, or to an annotation made of it."""
     change = Change(tx, lock_account(tx, account), now)
     if not tx.run(statement, account=account, mailbox=mailbox, **values):
         raise NoSuchMailbox(f"account {account} has no mailbox {mailbox}")
     change.mailboxes_updated.add(mailbox)
+    if annotation:
+        change.annotations[mailbox] = [annotation]
     change.finish()

@@ -3,7 +3,8 @@
 Promises: the list is what stood in the Inbox at one moment, without what is marked \\Deleted; an email that is placed
 there twice is shown once. What makes a message's unique-id (the Inbox' uidvalidity and the email's id) stays with it
 for as long as the account has it, also when it is moved away and back, and is never another's. Removing takes an email
-away from the Inbox, also where it was put there anew meanwhile; elsewhere it stays.
+away from the Inbox, also where it was put there anew meanwhile; elsewhere it stays. Which messages are sent otherwise
+than they are stored is known without a look at them; how large they are then is for who sends them to say.
 Refuses: to remove anything before it is told to.
 """
 
@@ -18,14 +19,22 @@ from posthouse.store.database import Tx
 
 @dataclass(slots=True)
 class Drop:
-    """The maildrop of a session: message n is at n - 1. `removed`: indexes that are marked to be removed."""
+    """The maildrop of a session: message n is at n - 1. `removed`: indexes that are marked to be removed; `mended`: of
+    messages that are sent otherwise than they are stored, whose sizes are yet to be settled; `otherwise`: all such."""
 
     account: int
     mailbox: int
     uidvalidity: int
     emails: "array[int]"
     sizes: "array[int]"
+    mended: set[int] = field(default_factory=set)
+    otherwise: frozenset[int] = frozenset()
     removed: set[int] = field(default_factory=set)
+
+    def settle(self, index: int, size: int) -> None:
+        """So many octets are sent of this message."""
+        self.sizes[index] = size
+        self.mended.discard(index)
 
     def number(self, number: int) -> int | None:
         """The index of a message that is there and not removed."""
@@ -39,6 +48,28 @@ class Drop:
     def unique_id(self, index: int) -> bytes:
         """RFC 1939 §7: 1 to 70 printable characters, unique in the maildrop and over time."""
         return b"%d.%d" % (self.uidvalidity, self.emails[index])
+
+
+class Sizes:
+    """How many octets are sent of messages that are sent otherwise than they are stored, by account, email, and whether
+    headers may come in UTF-8: an email never changes. The newest so many are kept."""
+
+    def __init__(self, kept: int = 20_000) -> None:
+        self._kept = kept
+        self._sizes: dict[tuple[int, int, bool], int] = {}
+
+    def find(self, account: int, email: int, *, utf8: bool) -> int | None:
+        """None: it is not known any more."""
+        return self._sizes.get((account, email, utf8))
+
+    def keep(self, account: int, email: int, size: int, *, utf8: bool) -> None:
+        """It was found out."""
+        if len(self._sizes) >= self._kept:
+            del self._sizes[next(iter(self._sizes))]
+        self._sizes[account, email, utf8] = size
+
+    def __len__(self) -> int:
+        return len(self._sizes)
 
 
 class Drops:
@@ -64,9 +95,12 @@ class Drops:
 def look(tx: Tx, account: int) -> Drop:
     """The maildrop as it is now. Raises NoSuchMailbox."""
     inbox = mailboxes.by_role(tx, account, "inbox")
-    sizes: dict[int, int] = dict(tx.all("maildrop", account=account, mailbox=inbox))
+    rows = tx.all("maildrop", account=account, mailbox=inbox)
+    sizes: dict[int, int] = {email: size for email, size, _ in rows}
+    mended = {email for email, _, otherwise in rows if otherwise}
     uidvalidity = mailboxes.get(tx, account, inbox).uidvalidity
-    return Drop(account, inbox, uidvalidity, array("q", sizes), array("q", sizes.values()))
+    places = {index for index, email in enumerate(sizes) if email in mended} if mended else set()
+    return Drop(account, inbox, uidvalidity, array("q", sizes), array("q", sizes.values()), places, frozenset(places))
 
 
 def remove(tx: Tx, account: int, mailbox: int, chosen: Collection[int], now: int) -> int:

@@ -1,18 +1,21 @@
 """Annotations: what clients keep with an account's mailboxes, or with the account (RFC 5464).
 
 Promises: named by paths in lower case, with octets for values, bounded in number and size. Those of a mailbox go with
-it. Of several that are set at once all are, or none. Refuses: to understand a value.
+it. Of several that are set at once all are, or none. What is set to something else, or removed, is in the feed of
+changes. Refuses: to understand a value.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from posthouse import limits
-from posthouse.mailbox.model import AnnotationTooLong, NoSuchMailbox, TooManyAnnotations, lock_account
+from posthouse.mailbox.model import AnnotationTooLong, Change, NoSuchMailbox, TooManyAnnotations, lock_account
 from posthouse.store.database import Tx
 
 # In the place of a mailbox: what is kept with the account, RFC 5464's private entries of the server.
 OF_ACCOUNT: Final = 0
+# RFC 6154 §4: what a mailbox is used for, which is kept with the mailbox itself.
+SPECIAL_USE: Final = "/private/specialuse"
 
 
 def get(tx: Tx, account: int, mailbox: int, entry: str) -> bytes | None:
@@ -34,25 +37,29 @@ def every_entry(tx: Tx, account: int) -> dict[int, dict[str, bytes]]:
     return found
 
 
-def put(tx: Tx, account: int, mailbox: int, values: Sequence[tuple[str, bytes | None]]) -> None:
+def put(tx: Tx, account: int, mailbox: int, values: Sequence[tuple[str, bytes | None]], now: int) -> None:
     """Keep these, and forget those without a value. Locks the account.
 
     Raises NoSuchAccount, NoSuchMailbox, AnnotationTooLong, TooManyAnnotations.
     """
-    lock_account(tx, account)
+    change = Change(tx, lock_account(tx, account), now)
     if mailbox != OF_ACCOUNT and tx.one("mailbox_place", account=account, mailbox=mailbox) is None:
         raise NoSuchMailbox(f"account {account} has no mailbox {mailbox}")
     if any(len(value) > limits.METADATA_VALUE for _, value in values if value is not None):
         raise AnnotationTooLong(f"a value has {limits.METADATA_VALUE} octets at most")
-    grows = False
+    changed: list[str] = []
     for entry, value in values:
         if value is None:
-            tx.run("annotation_delete", account=account, mailbox=mailbox, entry=entry)
+            done = tx.run("annotation_delete", account=account, mailbox=mailbox, entry=entry)
         else:
-            tx.run("annotation_put", account=account, mailbox=mailbox, entry=entry, value=value)
-            grows = True
-    if grows:
+            done = tx.run("annotation_put", account=account, mailbox=mailbox, entry=entry, value=value)
+        if done:
+            changed.append(entry)
+    if any(value is not None for _, value in values):
         _check_room(tx, account, mailbox)
+    if changed:
+        change.annotations[mailbox] = changed
+        change.finish()
 
 
 def _check_room(tx: Tx, account: int, mailbox: int) -> None:

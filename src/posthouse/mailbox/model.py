@@ -8,6 +8,7 @@ Promises:
 Refuses: to know IMAP's or JMAP's words.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -248,6 +249,8 @@ class Change:
         self.mailboxes_created: list[int] = []
         self.mailboxes_updated: set[int] = set()
         self.mailboxes_destroyed: list[int] = []
+        # Entries that were set or removed, by mailbox; 0: the account's own.
+        self.annotations: dict[int, list[str]] = {}
 
     def __getitem__(self, mailbox: int) -> Ledger:
         """The ledger of a mailbox, begun where there is none."""
@@ -392,6 +395,7 @@ class Change:
             for mailbox, ledger in sorted(self.mailboxes.items())
             if ledger.placed or ledger.changed or ledger.gone
         ]
+        shown += [(mailbox, Ledger()) for mailbox in self.annotations if mailbox not in dict(shown)]
         for mailbox, ledger in shown or [(0, Ledger())]:
             changed = [*ledger.changed, *range(ledger.first_uid, ledger.first_uid + len(ledger.placed))]
             self.tx.put(
@@ -402,6 +406,7 @@ class Change:
                 at=self.now,
                 uids_changed=ranges.told(changed),
                 uids_gone=ranges.told(ledger.gone),
+                annotations=json.dumps(self.annotations[mailbox]) if mailbox in self.annotations else None,
                 **told,
             )
             told = _NO_NEWS

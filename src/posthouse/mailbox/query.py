@@ -5,14 +5,16 @@ transaction, keeps no other session waiting while it looks into octets, and wher
 whose words allow it (`search.suspects`).
 Refuses: to order what it finds.
 
-How, each step for what the one before has left open: the words of the account say which emails may be meant; narrow
-SQL sees placement and email; the texts' sees the message's rows; then the header is read; then the whole message.
+How, each step for what the one before has left open: the snapshot and columns; the words of the account say which
+emails may be meant, and of some that they are; narrow SQL sees placement and email; the texts' sees the message's rows;
+then the header is read; then the whole message.
 """
 
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import compress
 from typing import Final, NamedTuple
 
 from posthouse.mailbox import compiler, emails, ranges
@@ -42,7 +44,8 @@ from posthouse.mailbox.conditions import (
     prepared,
 )
 from posthouse.mailbox.emails import Content
-from posthouse.mailbox.scan import Sight, scan
+from posthouse.mailbox.scan import Sight, Worded, scan, spread
+from posthouse.mailbox.search import Suspects
 from posthouse.mailbox.verify import Document, Headers
 from posthouse.store.blobs import Blobs, Buffer
 from posthouse.store.database import Store, StoreUnavailable, Tx
@@ -56,6 +59,8 @@ _OCTETS: Final = 50
 FEW: Final = 1000
 # And so few are read sooner than found in what is known of all.
 _ALONE: Final = 3
+# Up to one in so many are looked up one by one.
+_FEW: Final = 10
 # Strings of one search that are looked for by words; the others only make the answer exact.
 _MOST_HINTS: Final = 8
 
@@ -85,27 +90,28 @@ async def _unheard(done: int, goal: int) -> None:
 async def search(
     store: Store,
     blobs: Blobs,
-    account: int,
-    mailbox: int,
+    sight: Sight,
     condition: Condition,
     uids: Sequence[int],
     *,
-    sight: Sight | None = None,
     progress: Progress = _unheard,
-) -> list[int]:
-    """Those of these uids (in order; a session's own) for which the condition holds, in order. With a `sight` of the
-    mailbox, all that it can tell is taken from there. Raises StoreUnavailable."""
+) -> bytes:
+    """For which of these uids (in order; a session's own) of the mailbox the condition holds: an octet for each, 1
+    where it does. Raises StoreUnavailable."""
     asked = prepared(condition)
-    uids = _within(uids, asked)
-    found: list[int] = []
-    if sight is not None and len(uids) > _ALONE:
-        found, uids = await scan(sight, asked, uids)
-    if uids:
-        searched = _Search(store, blobs, account, mailbox, asked, progress)
-        if len(uids) > FEW:
-            uids = await searched.hinted(uids)
-        found += await searched.by_rows(uids)
-    return sorted(found)
+    narrower = _within(uids, asked)
+    held = await _Search(store, blobs, sight, asked, progress).marks(narrower)
+    return held if narrower is uids else _marked(uids, list(compress(narrower, held)))
+
+
+def _marked(uids: Sequence[int], some: Sequence[int]) -> bytes:
+    """Some of these uids, both in order, as marks."""
+    if len(some) * _FEW < len(uids):
+        marks = bytearray(len(uids))
+        for uid in some:
+            marks[bisect_left(uids, uid)] = 1
+        return bytes(marks)
+    return bytes(map(set(some).__contains__, uids))
 
 
 def _within(uids: Sequence[int], condition: Condition) -> Sequence[int]:
@@ -122,13 +128,12 @@ def _within(uids: Sequence[int], condition: Condition) -> Sequence[int]:
 class _Search:
     """One search under way: its steps."""
 
-    def __init__(
-        self, store: Store, blobs: Blobs, account: int, mailbox: int, condition: Condition, progress: Progress
-    ) -> None:
+    def __init__(self, store: Store, blobs: Blobs, sight: Sight, condition: Condition, progress: Progress) -> None:
         self._store = store
         self._blobs = blobs
-        self._account = account
-        self._mailbox = mailbox
+        self._sight = sight
+        self._account = sight.snapshot.account
+        self._mailbox = sight.snapshot.mailbox
         self._condition = condition
         self._progress = progress
         self._goal = 0
@@ -137,6 +142,23 @@ class _Search:
         # What SQL does not ask of the narrow rows.
         self._asks_uids = any(isinstance(leaf, Uids) for leaf in distinct)
         self._asks_headers = any(isinstance(leaf, Fields | Header | Head | Sent) for leaf in distinct)
+
+    async def marks(self, uids: Sequence[int]) -> bytes:
+        """For which of these it holds, an octet each: what one step leaves open is for the next."""
+        if len(uids) <= _ALONE:
+            return _marked(uids, sorted(await self.by_rows(uids)))
+        held, left = await scan(self._sight, self._condition, uids)
+        count = left.count(1)
+        if count > FEW and (words := await self._words()):
+            # Only of what is open: the rest may be much more.
+            both = await scan(self._sight, self._condition, list(compress(uids, left)), words)
+            more, left = spread(both[0], left), spread(both[1], left)
+            held = _either_mark(held, more)
+            count = left.count(1)
+        if count:
+            found = sorted(await self.by_rows(list(compress(uids, left))))
+            held = _either_mark(held, _marked(uids, found))
+        return held
 
     async def by_rows(self, uids: Sequence[int]) -> list[int]:
         """By the narrow rows, and for what these leave open by all others."""
@@ -153,23 +175,18 @@ class _Search:
             found += await self.by_texts(left, start)
         return found
 
-    async def hinted(self, uids: Sequence[int]) -> Sequence[int]:
-        """Those of these uids that may be meant, by the words of the account."""
-        hints: dict[Leaf, set[int] | None] = {}
-        for leaf in _hinting(self._condition):
-            if len(hints) < _MOST_HINTS and leaf not in hints:
-                look, needle = _words_of(leaf)
-                suspects = await look(self._store, self._account, needle)
+    async def _words(self) -> dict[Leaf, Suspects]:
+        """What the words of the account say of the leaves that have some and are not told by columns."""
+        found: dict[Leaf, Suspects] = {}
+        told = self._sight.columns.fits(len(self._sight.snapshot))
+        for leaf in dict.fromkeys(leaves(self._condition)):
+            if isinstance(leaf, Worded) and not (told and isinstance(leaf, Head)) and len(found) < _MOST_HINTS:
+                suspects = await _suspects(self._store, self._account, leaf)
                 if suspects is None:
                     await self._want_words()
-                    return uids
-                hints[leaf] = (
-                    None
-                    if suspects.emails is None
-                    else await self._store.read(words.uids_of, self._account, self._mailbox, suspects)
-                )
-        may = _may(self._condition, hints)
-        return uids if may is None else [uid for uid in uids if uid in may]
+                    break
+                found[leaf] = suspects
+        return found
 
     async def _want_words(self) -> None:
         # Where it cannot be written now, the next search asks again.
@@ -320,51 +337,19 @@ def _low(range_: tuple[int, int]) -> int:
 # hints ----------------------------------------------------------------------------------------------------------------
 
 
-_Hinting = Head | Body | Fields | Header
-
-
-def _words_of(leaf: _Hinting) -> tuple[Callable[[Store, int, str], Awaitable[words.Suspects | None]], str]:
-    """Where the words of a leaf are looked for, and the string that has them."""
+async def _suspects(store: Store, account: int, leaf: Worded) -> Suspects | None:
+    """Which emails may be meant by a leaf, by the words it has."""
     match leaf:
-        case Head(_, text) | Body(text):
-            return words.suspects, text
+        case Head(_, text):
+            return await words.suspects(store, account, text, words.HEAD)
+        case Body(text):
+            return await words.suspects(store, account, text, words.BODY)
         case Fields(text):
-            return words.suspects_by_header, text
+            return await words.suspects_by_header(store, account, text)
         case Header(name, text):
             # Both are in the line "name: value", though perhaps not beside each other.
-            return words.suspects_by_header, f"{name.lower()}: {text}"
+            return await words.suspects_by_header(store, account, f"{name.lower()}: {text}")
 
 
-def _hinting(condition: Condition) -> list[_Hinting]:
-    """The leaves whose words can narrow the condition: not those that are negated, nor one beside an alternative that
-    has no words."""
-    match condition:
-        case And(parts):
-            return [leaf for part in parts for leaf in _hinting(part)]
-        case Or(parts):
-            each = [_hinting(part) for part in parts]
-            return [leaf for some in each for leaf in some] if all(each) else []
-        case Head() | Body() | Fields() | Header():
-            return [condition]
-        case _:
-            return []
-
-
-def _may(condition: Condition, hints: dict[Leaf, set[int] | None]) -> set[int] | None:
-    """The uids for which the condition may hold; None: all."""
-    match condition:
-        case And(parts):
-            known = [some for part in parts if (some := _may(part, hints)) is not None]
-            return set.intersection(*known) if known else None
-        case Or(parts):
-            either: set[int] = set()
-            for part in parts:
-                some = _may(part, hints)
-                if some is None:
-                    return None
-                either |= some
-            return either
-        case Head() | Body() | Fields() | Header():
-            return hints.get(condition)
-        case _:
-            return None
+def _either_mark(first: bytes, second: bytes) -> bytes:
+    return (int.from_bytes(first, "little") | int.from_bytes(second, "little")).to_bytes(len(first), "little")

@@ -169,7 +169,7 @@ def empty_account(tx: Tx, account: int, now: int, limit: int = BATCH) -> int:
     _forget_rows(tx, account, [row[0] for row in rows])
     _drop_messages(tx, [row[1] for row in rows], now)
     if not rows:
-        for statement in ("account_links_delete", "account_changes_delete"):
+        for statement in ("account_links_delete", "account_changes_delete", "shares_forget"):
             tx.run(statement, account=account)
     return len(rows)
 
@@ -187,5 +187,6 @@ def _drop_messages(tx: Tx, messages: Sequence[int], now: int) -> None:
     unused = [message for message, emails in left.items() if emails <= 0]
     tx.many("message_delete", [{"message": message} for message in unused])
     tx.many("message_text_delete", [{"message": message} for message in unused])
+    tx.many("message_mended_delete", [{"message": message} for message in unused])
     tx.many("message_share", [{"id": id, "more": -gone[id]} for id, emails in left.items() if emails > 0])
     blobs.suspect(tx, unused, now)

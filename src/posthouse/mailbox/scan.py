@@ -1,4 +1,5 @@
-"""What can be said of a search without reading rows: by a mailbox' snapshot and its columns.
+"""What can be said of a search without reading rows: by a mailbox' snapshot and its columns, and by the words that the
+account has, where the caller has looked them up.
 
 Promises: of each email it says yes, no, or leaves it open, and yes and no are exact. Nothing holds the loop for longer
 than a window of emails takes: some milliseconds.
@@ -10,10 +11,12 @@ for it are the masks of one window.
 """
 
 import asyncio
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import compress
 from typing import Final
 
@@ -22,9 +25,12 @@ from posthouse.mailbox.columns import Column, Columns, Kind, Numbers, Texts
 from posthouse.mailbox.conditions import (
     ZONE,
     And,
+    Body,
     Condition,
     Deleted,
+    Fields,
     Head,
+    Header,
     Keywords,
     Leaf,
     Modseq,
@@ -40,6 +46,7 @@ from posthouse.mailbox.conditions import (
     leaves,
 )
 from posthouse.mailbox.model import DELETED
+from posthouse.mailbox.search import Suspects
 from posthouse.mailbox.snapshot import Snapshot
 
 # Emails that are judged at once.
@@ -62,36 +69,52 @@ class Sight:
 # Where a condition holds for certain, and where it may: masks.
 _Bounds = tuple[int, int]
 
+# What the account's words say of a leaf.
+Words = Mapping[Leaf, Suspects]
+Worded = Head | Body | Fields | Header
 
-async def scan(sight: Sight, condition: Condition, uids: Sequence[int]) -> tuple[list[int], list[int]]:
+
+async def scan(
+    sight: Sight, condition: Condition, uids: Sequence[int], words: Words | None = None
+) -> tuple[bytes, bytes]:
     """Of these uids (in order; what the snapshot does not have is passed over) those for which a prepared condition
-    holds, and those for which that is open. Raises StoreUnavailable."""
-    known = _Known(sight)
-    asked = list(leaves(condition))
-    if sight.columns.fits(len(sight.snapshot)):
-        for leaf in asked:
-            await known.learn(leaf)
-    held: list[int] = []
-    left: list[int] = []
+    holds, and those for which that is open: an octet for each uid, 1 where it is so. Raises StoreUnavailable."""
     s = sight.snapshot
     if uids and bisect_right(s.uids, uids[-1]) - bisect_left(s.uids, uids[0]) != len(uids):
-        uids = [uid for uid in uids if s.find(uid) is not None]
+        there = bytes([s.find(uid) is not None for uid in uids])
+        if 0 in there:
+            both = await scan(sight, condition, list(compress(uids, there)), words)
+            return spread(both[0], there), spread(both[1], there)
+    known = _Known(sight, words or {})
+    asked = list(leaves(condition))
+    if sight.columns.fits(len(s)):
+        for leaf in asked:
+            await known.learn(leaf)
+    held: list[bytes] = []
+    left: list[bytes] = []
     for start in range(0, len(uids), WINDOW):
         window = _Window(known, uids[start : start + WINDOW])
         for leaf in asked:
             window.look(leaf)
             await asyncio.sleep(0)
         lower, upper = window.bounds(condition)
-        held += window.at(lower)
-        left += window.at(upper & ~lower)
-    return held, left
+        held.append(window.octets(lower))
+        left.append(window.octets(upper & ~lower))
+    return b"".join(held), b"".join(left)
+
+
+def spread(marks: bytes, places: bytes) -> bytes:
+    """The marks of what stands at the marked places; nothing is marked at others."""
+    each = iter(marks)
+    return bytes([place and next(each) for place in places])
 
 
 class _Known:
     """What the leaves of one search have to look at, read beforehand."""
 
-    def __init__(self, sight: Sight) -> None:
+    def __init__(self, sight: Sight, words: Words) -> None:
         self.snapshot = sight.snapshot
+        self.words = words
         self.numbers: dict[type[Leaf], Numbers] = {}
         self.texts: dict[bytes, Texts] = {}
         self._sight = sight
@@ -138,9 +161,9 @@ class _Window:
         """Judge them by one leaf: a few milliseconds."""
         self._bounds[id(leaf)] = self._of_leaf(leaf)
 
-    def at(self, mask: int) -> list[int]:
-        """The uids that a mask marks."""
-        return list(compress(self._uids, (mask & self._all).to_bytes(len(self._uids), "little"))) if mask else []
+    def octets(self, mask: int) -> bytes:
+        """The mask, an octet for each of its uids."""
+        return (mask & self._all).to_bytes(len(self._uids), "little")
 
     def bounds(self, condition: Condition) -> _Bounds:
         """Where the condition holds, and where it may, by its leaves that have been looked at."""
@@ -168,9 +191,9 @@ class _Window:
             case Uids(uid_ranges):
                 return self._exact(self._within(uid_ranges))
             case Keywords(bits):
-                return self._exact(bytes([flags & bits == bits for flags in self._column("flags")]))
+                return self._having(bits)
             case Deleted():
-                return self._exact(bytes([flags & DELETED != 0 for flags in self._column("flags")]))
+                return self._having(DELETED)
             case Modseq(least):
                 return self._exact(bytes([modseq >= least for modseq in self._column("modseqs")]))
             case OfEmail(email):
@@ -190,8 +213,30 @@ class _Window:
                 column = self._known.texts[name]
                 lower = self._mask({uid for some in column.containing(text, *self._ends) for uid in some})
                 return lower, lower | (self._mask(column.unsure) if column.unsure else 0)
+            case Head() | Body() | Fields() | Header() if leaf in self._known.words:
+                return self._by_words(self._known.words[leaf])
             case _:
                 return 0, self._all
+
+    def _having(self, bits: int) -> _Bounds:
+        """Those that have all these flags: the octets of the column that these stand in, each looked up in a table."""
+        found = self._all
+        octets = array("q", self._column("flags")).tobytes()
+        for place in range(8):
+            asked = bits >> 8 * place & 0xFF
+            if asked:
+                column = octets[place if sys.byteorder == "little" else 7 - place :: 8]
+                found &= int.from_bytes(column.translate(_table(asked)), "little")
+        return found, found
+
+    def _by_words(self, suspects: Suspects) -> _Bounds:
+        may, certain, mark = suspects.emails, suspects.certain, suspects.mark
+        if may is None:
+            return 0, self._all
+        emails = self._column("emails")
+        lower = int.from_bytes(bytes(map(certain.__contains__, emails)), "little") if certain else 0
+        upper = int.from_bytes(bytes([email > mark or email in may for email in emails]), "little")
+        return lower, lower | upper
 
     def _exact(self, mask: bytes) -> _Bounds:
         found = int.from_bytes(mask, "little")
@@ -235,6 +280,12 @@ class _Window:
             upper = bytes([value is None or low <= value < high for value in values])
             return int.from_bytes(lower, "little"), int.from_bytes(upper, "little")
         return self._exact(bytes([low <= value < high for value in values if value is not None]))
+
+
+@lru_cache(maxsize=256)
+def _table(bits: int) -> bytes:
+    """For each octet, 1 where it has all these bits."""
+    return bytes([octet & bits == bits for octet in range(256)])
 
 
 def _low(uid_range: tuple[int, int]) -> int:

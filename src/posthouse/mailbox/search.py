@@ -4,7 +4,7 @@ Promises: `email_words` holds every email up to the account's search mark, under
 retention drops the email; what is past the mark is scanned by `query`. A crash costs nothing: the mark moves in the
 commit that indexes. Chinese, Japanese and Korean are indexed by pairs of characters, so that two-character words are
 found. Of accounts that are searched by substrings (`want_words`), `search_words` holds the words themselves, so that
-those which contain a string can be looked for: `suspects`.
+those which contain a string can be looked for: `suspects`. Head and body are indexed apart, for they are asked apart.
 Refuses: to hold up filing, and to keep the writer for longer than a batch.
 """
 
@@ -46,7 +46,11 @@ _MOST_SUSPECTS: Final = 200_000
 
 # Stands in the index for a text of which only the beginning is there. A letter of private use (U+E000), which is no
 # part of a word that anybody looks for.
-_CUT_MARK: Final = " \ue000"
+_CUT_MARK: Final = "\ue000"
+
+# The columns of the index.
+HEAD: Final = "head"
+BODY: Final = "body"
 
 
 class Round(NamedTuple):
@@ -90,16 +94,20 @@ def _index(tx: Tx, account: int, mark: int, upto: int) -> int:
     tx.many(
         "words_insert",
         [
-            {"rowid": account << 32 | email, "text": _indexed(head, body, bool(in_place))}
+            {"rowid": account << 32 | email, **_indexed(head, body, bool(in_place))}
             for email, head, body, in_place in found
         ],
     )
     return sum([len(head) + len(body) for _, head, body, _ in found])
 
 
-def _indexed(head: str, body: str, in_place: bool) -> str:
-    cut = (body.endswith(CUT) and not in_place) or len(head) >= SEARCH_TEXT
-    return vocabulary.indexed(f"{head}\n{body}{_CUT_MARK if cut else ''}")
+def _indexed(head: str, body: str, in_place: bool) -> dict[str, str]:
+    cut = body.endswith(CUT) and not in_place
+    return {HEAD: _marked(head, len(head) >= SEARCH_TEXT), BODY: _marked(body, cut)}
+
+
+def _marked(text: str, cut: bool) -> str:
+    return vocabulary.indexed(f"{text} {_CUT_MARK}" if cut else text)
 
 
 def forget(tx: Tx, account: int, emails: Iterable[int]) -> None:
@@ -118,14 +126,16 @@ def reset(tx: Tx, account: int) -> None:
 
 
 class Suspects(NamedTuple):
-    """The emails up to `mark` that may hold a needle; all others up to there do not. None: any may."""
+    """The emails up to `mark` that may hold a needle; all others up to there do not. None: any may. `certain`: those of
+    which it is known that they do."""
 
     mark: int
-    emails: list[int] | None
+    emails: frozenset[int] | None
+    certain: frozenset[int] = frozenset()
 
 
-async def suspects(store: Store, account: int, needle: str) -> Suspects | None:
-    """Which emails may hold a folded needle in their head or body, by the words they have; None where the account's
+async def suspects(store: Store, account: int, needle: str, where: str) -> Suspects | None:
+    """Which emails may hold a folded needle in their HEAD or BODY, by the words they have; None where the account's
     words are not kept. Raises StoreUnavailable."""
     mark = await store.read(_words_mark, account)
     if not mark:
@@ -135,7 +145,9 @@ async def suspects(store: Store, account: int, needle: str) -> Suspects | None:
     alternatives = await _words(store, account, sorted(clues.patterns, key=len)[-_MOST_PARTS:])
     if not alternatives and not terms:
         return Suspects(mark, None)
-    return await store.read(_find, account, mark, vocabulary.match(alternatives, terms, _CUT_MARK))
+    match = vocabulary.match(where, alternatives, terms)
+    # The head has fields of which only one is asked for.
+    return await store.read(_find, account, mark, where, match, exact=clues.exact and where == BODY)
 
 
 def _words_mark(tx: Tx, account: int) -> int | None:
@@ -143,13 +155,19 @@ def _words_mark(tx: Tx, account: int) -> int | None:
     return mark
 
 
-def _find(tx: Tx, account: int, mark: int, match: str) -> Suspects:
-    low = account << 32
-    found = tx.all("words_find", match=match, low=low, high=low | mark, limit=_MOST_SUSPECTS)
+def _find(tx: Tx, account: int, mark: int, where: str, match: str | None, *, exact: bool) -> Suspects:
+    found: frozenset[int] = frozenset() if match is None else _emails(tx, account, mark, match)
     # Where the words are made anew, not all of them were there to be looked at.
     if len(found) == _MOST_SUSPECTS or (_words_mark(tx, account) or 0) < mark:
         return Suspects(mark, None)
-    return Suspects(mark, [row[0] - low for row in found])
+    cut = _emails(tx, account, mark, f'{where} : "{_CUT_MARK}"')
+    return Suspects(mark, found | cut, found if exact else frozenset())
+
+
+def _emails(tx: Tx, account: int, mark: int, match: str) -> frozenset[int]:
+    low = account << 32
+    rows = tx.all("words_find", match=match, low=low, high=low | mark, limit=_MOST_SUSPECTS)
+    return frozenset([row[0] - low for row in rows])
 
 
 async def _words(store: Store, account: int, patterns: Sequence[str]) -> list[list[str]]:
@@ -205,7 +223,7 @@ async def suspects_by_header(store: Store, account: int, needle: str) -> Suspect
     while after < mark and (page := await store.read(_fields_page, account, patterns, after)) is not None:
         after, more = page
         found += more
-    return Suspects(mark, None if len(found) > mark // 2 or after < mark else found)
+    return Suspects(mark, None if len(found) > mark // 2 or after < mark else frozenset(found))
 
 
 def _fields_page(tx: Tx, account: int, patterns: Sequence[str], after: int) -> tuple[int, list[int]] | None:
@@ -221,14 +239,6 @@ def _fields_page(tx: Tx, account: int, patterns: Sequence[str], after: int) -> t
             found += json.loads(unread)
         after = upto
     return after, found
-
-
-def uids_of(tx: Tx, account: int, mailbox: int, suspects: Suspects) -> set[int]:
-    """Where these emails are in a mailbox, and those past the mark."""
-    packed = json.dumps(suspects.emails)
-    return {
-        row[0] for row in tx.all("search_uids", account=account, mailbox=mailbox, mark=suspects.mark, emails=packed)
-    }
 
 
 def want_words(tx: Tx, account: int) -> None:

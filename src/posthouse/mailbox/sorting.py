@@ -5,11 +5,10 @@ columns. Refuses: to find the emails (`query.py`), and to know IMAP's names of k
 """
 
 import asyncio
-import heapq
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 from typing import Any, Final
 
 from posthouse.mailbox import collation, columns
@@ -18,6 +17,9 @@ from posthouse.mailbox.scan import Sight
 
 # Emails that are sorted without a pause: some milliseconds.
 RUN: Final = 30_000
+# Of more, so many at once, about, and of how many values it is chosen by which they are parted.
+_PART: Final = 8000
+_SAMPLES: Final = 64
 
 
 class By(Enum):
@@ -43,7 +45,8 @@ class Key:
     reverse: bool = False
 
 
-_KINDS: Final[Mapping[By, Kind]] = {
+# The column of each; where a Date cannot be read, RECEIVED is compared in its place.
+KINDS: Final[Mapping[By, Kind]] = {
     By.ARRIVAL: columns.RECEIVED,
     By.SENT: columns.SENT,
     By.SIZE: columns.SIZE,
@@ -61,6 +64,13 @@ async def sort(
 ) -> list[int]:
     """These uids, which ascend, in order of the keys. What is gone meanwhile is left out. The highest of the `scores`
     comes first. Raises StoreUnavailable."""
+    return [uids[place] for place in await places(sight, uids, keys, scores)]
+
+
+async def places(
+    sight: Sight, uids: Sequence[int], keys: Sequence[Key], scores: Mapping[int, int] | None = None
+) -> list[int]:
+    """The same: where among these uids each of them stands, from 0 on."""
     order = list(range(len(uids)))
     gone: set[int] = set()
     for key in reversed(keys):
@@ -68,29 +78,48 @@ async def sort(
             values: list[Any] = [-(scores or {}).get(uid, 0) for uid in uids]
         else:
             values = await _values(sight, key.by, uids)
-            if None in values:
-                gone.update([uid for uid, value in zip(uids, values, strict=True) if value is None])
-                values = [_least(key.by) if value is None else value for value in values]
+            missing = await _missing(values)
+            for place in missing:
+                values[place] = _least(key.by)
+            gone.update(missing)
         # The sort keeps the order of equals, reversed too; so the last key goes first.
         order = await _sorted(order, values.__getitem__, key.reverse)
-    found = [uids[index] for index in order]
-    return [uid for uid in found if uid not in gone] if gone else found
+    return [place for place in order if place not in gone] if gone else order
+
+
+async def _missing(values: Sequence[Any]) -> list[int]:
+    """Where there is nothing."""
+    found: list[int] = []
+    for start in range(0, len(values), RUN):
+        some = values[start : start + RUN]
+        if None in some:
+            found += [place for place, value in enumerate(some, start) if value is None]
+        await asyncio.sleep(0)
+    return found
 
 
 async def _sorted(order: list[int], key: Callable[[int], Any], reverse: bool) -> list[int]:
-    """A stable sort that others can have their turns in."""
-    runs: list[list[int]] = []
-    for start in range(0, len(order), RUN):
-        runs.append(sorted(order[start : start + RUN], key=key, reverse=reverse))
+    """A stable sort that others can have their turns in: what is much is parted by some of its values, and each part
+    is sorted by itself."""
+    if len(order) <= RUN:
+        return sorted(order, key=key, reverse=reverse)
+    parts = len(order) // _PART + 1
+    some = sorted(map(key, order[:: max(1, len(order) // (_SAMPLES * parts))]))
+    pivots = list(dict.fromkeys([some[len(some) * part // parts] for part in range(1, parts)]))
+    # What lies between two pivots, and what is equal to one: that is in order.
+    found: list[list[int]] = [[] for _ in range(2 * len(pivots) + 1)]
+    for start in range(0, len(order), _PART):
+        for one in order[start : start + _PART]:
+            value = key(one)
+            found[bisect_left(pivots, value) + bisect_right(pivots, value)].append(one)
         await asyncio.sleep(0)
-    if len(runs) < 2:
-        return runs[0] if runs else []
-    merging = heapq.merge(*runs, key=key, reverse=reverse)
-    found: list[int] = []
-    while some := list(islice(merging, RUN)):
-        found += some
+    whole: list[int] = []
+    for number in reversed(range(len(found))) if reverse else range(len(found)):
+        if number % 2 == 0:
+            found[number].sort(key=key, reverse=reverse)
+        whole += found[number]
         await asyncio.sleep(0)
-    return found
+    return whole
 
 
 def _least(by: By) -> int | bytes:
@@ -100,13 +129,23 @@ def _least(by: By) -> int | bytes:
 async def _values(sight: Sight, by: By, uids: Sequence[int]) -> list[Any]:
     if by is By.SENT:
         return await sent_dates(sight, uids)
-    return await columns.values(await sight.column(_KINDS[by]), uids)
+    return await columns.values(await sight.column(KINDS[by]), uids)
 
 
 async def sent_dates(sight: Sight, uids: Sequence[int]) -> list[int | None]:
     """When these were sent, in UTC milliseconds: where no Date can be read, the internal date (RFC 5256 §2.2)."""
     dates = await columns.values(await sight.column(columns.SENT), uids)
-    if columns.UNDATED in dates:
-        received = await columns.values(await sight.column(columns.RECEIVED), uids)
-        return [was if date == columns.UNDATED else date for date, was in zip(dates, received, strict=True)]
+    without: list[int] = []
+    for start in range(0, len(dates), RUN):
+        some = dates[start : start + RUN]
+        if columns.UNDATED in some:
+            without += [place for place, date in enumerate(some, start) if date == columns.UNDATED]
+        await asyncio.sleep(0)
+    received = await sight.column(columns.RECEIVED) if without else None
+    for start in range(0, len(without), RUN):
+        some = without[start : start + RUN]
+        assert received is not None
+        for place, at in zip(some, received.of([uids[place] for place in some]), strict=True):
+            dates[place] = at
+        await asyncio.sleep(0)
     return dates

@@ -19,6 +19,7 @@ from posthouse.message import mime, text
 from posthouse.message.addresses import RawAddress, RawGroup, split_addresses
 from posthouse.message.header import Buffer, Header, Parameters, decode_words, message_ids, parse_date
 from posthouse.message.mime import Part
+from posthouse.wire import multiline
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Rendered:
     `summary` and `structure` are whole IMAP values; `parts` is a packed MIME tree, its offsets counting from the
     message. `head` and `body` are folded search text. `sent_at` is the Date field in UTC milliseconds. Message-ids
     are without their brackets; `references` run from the oldest to the nearest (References, then In-Reply-To).
-    `base_subject` is RFC 5256 §2.1's. `sorting` and `links` are what SORT and THREAD go by (`collation.py`).
+    `base_subject` is RFC 5256 §2.1's. `sorting` and `links` are what SORT and THREAD go by (`collation.py`). `mended`:
+    who reads it by POP3 gets other octets than these (`wire/multiline.py`, `message/downgrade.py`).
     """
 
     size: int
@@ -47,6 +49,7 @@ class Rendered:
     base_subject: str
     sorting: str
     links: bytes
+    mended: bool
 
 
 class Gist(NamedTuple):
@@ -91,6 +94,7 @@ def render(octets: Buffer) -> Rendered:
         sorting=collation.sort_text(base, fields.by_name),
         # RFC 5256 §3: In-Reply-To counts where References says nothing, and its first id only.
         links=collation.links(message_id, _kept(references) or answered[:1], reply),
+        mended=not (bytes(octets[: header.end]).isascii() and multiline.is_kept(octets)),
     )
 
 

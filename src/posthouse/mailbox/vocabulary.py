@@ -2,9 +2,9 @@
 string.
 
 Promises: where a folded text contains a folded needle, the text's words contain each of the needle's `patterns`, and
-the index of words (FTS5, unicode61, over `indexed` text) has each of its `terms`. Words end where that tokenizer ends a
-token for certain, so a word asked for as a phrase is found wherever it stands: tests/mailbox/test_vocabulary.py asks
-the tokenizer itself.
+the index of words (FTS5, unicode61 that keeps diacritics, over `indexed` text) has each of its `terms`. Words end where
+that tokenizer ends a token for certain, so a word asked for as a phrase is found wherever it stands:
+tests/mailbox/test_vocabulary.py asks the tokenizer itself.
 Refuses: to be exact: what is found so is looked at again.
 """
 
@@ -81,10 +81,12 @@ def containing(pattern: str, packed: str) -> Iterator[str]:
 @dataclass(frozen=True, slots=True)
 class Clues:
     """What the words of a text that contains a needle must be. `patterns`: each is in one of its words, or between
-    BETWEENs at the end of one; `terms`: the index has each."""
+    BETWEENs at the end of one; `terms`: the index has each. `exact`: a text that has a word with the pattern, or the
+    term, contains the needle."""
 
     patterns: tuple[str, ...]
     terms: tuple[str, ...]
+    exact: bool = False
 
     def in_headers(self) -> tuple[str, ...]:
         """The same as patterns in `header_words`, which have pairs among them."""
@@ -103,7 +105,9 @@ def clues(needle: str) -> Clues:
             before = BETWEEN if piece.start() else ""
             after = BETWEEN if piece.end() < len(needle) else ""
             patterns.append(f"{before}{piece[0]}{after}")
-    return Clues(tuple(dict.fromkeys(patterns)), tuple(dict.fromkeys(terms)))
+    # Of letters and digits of ASCII the tokenizer makes what they are, and nothing else becomes one of them.
+    exact = _ASCII_WORD.fullmatch(needle) is not None or terms == [needle]
+    return Clues(tuple(dict.fromkeys(patterns)), tuple(dict.fromkeys(terms)), exact)
 
 
 def askable(word: str) -> bool:
@@ -118,10 +122,11 @@ def _token(character: str) -> bool:
     return old in "LN" and unicodedata.category(character)[0] in "LN"
 
 
-def match(alternatives: Sequence[Sequence[str]], terms: Sequence[str], always: str) -> str:
-    """The query of FTS5: one word of each of these, and each of these terms; or the term `always`."""
+def match(where: str, alternatives: Sequence[Sequence[str]], terms: Sequence[str]) -> str | None:
+    """The query of FTS5: in the column `where` one word of each of these, and each of these terms. None: nothing has
+    them."""
     if not all(alternatives):
-        return f'"{always}"'
+        return None
     parts = [" OR ".join([f'"{word}"' for word in words]) for words in alternatives]
     parts += [f'"{term}"' for term in terms]
-    return f'"{always}" OR ({" AND ".join([f"({part})" for part in parts])})'
+    return f"{where} : ({' AND '.join([f'({part})' for part in parts])})"

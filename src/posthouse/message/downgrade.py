@@ -39,6 +39,11 @@ def for_ascii(prologue: bytes, octets: Buffer) -> tuple[Buffer, ...]:
     return (prologue, octets) if header.isascii() else (conventional(header), memoryview(octets)[cut:])
 
 
+def has_ascii_header(octets: Buffer) -> bool:
+    """Whether a message can be shown to those who cannot read UTF-8 in headers as it is."""
+    return bytes(octets[: Header.parse(octets).end]).isascii()
+
+
 def conventional(header: bytes) -> bytes:
     """The header (its empty line included) in ASCII. What cannot be said in it is left out (RFC 6858 §2.4)."""
     if header.isascii():

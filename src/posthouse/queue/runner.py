@@ -33,6 +33,7 @@ from posthouse.terms.reply import Reply
 
 # Called before the final dot with the recipients that may be taken by it. Raises LeaseLost: do not send it.
 BeforeDot = Callable[[Sequence[int]], Awaitable[None]]
+Forgo = Callable[[Job], None]
 
 # Couriers past the dot wait up to ten minutes for the reply (RFC 5321 §4.5.3.2.6); a stop does not wait as long.
 GRACE: Final = 60.0
@@ -54,10 +55,25 @@ class LeaseLost(Exception):
     """The lane has another holder by now: whatever has not been done must not be done."""
 
 
+class AtWork(Protocol):
+    """Whoever gave a courier its job: a BeforeDot, and the job that comes behind this one."""
+
+    async def __call__(self, recipients: Sequence[int]) -> None:
+        """As BeforeDot."""
+        ...
+
+    def ahead(self, forgo: Forgo) -> Job | None:
+        """What this courier is asked to attempt next, where that is known: it may say its envelope, and no more.
+
+        `forgo` is called with the job where it will not be asked to.
+        """
+        ...
+
+
 class Courier(Protocol):
     """What attempts the jobs of one kind of destination."""
 
-    async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
+    async def attempt(self, job: Job, before_dot: AtWork) -> Report:
         """Attempt the job once and report an outcome for each of its recipients.
 
         May be cancelled at any point before `before_dot` was called; nothing has then happened. Lets LeaseLost pass.
@@ -78,6 +94,21 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     lease_seconds: float = 60
     delay_notice: float = 4 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class _AtWork:
+    """AtWork for one attempt."""
+
+    runner: "Runner"
+    run: Run
+    worker: Worker
+
+    async def __call__(self, recipients: Sequence[int]) -> None:
+        await self.runner.note_dot(self.run, self.worker, recipients)
+
+    def ahead(self, forgo: Forgo) -> Job | None:
+        return self.runner.go_ahead(self.run, self.worker, forgo)
 
 
 class Runner:
@@ -362,10 +393,11 @@ class Runner:
         go_on = True
         try:
             while go_on and not (self._stopping or run.ending or self._gives_way(run)):
-                job = await self._next_job(run)
+                job = worker.take_ahead() or await self._next_job(run)
                 go_on = job is not None and await self._attempt(run, worker, job)
         finally:
             worker.committed = True
+            self._forgo(run, worker)
             if worker.settling is not None:
                 await worker.settling
 
@@ -375,6 +407,14 @@ class Runner:
             return True
         # Where even one connection was too many, the schedule says when the next message may go.
         return self._sites.find(run.site).due_at > self._clock.now()
+
+    @staticmethod
+    def _forgo(run: Run, worker: Worker) -> None:
+        """What this worker has begun with is for whoever comes."""
+        forgo, job = worker.forgo, worker.take_ahead()
+        if forgo is not None and job is not None:
+            forgo(job)
+            run.pending.appendleft(job)
 
     async def _next_job(self, run: Run) -> Job | None:
         if run.pending:
@@ -396,18 +436,12 @@ class Runner:
 
     async def _attempt(self, run: Run, worker: Worker, job: Job) -> bool:
         """Attempt a job and have it written down. False: nothing more is to be done here."""
-
-        async def before_dot(recipients: Sequence[int]) -> None:
-            worker.committed = True
-            if not await self._clerk.mark(run.lease, recipients):
-                raise LeaseLost
-
         now = worker.began_at = self._clock.now()
         try:
             if (late := bounce.too_late(job, now)) is not None:
                 report = Report(late)
             else:
-                report = await self._courier(job).attempt(job, before_dot)
+                report = await self._courier(job).attempt(job, _AtWork(self, run, worker))
         except LeaseLost:
             self._lose(run)
             return False
@@ -418,6 +452,22 @@ class Runner:
         go_on = await self._hand_in(run, worker, job, report)
         worker.committed = False
         return go_on
+
+    async def note_dot(self, run: Run, worker: Worker, recipients: Sequence[int]) -> None:
+        """Note that a courier is about to send its final dot. Raises LeaseLost, StoreUnavailable."""
+        worker.committed = True
+        if not await self._clerk.mark(run.lease, recipients):
+            raise LeaseLost
+
+    def go_ahead(self, run: Run, worker: Worker, forgo: Forgo) -> Job | None:
+        """The job that this worker will do next, where all goes well on the lane and nothing is asked of its time."""
+        site = self._sites.find(run.site)
+        if self._stopping or run.ending or run.yields or site.down or site.pace or worker.ahead or not run.pending:
+            return None
+        if run.pending[0].mail.wishes.deliver_by:
+            return None
+        worker.ahead, worker.forgo = run.pending.popleft(), forgo
+        return worker.ahead
 
     def _courier(self, job: Job) -> Courier:
         return self._couriers[job.destination.partition(":")[0]]
@@ -430,7 +480,7 @@ class Runner:
         if worker.settling is not None:
             await worker.settling
             worker.settling = None
-        if run.pending and self._goes_well(run, job, report):
+        if (worker.ahead or run.pending) and self._goes_well(run, job, report):
             worker.settling = asyncio.create_task(self._settle_beside(run, job, report))
             return True
         return await self._settle(run, job, report)
@@ -462,7 +512,7 @@ class Runner:
             settled = await self._clerk.settle(run.lease, job, report, site_down=down)
         else:
             async with run.claiming:
-                last = len(run.workers) == 1 and not run.pending and not beside
+                last = len(run.workers) == 1 and not run.job_waits and not beside
                 settled = await self._clerk.settle(run.lease, job, report, site_down=down, after=run.after, last=last)
                 if settled.claim is not None:
                     self._take(run, settled.claim)
@@ -473,7 +523,7 @@ class Runner:
             return False
         run.lease = settled.lease
         run.ending = run.ending or settled.doomed or settled.released
-        return not crowded and (settled.claim is None or bool(run.pending))
+        return not crowded and (settled.claim is None or run.job_waits)
 
     def _soften(self, run: Run, report: Report) -> tuple[Report, bool]:
         """Where a site takes mail, a connection that fails was one too many: the site is not down.

@@ -6,6 +6,7 @@ lost by that. Refuses: to act.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +46,11 @@ class Run:
         return not self.pending or (self.more and len(self.pending) < len(self.workers))
 
     @property
+    def job_waits(self) -> bool:
+        """A job was claimed and not begun, or only its envelope was sent."""
+        return bool(self.pending) or any(worker.ahead is not None for worker in self.workers.values())
+
+    @property
     def tasks(self) -> "set[asyncio.Task[None]]":
         """The workers, and what writes down for them."""
         return {*self.workers, *(worker.settling for worker in self.workers.values() if worker.settling is not None)}
@@ -72,11 +78,19 @@ class Run:
 class Worker:
     """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled.
     `began_at`: when the attempt began; 0 between attempts. `settling`: the last job, which is being written down while
-    the next one is offered."""
+    the next one is offered. `ahead`: the job that it does next, because its courier has begun with it; `forgo` tells
+    that it does not."""
 
     committed: bool = False
     began_at: int = 0
     settling: "asyncio.Task[None] | None" = None
+    ahead: Job | None = None
+    forgo: Callable[[Job], None] | None = None
+
+    def take_ahead(self) -> Job | None:
+        """The job that was begun, to be done now."""
+        job, self.ahead, self.forgo = self.ahead, None, None
+        return job
 
     def slow(self, now: int) -> bool:
         return self.began_at > 0 and now - self.began_at > SLOW_MS

@@ -59,7 +59,15 @@ class Later:
         """What is queued."""
         wish = self.recipient
         destination = LOCAL + (JUNK if self.junk else "")
-        return NewRecipient(wish.address, destination, None, wish.notify, wish.orcpt, due_at=self.due_at)
+        notify = _notify(wish, junk=self.junk)
+        return NewRecipient(wish.address, destination, None, notify, wish.orcpt, due_at=self.due_at)
+
+
+def _notify(wish: Recipient, *, junk: bool) -> frozenset[str] | None:
+    """What its sender hears. Nothing of junk that arrived: he who is named may be a victim."""
+    if not junk or wish.notify is None:
+        return wish.notify
+    return wish.notify - {"SUCCESS"} or frozenset({"NEVER"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +174,9 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
 
     def row(address: Address, original: Address, destination: str | None, way: Forwarding = AS_IT_IS) -> NewRecipient:
         wish = wishes[original]
+        notify = _notify(wish, junk=original in plan.junked)
         return NewRecipient(
-            address, destination, str(original), wish.notify, wish.orcpt, way.prologue, hold_until, way.return_path
+            address, destination, str(original), notify, wish.orcpt, way.prologue, hold_until, way.return_path
         )
 
     def way(one: RemoteRecipient) -> Forwarding:
@@ -181,11 +190,15 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     if _is_crowd(resolution):
         for one in resolution.local:
             name = parse(accounts.find(tx, one.account).name)
-            queued.append(row(name, one.original, LOCAL + (JUNK if one.original in plan.junked else "")))
+            queued.append(row(name, one.original, _lane(plan, one.original)))
     if not plan.each and (resolution.local or resolution.remote or resolution.lists or plan.later):
         # SMTP cannot say no for one of several: the courier looks again, and the queue tells the sender.
-        queued += [row(address, address, LOCAL) for address, _ in resolution.failed]
+        queued += [row(address, address, _lane(plan, address)) for address, _ in resolution.failed]
     return queued + [one.row() for one in plan.later]
+
+
+def _lane(plan: Plan, original: Address) -> str:
+    return LOCAL + (JUNK if original in plan.junked else "")
 
 
 # --- filing -----------------------------------------------------------------------------------------------------------
@@ -221,7 +234,8 @@ def _file(
     fates = file([copy for _, copy in copies], overshoot=bool(queued) and not plan.each)
     full = {account for account, fate in fates.items() if isinstance(fate, OverQuota)}
     reached = _expansions(tx, plan, resolution) if plan.each else {}
-    answers = _answers(reached, fates)
+    gone = {address: CHANGED for address, _ in resolution.failed} if plan.each else {}
+    answers = gone | _answers(reached, fates)
     if not queued and not any(isinstance(fate, Filed) for fate in fates.values()):
         raise Nobody(FULL if full else CHANGED, answers)
     if plan.each:
@@ -229,7 +243,7 @@ def _file(
         full &= {one.account for name, found in reached.items() if name not in answers for one in found.local}
     if full:
         fates |= file([copy for _, copy in copies if copy.account in full], overshoot=True)
-        answers = _answers(reached, fates)
+        answers = gone | _answers(reached, fates)
     return fates, answers
 
 
@@ -261,7 +275,7 @@ def _file_in_sent(tx: Tx, plan: Plan, content: Staged | int) -> Iterator[Step]:
 
 
 def _expansions(tx: Tx, plan: Plan, resolution: Resolution) -> dict[Address, Expansion]:
-    """What each recipient leads to; nothing for a crowd, of whom nobody is told no."""
+    """What each recipient leads to; nothing for a crowd, whose members are queued."""
     if _is_crowd(resolution):
         return {}
     return {

@@ -240,13 +240,28 @@ def _now_and_later(intake: Intake, decision: Decision, now: int) -> tuple[list[R
     """
     wishes, recipients = intake.envelope.wishes, intake.facts.recipients
     taken = [recipients[index] for index in decision.taken]
-    deferred = [Later(recipients[index].recipient, now + _DEFERRED_MS) for index in decision.deferred]
+    put_off = _once([recipients[index] for index in decision.deferred])
+    deferred = [Later(one.recipient, now + _DEFERRED_MS) for one in put_off]
     if wishes.hold_until is None and not any("SUCCESS" in (one.recipient.notify or ()) for one in taken):
         return taken, deferred
     due_at = wishes.hold_until or now
     junked = {recipients[index].recipient.address for index in decision.junked}
-    later = [Later(one.recipient, due_at, one.recipient.address in junked) for one in taken if one.expansion.local]
+    local = _once([one for one in taken if one.expansion.local])
+    later = [Later(one.recipient, due_at, one.recipient.address in junked) for one in local]
     return [one for one in taken if not one.expansion.local], later + deferred
+
+
+def _once(some: Sequence[RecipientFacts]) -> Sequence[RecipientFacts]:
+    """Each address once, however often it was said. Of more than the courier takes in one go also each account once: it
+    gets one email and, of those who want to hear of success, the first one hears.
+    """
+    chosen: dict[str | int, RecipientFacts] = {}
+    crowd = len(some) > limits.LOCAL_RECIPIENTS
+    for one in some:
+        found = one.expansion
+        alone = crowd and len(found.local) == 1 and not found.remote and not found.lists
+        chosen.setdefault(found.local[0].account if alone else one.recipient.address.key, one)
+    return list(chosen.values())
 
 
 def _each(intake: Intake, decision: Decision, found: Accepted | Nobody, otherwise: Reply) -> list[Reply]:

@@ -22,6 +22,9 @@ from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal, Reply
 
 _MACHINE: Final = Networks(LOOPBACK, machine=True)
+# A larger one is not kept apart while its message comes: its fields take three times its octets, which no budget knows
+# of. It is read again at the end.
+_KEPT: Final = 16 * limits.KB
 NO_ROOM: Final = Reply(452, "4.3.1", "No room for more mail just now; try again later")
 
 HeaderEdit = Callable[[bytes], bytes]
@@ -32,11 +35,12 @@ class Intake:
     """A message of this envelope. Written to until its end, then answered for (answer.py) or discarded.
 
     `protocol` is what the Received field says it came by (RFC 3848), `at` when it began, `most` the octets it may have.
+    `header` is there from `end` on.
     """
 
     __slots__ = (
-        "_blobs", "_edit", "_most", "_protocol", "_tail", "at", "envelope", "facts", "header", "hostname", "refusal",
-        "size", "spool", "trail",
+        "_blobs", "_edit", "_front", "_most", "_protocol", "_tail", "at", "envelope", "facts", "header", "hostname",
+        "refusal", "size", "spool", "trail",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +70,7 @@ class Intake:
         self._protocol = protocol
         self._edit = edit
         self._most = most
+        self._front = 0  # octets of ours in front of the header that is stored; 0: it has not ended
         self._tail = b""  # the last octets of a header that has not ended: its end may lie across two pieces
 
     def write(self, octets: bytes) -> None:
@@ -77,7 +82,7 @@ class Intake:
             if self.size > self._most:
                 # RFC 1870 §6.3
                 raise Refusal(552, "5.3.4", too_long(self._most))
-            if self.header is not None:
+            if self._front:
                 self.spool.write(octets)
             else:
                 self._read_header(octets)
@@ -88,10 +93,13 @@ class Intake:
 
     def end(self) -> None:
         """The message is complete. One may end in its header (RFC 5322 §3.5)."""
-        if self.refusal is not None or self.header is not None:
+        if self.refusal is not None:
             return
         try:
-            self._end_header(self._held(), b"")
+            if not self._front:
+                self._end_header(self._held(), b"")
+            if self.header is None:
+                self.header = self.trail.header = Header.parse(self.spool.buffer(), self._front)
         except Refusal as refusal:
             self._refuse(refusal.reply)
         except SpoolFull:
@@ -142,8 +150,13 @@ class Intake:
             # RFC 5321 §4.4: only final delivery writes Return-Path, so that there is one. It may take others away.
             edited = build.edit_header(edited, remove=[b"return-path"])
             header = Header.parse(edited)
-        self.header = self.trail.header = header
-        self.spool.write(b"".join((self._received(), edited, rest)))
+        received = self._received()
+        self._front = len(received)
+        if len(edited) <= _KEPT:
+            self.header = self.trail.header = header
+        else:
+            self.trail.header = _found_by(header)
+        self.spool.write(b"".join((received, edited, rest)))
 
     def _received(self) -> bytes:
         """RFC 5321 §4.4. Nobody is named in `for` where there are several: that would tell of hidden recipients."""
@@ -176,6 +189,12 @@ def _end_of_fields(octets: bytes, *, whole: bool) -> int | None:
         return 0
     found = octets.find(b"\r\n\r\n")
     return found + 2 if found >= 0 else None
+
+
+def _found_by(header: Header) -> Header:
+    """What the journey of a message tells of a large header, should it be refused before its end."""
+    wanted = [header.octets(field) for field in header.fields if field.name in (b"message-id", b"subject")]
+    return Header.parse(b"".join([octets for octets in wanted[:2] if len(octets) <= _KEPT // 4]))
 
 
 def too_long(most: int) -> str:

@@ -425,10 +425,13 @@ class Pool:
             connection.abort()
         return None
 
+    def has_served(self, connection: Connection) -> bool:
+        """No further message is to be offered on it."""
+        return connection.spent or connection.messages >= self._messages
+
     def give(self, connection: Connection) -> None:
         """Keep it for the next message, or say goodbye where it has served enough."""
-        served = connection.spent or connection.messages >= self._messages
-        if served or not connection.reusable or self._count >= _MOST_KEPT:
+        if self.has_served(connection) or not connection.reusable or self._count >= _MOST_KEPT:
             self.end(connection)
             return
         connection.rest()

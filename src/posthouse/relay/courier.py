@@ -6,24 +6,25 @@ peer's replies stand verbatim in the journey, with the whole conversation.
 Refuses: to decide what a failure means (queue/outcome.py), and to send what the peer cannot carry (trip.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.net.stream import Stream
-from posthouse.observe import Step
+from posthouse.observe import DEBUG, Step
 from posthouse.queue.outcome import Dooms, Fate, Filed, Outcome, Report, Stage, Trouble, classify
 from posthouse.queue.queue import Job, QueuedRecipient
-from posthouse.queue.runner import BeforeDot, LeaseLost
+from posthouse.queue.runner import AtWork, LeaseLost
 from posthouse.relay.connections import Connection, Hop, HopFailed, Opener, Place, Pool
 from posthouse.relay.route import NoRoute, Router, is_address
 from posthouse.relay.security import Approach, Security, meets_requiretls, returned
 from posthouse.relay.transaction import Transaction
-from posthouse.relay.trip import Signer, Trip
+from posthouse.relay.trip import Form, Signer, Trip
 from posthouse.relay.ways import ROUTE, Way, Ways
-from posthouse.store.blobs import Blobs, SpoolFull
+from posthouse.store.blobs import Blobs, Buffer, SpoolFull
 from posthouse.store.database import Tx
 from posthouse.terms.reply import Reply
 from posthouse.trust.transport import Target, Wish
@@ -33,6 +34,8 @@ from posthouse.written import Target as Written
 _MOST_ADDRESSES: Final = 5
 # Hosts looked up for it: a domain may name thousands, each of which takes DNS its time.
 _MOST_HOSTS: Final = 20
+# Recipients of a message whose envelope leaves behind another message: all of it must be said at once.
+_MOST_AHEAD: Final = 50
 
 _OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
 
@@ -44,6 +47,20 @@ class _Stop:
     target: Target
     hop: Hop
     written: Written | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A job that will be attempted next: its envelope leaves behind the message before it, on the same connection."""
+
+    trip: Trip
+    connection: Connection
+    transaction: Transaction
+
+    def end(self) -> None:
+        """It is not to be: nothing but its envelope was said."""
+        self.connection.abort()
+        self.trip.close()
 
 
 class RelayCourier:
@@ -69,17 +86,29 @@ class RelayCourier:
         self._ways = ways
         self._signer = signer
         self._stops: dict[str, list[_Stop]] = {}
+        # By its first recipient.
+        self._ahead: dict[int, _Ahead] = {}
 
-    async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
+    async def attempt(self, job: Job, before_dot: AtWork) -> Report:
         """Offer the message along the way that is for it. Raises BlobLost, StoreUnavailable, LeaseLost."""
-        by_name = job.destination.startswith(ROUTE)
-        way = self._ways.named(job.domain) if by_name else await self._ways.find(job.domain, job.mail)
+        if ahead := self._ahead.pop(job.recipients[0].id, None):
+            return await self._report(ahead.trip, self._go_on(ahead))
+        way = await self._way_of(job)
         if way is not None and way.held:
             return self._hold(job, way)
         octets = await self._blobs.load(job.blob)
-        trip = Trip(job, octets, before_dot, self._clock, self._blobs, self._signer, many_domains=by_name)
+        trip = self._trip(job, way, octets, before_dot)
+        return await self._report(trip, self._send(trip))
+
+    def _trip(self, job: Job, way: Way | None, octets: Buffer, at_work: AtWork) -> Trip:
+        by_name = job.destination.startswith(ROUTE)
+        return Trip(job, way, octets, at_work, self._clock, self._blobs, self._signer, many_domains=by_name)
+
+    async def _report(self, trip: Trip, sending: Coroutine[None, None, None]) -> Report:
+        job = trip.job
         try:
-            return trip.report(await self._send(trip, way))
+            await sending
+            return trip.report()
         except LeaseLost:
             raise
         except Exception as error:
@@ -90,39 +119,50 @@ class RelayCourier:
             answered = {outcome.recipient for outcome in trip.outcomes}
             trip.left = [one for one in job.recipients if one.id not in answered]
             trip.settle(trip.left, Trouble(Fate.DEFERRED, Dooms.RECIPIENT), _OUR_FAULT, None)
-            return trip.report(None)
+            trip.site = None
+            return trip.report()
         finally:
             trip.close()
 
     async def close(self) -> None:
         """End the connections that are kept, and write down what was seen of others' security."""
+        for ahead in self._ahead.values():
+            ahead.end()
+        self._ahead.clear()
         await self._pool.close()
         await self._security.close()
 
     # --- the way
 
-    async def _send(self, trip: Trip, way: Way | None) -> str | None:
-        """Until every recipient has its outcome; what the destination rolls up to."""
-        job = trip.job
+    async def _way_of(self, job: Job) -> Way | None:
+        if job.destination.startswith(ROUTE):
+            return self._ways.named(job.domain)
+        return await self._ways.find(job.domain, job.mail)
+
+    async def _send(self, trip: Trip) -> None:
+        """Until every recipient has its outcome."""
+        job, way = trip.job, trip.way
         if way is None:
             # RFC 3463 §3.4: 4.3.5 system incorrectly configured.
             reply = Reply(451, "4.3.5", f"There is no route {job.domain} in the configuration")
             trip.many_domains = False
             trip.destination_failed(Trouble(Fate.DEFERRED, Dooms.DESTINATION), reply)
-            return None
+            return
         if not way.by_mx:
             trip.many_domains = False
+            trip.site = f"{ROUTE}{way.name}"
             trip.tell("relay.way", name=way.name, hosts=tuple(map(str, way.to)))
             await self._travel(trip, self._written_stops(way))
-            return f"{ROUTE}{way.name}"
+            return
         if way is not self._ways.usual:
             trip.tell("relay.way", name=way.name, hosts="the hosts that DNS names")
         if not trip.many_domains:
-            return await self._by_mx(trip, way, job.domain)
+            await self._by_mx(trip, way, job.domain)
+            return
         for domain, recipients in _by_domain(job.recipients).items():
             trip.left, trip.troubles = recipients, []
             await self._by_mx(trip, way, domain)
-        return None
+        trip.site = None
 
     def _written_stops(self, way: Way) -> list[_Stop]:
         """The hosts that the configuration names, made once for each way: every message passes here."""
@@ -130,13 +170,15 @@ class RelayCourier:
             self._stops[way.name] = [_written_stop(way, target) for target in way.to]
         return self._stops[way.name]
 
-    async def _by_mx(self, trip: Trip, way: Way, domain: str) -> str | None:
+    async def _by_mx(self, trip: Trip, way: Way, domain: str) -> None:
         try:
             route = await self._router.find(domain)
         except NoRoute as error:
             trip.tell("relay.no_route", domain=domain, reply=str(error.reply))
+            trip.site = None
             trip.destination_failed(classify(Stage.ROUTE, error.reply), error.reply)
-            return None
+            return
+        trip.site = route.site
         hosts = route.hosts[:_MOST_HOSTS]
         trip.tell("relay.route", domain=domain, hosts=tuple(map(str, hosts)), implicit=route.implicit)
         vouched, port = route.authentic or route.implicit, self._router.official_port
@@ -148,7 +190,6 @@ class RelayCourier:
             for host in hosts
         ]
         await self._travel(trip, stops)
-        return route.site
 
     def _hold(self, job: Job, way: Way) -> Report:
         """Nothing leaves: the recipients are held, as if by hand."""
@@ -199,12 +240,12 @@ class RelayCourier:
             return [stop.written.path]
         return await self._router.addresses_of(stop.hop.name, stop.hop.port)
 
-    async def _offer_on(self, trip: Trip, connection: Connection) -> None:
+    async def _offer_on(self, trip: Trip, connection: Connection, begun: Transaction | None = None) -> None:
         """Offer on a kept connection. That it died while it was idle says nothing of the host."""
         trip.tell("relay.kept", host=connection.hop.name, address=str(connection.address))
         trip.answered = False
         try:
-            await self._offer(trip, connection)
+            await self._offer(trip, connection, begun)
         except HopFailed as error:
             if trip.answered or error.stage is Stage.DOT:
                 trip.host_failed(error, connection.hop.name)
@@ -273,16 +314,20 @@ class RelayCourier:
             connection.abort()
             raise
 
-    async def _offer(self, trip: Trip, connection: Connection) -> None:
-        """Offer the message to those who are left, in as many transactions as the peer wants. Raises HopFailed."""
+    async def _offer(self, trip: Trip, connection: Connection, begun: Transaction | None = None) -> None:
+        """Offer the message to those who are left, in as many transactions as the peer wants; the first may have been
+        begun. Raises HopFailed."""
+        follower: Transaction | None = None
         kept = False
         try:
             if trip.wish is Wish.TLS:
                 meets_requiretls(connection)
             form = await trip.form(connection)
-            while form and trip.left and not connection.spent:
+            while form and trip.left and (begun or not connection.spent):
                 count = len(trip.left)
-                await Transaction(trip, connection, form, self._opener.timeouts, self._clock).run()
+                transaction = begun or Transaction(trip, connection, form, self._opener.timeouts, self._clock)
+                begun = None
+                follower = await transaction.run(partial(self._prepare, trip, connection))
                 if len(trip.left) == count:
                     # Nobody was refused and nobody served: offering it again would go on for ever.
                     raise HopFailed(Stage.DATA, Reply(451, "4.5.0", "The peer's answers make no sense"), said=False)
@@ -291,10 +336,55 @@ class RelayCourier:
             raise HopFailed(Stage.MAIL, Reply(452, "4.3.1", "No room to convert the message"), said=False) from error
         finally:
             trip.tell_conversation(connection)
-            if kept:
+            if not kept:
+                self._abort(connection)
+            elif follower is None:
                 self._pool.give(connection)
-            else:
-                connection.abort()
+
+    # --- the message behind
+
+    async def _prepare(self, trip: Trip, connection: Connection) -> Transaction | None:
+        """The transaction of the job behind this one, where it goes the same way and wants nothing special of it."""
+        if trip.many_domains or trip.wish is not Wish.NONE or self._pool.has_served(connection):
+            return None
+        job = trip.before_dot.ahead(self._forgo)
+        if job is None or len(job.recipients) > _MOST_AHEAD:
+            return None
+        following: Trip | None = None
+        form: Form | None = None
+        try:
+            if await self._way_of(job) is not trip.way:
+                return None
+            following = self._trip(job, trip.way, await self._blobs.load(job.blob), trip.before_dot)
+            following.comes_behind(trip)
+            form = await following.form(connection) if following.wish is Wish.NONE else None
+        except Exception as error:
+            # The message before it must not suffer: what is wrong will be met, and told, at the job's own attempt.
+            observe.tell("relay.not_ahead", level=DEBUG, journey=job.mail.journey, error=str(error))
+        if following is None or form is None:
+            if following is not None:
+                following.close()
+            return None
+        transaction = Transaction(following, connection, form, self._opener.timeouts, self._clock)
+        self._ahead[job.recipients[0].id] = _Ahead(following, connection, transaction)
+        return transaction
+
+    async def _go_on(self, ahead: _Ahead) -> None:
+        """Attempt what was begun; where its connection is lost, as if it had not been."""
+        await self._offer_on(ahead.trip, ahead.connection, ahead.transaction)
+        if ahead.trip.left:
+            await self._send(ahead.trip)
+
+    def _forgo(self, job: Job) -> None:
+        """This job will not be attempted next."""
+        if ahead := self._ahead.pop(job.recipients[0].id, None):
+            ahead.end()
+
+    def _abort(self, connection: Connection) -> None:
+        """End the connection, and what was to go on it."""
+        connection.abort()
+        for first in [first for first, ahead in self._ahead.items() if ahead.connection is connection]:
+            self._ahead.pop(first).trip.close()
 
 
 def _written_stop(way: Way, target: Written) -> _Stop:

@@ -7,10 +7,12 @@ Refuses: to choose hosts, and to read the message as anything but octets.
 How the message leaves: where the peer announces CHUNKING and PIPELINING, a small one goes with its envelope in one
 packet, one round trip in all (RFC 3030 §4.2). A larger one follows the answers by one BDAT, or by DATA where there is
 no CHUNKING. The price of the single packet: whoever is lost after it may have taken the message.
+Behind the end of DATA's message, the envelope of the next one leaves in the same packet where the peer announces
+PIPELINING (RFC 2920 §3.1): again one round trip a message. Nothing is sure of that next one before its own answers.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from posthouse.clock import Clock
@@ -34,12 +36,19 @@ _STAGES: Final = {"MAIL": Stage.MAIL, "RCPT": Stage.RCPT, "DATA": Stage.DATA, ".
 _STAGE_AFTER: Final = {"MAIL": Stage.RCPT, "RCPT": Stage.RCPT, "DATA": Stage.DOT}
 
 
+# The transaction that is to leave behind the message of another, if there is one.
+Follow = Callable[[], Awaitable["Transaction | None"]]
+
+
 class Transaction:
     """Offers the message to as many of those who are left as the peer takes at once."""
 
     def __init__(self, trip: Trip, connection: Connection, form: Form, timeouts: Timeouts, clock: Clock) -> None:
         self._trip = trip
         self._connection = connection
+        self._follow: Follow = _nothing
+        self._follower: Transaction | None = None
+        self._begun = False
         self._client = connection.client
         self._form = form
         self._times = timeouts
@@ -55,10 +64,23 @@ class Transaction:
         self._chunking = "CHUNKING" in connection.client.extensions
         self._ending = b"" if form.body == "BINARYMIME" or _ends(form) else b"\r\n"
 
-    async def run(self) -> None:
-        """Until every recipient of the batch has an outcome, or waits for the next transaction. Raises HopFailed,
-        LeaseLost.
+    async def run(self, follow: Follow | None = None) -> "Transaction | None":
+        """Until every recipient of the batch has an outcome, or waits for the next transaction. `follow` is asked for
+        what may be begun behind the message; what has been. Raises HopFailed, LeaseLost.
         """
+        self._follow = follow or _nothing
+        if not self._begun:
+            await self._say()
+        await self._hear_all()
+        if self._chunking and not self._all_sent and self._accepted:
+            self._client.chunk(self._form.size + len(self._ending))
+            await self._hear_all()
+        if not self._over:
+            await self._reset()
+        return self._follower
+
+    async def _say(self) -> None:
+        """The envelope, and the message where it may leave with it."""
         self._connection.messages += 1
         chunk = self._one_packet()
         if chunk is not None:
@@ -66,12 +88,14 @@ class Transaction:
             self._all_sent = True
         now = self._clock.now()
         self._client.transaction(self._envelope, chunk=chunk, now=now, data=not self._chunking)
-        await self._hear_all()
-        if self._chunking and chunk is None and self._accepted:
-            self._client.chunk(self._form.size + len(self._ending))
-            await self._hear_all()
-        if not self._over:
-            await self._reset()
+
+    def begin(self) -> None:
+        """Say the envelope, behind a message whose end has not been answered yet; `run` hears what is said of it."""
+        self._begun = True
+        self._connection.messages += 1
+        self._client.transaction(self._envelope, now=self._clock.now())
+        self._trip.said += self._client.take_transcript()
+        self._connection.flush()
 
     def _one_packet(self) -> bytes | None:
         """The whole message, where it may leave with its envelope."""
@@ -83,7 +107,7 @@ class Transaction:
         return chunk if chunk is not None and (form.body == "BINARYMIME" or clean(chunk)) else None
 
     async def _hear_all(self) -> None:
-        while not self._client.idle or self._client.ready_for_content:
+        while not (self._over and self._follower) and (not self._client.idle or self._client.ready_for_content):
             if self._client.ready_for_content:
                 await self._send_message()
                 self._stage = Stage.DOT
@@ -187,6 +211,7 @@ class Transaction:
         ending = self._ending if self._chunking else b""
         content = self._client.content(form.front, form.octets, ending, binary=form.body == "BINARYMIME")
         taken = [one.id for one in self._accepted]
+        follower = await self._find_follower()
         try:
             if form.size <= _ONE_PACKET:
                 held = b"".join(content)
@@ -200,6 +225,16 @@ class Transaction:
             raise HopFailed(Stage.DATA, reply, said=False) from error
         self._all_sent = True
         await self._connection.send(held, self._times.block)
+        if follower is not None:
+            self._trip.said += self._client.take_transcript()
+            self._follower = follower
+            follower.begin()
+
+    async def _find_follower(self) -> "Transaction | None":
+        """What may be begun behind this message: only where its end, however it is answered, is the last word on it."""
+        if self._chunking or self._client.lmtp or "PIPELINING" not in self._client.extensions:
+            return None
+        return await self._follow() if len(self._accepted) == len(self._trip.left) else None
 
     async def _send_all_but_the_end(self, content: Iterable[bytes], taken: Sequence[int]) -> bytes:
         """While the queue notes that the end will be sent; the end. Raises HopFailed, LeaseLost, BareLineEnding."""
@@ -219,6 +254,10 @@ class Transaction:
         """Leave no transaction open behind us."""
         self._client.rset()
         await self._connection.expect(Stage.MAIL, self._times.mail)
+
+
+async def _nothing() -> None:
+    return None
 
 
 def batch(left: Sequence[QueuedRecipient], limits: dict[str, int]) -> list[QueuedRecipient]:

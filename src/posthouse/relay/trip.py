@@ -17,10 +17,11 @@ from posthouse.message.convert import NotConvertible, convert, is_binary
 from posthouse.observe import DEBUG, INFO, Fact, Level, Step
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Trouble, after_all_hosts, classify, pushes_back
 from posthouse.queue.queue import Job, QueuedRecipient
-from posthouse.queue.runner import BeforeDot
+from posthouse.queue.runner import AtWork
 from posthouse.relay.connections import Connection, HopFailed
 from posthouse.relay.security import wish_of
 from posthouse.relay.signing import Signed
+from posthouse.relay.ways import Way
 from posthouse.store.blobs import Blobs, Buffer, Spool
 from posthouse.terms.address import Address
 from posthouse.terms.envelope import Body, DeliverBy, Envelope, Recipient
@@ -35,6 +36,8 @@ _LONGEST_LINE: Final = 1000
 _DETAILS: Final = frozenset(
     {"relay.way", "relay.route", "relay.kept", "relay.tries", "relay.connected", "relay.signed", "relay.said"}
 )
+# What is told of the way of one message of a lane holds for the next.
+_OF_THE_WAY: Final = frozenset({"relay.way", "relay.route"})
 _BASES: Final = {"tlsa": "DANE", "sts": "MTA-STS"}
 # Octets: converting more than this would hold the loop for milliseconds.
 _INLINE: Final = 64 * 1024
@@ -64,11 +67,14 @@ class Form:
 
 @dataclass(slots=True)
 class Trip:
-    """One job on its way. `left` have no outcome yet; `answered`: a peer has said something about this offer."""
+    """One job on its way. `left` have no outcome yet; `answered`: a peer has said something about this offer. `said`:
+    lines of the conversation that were taken before its end. `site`: what the destination rolls up to. `way`: None
+    where the configuration does not know it."""
 
     job: Job
+    way: Way | None
     octets: Buffer
-    before_dot: BeforeDot
+    before_dot: AtWork
     clock: Clock
     blobs: Blobs
     signer: Signer | None = None
@@ -78,6 +84,8 @@ class Trip:
     steps: list[Step] = field(default_factory=list)
     troubles: list[tuple[Trouble, Reply, str | None]] = field(default_factory=list)
     answered: bool = False
+    said: list[tuple[str, str]] = field(default_factory=list)
+    site: str | None = None
     body: Body = "7BIT"
     needs_utf8: bool = False
     wish: Wish = Wish.NONE
@@ -117,6 +125,12 @@ class Trip:
         level: Level = DEBUG if kind in _DETAILS else INFO
         self.steps.append(Step(kind, self.clock.now(), self.job.mail.journey, facts, level))
 
+    def comes_behind(self, other: "Trip") -> None:
+        """It goes where the other one goes."""
+        self.site = other.site
+        now, of = self.clock.now(), self.job.mail.journey
+        self.steps += [replace(step, at=now, journey=of) for step in other.steps if step.kind in _OF_THE_WAY]
+
     def tell_security(self, target: Target, required: Required) -> None:
         """What the recipient's domain, or the sender, asks for on the way to this host; nothing where nobody does."""
         basis = _BASES.get(required.basis.type)
@@ -135,7 +149,8 @@ class Trip:
 
     def tell_conversation(self, connection: Connection) -> None:
         """The lines that passed, verbatim but for their length: a peer may say megabytes in one conversation."""
-        lines = [f"{who}: {line[:_LONGEST_LINE]}" for who, line in connection.client.take_transcript()]
+        said, self.said = [*self.said, *connection.client.take_transcript()], []
+        lines = [f"{who}: {line[:_LONGEST_LINE]}" for who, line in said]
         if len(lines) > _MOST_LINES:
             half = _MOST_LINES // 2
             lines = [*lines[:half], f"({len(lines) - _MOST_LINES} lines)", *lines[-half:]]
@@ -183,10 +198,10 @@ class Trip:
             trouble = Trouble(trouble.fate, Dooms.RECIPIENT)
         self.settle(self.left, trouble, reply, remote)
 
-    def report(self, site: str | None) -> Report:
+    def report(self) -> Report:
         """What there is to say of it all."""
         pushed_back = any(remote is not None and pushes_back(reply) for _, reply, remote in self.troubles)
-        return Report(tuple(self.outcomes), tuple(self.steps), site, pushed_back=pushed_back)
+        return Report(tuple(self.outcomes), tuple(self.steps), self.site, pushed_back=pushed_back)
 
     # --- what this peer gets
 

@@ -21,6 +21,8 @@ from posthouse.wire.smtp.table import State
 
 # The octets that come are a message's.
 _MESSAGE: Final = frozenset({State.DATA, State.CHUNK})
+# One has begun to come in chunks, and has not ended: commands between them are part of its time.
+_IN_CHUNKS: Final = frozenset({State.CHUNK, State.CHUNKS})
 # Events in a row that others wait for: one read may hold forty thousand commands.
 _TURN: Final = 50
 _SILENT: Final = Reply(421, "4.4.2", "You said nothing for too long; goodbye")
@@ -79,7 +81,7 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
             if session.pause:
                 await stream.pause(session.pause)
                 session.pause = 0.0
-            session.pace.begin()
+            session.pace.begin(goes_on=engine.state in _IN_CHUNKS)
         if engine.must_flush:
             _send(stream, engine)
         turn += 1
@@ -97,7 +99,7 @@ async def _listen(stream: Stream, engine: SmtpServer, session: Session) -> None:
     if message:
         stream.acknowledge()
     octets = await stream.read()
-    if session.pace.is_late(len(octets), message=message):
+    if session.pace.is_late(len(octets), message=message or engine.state in _IN_CHUNKS):
         raise StreamTimeout
     engine.receive(octets)
 

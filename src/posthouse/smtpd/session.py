@@ -152,8 +152,11 @@ class MailSession:
         self._literal = self._literal if local is None else literal_of(local)
         refusal = self.around.abuse.refusal(facts.peer)
         if refusal is not None:
-            self._turn_away(refusal)
-        elif not self._refused(await self.around.pipeline.connect(facts)):
+            self.engine.end(refusal)
+            return
+        # Whoever is refused here must not go on, as one who was refused a command may.
+        verdict = replace(await self.around.pipeline.connect(facts), close=True)
+        if not self._refused(verdict):
             self.engine.reply(Reply(220, None, self.role.greeting))
 
     async def _hello(self, event: Hello) -> None:

@@ -39,6 +39,7 @@ async def backup(store: SqliteStore, blobs: Blobs, destination: Path) -> int:
 
 
 async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> int:
+    await asyncio.to_thread(database.chmod, 0o600)
     await asyncio.to_thread(sync, database)
     await asyncio.to_thread(destination.mkdir, mode=0o700)
     places = {place.number: place for place in blobs.places}

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import mmap
 import os
+import re
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,6 +19,11 @@ from pathlib import Path
 from typing import Final
 
 WORKSHOP: Final = "tmp"
+# What `stage` calls its directories and files; whatever else lies there is somebody else's ("lost+found").
+_UPPER: Final = re.compile(r"[0-9a-f]{2}\Z")
+_LOWER: Final = re.compile(r"[0-9a-f]\Z")
+_FILE: Final = re.compile(r"[0-9a-f]{29}\Z")
+_TOKEN: Final = re.compile(r"[0-9a-f]{16}\Z")
 BATCH: Final = 200
 
 
@@ -103,8 +109,8 @@ class BlobFiles:
             (self._directory / name).unlink(missing_ok=True)
 
     def _older_than(self, seconds_since_1970: float) -> Iterator[str]:
-        for upper in _directories(self._directory):
-            for lower in _directories(Path(upper.path)) if upper.name != WORKSHOP else ():
+        for upper in _directories(self._directory, _UPPER):
+            for lower in _directories(Path(upper.path), _LOWER):
                 for name in _older_in(Path(lower.path), seconds_since_1970):
                     yield f"{upper.name}/{lower.name}/{name}"
 
@@ -118,12 +124,20 @@ class BlobFiles:
 
 def _older_in(directory: Path, seconds_since_1970: float) -> list[str]:
     with os.scandir(directory) as files:
-        return [file.name for file in files if file.stat(follow_symlinks=False).st_mtime < seconds_since_1970]
+        return [file.name for file in files if _FILE.match(file.name) and _is_older(file, seconds_since_1970)]
 
 
-def _directories(directory: Path) -> list["os.DirEntry[str]"]:
+def _is_older(file: "os.DirEntry[str]", seconds_since_1970: float) -> bool:
+    try:
+        return file.stat(follow_symlinks=False).st_mtime < seconds_since_1970
+    except FileNotFoundError:
+        return False  # abandoned since the directory was read
+
+
+def _directories(directory: Path, named: re.Pattern[str]) -> list["os.DirEntry[str]"]:
     with os.scandir(directory) as entries:
-        return sorted((entry for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda entry: entry.name)
+        found = [entry for entry in entries if named.match(entry.name) and entry.is_dir(follow_symlinks=False)]
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _make_locked(directory: Path) -> int:
@@ -135,7 +149,7 @@ def _make_locked(directory: Path) -> int:
 
 def _clear_abandoned(workshops: Path) -> None:
     """Remove the unfinished files of processes that are gone: nobody holds their lock."""
-    for entry in _directories(workshops):
+    for entry in _directories(workshops, _TOKEN):
         try:
             descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

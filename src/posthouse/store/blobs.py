@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from posthouse import limits, observe
 from posthouse.store.blob_files import BlobFiles, Workshop
@@ -96,8 +96,7 @@ class Staged:
     place: int = IN_ROW
 
 
-@dataclass(frozen=True, slots=True)
-class BlobRef:
+class BlobRef(NamedTuple):
     """A stored blob: enough to load it outside the transaction that found it."""
 
     id: int
@@ -444,7 +443,7 @@ def find(tx: Tx, blob: int) -> BlobRef | None:
 
 def find_many(tx: Tx, blobs: Sequence[int]) -> dict[int, BlobRef]:
     """Those of these blobs that exist. Whoever asks bounds their number, and minds that small ones come with octets."""
-    return {row[0]: BlobRef(*row) for row in tx.all("blobs_find", ids=f"[{','.join(map(str, blobs))}]")}
+    return {row[0]: BlobRef._make(row) for row in tx.all("blobs_find", ids=f"[{','.join(map(str, blobs))}]")}
 
 
 def suspect(tx: Tx, blobs: Iterable[int], now: int) -> None:

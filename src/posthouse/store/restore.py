@@ -1,8 +1,8 @@
 """A backup put in the place of a store: its files copied beside the place, and moved into it when all is ready.
 
 Promises: what is moved into place is whole and on the disk; until then there is no store there, and a copy that was
-broken off is begun anew. Refuses: a place that holds a store, or blobs, a source that is none or is in use, and one whose
-files are not all there, unless told to.
+broken off is begun anew. Refuses: a place that holds a store, or blobs, a source that is none or is in use, and one
+whose files are not all there, unless told to.
 """
 
 import os

@@ -2,7 +2,8 @@
 
 Promises: it is only read: mailboxes are opened by EXAMINE, texts fetched by BODY.PEEK, nothing is marked or removed.
 The other server's certificate is verified. A message is known by mailbox, UIDVALIDITY and UID, so one that was brought
-before is not fetched again. Large messages come in pieces, and no answer may be larger than a piece allows.
+before is not fetched again. Large messages come in pieces, and no answer may be larger than a piece allows. Where the
+connection is lost it is made anew, a few times with growing pauses, and goes on with what it was at.
 Refuses: clear text; mailboxes that only show what others hold (\\All, \\Flagged,
 \\Important), unless they are named.
 """
@@ -10,8 +11,9 @@ Refuses: clear text; mailboxes that only show what others hold (\\All, \\Flagged
 import imaplib
 import re
 import ssl
+import time
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -27,6 +29,9 @@ _FACTS: Final = 200
 _TEXT: Final = 2 * 1024 * 1024
 _LARGEST_LITERAL: Final = 16 * 1024 * 1024
 _SECONDS: Final = 120.0
+# Seconds between the attempts to go on with one command after the connection was lost: servers that start anew, or that
+# let nobody stay for long, are back within a minute.
+_PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 _ROLES: Final = {
     "\\sent": "sent",
     "\\drafts": "drafts",
@@ -51,13 +56,17 @@ class Refused(SourceError):
     """The other server said no to one command, and can be asked for something else."""
 
 
+class _Lost(Exception):
+    """The connection is."""
+
+
 class _Careful:
-    """Literals of a size that nobody has asked for end the connection."""
+    """Literals of a size that nobody has asked for are not read."""
 
     def read(self, size: int) -> bytes:
         """As imaplib calls it."""
         if size > _LARGEST_LITERAL:
-            raise imaplib.IMAP4.abort(f"the server sends {size} octets at once")
+            raise SourceError(f"the server sends {size} octets at once")
         octets: bytes = super().read(size)  # type: ignore[misc]  # of the client that this is mixed into
         return octets
 
@@ -93,12 +102,25 @@ class _Facts:
 
 
 class RemoteAccount:
-    """One connection. Blocks. `wanted`: the folders to be read, by their paths; none: all but the views."""
+    """One connection at a time. Blocks. `wanted`: the folders to be read, by their paths; none: all but the views.
+    `tell` says that the connection is lost, to people."""
 
-    def __init__(self, login: Login, wanted: Collection[str] = ()) -> None:
-        """Raises SourceError."""
+    def __init__(
+        self,
+        login: Login,
+        wanted: Collection[str] = (),
+        *,
+        tell: Callable[[str], object] = lambda text: None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Raises SourceError; a server that cannot be reached is not waited for here."""
         self._login = login
         self._wanted = frozenset(wanted)
+        self._tell = tell
+        self._sleep = sleep
+        # The folder that is open, and its UIDVALIDITY.
+        self._opened: tuple[bytes, bytes] | None = None
+        self._lost = False
         self._names: dict[Path, bytes] = {}
         self.left_out: list[str] = []
         self._closed = False
@@ -166,13 +188,15 @@ class RemoteAccount:
 
     def items(self, folder: Folder, known: Known) -> Iterator[Item | Seen | Flaw]:
         """The messages by uid. Raises SourceError."""
+        name, self._opened = self._names[folder.path], None
         try:
-            self._ask("EXAMINE", "select", _quoted(self._names[folder.path]), True)
+            self._ask("EXAMINE", "select", _quoted(name), True)
         except Refused as error:
             yield Flaw("/".join(folder.path) or names.INBOX, str(error), folder.size)
             return
-        _, validity = self._client.response("UIDVALIDITY")
-        mark = (self._login.host.lower(), self._login.user, *folder.path, "", (validity or [b""])[0] or b"")
+        validity = self._validity()
+        self._opened = name, validity
+        mark: list[str | bytes] = [self._login.host.lower(), self._login.user, *folder.path, "", validity]
         uids = self._uids()
         for start in range(0, len(uids), _FACTS):
             keys = {key_of(*mark, str(uid)): uid for uid in uids[start : start + _FACTS]}
@@ -188,13 +212,28 @@ class RemoteAccount:
         if not self._closed:
             self._closed = True
             try:
-                self._client.logout()
-            except (imaplib.IMAP4.error, OSError):
+                if not self._lost:
+                    self._client.logout()
+            except (imaplib.IMAP4.error, OSError, SourceError):
                 with suppress(OSError):
                     self._client.shutdown()
 
+    def _validity(self) -> bytes:
+        _, told = self._client.response("UIDVALIDITY")
+        return (told or [b""])[0] or b""
+
     def _uids(self) -> "array[int]":
-        """Every uid, in order. Meanwhile no number can shift: the server may not tell of removals (RFC 9051 §7.5.1)."""
+        """Every uid, in order."""
+        for _ in range(len(_PAUSES) + 1):
+            client = self._client
+            found = self._numbered()
+            if self._client is client:
+                return found
+        raise SourceError(f"{self._login.host}: the connection is lost again and again")
+
+    def _numbered(self) -> "array[int]":
+        """The same, as long as the connection lasts: meanwhile no number can shift, for the server may not tell of
+        removals (RFC 9051 §7.5.1)."""
         _, exists = self._client.response("EXISTS")
         count = int((exists or [b"0"])[-1] or 0)
         found = array("Q")
@@ -266,11 +305,48 @@ class RemoteAccount:
                 return
 
     def _ask(self, name: str, method: str, *arguments: Any) -> list[Any]:
-        """Let the client do it; the untagged answers. Raises SourceError."""
+        """Let the client do it, on a new connection where the last one is lost; the untagged answers. All that is asked
+        here may be asked twice. Raises SourceError."""
+        pauses = iter(_PAUSES)
+        while True:
+            try:
+                if self._lost:
+                    self._resume()
+                return self._once(name, method, *arguments)
+            except _Lost as error:
+                self._lost = True
+                with suppress(OSError):
+                    self._client.shutdown()
+                pause = next(pauses, None)
+                if pause is None:
+                    raise SourceError(str(error)) from error
+                self._tell(f"{error}; again in {pause:g} s")
+                self._sleep(pause)
+
+    def _resume(self) -> None:
+        """Connect once more, and open what was open. Raises _Lost, SourceError."""
+        try:
+            self._client = self._connect()
+        except SourceError as error:
+            raise _Lost(str(error)) from error
+        self._lost = False
+        if self._opened is None:
+            return
+        name, validity = self._opened
+        try:
+            self._once("EXAMINE", "select", _quoted(name), True)
+        except Refused as error:
+            raise SourceError(str(error)) from error
+        if self._validity() != validity:
+            # RFC 9051 §2.3.1.1: none of the uids means what it did.
+            raise SourceError(f"{self._login.host}: the folder has been made anew meanwhile")
+
+    def _once(self, name: str, method: str, *arguments: Any) -> list[Any]:
+        """Raises _Lost, Refused."""
         try:
             status, answers = getattr(self._client, method)(*arguments)
         except (imaplib.IMAP4.abort, OSError) as error:
-            raise SourceError(f"{self._login.host}: {name}: {_words(error)}") from error
+            raise _Lost(f"{self._login.host}: {name}: {_words(error)}") from error
         except imaplib.IMAP4.error as error:
             raise Refused(f"{name}: {_words(error)}") from error
         if status != "OK":

@@ -112,7 +112,11 @@ def parse_policy(octets: bytes) -> Policy:
         else:
             # RFC 8461 §3.2: of a field that stands twice the first counts.
             fields.setdefault(name, value)
-    return _policy(fields, tuple(dict.fromkeys(patterns)))
+    policy = _policy(fields, tuple(dict.fromkeys(patterns)))
+    if len(str(policy)) > LARGEST_POLICY:
+        # Written without a space behind each colon it is shorter than as we write it, and it has to be read again.
+        raise BadPolicy(f"more than {LARGEST_POLICY} octets")
+    return policy
 
 
 def _policy(fields: dict[str, str], patterns: tuple[str, ...]) -> Policy:

@@ -56,3 +56,12 @@ def test_a_name_has_so_many_octets() -> None:
     assert metadata.parse_entries(Parser(longest)) == (longest.decode(),)
     with pytest.raises(ParseError):
         metadata.parse_entries(Parser(longest + b"x"))
+
+
+def test_changed_entries_are_told_without_values() -> None:
+    """RFC 5464 §4.4.2, §5 entry-list: no parentheses; in several responses where there are many."""
+    assert metadata.changed("", ["/shared/comment"], utf8=False) == b'* METADATA "" /shared/comment\r\n'
+    found = metadata.changed("Büro", [f"/private/{number} x" for number in range(11)], utf8=False)
+    first, second = found.splitlines()
+    assert first.startswith(b'* METADATA "B&APw-ro" "/private/0 x" "/private/1 x" ')
+    assert second == b'* METADATA "B&APw-ro" "/private/10 x"'

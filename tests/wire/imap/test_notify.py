@@ -24,7 +24,11 @@ def test_groups_are_read() -> None:
             b" (selected (MessageNew (%b) MessageExpunge))" % b" ".join([b"UID"] * (limits.NOTIFY_ITEMS + 1)),
             b"LIMIT",
         ),
-        (b" (personal (Weather))", b"BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"),
+        (
+            b" (personal (Weather))",
+            b"BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange"
+            b" ServerMetadataChange)",
+        ),
     ],
 )
 def test_what_is_too_much_is_no(groups: bytes, code: bytes) -> None:

@@ -89,8 +89,7 @@ def test_untagged_data() -> None:
     assert response.flags([b"\\Answered", b"\\Seen"]) == b"* FLAGS (\\Answered \\Seen)\r\n"
     assert response.identity({"name": "posthouse", "version": None}) == b'* ID ("name" "posthouse" "version" NIL)\r\n'
     assert response.identity({}) == b"* ID NIL\r\n"
-    assert response.search([2, 84, 882]) == b"* SEARCH 2 84 882\r\n"
-    assert response.search([]) == b"* SEARCH\r\n"
+    assert response.numbers_start(b"SEARCH") + response.numbers_end() == b"* SEARCH\r\n"
 
 
 def test_namespace() -> None:
@@ -147,21 +146,30 @@ def test_codes_of_searches() -> None:
     # RFC 9585 §4: a tag with a bracket is not told.
     assert response.inprogress(b"A]1", 5, 10) == b"INPROGRESS (NIL 5 10)"
     assert response.undefined_filter("old") == b"UNDEFINED-FILTER old"
-    assert response.search_modseq([2, 5], 17) == b"* SEARCH 2 5 (MODSEQ 17)\r\n"
-    assert response.sort([5, 2]) == b"* SORT 5 2\r\n"
-    assert response.thread(b"") == b"* THREAD\r\n"
+    assert response.numbers_start(b"SORT") + b" 5 2" + response.numbers_end(17) == b"* SORT 5 2 (MODSEQ 17)\r\n"
 
 
 def test_fetch_lines() -> None:
-    form = response.fetch_form([b"UID", b"FLAGS", b""])
-    rows = [(1, b"7", b"(\\Seen)", b"RFC822.SIZE 5"), (2, b"9", b"()", b"RFC822.SIZE 6")]
+    number, value, literal = response.number_form, response.value_form, response.literal_form
+    form = response.fetch_form([number(b"UID"), value(b"FLAGS"), literal(b"BODY[HEADER.FIELDS (%d)]")])
+    rows = [(1, 7, b"(\\Seen)", 3, b"a\r\n"), (2, 9, b"()", 0, b"")]
     assert response.fetch_lines(form, rows) == (
-        b"* 1 FETCH (UID 7 FLAGS (\\Seen) RFC822.SIZE 5)\r\n* 2 FETCH (UID 9 FLAGS () RFC822.SIZE 6)\r\n"
+        b"* 1 FETCH (UID 7 FLAGS (\\Seen) BODY[HEADER.FIELDS (%d)] {3}\r\na\r\n)\r\n"
+        b"* 2 FETCH (UID 9 FLAGS () BODY[HEADER.FIELDS (%d)] {0}\r\n)\r\n"
+    )
+    assert response.fetch_lines(form, []) == b""
+    assert response.fetch_lines(response.fetch_form([value(b"100%")], response.UIDFETCH), [(3, b"x")]) == (
+        b"* 3 UIDFETCH (100% x)\r\n"
     )
     assert response.fetch(12, b"FLAGS ()") == b"* 12 FETCH (FLAGS ())\r\n"
-    assert (
-        response.fetch_form([b"BODY[HEADER.FIELDS (%d)]"]) % (1, b"x") == b"* 1 FETCH (BODY[HEADER.FIELDS (%d)] x)\r\n"
-    )
+
+
+def test_a_line_around_a_large_literal() -> None:
+    before = [response.number_form(b"UID"), response.literal_start_form(b"BODY[]")]
+    head, tail = response.fetch_halves(before, [response.value_form(b"FLAGS")])
+    assert head % (1, 7, 500) == b"* 1 FETCH (UID 7 BODY[] {500}\r\n"
+    assert tail % (b"()",) == b" FLAGS ())\r\n"
+    assert response.fetch_halves(before, [], response.UIDFETCH)[1] == b")\r\n"
 
 
 def test_a_body_is_not_copied() -> None:

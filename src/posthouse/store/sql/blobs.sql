@@ -11,6 +11,11 @@ SELECT id, size, sha256, octets, name, place FROM blob WHERE id = :id;
 SELECT b.id, b.size, b.sha256, b.octets, b.name, b.place
   FROM json_each(:ids) AS r CROSS JOIN blob AS b ON b.id = r.value;
 
+-- name: blobs_octets
+-- `blobs`: JSON ranges. NULL where they lie in a place.
+SELECT b.id, b.octets
+  FROM json_each(:blobs) AS r CROSS JOIN blob AS b ON b.id BETWEEN r.value ->> 0 AND r.value ->> 1;
+
 -- name: blob_suspect_insert
 INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT DO NOTHING;
 

@@ -11,6 +11,9 @@ UPDATE message SET emails = emails + :more WHERE id = :id
 -- name: message_text_insert
 INSERT INTO message_text (message, body) VALUES (:message, :body)
 
+-- name: message_mended_insert
+INSERT INTO message_mended (message) VALUES (:message)
+
 -- name: email_insert
 INSERT INTO email (account, id, message, thread, received_at, size, keywords, mailbox, uid, prologue)
 VALUES (:account, :id, :message, :thread, :received_at, :size, :keywords, :mailbox, :uid, :prologue)
@@ -46,12 +49,30 @@ SELECT e.email, e.message, e.thread, e.received_at, e.size, e.keywords
 FROM json_each(:emails) AS r CROSS JOIN expunged AS e
 ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
 
+-- name: emails_sizes
+SELECT e.id, e.size
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: expunged_sizes
+SELECT e.email, e.size
+FROM json_each(:emails) AS r CROSS JOIN expunged AS e
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
+
 -- name: emails_prologues
 SELECT e.id, e.message, e.prologue
 FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- name: expunged_prologues
 SELECT e.email, e.message, e.prologue
+FROM json_each(:emails) AS r CROSS JOIN expunged AS e
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: emails_octets
+SELECT e.id, e.message, e.prologue, e.size
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+
+-- name: expunged_octets
+SELECT e.email, e.message, e.prologue, e.size
 FROM json_each(:emails) AS r CROSS JOIN expunged AS e
 ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
 
@@ -167,6 +188,9 @@ DELETE FROM message WHERE id = :message
 
 -- name: message_text_delete
 DELETE FROM message_text WHERE message = :message
+
+-- name: message_mended_delete
+DELETE FROM message_mended WHERE message = :message
 
 -- name: account_emails
 -- Of one account, kept and expunged: id and message.

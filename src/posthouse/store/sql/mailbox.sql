@@ -123,8 +123,54 @@ WHERE account = :account AND id = :mailbox
 SELECT uidnext FROM mailbox WHERE account = :account AND id = :mailbox
 
 -- name: mailbox_view
-SELECT m.uidvalidity, m.uidnext, m.highest_modseq, s.tombstone_floor
+SELECT m.uidvalidity, m.uidnext, m.highest_modseq, m.messages, s.tombstone_floor
 FROM mailbox AS m JOIN account_state AS s ON s.account = m.account WHERE m.account = :account AND m.id = :mailbox
+
+-- mailboxes kept packed (packed.py, packer.py) -------------------------------------------------------------------------
+
+-- name: packed_mailbox
+SELECT uidvalidity, uidnext, modseq, pieces FROM packed_mailbox WHERE account = :account AND mailbox = :mailbox
+
+-- name: packed_piece
+SELECT octets, checksum FROM packed_piece WHERE account = :account AND mailbox = :mailbox AND id = :id
+
+-- name: packed_behind
+-- Large mailboxes of these accounts of which much has changed since they were packed, or that are not packed, or whose
+-- changes since are forgotten. No change is without a modseq of its own or a uid; how many uids one has is not looked at.
+SELECT m.account, m.id FROM json_each(:accounts) AS r
+CROSS JOIN account_state AS s ON s.account BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN mailbox AS m ON m.account = s.account AND m.messages >= :least
+LEFT JOIN packed_mailbox AS k ON k.account = m.account AND k.mailbox = m.id
+WHERE k.modseq IS NULL OR k.uidvalidity <> m.uidvalidity OR (k.modseq < m.highest_modseq AND (
+  k.modseq < s.tombstone_floor
+  OR max(m.highest_modseq - k.modseq, m.uidnext - k.uidnext, abs(m.messages - k.messages))
+    >= max(:enough, m.messages / :share)))
+
+-- name: packed_put
+INSERT INTO packed_piece (account, mailbox, id, octets, checksum) VALUES (:account, :mailbox, :id, :octets, :checksum)
+
+-- name: packed_there
+SELECT count(*) FROM json_each(:ids) AS r
+CROSS JOIN packed_piece AS p ON p.account = :account AND p.mailbox = :mailbox AND p.id = r.value
+
+-- name: packed_name
+INSERT INTO packed_mailbox (account, mailbox, uidvalidity, uidnext, modseq, messages, pieces)
+SELECT m.account, m.id, m.uidvalidity, :uidnext, :modseq, :messages, :pieces FROM mailbox AS m
+WHERE m.account = :account AND m.id = :mailbox AND m.uidvalidity = :uidvalidity
+  AND :old = coalesce((SELECT modseq FROM packed_mailbox WHERE account = :account AND mailbox = :mailbox), 0)
+ON CONFLICT (account, mailbox) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext,
+  modseq = excluded.modseq, messages = excluded.messages, pieces = excluded.pieces
+
+-- name: packed_drop_unnamed
+DELETE FROM packed_piece WHERE account = :account AND mailbox = :mailbox AND id IN (
+  SELECT id FROM packed_piece WHERE account = :account AND mailbox = :mailbox
+  AND id NOT IN (SELECT value FROM json_each(:ids)) LIMIT :limit)
+
+-- name: packed_sweep
+DELETE FROM packed_piece WHERE (account, mailbox, id) IN (
+  SELECT piece.account, piece.mailbox, piece.id FROM packed_piece AS piece
+  WHERE NOT EXISTS (SELECT 1 FROM packed_mailbox AS k WHERE k.account = piece.account AND k.mailbox = piece.mailbox)
+  LIMIT :limit)
 
 -- threads --------------------------------------------------------------------------------------------------------------
 
@@ -177,10 +223,10 @@ SELECT :account, value, :thread FROM json_each(:hashes) WHERE true ON CONFLICT D
 -- name: change_insert
 INSERT INTO change (account, modseq, mailbox, at, uids_changed, uids_gone, emails_created, emails_updated, emails_destroyed,
   threads_created, threads_updated, threads_destroyed,
-  mailboxes_created, mailboxes_updated, mailboxes_counted, mailboxes_destroyed)
+  mailboxes_created, mailboxes_updated, mailboxes_counted, mailboxes_destroyed, annotations)
 VALUES (:account, :modseq, :mailbox, :at, :uids_changed, :uids_gone, :emails_created, :emails_updated, :emails_destroyed,
   :threads_created, :threads_updated, :threads_destroyed,
-  :mailboxes_created, :mailboxes_updated, :mailboxes_counted, :mailboxes_destroyed)
+  :mailboxes_created, :mailboxes_updated, :mailboxes_counted, :mailboxes_destroyed, :annotations)
 
 -- name: changes_since
 SELECT modseq, mailbox, uids_changed, uids_gone, emails_created, emails_updated, emails_destroyed,
@@ -191,8 +237,13 @@ FROM change WHERE account = :account AND (modseq, mailbox) > (:modseq, :mailbox)
 -- name: changes_heard
 -- Where something changed, without what.
 SELECT modseq, mailbox, uids_changed IS NOT NULL, uids_gone IS NOT NULL,
-  mailboxes_created, mailboxes_updated, mailboxes_destroyed
+  annotations IS NOT NULL, mailboxes_created, mailboxes_updated, mailboxes_destroyed
 FROM change WHERE account = :account AND modseq > :modseq AND modseq <= :until ORDER BY modseq, mailbox LIMIT :limit
+
+-- name: changes_annotated
+SELECT modseq, mailbox, annotations FROM change
+WHERE account = :account AND modseq > :modseq AND modseq <= :until AND annotations IS NOT NULL
+ORDER BY modseq, mailbox LIMIT :limit
 
 -- name: changes_of_mailbox
 SELECT uids_changed, uids_gone FROM change

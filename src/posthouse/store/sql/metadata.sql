@@ -11,7 +11,7 @@ SELECT mailbox, entry, value FROM annotation WHERE account = :account ORDER BY m
 
 -- name: annotation_put
 INSERT INTO annotation (account, mailbox, entry, value) VALUES (:account, :mailbox, :entry, :value)
-ON CONFLICT (account, mailbox, entry) DO UPDATE SET value = excluded.value
+ON CONFLICT (account, mailbox, entry) DO UPDATE SET value = excluded.value WHERE value <> excluded.value
 
 -- name: annotation_delete
 DELETE FROM annotation WHERE account = :account AND mailbox = :mailbox AND entry = :entry

@@ -28,11 +28,11 @@ UPDATE account_state SET search_mark = :mark WHERE account = :account
 UPDATE account_state SET search_mark = 0, words_mark = words_mark * 0 WHERE account = :account
 
 -- name: words_insert
-INSERT OR REPLACE INTO email_words (rowid, text) VALUES (:rowid, :text)
+INSERT OR REPLACE INTO email_words (rowid, body, head) VALUES (:rowid, :body, :head)
 
 -- name: words_insert_in_place
-INSERT OR REPLACE INTO email_words (rowid, text)
-SELECT (:account << 32) | e.id, m.head || char(10) || CAST(substr(b.octets, m.text_at + 1) AS TEXT)
+INSERT OR REPLACE INTO email_words (rowid, body, head)
+SELECT (:account << 32) | e.id, CAST(substr(b.octets, m.text_at + 1) AS TEXT), m.head
 FROM email AS e JOIN message AS m ON m.id = e.message JOIN blob AS b ON b.id = m.id
 WHERE e.account = :account AND e.id > :mark AND e.id <= :upto ORDER BY e.id
 
@@ -69,10 +69,6 @@ SELECT upto, words FROM search_words WHERE account = :account AND upto > :after 
 
 -- name: search_fields_next
 SELECT upto, fields, unread FROM search_words WHERE account = :account AND upto > :after ORDER BY upto LIMIT :limit
-
--- name: search_uids
-SELECT uid FROM placement WHERE account = :account AND mailbox = :mailbox
-AND (email > :mark OR email IN (SELECT value FROM json_each(:emails)))
 
 -- looking into headers ---------------------------------------------------------------------------------------------------
 

@@ -128,9 +128,9 @@ def acl(name: str, entries: Iterable[tuple[str, str]], *, utf8: bool) -> bytes:
     return b" ".join([b"* ACL", mailbox(name, utf8=utf8), *words]) + b"\r\n"
 
 
-def list_rights(name: str, identifier: str, required: str, *, utf8: bool) -> bytes:
-    """LISTRIGHTS (RFC 4314 §3.7): what the identifier has in any case, and what it can be granted one by one."""
-    optional = [right for right in (*_RIGHTS, *_VIRTUAL) if right not in required] if required != _RIGHTS else []
+def list_rights(name: str, identifier: str, required: str, more: str, *, utf8: bool) -> bytes:
+    """LISTRIGHTS (RFC 4314 §3.7): what the identifier has in any case, and what more it can be granted, one by one."""
+    optional = [*more, *[letter for letter, members in _VIRTUAL.items() if set(members) <= set(more)]]
     words = [_shown(required), *map(string_of, optional)]
     head = b"* LISTRIGHTS %b %b " % (mailbox(name, utf8=utf8), astring(identifier.encode()))
     return head + b" ".join(words) + b"\r\n"

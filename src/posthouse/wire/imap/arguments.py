@@ -203,9 +203,14 @@ def listing(parser: Parser) -> Request:
     parser.space()
     options = parser.listed(_list_return, empty=True)
     returns = frozenset(option for option in options if isinstance(option, ListReturn))
-    status = tuple(item for option in options if isinstance(option, tuple) for item in option)
-    noted = tuple(entry for option in options if isinstance(option, metadata.Wanted) for entry in option.entries)
-    return request.List(reference, patterns, True, select, returns, status, metadata=noted)
+    # What is asked for twice is told once: it is told of each mailbox.
+    status = dict.fromkeys([item for option in options if isinstance(option, tuple) for item in option])
+    noted = dict.fromkeys(
+        [entry for option in options if isinstance(option, metadata.Wanted) for entry in option.entries]
+    )
+    if len(noted) > limits.METADATA_ASKED:
+        raise ParseError("There are too many entries", b"LIMIT", no=True)
+    return request.List(reference, patterns, True, select, returns, tuple(status), metadata=tuple(noted))
 
 
 def _list_select(parser: Parser) -> ListSelect:
@@ -234,7 +239,7 @@ def lsub(parser: Parser) -> Request:
 def status(parser: Parser) -> Request:
     mailbox = _mailbox(parser)
     parser.space()
-    return request.Status(mailbox, parser.listed(_status_item))
+    return request.Status(mailbox, tuple(dict.fromkeys(parser.listed(_status_item))))
 
 
 def _status_item(parser: Parser) -> StatusItem:
@@ -333,7 +338,10 @@ def fetching(uid: bool) -> Callable[[Parser], Request]:
         parser.space()
         numbers = parser.sequence_set()
         parser.space()
-        items = fetch.parse_items(parser)
+        # What is asked for twice is told once.
+        items = tuple(dict.fromkeys(fetch.parse_items(parser)))
+        if len(items) > limits.FETCH_ITEMS:
+            raise ParseError("There are too many items", b"LIMIT", no=True)
         if not parser.accept(b" "):
             return request.Fetch(uid, numbers, items)
         # RFC 4466 §2.5 fetch-modifier

@@ -5,7 +5,7 @@ octets. Refuses: to know which entries there are.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ _SETTABLE: Final = re.compile(r"/[^/]+/(?!vendor(?:/|\Z))[^/]+|/[^/]+/vendor/[^/
 _LITERAL8: Final = re.compile(rb"~\{([0-9]{1,20})\+?\}\r\n")
 _DEPTHS: Final[dict[bytes, int | None]] = {b"0": 0, b"1": 1, b"INFINITY": None}
 _OPTIONS: Final = (b"MAXSIZE", b"DEPTH")
+# Entries without values in one response.
+_IN_A_LINE: Final = 10
 
 # In the place of a mailbox.
 SERVER: Final = ""
@@ -159,6 +161,14 @@ def metadata(name: str, values: Iterable[tuple[str, bytes | None]], *, utf8: boo
     """METADATA with values (RFC 5464 §4.4.1); None: there is none."""
     words = [b"%b %b" % (astring(entry.encode("ascii")), _written(value)) for entry, value in values]
     return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), parenthesized(words))
+
+
+def changed(name: str, entries: Sequence[str], *, utf8: bool) -> bytes:
+    """METADATA without values, of which nobody asked for any (RFC 5464 §4.4.2): these entries are others now."""
+    # RFC 5464 §4.4: as many responses as one likes; no line grows too long for a client.
+    lines = (entries[start : start + _IN_A_LINE] for start in range(0, len(entries), _IN_A_LINE))
+    words = (b" ".join([astring(entry.encode("ascii")) for entry in some]) for some in lines)
+    return b"".join([b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8), some) for some in words])
 
 
 def _written(value: bytes | None) -> bytes:

@@ -321,6 +321,8 @@ class _Reader:
         start = self.parser.at
         try:
             found = self.parser.astring().decode(self.codec)
+            # Python's UTF-7 lets halves of surrogate pairs through, which are no text.
+            found.encode()
         except UnicodeError:
             self.parser.at = start
             self.parser.fail(f"text in {self.codec}")

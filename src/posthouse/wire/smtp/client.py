@@ -273,7 +273,7 @@ class SmtpClient:
         """
         if not self.ready_for_content or self._content:
             raise RuntimeError("the peer does not wait for a message")
-        self._content = True
+        self._content, self._said = True, 0
         pieces_sent = self._stuffed(buffers) if self._awaited is None else self._raw(buffers, self._awaited, binary)
         for octets in pieces_sent:
             self._said += len(octets)
@@ -353,7 +353,6 @@ class SmtpClient:
         if self._lost is not None:
             return
         self._transcript.append(("C", f"(the message: {self._said} octets)"))
-        self._said = 0
         self._content = False
         self._awaited = None
         self.ready_for_content = False
@@ -361,7 +360,8 @@ class SmtpClient:
             # RFC 2033 §4.2: a reply for each recipient taken, in their order.
             self._expected.extend(_Command(".", recipient=recipient) for recipient in self.accepted)
         else:
-            self._expected.append(_Command("."))
+            # RFC 2920 §3.1: what begins the next transaction may leave in one group with the end of this message.
+            self._expected.append(_Command(".", group=True))
 
     # Hearing
 

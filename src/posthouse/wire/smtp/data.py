@@ -154,8 +154,8 @@ class Stuffer:
             return b""
         if not clean(octets):
             raise BareLineEnding("LF" if octets.count(b"\n") > octets.count(b"\r\n") else "CR")
-        # Where no line begins with a dot, this is no copy.
-        stuffed = octets.replace(b"\r\n.", b"\r\n..")
+        # `replace` looks for the first one as slowly as `find`.
+        stuffed = octets.replace(b"\r\n.", b"\r\n..") if _DOT.search(octets) else octets
         if self._tail == b"\r\n" and octets.startswith(b"."):
             stuffed = b"." + stuffed
         self._tail = (self._tail + octets[-2:])[-2:]

@@ -15,7 +15,8 @@ CREATE TABLE series (
   name  TEXT PRIMARY KEY,
   next  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('queued_recipient', 1), ('list_member', 1);
+INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('queued_recipient', 1), ('list_member', 1),
+  ('packed_piece', 1);
 
 -- directory ------------------------------------------------------------------------------------------------------------
 
@@ -341,6 +342,12 @@ CREATE TABLE message_text (
   body     TEXT NOT NULL
 ) STRICT;
 
+-- Messages that POP3 sends otherwise than they lie in the blob: line endings made CRLF, one put at the end, a header put in
+-- ASCII. Their sizes there are not `size` (mailbox/maildrop.py).
+CREATE TABLE message_mended (
+  message  INTEGER PRIMARY KEY
+) STRICT;
+
 -- accounts' mail -------------------------------------------------------------------------------------------------------
 
 -- The account's one row of counters: whoever writes in an account locks it first.
@@ -387,6 +394,30 @@ CREATE TABLE mailbox (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX mailbox_name ON mailbox(account, coalesce(parent, 0), name);
 CREATE UNIQUE INDEX mailbox_role ON mailbox(account, role) WHERE role IS NOT NULL;
+
+-- Large mailboxes packed: what their placements say, made from them behind the commit, and never the truth
+-- (mailbox/packed.py).
+CREATE TABLE packed_mailbox (
+  account      INTEGER NOT NULL,
+  mailbox      INTEGER NOT NULL,
+  uidvalidity  INTEGER NOT NULL,        -- these as they were when it was packed
+  uidnext      INTEGER NOT NULL,
+  modseq       INTEGER NOT NULL,
+  messages     INTEGER NOT NULL,
+  pieces       TEXT NOT NULL,           -- JSON, in order: [[id, first uid, placements], …]
+  PRIMARY KEY (account, mailbox),
+  FOREIGN KEY (account, mailbox) REFERENCES mailbox(account, id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+-- With rowids: where large rows lie in the tree of their keys, each that a search passes is read to its end.
+CREATE TABLE packed_piece (
+  account   INTEGER NOT NULL,
+  mailbox   INTEGER NOT NULL,
+  id        INTEGER NOT NULL,           -- of the series packed_piece
+  checksum  INTEGER NOT NULL,           -- CRC-32; in front, so that it is found without going through the octets
+  octets    BLOB NOT NULL,              -- uids, email ids (4 octets each), flags, modseqs (8 each); little-endian
+  PRIMARY KEY (account, mailbox, id)
+) STRICT;
 
 CREATE TABLE email (
   account         INTEGER NOT NULL,
@@ -446,8 +477,9 @@ CREATE TABLE annotation (
 CREATE TABLE share (
   account     INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
   mailbox     INTEGER NOT NULL,
-  grantee     INTEGER NOT NULL REFERENCES account(id) ON DELETE CASCADE,
-  rights      TEXT NOT NULL,            -- of lrswipkxtea
+  grantee     INTEGER NOT NULL,         -- an account; 0: anyone
+  rights      TEXT NOT NULL DEFAULT '', -- of lrswipkxtea
+  denied      TEXT NOT NULL DEFAULT '', -- what it may not do, whoever grants it
   subscribed  INTEGER NOT NULL DEFAULT 0,   -- by the grantee
   PRIMARY KEY (account, mailbox, grantee)
 ) STRICT, WITHOUT ROWID;
@@ -482,6 +514,7 @@ CREATE TABLE change (
   mailboxes_updated   TEXT,
   mailboxes_counted   TEXT,             -- nothing but totals changed
   mailboxes_destroyed TEXT,
+  annotations         TEXT,             -- names of entries that were set or removed: JSON
   PRIMARY KEY (account, modseq, mailbox)
 ) STRICT, WITHOUT ROWID;
 
@@ -520,7 +553,7 @@ CREATE TABLE imported (
 ) STRICT, WITHOUT ROWID;
 
 -- Search: rowid is account << 32 | email; text goes in and is not kept.
-CREATE VIRTUAL TABLE email_words USING fts5(text, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 2");
+CREATE VIRTUAL TABLE email_words USING fts5(body, head, content='', contentless_delete=1, tokenize="unicode61 remove_diacritics 0");
 
 -- Which words there are in the emails up to `upto` that come after the row before: of accounts whose words_mark is not
 -- NULL. Packed: folded, in order, a line end in front of each and behind the last.

@@ -1,0 +1,185 @@
+"""THREAD: the messages of a search put together (RFC 5256 §4, §5).
+
+Promises: what the conversations of a mailbox were is kept, and told again as long as the same messages are found: what
+a message says of itself never changes. Where a few have come or gone, only those are put together anew that are linked
+to these; what is told is what would be made afresh.
+"""
+
+import asyncio
+import gc
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from posthouse.imapd import finding
+from posthouse.imapd.forest import Forest, Trees, mended, packed
+from posthouse.imapd.search import ALL, DONE, begin
+from posthouse.imapd.session import Session
+from posthouse.mailbox import collation, columns, conversations, sorting
+from posthouse.mailbox.columns import Lists, Texts
+from posthouse.mailbox.conversations import Member, Room
+from posthouse.mailbox.kin import Kin
+from posthouse.mailbox.scan import Sight
+from posthouse.wire.imap import request, response
+from posthouse.wire.imap.event import Command
+from posthouse.wire.imap.finding import Algorithm
+
+# Octets that a forest takes for a message: three numbers, what stands around one in the answer, and a tree's part.
+_OCTETS: Final = 32
+# Messages that came and went, up to which a forest is mended.
+_FEW: Final = 50
+# More messages than these are much.
+_MUCH: Final = 30_000
+
+
+async def thread(session: Session, command: Command, asked: request.Thread) -> None:
+    """THREAD and UID THREAD."""
+    begin(session, command, ALL, uid=asked.uid)
+    found, program = await finding.look(session, command.tag, asked.key)
+    numbers = found.uids if asked.uid else found.seqs(session.open.view)
+    forest = await grown(found.sight, array("I", found.uids), asked.algorithm)
+    if len(forest.uids) < len(found.uids):
+        # Without what is gone meanwhile.
+        known = dict(zip(found.uids, numbers, strict=True))
+        numbers = [known[uid] for uid in forest.uids]
+    session.engine.send(response.numbers_start(b"THREAD"))
+    space = b" "
+    for piece in forest.pieces(list(numbers)):
+        session.engine.send(space, piece)
+        space = b""
+        await session.pause()
+    session.engine.send(response.numbers_end())
+    await session.ok(command, DONE, expunge=not program.counts)
+
+
+async def grown(sight: Sight, uids: "array[int]", algorithm: Algorithm) -> Forest:
+    """The conversations of these messages of a mailbox, which ascend; of those that are gone meanwhile without them.
+    Raises StoreUnavailable."""
+    snapshot, kept = sight.snapshot, sight.columns.kept
+    # What is asked of all, and what of some, are different questions.
+    name = snapshot.mailbox, snapshot.uidvalidity, algorithm, len(uids) == len(snapshot)
+    before: Forest | None = kept.get(snapshot.account, name)
+    if before is not None and before.uids == uids:
+        return before
+    forest = None if before is None else await _mended(sight, uids, before)
+    if forest is None:
+        said = await _Said.of(sight, uids)
+        # In a thread: much mail is put together in a tenth of a second.
+        with _collecting_less(len(uids)):
+            forest = await asyncio.to_thread(_made, algorithm, said)
+    if len(forest.uids) == len(uids):
+        kept.put(snapshot.account, name, forest, _OCTETS * len(uids))
+    return forest
+
+
+@contextmanager
+def _collecting_less(count: int) -> Iterator[None]:
+    """Where there is much, the collector of garbage would go through all of it again and again, and hold everybody up
+    for a second each time. There is none to find."""
+    if count <= _MUCH:
+        yield
+        return
+    _large.append(count)
+    gc.disable()
+    try:
+        yield
+    finally:
+        _large.remove(count)
+        if not _large:
+            gc.enable()
+
+
+# The large ones under way.
+_large: Final[list[int]] = []
+
+
+class _Said:
+    """What some messages say of themselves."""
+
+    def __init__(
+        self, uids: Sequence[int], sent: Sequence[int | None], links: Sequence[Any], subjects: Sequence[Any]
+    ) -> None:
+        self._columns = uids, sent, links, subjects
+
+    @classmethod
+    async def of(cls, sight: Sight, uids: Sequence[int]) -> "_Said":
+        """Of these messages. Raises StoreUnavailable."""
+        links, subjects = [await columns.values(await sight.column(kind), uids) for kind in (columns.LINKS, _SUBJECTS)]
+        return cls(uids, await sorting.sent_dates(sight, uids), links, subjects)
+
+    def members(self) -> Iterator[tuple[int, Member]]:
+        """As what they are put together, and their uids. Those that are gone are not among them."""
+        for uid, sent, links, subject in zip(*self._columns, strict=True):
+            if sent is not None and links is not None and subject is not None:
+                yield uid, Member(uid, sent, subject, *collation.read_links(links))
+
+
+_SUBJECTS: Final = columns.SORTING[collation.SUBJECT]
+
+
+def _made(algorithm: Algorithm, said: _Said) -> Forest:
+    uids = array("I")
+    trees, room = _together(algorithm, said, uids)
+    return Forest.of(uids, trees, room)
+
+
+def _together(algorithm: Algorithm, said: _Said, uids: "array[int]") -> tuple[Trees, Room | None]:
+    """The trees; and the uids of all that are there."""
+
+    def members() -> Iterator[Member]:
+        for uid, member in said.members():
+            uids.append(uid)
+            yield member
+
+    room: Room | None = None
+    match algorithm:
+        case Algorithm.ORDEREDSUBJECT:
+            roots = conversations.by_subject(members())
+        case Algorithm.REFS:
+            roots = conversations.by_ancestors(members())
+        case Algorithm.REFERENCES:
+            roots, room = conversations.references(members())
+    trees = packed(roots)
+    # Nothing that goes in a circle is left for the collector.
+    conversations.part(roots)
+    return trees, room if room is not None and room.wide else None
+
+
+async def _mended(sight: Sight, uids: "array[int]", before: Forest) -> Forest | None:
+    """The forest of these messages, made of one that has most of them; None where it is to be made afresh."""
+    if before.room is None:
+        return None
+    known, now = set(before.uids), set(uids)
+    come, gone = now - known, known - now
+    if len(come) + len(gone) > _FEW:
+        return None
+    every = sorted(known | now)
+    links = await sight.column(columns.LINKS)
+    subjects = await sight.column(_SUBJECTS)
+    assert isinstance(links, Lists)
+    assert isinstance(subjects, Texts)
+    touched = await asyncio.to_thread(_kin, every, links, subjects, come | gone)
+    if touched is None:
+        return None
+    left = sorted(touched & now)
+    said = await _Said.of(sight, left)
+    there = array("I")
+    trees, part = _together(Algorithm.REFERENCES, said, there)
+    if len(there) != len(left):
+        return None
+    named = sum([len(member.ancestors) for uid, member in said.members() if uid in come])
+    room = part and before.room.after(part, len(gone), named)
+    if room is None or not room.wide:
+        return None
+    return Forest.of(uids, mended(before.trees, before.trees.without(touched), trees), room)
+
+
+def _kin(every: Sequence[int], links: Lists, subjects: Texts, changed: set[int]) -> set[int] | None:
+    """All messages that are linked to those which came or went."""
+    linked = links.of(every)
+    if None in linked:
+        return None
+    places = [place for place, uid in enumerate(every) if uid in changed]
+    found = Kin(every, [one for one in linked if one is not None], subjects).of(places)
+    return None if found is None else {every[place] for place in found}

@@ -1,0 +1,294 @@
+"""What one session has been told of a mailbox, over the newest snapshot.
+
+Promises: a View holds its own difference to the snapshot: what it has not announced. It answers by the sequence numbers
+its client knows, and still knows emails that others have expunged (RFC 9051 §7.5.1 tells when a client may hear of it).
+Refuses: to know what an untagged response looks like.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
+from operator import or_
+from typing import Final, NamedTuple
+from weakref import WeakSet
+
+from posthouse.mailbox.changes import Placed
+from posthouse.mailbox.ranges import Ranges
+from posthouse.mailbox.snapshot import Diff, Snapshot, diff
+
+# A view that has more changed uids than this to announce keeps none of them, and looks through the modseqs instead.
+_MANY: Final = 64
+# Up to one in so many are looked up one by one; for more, all are gone through once.
+_FEW: Final = 10
+
+
+class Entry(NamedTuple):
+    """A placement with the sequence number that a session's client knows it by."""
+
+    seq: int
+    uid: int
+    email: int
+    flags: int
+    modseq: int
+
+
+class View:
+    """One session's sight of a mailbox: what its client has been told, over the newest snapshot.
+
+    A client knows placements up to `known` (a bound on uids). `ghosts` are those of them that are gone and not
+    announced.
+    """
+
+    __slots__ = (
+        "__weakref__", "_changed", "_ghost_seqs", "_ghosts", "_heard", "_told", "known", "modseq", "others", "snapshot",
+    )  # fmt: skip
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.known = snapshot.uidnext
+        self.modseq = snapshot.modseq
+        self._told = len(snapshot)
+        self._ghosts: list[Placed] = []
+        self._ghost_seqs: list[int] = []
+        # None: too many, look for modseqs above `_heard`
+        self._changed: set[int] | None = set()
+        self._heard = snapshot.modseq
+        # All that look at this mailbox: they are known as long as there is one.
+        self.others: WeakSet[View] | None = None
+
+    def __len__(self) -> int:
+        """How many messages the client believes to be there (EXISTS)."""
+        return self._told + len(self._ghosts)
+
+    @property
+    def ghosts(self) -> Sequence[Placed]:
+        """Placements that are gone and of which the client has not heard, in order of uid."""
+        return self._ghosts
+
+    def seq(self, uid: int) -> int | None:
+        """The sequence number of a uid, where the client knows it."""
+        index = self.snapshot.find(uid)
+        if index is not None and uid < self.known:
+            return index + 1 + bisect_left(self._ghosts, (uid,))
+        ghost = self._find_ghost(uid)
+        return None if ghost is None else self._ghost_seqs[ghost]
+
+    def _find_ghost(self, uid: int) -> int | None:
+        index = bisect_left(self._ghosts, (uid,))
+        return index if index < len(self._ghosts) and self._ghosts[index].uid == uid else None
+
+    def uid(self, seq: int) -> int:
+        """The uid behind a sequence number. Raises IndexError where there is none."""
+        entries = self.by_seq(seq, seq)
+        if not entries:
+            raise IndexError(f"there is no message {seq}")
+        return entries[0].uid
+
+    def uids(self, spans: Ranges) -> tuple[tuple[int, int], ...]:
+        """Ranges of sequence numbers, none of them above the last, as ranges of uids."""
+        if self._ghosts:
+            return tuple([(self.uid(low), self.uid(high)) for low, high in spans])
+        column = self.snapshot.uids
+        return tuple([(column[low - 1], column[high - 1]) for low, high in spans])
+
+    def by_seq(self, low: int, high: int) -> list[Entry]:
+        """The placements of these sequence numbers, both ends included; beyond the last there are none."""
+        low, high = max(low, 1), min(high, len(self))
+        if low > high:
+            return []
+        first = bisect_left(self._ghost_seqs, low)
+        last = bisect_right(self._ghost_seqs, high)
+        # Live placements in front of a sequence number are those before it less the ghosts.
+        live = self._entries(low - 1 - first, high - last, low)
+        if first == last:
+            return live
+        return self._with_ghosts(live, first, last, low)
+
+    def by_uid(self, low: int, high: int) -> list[Entry]:
+        """The placements of these uids that the client knows, both ends included."""
+        high = min(high, self.known - 1)
+        if low > high:
+            return []
+        first = bisect_left(self._ghosts, (low,))
+        last = bisect_left(self._ghosts, (high + 1,))
+        start = bisect_left(self.snapshot.uids, low)
+        stop = bisect_right(self.snapshot.uids, high)
+        live = self._entries(start, stop, start + 1 + first)
+        if first == last:
+            return live
+        return self._with_ghosts(live, first, last, start + 1 + first)
+
+    def everything(self) -> list[Entry]:
+        """All placements that the client knows."""
+        return self.by_seq(1, len(self))
+
+    def span(self, low: int, high: int) -> tuple[int, int]:
+        """The sequence numbers of the placements that the client knows at these uids, both ends included: the first and
+        the last; where there are none the last comes before the first."""
+        high = min(high, self.known - 1)
+        first = bisect_left(self.snapshot.uids, low) + bisect_left(self._ghosts, (low,)) + 1
+        return first, bisect_right(self.snapshot.uids, high) + bisect_left(self._ghosts, (high + 1,))
+
+    def live_uids(self) -> "array[int]":
+        """The uids that the client knows and that are still there, in order."""
+        return self.snapshot.uids[: self._told]
+
+    def seqs(self, uids: Sequence[int]) -> list[int]:
+        """The sequence numbers of these uids, which are in order; what the client does not know is passed over."""
+        if len(uids) * _FEW < len(self):
+            return [seq for uid in uids if (seq := self.seq(uid)) is not None]
+        known = self.live_uids().tolist()
+        if self._ghosts:
+            known = sorted([*known, *[place.uid for place in self._ghosts]])
+        places = dict(zip(known, range(1, len(known) + 1), strict=True))
+        return [places[uid] for uid in uids if uid in places]
+
+    def changed_after(self, modseq: int, low: int, high: int) -> list[Entry]:
+        """Those of the placements of these sequence numbers that changed after `modseq`."""
+        low, high = max(low, 1), min(high, len(self))
+        if self._ghosts:
+            return [entry for entry in self.by_seq(low, high) if entry.modseq > modseq]
+        s = self.snapshot
+        found = [index for index, changed in enumerate(s.modseqs[low - 1 : high], low - 1) if changed > modseq]
+        return [Entry(index + 1, s.uids[index], s.emails[index], s.flags[index], s.modseqs[index]) for index in found]
+
+    def absent(self, uids: Ranges) -> list[tuple[int, int]]:
+        """Of these ranges of uids, which are in order, those where no message is: neither in the mailbox, nor one that
+        the client has not heard to be gone."""
+        found: list[tuple[int, int]] = []
+        column, ghosts = self.snapshot.uids, self._ghosts
+        for low, high in uids:
+            there = column[bisect_left(column, low) : bisect_right(column, high)].tolist()
+            between = ghosts[bisect_left(ghosts, (low,)) : bisect_left(ghosts, (high + 1,))]
+            for uid in [*sorted([*there, *[place.uid for place in between]]), high + 1]:
+                if low < uid:
+                    found.append((low, uid - 1))
+                low = uid + 1
+        return found
+
+    def _entries(self, start: int, stop: int, seq: int) -> list[Entry]:
+        s = self.snapshot
+        if stop - start == 1:
+            return [Entry(seq, s.uids[start], s.emails[start], s.flags[start], s.modseqs[start])]
+        columns = (s.uids[start:stop], s.emails[start:stop], s.flags[start:stop], s.modseqs[start:stop])
+        return list(map(Entry._make, zip(range(seq, seq + stop - start), *columns, strict=True)))
+
+    def _with_ghosts(self, live: list[Entry], first: int, last: int, seq: int) -> list[Entry]:
+        merged = sorted([*[entry[1:] for entry in live], *self._ghosts[first:last]])
+        return [Entry(number, *place) for number, place in enumerate(merged, seq)]
+
+    def rebase(self, snapshot: Snapshot, news: Diff | None = None) -> None:
+        """Look at a later snapshot of the same mailbox. `news` is the difference, where the caller has it."""
+        if snapshot is self.snapshot:
+            return
+        if news is None:
+            news = diff(self.snapshot, snapshot)
+        gone = [place for place in news.expunged if place.uid < self.known]
+        if gone:
+            self._ghosts = sorted([*self._ghosts, *gone])
+        if self._changed is not None:
+            self._changed.update([uid for uid in news.changed if uid < self.known])
+            self._changed.difference_update([place.uid for place in gone])
+            if len(self._changed) > _MANY:
+                self._changed = None
+        self.snapshot = snapshot
+        self._count()
+
+    def _count(self) -> None:
+        uids = self.snapshot.uids
+        self._told = bisect_left(uids, self.known)
+        self._ghost_seqs = [bisect_left(uids, place.uid) + number for number, place in enumerate(self._ghosts, 1)]
+
+    @property
+    def stale(self) -> bool:
+        """True where there is something to announce."""
+        return bool(self._ghosts or self._changed or self._changed is None or len(self.snapshot) > self._told)
+
+    def changed(self) -> list[Entry]:
+        """Placements whose flags or modseq changed since they were last announced, by the numbers known now."""
+        if self._changed is not None:
+            found = [self.by_uid(uid, uid) for uid in sorted(self._changed)]
+            return [entry for entries in found for entry in entries]
+        s = self.snapshot
+        return [
+            Entry(self._seq_at(index), s.uids[index], s.emails[index], s.flags[index], s.modseqs[index])
+            for index in self._changed_places()
+        ]
+
+    def changed_bits(self) -> int:
+        """All flags that any of them has."""
+        if self._changed is not None:
+            return reduce(or_, [entry.flags for entry in self.changed()], 0)
+        flags, heard = self.snapshot.flags, self._heard
+        return reduce(
+            or_, [bits for bits, modseq in zip(flags, self.snapshot.modseqs, strict=True) if modseq > heard], 0
+        )
+
+    def _changed_places(self) -> list[int]:
+        """Where in the snapshot what changed stands, when there is too much of it to be kept."""
+        heard = self._heard
+        return [index for index, modseq in enumerate(self.snapshot.modseqs[: self._told]) if modseq > heard]
+
+    def having(self, flags: Mapping[int, int]) -> set[int]:
+        """Those of these uids that have these flags now."""
+        return self._agreeing(self.snapshot.flags, flags)
+
+    def unchanged(self, modseqs: Mapping[int, int]) -> set[int]:
+        """Those of these uids that have this modseq still."""
+        return self._agreeing(self.snapshot.modseqs, modseqs)
+
+    def _agreeing(self, column: Sequence[int], values: Mapping[int, int]) -> set[int]:
+        """The uids of these that have this value in a column."""
+        if len(values) * _FEW < len(self.snapshot):
+            found = [(uid, self.snapshot.find(uid)) for uid in values]
+            return {uid for uid, index in found if index is not None and column[index] == values[uid]}
+        return {uid for uid, value in zip(self.snapshot.uids, column, strict=True) if values.get(uid) == value}
+
+    def _seq_at(self, index: int) -> int:
+        """The sequence number of what stands there in the snapshot."""
+        return index + 1 + (bisect_left(self._ghosts, (self.snapshot.uids[index],)) if self._ghosts else 0)
+
+    def announce_changed(self) -> list[Entry]:
+        """`changed`, which then count as announced. No sequence number moves."""
+        found = self.changed()
+        self._changed = set()
+        self._heard = self.snapshot.modseq
+        self._settle_modseq()
+        return found
+
+    def silence(self, uids: Collection[int]) -> None:
+        """The client knows of what changed at these uids (RFC 9051 §6.4.6 .SILENT): nothing to announce there."""
+        changed = self._changed
+        if changed is None:
+            column = self.snapshot.uids
+            changed = {column[index] for index in self._changed_places()}
+        rest = changed.difference(uids)
+        self._changed = None if len(rest) > _MANY else rest
+        if not rest:
+            self._heard = self.snapshot.modseq
+        self._settle_modseq()
+
+    def announce_expunged(self) -> list[Entry]:
+        """Ghosts by the sequence numbers known before, in order; the client hears of them now, the last one first.
+
+        EXPUNGE with descending numbers needs no correction between them.
+        """
+        found = [Entry(seq, *place) for seq, place in zip(self._ghost_seqs, self._ghosts, strict=True)]
+        self._ghosts, self._ghost_seqs = [], []
+        self._settle_modseq()
+        return found
+
+    def announce_added(self) -> list[Entry]:
+        """Placements that came since, with their new sequence numbers: EXISTS is `len` afterwards."""
+        before = len(self)
+        self.known = self.snapshot.uidnext
+        found = self._entries(self._told, len(self.snapshot), before + 1)
+        self._told = len(self.snapshot)
+        self._settle_modseq()
+        return found
+
+    def _settle_modseq(self) -> None:
+        """Once nothing is left to announce, everything up to the snapshot's modseq is known (HIGHESTMODSEQ)."""
+        if not self.stale:
+            self.modseq = self.snapshot.modseq
