@@ -35,7 +35,7 @@ from posthouse.imapd import around as imap
 from posthouse.imapd.server import ImapDoor
 from posthouse.mailbox import search
 from posthouse.mailbox.columns import Columns
-from posthouse.mailbox.maildrop import Drops
+from posthouse.mailbox.maildrop import Drops, Sizes
 from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.packer import Packer
 from posthouse.net.server import Server
@@ -82,7 +82,7 @@ _PAUSE_SECONDS: Final = 1.0
 # Settings that are read once, at start; of the others new connections notice a reload.
 _FIXED: Final = (
     *("hostname", "data", "user", "group", "listeners", "tls"),
-    *("dns", "relay", "routes", "queue", "store", "delivery", "pop3"),
+    *("dns", "relay", "routes", "queue", "store", "delivery", "imap", "pop3"),
 )
 _FIXED_LIMITS: Final = ("unfinished_memory", "unfinished_disk", "login_failures")
 
@@ -133,6 +133,7 @@ class App:
         self._snapshots = Snapshots(store)
         self._columns = Columns(store)
         self._drops = Drops(exclusive=settings.pop3.maildrop == "exclusive")
+        self._sizes = Sizes()
         self._letters = LetterSettings(settings.hostname, settings.queue.expire, store.secret)
         self._warnings = Warnings(store, self._letters, clock=clock, random=random)
         self._attendant = Attendant(store, self._letters, clock=clock, random=random)
@@ -299,6 +300,7 @@ class App:
             settings.limits.message_size,
             settings.limits.login_timeout,
             settings.limits.imap_timeout,
+            raw_headers=settings.imap.raw_headers,
         )
 
     def _pop3(self) -> pop3d.Surroundings:
@@ -314,6 +316,7 @@ class App:
             settings.limits.login_timeout,
             settings.limits.pop3_timeout,
             self._drops,
+            self._sizes,
         )
 
     # --- running

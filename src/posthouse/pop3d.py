@@ -49,6 +49,8 @@ _NOT_THERE: Final = "There is no such message"
 _STOPPING: Final = ("This server is stopping; try again soon", "SYS/TEMP")
 # Events of one client in a row before the others have a turn: a few milliseconds.
 _TURN: Final = 50
+# Going through a list as long as this is a turn of its own.
+_LONG: Final = 1000
 # Messages that are asked for together leave together, up to so many octets.
 _SOON: Final = 64 * KB
 # Messages whose sizes are found out at once; one larger than so many octets by itself, in a thread.
@@ -116,6 +118,8 @@ class _Session:
         self._ahead = Ahead(self._read)
         # Octets of messages that are made ready; those of several leave together.
         self._unsent = 0
+        # A long list was gone through: the others have their turn now.
+        self._slow = False
         # Why the connection ends, once it is to.
         self._parting: tuple[str, str] | None = None
 
@@ -163,7 +167,8 @@ class _Session:
                 if self._parting is not None:
                     raise Stopping
                 turn += 1
-                if turn % _TURN == 0:
+                if turn % _TURN == 0 or self._slow:
+                    self._slow = False
                     await asyncio.sleep(0)
                 continue
             await self._flush()
@@ -303,6 +308,7 @@ class _Session:
     async def _stat(self, request: pop3.Stat) -> None:
         drop = self._open_drop
         left = drop.left()
+        self._slow = len(drop.emails) > _LONG
         await self._settle(left)
         self._engine.ok(f"{len(left)} {sum(drop.sizes[index] for index in left)}")
 
@@ -318,6 +324,7 @@ class _Session:
         """One fact of one message, or of all."""
         drop = self._open_drop
         if number is None:
+            self._slow = len(drop.emails) > _LONG
             self._engine.ok_lines("", [b"%d %b" % (index + 1, fact(index)) for index in drop.left()])
         elif (index := drop.number(number)) is None:
             self._engine.err(_NOT_THERE)

@@ -6,7 +6,7 @@ import pytest
 
 from posthouse.cli.installation import Installation
 from posthouse.directory import accounts
-from posthouse.mailbox import emails, mailboxes
+from posthouse.mailbox import emails, flagging, mailboxes
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
 from tests.cli.support import Command
@@ -79,7 +79,7 @@ def test_a_maildir_is_written_again(filled: Command, tmp_path: Path) -> None:
     def change(tx: Tx) -> None:
         account = accounts.by_address(tx, ALICE).id
         inbox = mailboxes.by_role(tx, account, "inbox")
-        emails.store_flags(tx, account, inbox, [1], now=AT, add=FLAGGED, remove=SEEN)
+        flagging.store_flags(tx, account, inbox, [1], now=AT, add=FLAGGED, remove=SEEN)
         file(tx, account, message("new"), at=AT)
 
     Installation(filled.configuration).write(change)

@@ -12,7 +12,7 @@ import pytest
 
 from posthouse.cli.installation import Installation
 from posthouse.directory import accounts
-from posthouse.mailbox import emails, mailboxes
+from posthouse.mailbox import emails, mailboxes, placing
 from posthouse.store.database import Tx
 from posthouse.transfer import intake, mbox
 from posthouse.transfer.source import Item
@@ -104,8 +104,8 @@ def test_what_people_moved_or_removed_does_not_come_again(alice: Command, tmp_pa
     def change(tx: Tx) -> None:
         account = accounts.by_address(tx, ALICE).id
         inbox = mailboxes.by_role(tx, account, "inbox")
-        emails.expunge(tx, account, inbox, [1], 1)
-        emails.move(tx, account, inbox, [2], mailboxes.by_role(tx, account, "archive"), 1)
+        placing.expunge(tx, account, inbox, [1], 1)
+        placing.move(tx, account, inbox, [2], mailboxes.by_role(tx, account, "archive"), 1)
 
     Installation(alice.configuration).write(change)
     assert alice("import", ALICE, str(tmp_path / "mbox")) == "0 imported, 2 were there\n"

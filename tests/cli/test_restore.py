@@ -152,11 +152,30 @@ def test_where_nothing_can_be_restored(command: Command, lost: Path, tmp_path: P
     (lost / "blobs" / "ab" / "c").write_bytes(b"somebody's mail")
     assert command.error("restore", str(copy)) == f"{lost / 'blobs'} holds messages already; move it away first"
     (lost / "blobs" / "ab" / "c").unlink()
+    # No message.
+    (lost / "blobs" / "sweep.lock").touch()
     with (lost / "serving").open("w") as running:
         fcntl.flock(running, fcntl.LOCK_EX)
         assert command.error("restore", str(copy)) == f"{lost} is served by another posthouse already"
     command("restore", str(copy))
     assert command.error("restore", str(copy)) == f"{lost} holds a store already; move it away first"
+    assert [one["name"] for one in command.json("account", "list")] == ["alice@example.org", "bob@example.org"]
+
+
+@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+def test_the_log_of_the_store_that_was_there_is_in_the_way(
+    end: str, command: Command, lost: Path, tmp_path: Path
+) -> None:
+    """Whoever moved the database alone away, behind a server that was killed, got a store that was damaged at once."""
+    copy = tmp_path / "copy"
+    made(tmp_path, copy)
+    left = lost / f"posthouse.db{end}"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"octets of another database")
+    error = f"{left} is of the store that was there; move it away first, too"
+    assert command.error("restore", str(copy)) == error
+    left.unlink()
+    command("restore", str(copy))
     assert [one["name"] for one in command.json("account", "list")] == ["alice@example.org", "bob@example.org"]
 
 

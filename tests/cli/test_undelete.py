@@ -7,7 +7,7 @@ import pytest
 
 from posthouse.clock import SystemClock
 from posthouse.directory import accounts
-from posthouse.mailbox import append, emails, mailboxes
+from posthouse.mailbox import append, mailboxes, placing
 from posthouse.mailbox.summary import render
 from posthouse.store.blobs import Staged
 from posthouse.store.database import Tx
@@ -36,8 +36,8 @@ def _removed(tx: Tx) -> None:
         append.file_email(
             tx, account, stored, rendered, mailboxes=(mailbox,), received_at=NOON, thread_secret=bytes(32)
         )
-    emails.expunge(tx, account, inbox, [1], NOON)
-    emails.expunge(tx, account, inbox, [2], NOON + DAY)
+    placing.expunge(tx, account, inbox, [1], NOON)
+    placing.expunge(tx, account, inbox, [2], NOON + DAY)
     mailboxes.delete(tx, account, work, NOON + 2 * DAY)
 
 

@@ -13,7 +13,7 @@ from posthouse.delivery.fullness import Attendant, words, words_for_domain
 from posthouse.delivery.letters import Settings
 from posthouse.directory import accounts, quotas
 from posthouse.directory.quotas import Fullness
-from posthouse.mailbox import emails, mailboxes
+from posthouse.mailbox import emails, mailboxes, placing
 from posthouse.store.database import Tx
 from tests.delivery.support import NOW, Home
 from tests.mailbox.support import file, message
@@ -39,7 +39,7 @@ def _fill(tx: Tx, account: int, count: int) -> None:
 
 def _empty(tx: Tx, account: int) -> None:
     inbox = mailboxes.by_role(tx, account, "inbox")
-    emails.expunge(tx, account, inbox, emails.every_uid(tx, account, inbox), NOW)
+    placing.expunge(tx, account, inbox, emails.every_uid(tx, account, inbox), NOW)
 
 
 def test_one_letter_a_crossing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from posthouse.directory import accounts, domains, identities, quotas
 from posthouse.directory.model import NoSuchDomain
 from posthouse.directory.quotas import Fullness
-from posthouse.mailbox import emails
+from posthouse.mailbox import placing
 from posthouse.mailbox.model import OverQuota
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
@@ -53,7 +53,7 @@ def test_the_total_follows_whatever_happens(db: Db) -> None:
     db.write(file, ANNA, message())
     db.write(file, BOB, message())
     db.write(file, ALICE, message())
-    db.write(emails.expunge, ALICE, INBOX, [1], NOW)
+    db.write(placing.expunge, ALICE, INBOX, [1], NOW)
     assert kept(db) == {"a.example": 2 * SIZE}
     db.write(quotas.set_quota, "b.example", 5 * SIZE)
     # Accounts come, go, and are named anew.
@@ -87,7 +87,7 @@ def test_a_full_domain_takes_no_more(db: Db) -> None:
         with pytest.raises(OverQuota):
             db.write(file, account, message())
     db.write(file, BOB, message())
-    db.write(emails.expunge, ALICE, INBOX, [1], NOW)
+    db.write(placing.expunge, ALICE, INBOX, [1], NOW)
     db.write(file, ANNA, message())
 
 

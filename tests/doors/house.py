@@ -147,6 +147,7 @@ async def opened(
     unauthenticate: bool = True,
     limits: Limits | None = None,
     append_limit: int = 50 * 1024 * 1024,
+    raw_headers: bool = False,
     login_timeout: float = 60.0,
     idle_timeout: float = 60.0,
     failures: Rate | None = None,
@@ -166,7 +167,7 @@ async def opened(
     connections = Connections(clock, limits or Limits())
     imap_around = imap.Surroundings(
         "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, Columns(store), authenticator,
-        presence, certificates, append_limit, login_timeout, idle_timeout,
+        presence, certificates, append_limit, login_timeout, idle_timeout, raw_headers=raw_headers,
     )  # fmt: skip
     pop3_around = Pop3Surroundings(
         "mail.example.org", clock, store, house.blobs, authenticator, presence, certificates,

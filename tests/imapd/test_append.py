@@ -103,7 +103,7 @@ def test_a_store_that_cannot_write_now(tmp_path: Path, monkeypatch: pytest.Monke
         with monkeypatch.context() as patch:
             patch.setattr(house.store, "read", fails)
             assert (await client.tagged('LIST "" *')).startswith(b"NO [UNAVAILABLE] ")
-            assert (await client.tagged("SELECT INBOX")).startswith(b"NO [UNAVAILABLE] ")
+            assert (await client.tagged("SELECT Drafts")).startswith(b"NO [UNAVAILABLE] ")
             fresh = await house.imap(None)
             assert (await fresh.tagged(f'LOGIN {ALICE} "{PASSWORD} "')).startswith(b"NO [UNAVAILABLE] ")
         assert (await client.append(MESSAGE)).startswith(b"OK")
@@ -240,3 +240,15 @@ def test_others_hear_what_was_replaced(tmp_path: Path) -> None:
         assert await pop3.say("STAT") == b"+OK 1 %d" % len(MESSAGE)
 
     in_house(tmp_path, test)
+
+
+def test_raw_headers_may_be_taken_from_anybody(tmp_path: Path) -> None:
+    """RFC 9755 §4 would have them refused: programs that move mail enable nothing."""
+    octets = b"Subject: Gr\xfc\xdfe\r\n\r\nHello\r\n"
+
+    async def test(house: House) -> None:
+        client = await house.imap()
+        assert (await client.append(octets)).startswith(b"OK [APPENDUID ")
+        assert octets in (await client.ok("FETCH 1 BODY.PEEK[]"))[0]
+
+    in_house(tmp_path, test, raw_headers=True)

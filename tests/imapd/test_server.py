@@ -4,14 +4,17 @@ import asyncio
 import imaplib
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from posthouse.clock import SetClock
 from posthouse.directory import accounts
+from posthouse.mailbox import reading
+from posthouse.mailbox.reading import Wholes
 from posthouse.policy.limits import Limits
-from posthouse.store.blobs import BlobRef, Buffer, Staged
+from posthouse.store.database import Tx
 from posthouse.written import Rate
 from tests.doors.house import ALICE, MESSAGE, PASSWORD, House, having, in_house, message
 
@@ -174,14 +177,14 @@ def test_a_client_that_does_not_read_costs_no_more_than_its_buffer(
 ) -> None:
     async def test(house: House) -> None:
         await house.file(MESSAGE + b"x" * 1_000_000)
-        loads: list[BlobRef | Staged] = []
-        load = house.blobs.load
+        loads: list[Sequence[int]] = []
+        load = reading.wholes
 
-        async def count(blob: BlobRef | Staged) -> Buffer:
-            loads.append(blob)
-            return await load(blob)
+        def count(tx: Tx, account: int, emails: Sequence[int]) -> Wholes | None:
+            loads.append(emails)
+            return load(tx, account, emails)
 
-        monkeypatch.setattr(house.blobs, "load", count)
+        monkeypatch.setattr(reading, "wholes", count)
         loop = asyncio.get_running_loop()
         with socket.create_connection(("127.0.0.1", house.imap_port)) as slow:
             slow.setblocking(False)
@@ -205,7 +208,7 @@ def test_an_error_of_ours_is_told_and_ends_the_session(
     async def test(house: House) -> None:
         await house.file()
         client = await house.imap()
-        monkeypatch.setattr("posthouse.imapd.fetch._read", None)
+        monkeypatch.setattr("posthouse.imapd.portions._look", None)
         await client.send(b"a FETCH 1 RFC822.SIZE\r\n")
         assert (await client.response()).startswith(b"* BYE [SERVERBUG] ")
         assert await client.closed()

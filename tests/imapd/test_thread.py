@@ -1,5 +1,6 @@
 """Conversations that are kept and mended, against such that are made afresh, while mail comes and goes."""
 
+import gc
 from array import array
 from pathlib import Path
 from random import Random
@@ -10,13 +11,15 @@ from hypothesis import strategies as st
 
 from posthouse.imapd import forest, thread
 from posthouse.imapd.forest import Forest, joined, mended, packed
-from posthouse.mailbox import conversations, emails, kin
+from posthouse.mailbox import conversations, kin, parted, placing
 from posthouse.mailbox.columns import Columns, Texts
 from posthouse.mailbox.conversations import Member
+from posthouse.mailbox.kept import Kept
 from posthouse.mailbox.kin import Kin
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import Snapshot, load
 from posthouse.wire.imap.finding import Algorithm
+from tests.doors.house import House, in_house, message
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account
 
 
@@ -45,7 +48,7 @@ class Case:
     def expunge(self, snapshot: Snapshot, count: int) -> None:
         gone = self.random.sample(list(snapshot.uids), min(count, len(snapshot)))
         if gone:
-            self.db.write(emails.expunge, self.account, INBOX, sorted(gone), NOW)
+            self.db.write(placing.expunge, self.account, INBOX, sorted(gone), NOW)
 
     def grown(self, snapshot: Snapshot, uids: "array[int]", *, afresh: bool = False) -> Forest:
         columns = Columns(self.db.store) if afresh else self.columns
@@ -65,6 +68,9 @@ def test_what_is_mended_is_what_would_be_made(tmp_path: Path, monkeypatch: pytes
         return found
 
     monkeypatch.setattr(thread, "_mended", noting)
+    if seed % 2:
+        for module, name in ((thread, "_MUCH"), (forest, "_STEP"), (conversations, "_AT_ONCE"), (parted, "PART")):
+            monkeypatch.setattr(module, name, 5)
     for _ in range(30):
         case.file()
     # Two sessions, of which the second is often behind.
@@ -86,6 +92,7 @@ def test_what_is_mended_is_what_would_be_made(tmp_path: Path, monkeypatch: pytes
             # A column that is read later has not what is gone by then.
             assert (found.uids, found.places, found.trees) == (expected.uids, expected.places, expected.trees)
     assert mendings.count(True) > 10
+    assert gc.isenabled()
     case.db.close()
 
 
@@ -187,3 +194,41 @@ def test_deep_and_hostile_trees_are_packed() -> None:
     trees = packed(conversations.by_references(chain))
     assert trees.form % tuple(trees.order) == b"(" + b" ".join([b"%d" % n for n in range(1, 3000)]) + b")"
     assert forest.packed([]) == joined([])
+
+
+def test_two_clients_are_told_what_would_be_made_afresh(tmp_path: Path) -> None:
+    """One changes the mailbox, the other asks by numbers and by uids, also where it has not heard yet of what went."""
+    random = Random(8)
+    asked = [
+        f"{uid}{command}"
+        for uid in ("", "UID ")
+        for command in (
+            "SORT (SUBJECT) UTF-8 ALL",
+            "SORT (REVERSE SUBJECT SIZE) UTF-8 UNFLAGGED",
+            "THREAD REFERENCES UTF-8 ALL",
+            "THREAD REFS UTF-8 UNFLAGGED",
+            "SEARCH UNFLAGGED",
+            "SEARCH SUBJECT coach",
+        )
+    ]
+
+    async def test(house: House) -> None:
+        for number in range(12):
+            await house.file(message(number % 4))
+        client, other = await house.imap(), await house.imap()
+        for number in range(20):
+            await house.file(message(number % 5))
+            await other.ok("NOOP")
+            await other.ok(f"STORE {random.randint(1, 5)} +FLAGS.SILENT (\\Flagged)")
+            if number % 3 == 0:
+                await other.ok(f"STORE {random.randint(1, 5)} +FLAGS.SILENT (\\Deleted)")
+                await other.ok("EXPUNGE")
+            for command in random.sample(asked, 4):
+                # News first; but not of what went, where numbers are told.
+                await client.ok(command)
+                told = await client.ok(command)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(Kept, "get", lambda *_: None)
+                    assert await client.ok(command) == told
+
+    in_house(tmp_path, test)

@@ -68,6 +68,21 @@ def one_of_two_recipients_is_refused(pair: Peers) -> None:
     assert named(of_recipient, "Final-Recipient") == f"not-alice@{OURS}"
 
 
+def a_row_of_ours_arrives_each_once(pair: Peers, subject: str = "in a row") -> None:
+    """On few connections, one behind the other, also behind one that nobody there takes."""
+    pair.ours.command("queue", "hold", "--destination", THEIRS)
+    try:
+        for number in range(12):
+            to = f"not-bob@{THEIRS}" if number == 5 else BOB
+            submit(pair.ours, to, f"{subject}, number {number};", body="Hello\r\n.\r\n" * number)
+    finally:
+        pair.ours.command("queue", "release", "--destination", THEIRS)
+    for number in {*range(12)} - {5}:
+        found = wait_at(pair.theirs, f"Subject: {subject}, number {number};".encode())
+        assert found.rstrip(b"\n").endswith((b"Hello\n.\n" * number).rstrip(b"\n"))
+    wait_for_report(pair.ours, f"{subject}, number 5;".encode())
+
+
 def each_waits_for_the_other(pair: Peers) -> None:
     """And each tells a sender who wants to hear of it."""
     pair.theirs.halt()
@@ -194,6 +209,7 @@ CONTRACT: Final[tuple[Callable[[Peers], None], ...]] = (
     they_send_over_tls,
     we_send,
     ten_megabytes_go_both_ways,
+    a_row_of_ours_arrives_each_once,
     one_of_two_recipients_is_refused,
     a_bounce_of_ours_is_read_there,
     a_bounce_of_theirs_is_read_here,

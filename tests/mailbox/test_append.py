@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import append, changes, emails, mailboxes, reading, threads
+from posthouse.mailbox import append, changes, emails, mailboxes, placing, reading, threads
 from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota
 from posthouse.mailbox.summary import render
 from posthouse.store import blobs
@@ -60,7 +60,7 @@ def test_quotas_hold_in_the_commit_that_files(db: Db) -> None:
         with pytest.raises(OverQuota) as refused:
             db.write(file, account, message())
         assert refused.value.account == account
-    db.write(emails.expunge, few, INBOX, [1], NOW)
+    db.write(placing.expunge, few, INBOX, [1], NOW)
     db.write(file, few, message())
 
 

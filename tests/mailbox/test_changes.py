@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.mailbox import changes, emails, mailboxes, metadata, ranges, retention
+from posthouse.mailbox import changes, flagging, mailboxes, metadata, placing, ranges, retention
 from posthouse.mailbox.changes import Delta
 from posthouse.mailbox.metadata import OF_ACCOUNT
 from posthouse.mailbox.model import DELETED, CannotCalculateChanges, NoSuchAccount
@@ -28,8 +28,8 @@ def test_limited_steps_lead_to_the_same(db: Db, monkeypatch: pytest.MonkeyPatch)
     start = db.read(changes.states, 1).modseq
     for _ in range(5):
         db.write(file, 1, message(), boxes=[INBOX, ARCHIVE])
-    db.write(emails.expunge, 1, INBOX, [2], NOW)
-    db.write(emails.expunge, 1, ARCHIVE, [2], NOW)
+    db.write(placing.expunge, 1, INBOX, [2], NOW)
+    db.write(placing.expunge, 1, ARCHIVE, [2], NOW)
     whole = db.read(changes.since, 1, start)
     assert (whole.emails.created, whole.mailboxes.updated, whole.counted) == (
         {1, 3, 4, 5},
@@ -50,7 +50,7 @@ def test_states_tell_which_kinds_changed(db: Db) -> None:
     db.write(file, 1, message())
     filed = db.read(changes.states, 1)
     assert filed.mailboxes == filed.emails == filed.threads == filed.modseq
-    db.write(emails.store_flags, 1, INBOX, [1], now=NOW, add=FLAGGED)
+    db.write(flagging.store_flags, 1, INBOX, [1], now=NOW, add=FLAGGED)
     flagged = db.read(changes.states, 1)
     assert (flagged.emails, flagged.threads) == (flagged.modseq, filed.threads)
     db.write(mailboxes.create, 1, "a", NOW)
@@ -80,10 +80,10 @@ def test_what_a_session_reads(db: Db) -> None:
     for _ in range(3):
         db.write(file, 1, message())
     start = db.read(changes.states, 1).modseq
-    db.write(emails.store_flags, 1, INBOX, [1], now=NOW, add=FLAGGED, deleted=True)
+    db.write(flagging.store_flags, 1, INBOX, [1], now=NOW, add=FLAGGED, deleted=True)
     db.write(file, 1, message())
     db.write(file, 1, message())
-    db.write(emails.expunge, 1, INBOX, [3, 5], NOW)
+    db.write(placing.expunge, 1, INBOX, [3, 5], NOW)
     changed, gone = db.read(changes.uids_since, 1, INBOX, start)
     found = db.read(changes.placements, 1, INBOX, changed)
     assert [(place.uid, place.email, place.flags) for place in found] == [(1, 1, FLAGGED | DELETED), (4, 4, 0)]
@@ -131,7 +131,7 @@ def test_changes_of_a_mailbox_end_where_they_are_asked_to(db: Db) -> None:
     start = db.read(changes.states, 1).modseq
     for _ in range(3):
         db.write(file, 1, message())
-    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    db.write(placing.expunge, 1, INBOX, [1], NOW)
     assert db.read(changes.uids_since, 1, INBOX, start) == ([(1, 3)], [(1, 1)])
     assert db.read(changes.uids_since, 1, INBOX, start, start + 2) == ([(1, 2)], [])
 
@@ -168,7 +168,7 @@ def test_a_listener_hears_where_and_not_what(db: Db) -> None:
     start = db.read(changes.states, 1).modseq
     db.write(file, 1, message())
     made = db.write(mailboxes.create, 1, "a", NOW)
-    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    db.write(placing.expunge, 1, INBOX, [1], NOW)
     db.write(mailboxes.subscribe, 1, ARCHIVE, False, NOW)
     found = db.read(changes.heard, 1, start)
     assert (found.mailboxes, found.changed, found.gone) == ({INBOX}, {INBOX}, {INBOX})

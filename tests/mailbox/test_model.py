@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from posthouse.mailbox import changes, emails, mailboxes, retention, snapshot
+from posthouse.mailbox import changes, emails, flagging, mailboxes, placing, retention, snapshot
 from posthouse.mailbox.model import DELETED, KEYWORDS, Mailbox, MailboxError
 from posthouse.mailbox.newest import Snapshots
 from posthouse.store.database import Tx
@@ -103,7 +103,7 @@ class Model(RuleBasedStateMachine):
         if box not in self.box:
             return
         uids = self.pick(box, which)
-        self.db.write(emails.store_flags, self.account, box, uids, now=NOW, add=add, remove=remove, deleted=deleted)
+        self.db.write(flagging.store_flags, self.account, box, uids, now=NOW, add=add, remove=remove, deleted=deleted)
         for uid in uids:
             if uid in self.box[box].uids:
                 email, was = self.box[box].uids[uid]
@@ -113,7 +113,7 @@ class Model(RuleBasedStateMachine):
     @rule(box=boxes, into=boxes, which=st.integers(1, 255))
     def copy(self, box: int, into: int, which: int) -> None:
         if box in self.box and into in self.box:
-            pairs = self.db.write(emails.copy, self.account, box, self.pick(box, which), into, NOW)
+            pairs = self.db.write(placing.copy, self.account, box, self.pick(box, which), into, NOW)
             placed = {new: self.box[box].uids[uid] for uid, new in pairs}
             assert not placed.keys() & self.box[into].uids.keys()
             self.box[into].uids.update(placed)
@@ -122,7 +122,7 @@ class Model(RuleBasedStateMachine):
     def move(self, box: int, into: int, which: int) -> None:
         if box in self.box and into in self.box:
             wanted = {uid for uid in self.pick(box, which) if uid in self.box[box].uids}
-            pairs = self.db.write(emails.move, self.account, box, self.pick(box, which), into, NOW)
+            pairs = self.db.write(placing.move, self.account, box, self.pick(box, which), into, NOW)
             assert {uid for uid, _ in pairs} == wanted
             placed = {new: self.box[box].uids.pop(uid) for uid, new in pairs}
             self.box[into].uids.update(placed)
@@ -133,10 +133,10 @@ class Model(RuleBasedStateMachine):
             return
         uids = self.pick(box, which)
         if only_deleted:
-            gone = self.db.write(emails.expunge_deleted, self.account, box, NOW, uids)
+            gone = self.db.write(placing.expunge_deleted, self.account, box, NOW, uids)
             assert gone == sorted(uid for uid in uids if uid in self.box[box].uids and self.box[box].uids[uid][1])
         else:
-            gone = self.db.write(emails.expunge, self.account, box, uids, NOW)
+            gone = self.db.write(placing.expunge, self.account, box, uids, NOW)
             assert gone == sorted(uid for uid in uids if uid in self.box[box].uids)
         for uid in gone:
             del self.box[box].uids[uid]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.mailbox import emails, orders, sorting
+from posthouse.mailbox import orders, parted, placing, sorting
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import Snapshot, load
@@ -44,7 +44,7 @@ class Case:
     def expunge(self, snapshot: Snapshot, count: int) -> None:
         if len(snapshot):
             gone = self.random.sample(list(snapshot.uids), min(count, len(snapshot)))
-            self.db.write(emails.expunge, self.account, INBOX, sorted(gone), NOW)
+            self.db.write(placing.expunge, self.account, INBOX, sorted(gone), NOW)
 
     def check(self, snapshot: Snapshot, keys: list[Key], share: float) -> None:
         sight = Sight(snapshot, self.columns)
@@ -64,8 +64,8 @@ def test_what_is_kept_is_what_would_be_made(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(orders, "_RUN", 3)
     monkeypatch.setattr(orders, "_SHARE_NEW", 2)
     if seed % 2:
-        for name, value in (("RUN", 5), ("_PART", 3), ("_SAMPLES", 1)):
-            monkeypatch.setattr(sorting, name, value)
+        monkeypatch.setattr(sorting, "RUN", 5)
+        monkeypatch.setattr(parted, "PART", 3)
     case = Case(tmp_path, seed)
     random = case.random
     programs = [[Key(random.choice(BYS), random.random() < 0.5) for _ in range(random.randint(1, 3))] for _ in range(3)]
@@ -124,7 +124,7 @@ def test_an_order_is_kept_and_followed(tmp_path: Path, monkeypatch: pytest.Monke
     look(1, 2, 3, 4, 5, 6, 7)
     assert sorted_ == [1]
     sorted_.clear()
-    case.db.write(emails.expunge, case.account, INBOX, [2, 3], NOW)
+    case.db.write(placing.expunge, case.account, INBOX, [2, 3], NOW)
     look(1, 4, 5, 6, 7)
     assert sorted_ == []
     case.db.close()

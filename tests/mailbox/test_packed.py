@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posthouse.mailbox import emails, mailboxes, packed, packer, restored, retention, snapshot
+from posthouse.mailbox import flagging, mailboxes, packed, packer, placing, restored, retention, snapshot
 from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.packer import Packer
 from posthouse.mailbox.snapshot import Followed, Snapshot
@@ -64,8 +64,8 @@ def test_what_is_packed_is_not_looked_at_one_by_one(db: Db) -> None:
     assert read(db).looked == 10
     pack(db)
     assert read(db).looked == 0
-    db.write(emails.store_flags, 1, INBOX, [2], now=NOW, add=SEEN)
-    db.write(emails.expunge, 1, INBOX, [5], NOW)
+    db.write(flagging.store_flags, 1, INBOX, [2], now=NOW, add=SEEN)
+    db.write(placing.expunge, 1, INBOX, [5], NOW)
     db.write(file, 1, message())
     found = read(db)
     assert (found.looked, found.news, len(found.snapshot)) == (3, None, 10)
@@ -75,12 +75,12 @@ def test_only_what_has_changed_is_written_again(db: Db) -> None:
     pack(db)
     before = pieces(db)
     assert sizes(db) == [3, 3, 3, 1]
-    db.write(emails.store_flags, 1, INBOX, [5], now=NOW, add=SEEN)
+    db.write(flagging.store_flags, 1, INBOX, [5], now=NOW, add=SEEN)
     db.write(file, 1, message())
     pack(db)
     assert len(set(before) & set(pieces(db))) == 2
     assert sizes(db) == [3, 3, 3, 2]
-    db.write(emails.expunge, 1, INBOX, [4, 5, 7], NOW)
+    db.write(placing.expunge, 1, INBOX, [4, 5, 7], NOW)
     pack(db)
     # The first is as it was; what is left of the others is put together.
     assert pieces(db)[0] == before[0]
@@ -95,11 +95,16 @@ def test_nothing_is_done_where_nothing_has_changed(db: Db) -> None:
     assert pieces(db) == before
 
 
-def test_an_empty_mailbox(db: Db) -> None:
+def test_what_has_become_small_is_not_kept(db: Db) -> None:
     pack(db)
-    db.write(emails.expunge, 1, INBOX, list(range(1, 11)), NOW)
+    db.write(placing.expunge, 1, INBOX, list(range(1, 9)), NOW)
+    # Half of what makes a mailbox large is two.
     pack(db)
-    assert (pieces(db), sizes(db), read(db).looked) == ([], [], 0)
+    assert sum(sizes(db)) == 2
+    db.write(placing.expunge, 1, INBOX, [9], NOW)
+    db.runner.run(Packer(db.store, Snapshots(db.store)).pack([1]))
+    assert (pieces(db), db.read(packed.find, 1, INBOX)) == ([], None)
+    assert read(db).looked == 1
 
 
 def test_what_does_not_fit_is_not_believed_and_made_anew(db: Db) -> None:
@@ -122,7 +127,7 @@ def test_what_does_not_fit_is_not_believed_and_made_anew(db: Db) -> None:
 def test_a_death_between_two_writes_leaves_what_was(db: Db) -> None:
     pack(db)
     before = pieces(db)
-    db.write(emails.store_flags, 1, INBOX, [1, 9], now=NOW, add=SEEN)
+    db.write(flagging.store_flags, 1, INBOX, [1, 9], now=NOW, add=SEEN)
     db.write(packed.put, 1, INBOX, [b"half"])
     assert (read(db).looked, len(pieces(db))) == (2, len(before) + 1)
     pack(db)
@@ -135,7 +140,7 @@ def test_of_two_who_pack_at_once_one_prevails(db: Db) -> None:
     pack(db)
     old = db.read(packed.find, 1, INBOX)
     assert old is not None
-    db.write(emails.store_flags, 1, INBOX, [1], now=NOW, add=SEEN)
+    db.write(flagging.store_flags, 1, INBOX, [1], now=NOW, add=SEEN)
     pack(db)
     new = db.read(packed.find, 1, INBOX)
     assert not db.write(packed.name, 1, INBOX, old.modseq, old)
@@ -152,7 +157,7 @@ def test_changes_that_are_forgotten(db: Db) -> None:
     db.write(file, 1, message(), boxes=[ARCHIVE])
     db.write(retention.expire_changes, 1, NOW + 1)
     assert read(db).looked == 0
-    db.write(emails.expunge, 1, INBOX, [3], NOW)
+    db.write(placing.expunge, 1, INBOX, [3], NOW)
     db.write(file, 1, message(), boxes=[ARCHIVE])
     db.write(retention.expire_changes, 1, NOW + 1)
     assert read(db).looked == 9
@@ -193,10 +198,10 @@ def test_what_is_worth_packing(db: Db) -> None:
     assert pieces(db) == []
     db.runner.run(worker.pack([0]))
     assert db.rows("SELECT mailbox, messages FROM packed_mailbox") == [(INBOX, 10)]
-    db.write(emails.expunge, 1, INBOX, [1, 2, 3], NOW)
+    db.write(placing.expunge, 1, INBOX, [1, 2, 3], NOW)
     db.runner.run(worker.pack([1]))
     assert db.rows("SELECT messages FROM packed_mailbox") == [(10,)]
-    db.write(emails.expunge, 1, INBOX, [4, 5], NOW)
+    db.write(placing.expunge, 1, INBOX, [4, 5], NOW)
     db.runner.run(worker.pack([1]))
     assert db.rows("SELECT messages FROM packed_mailbox") == [(5,)]
 
@@ -208,7 +213,7 @@ def test_what_sessions_had_to_look_up_is_packed(db: Db) -> None:
     view = db.runner.run(snapshots.open(1, INBOX))
     db.runner.run(worker.pack([]))
     assert read(db).looked == 0
-    db.write(emails.store_flags, 1, INBOX, [1, 2, 3, 4, 5], now=NOW, add=FLAGGED)
+    db.write(flagging.store_flags, 1, INBOX, [1, 2, 3, 4, 5], now=NOW, add=FLAGGED)
     db.runner.run(snapshots.refresh(view))
     db.runner.run(worker.pack([]))
     assert read(db).looked == 0
@@ -252,15 +257,15 @@ def carry_out(tx: Tx, step: str, which: int) -> None:
         case "file":
             file(tx, 1, message(), boxes=[INBOX, ARCHIVE] if which & 1 else [INBOX])
         case "flag":
-            emails.store_flags(tx, 1, INBOX, some, now=NOW, add=SEEN if which & 2 else 0, remove=SEEN | FLAGGED)
+            flagging.store_flags(tx, 1, INBOX, some, now=NOW, add=SEEN if which & 2 else 0, remove=SEEN | FLAGGED)
         case "delete":
-            emails.store_flags(tx, 1, INBOX, some, now=NOW, deleted=bool(which & 1))
+            flagging.store_flags(tx, 1, INBOX, some, now=NOW, deleted=bool(which & 1))
         case "expunge":
-            emails.expunge(tx, 1, INBOX, some, NOW)
+            placing.expunge(tx, 1, INBOX, some, NOW)
         case "move":
-            emails.move(tx, 1, INBOX, some, ARCHIVE, NOW)
+            placing.move(tx, 1, INBOX, some, ARCHIVE, NOW)
         case "copy":
-            emails.copy(tx, 1, INBOX, some, INBOX if which & 1 else ARCHIVE, NOW)
+            placing.copy(tx, 1, INBOX, some, INBOX if which & 1 else ARCHIVE, NOW)
         case "undelete":
             gone = [row[0] for row in tx.query("SELECT email FROM expunged WHERE account = 1", ())]
             retention.undelete(tx, 1, gone, NOW)

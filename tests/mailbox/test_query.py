@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_KEYS, SEARCH_TEXT
-from posthouse.mailbox import columns, compiler, emails, query, scan, verify
+from posthouse.mailbox import columns, compiler, flagging, placing, query, scan, verify
 from posthouse.mailbox import search as words
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.compiler import Row
@@ -69,7 +69,7 @@ class Case:
                 file, self.account, octets, keywords=SEEN if number % 2 else FLAGGED,
                 at=NOW + number * DAY, prologue=b"Return-Path: <envelope@example.com>\r\n",
             )  # fmt: skip
-        self.db.write(emails.store_flags, self.account, INBOX, [3], now=NOW, deleted=True)
+        self.db.write(flagging.store_flags, self.account, INBOX, [3], now=NOW, deleted=True)
         self.uids = list(range(1, len(MAIL) + 1))
         self.columns = Columns(self.db.store)
 
@@ -289,7 +289,7 @@ def test_what_comes_and_goes_is_found_by_columns_too(tmp_path: Path, monkeypatch
     monkeypatch.setattr(query, "_ALONE", 0)
     case = Case(tmp_path)
     assert case(Subject("coach")) == [1, 2]
-    case.db.write(emails.expunge, case.account, INBOX, [1], NOW)
+    case.db.write(placing.expunge, case.account, INBOX, [1], NOW)
     for number in range(7, 10):
         case.db.write(file, case.account, message(f"Coach {number}"))
     case.uids = [2, 3, 4, 5, 6, 7, 8, 9]

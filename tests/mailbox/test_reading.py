@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import emails, reading, retention
+from posthouse.mailbox import emails, placing, reading, retention
 from posthouse.mailbox.summary import render
 from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
 
@@ -20,7 +20,7 @@ def db(tmp_path: Path) -> Iterator[Db]:
         made.write(make_account)
         for number, octets in OCTETS.items():
             assert made.write(file, 1, octets, prologue=PROLOGUES[number], at=NOW + number).email == number
-        made.write(emails.expunge, 1, INBOX, [2, 5], NOW)
+        made.write(placing.expunge, 1, INBOX, [2, 5], NOW)
         yield made
 
 
@@ -59,7 +59,7 @@ def test_contents_without_the_tree(db: Db) -> None:
 
 
 def test_save_dates_are_of_placements(db: Db) -> None:
-    db.write(emails.copy, 1, INBOX, [1], ARCHIVE, NOW + 5000)
+    db.write(placing.copy, 1, INBOX, [1], ARCHIVE, NOW + 5000)
     assert db.read(reading.save_dates, 1, ARCHIVE, [1, 2]) == {1: NOW + 5000}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import append, changes, emails, mailboxes, retention
+from posthouse.mailbox import append, changes, emails, mailboxes, placing, retention
 from posthouse.mailbox.model import NoSuchEmail, OverQuota
 from posthouse.mailbox.summary import render
 from posthouse.store.database import Tx
@@ -24,7 +24,7 @@ def test_undelete_gives_new_ids(db: Db) -> None:
     made = db.write(mailboxes.create, 1, "a", NOW)
     kept = db.write(file, 1, message(), boxes=[ARCHIVE], keywords=FLAGGED, prologue=b"X: 1\r\n")
     lost = db.write(file, 1, message(), boxes=[made])
-    db.write(emails.expunge, 1, ARCHIVE, [1], NOW + 1)
+    db.write(placing.expunge, 1, ARCHIVE, [1], NOW + 1)
     db.write(mailboxes.delete, 1, made, NOW + 2)
     listed = db.read(retention.list_expunged, 1)
     assert [(row.email, row.mailbox, row.gone_at) for row in listed] == [(1, ARCHIVE, NOW + 1), (2, made, NOW + 2)]
@@ -48,7 +48,7 @@ def test_what_was_in_a_mailbox_that_is_gone_comes_back_under_its_name(db: Db) ->
     below = db.write(mailboxes.create, 1, "INBOX/Work/Old", NOW)
     db.write(file, 1, message(), boxes=[below])
     db.write(file, 1, message(), boxes=[below])
-    db.write(emails.expunge, 1, below, [1], NOW)  # before the mailbox went
+    db.write(placing.expunge, 1, below, [1], NOW)  # before the mailbox went
     empty = db.write(mailboxes.create, 1, "Empty", NOW)
     for path in ("INBOX/Work/Old", "INBOX/Work", "Empty"):
         db.write(mailboxes.delete, 1, db.read(mailboxes.find, 1, path), NOW + 1)
@@ -75,7 +75,7 @@ def test_where_no_mailbox_can_be_made_the_inbox_takes_what_comes_back(db: Db, mo
 def test_undelete_minds_the_quota(db: Db) -> None:
     small = db.write(make_account, "small@example.org", None, 1)
     db.write(file, small, message())
-    db.write(emails.expunge, small, INBOX, [1], NOW)
+    db.write(placing.expunge, small, INBOX, [1], NOW)
     db.write(file, small, message())
     with pytest.raises(OverQuota):
         db.write(retention.undelete, small, [1], NOW)
@@ -93,14 +93,14 @@ def test_a_message_goes_with_its_last_email(db: Db) -> None:
             )
 
     db.write(deliver)
-    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    db.write(placing.expunge, 1, INBOX, [1], NOW)
     assert db.write(retention.drop_expunged, NOW, NOW) == 0  # not old enough
     assert db.write(retention.drop_expunged, NOW + 1, NOW + 1) == 1
     with pytest.raises(NoSuchEmail):
         db.read(emails.content, 1, 1)
     assert db.read(emails.content, bob, 1).blob.id == 1
     assert db.rows("SELECT count(*) FROM blob_suspect") == [(0,)]
-    db.write(emails.expunge, bob, INBOX, [1], NOW)
+    db.write(placing.expunge, bob, INBOX, [1], NOW)
     assert db.write(retention.drop_expunged, NOW + 1, NOW + 1) == 1
     assert db.rows("SELECT blob FROM blob_suspect") == [(1,)]
     assert db.rows("SELECT id FROM message UNION ALL SELECT message FROM message_text") == []
@@ -111,8 +111,8 @@ def test_an_account_is_emptied(db: Db) -> None:
     for account in (1, bob):
         for _ in range(3):
             db.write(file, account, message(message_id="a@b"), boxes=[INBOX, ARCHIVE])
-        db.write(emails.expunge, account, INBOX, [1], NOW)
-        db.write(emails.expunge, account, ARCHIVE, [1], NOW)
+        db.write(placing.expunge, account, INBOX, [1], NOW)
+        db.write(placing.expunge, account, ARCHIVE, [1], NOW)
     assert db.read(retention.accounts_after, 0) == [1, bob]
     rounds = [db.write(retention.empty_account, 1, NOW, 2) for _ in range(3)]
     assert rounds == [2, 1, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from posthouse.limits import SEARCH_TEXT
-from posthouse.mailbox import emails, retention, search, vocabulary
+from posthouse.mailbox import placing, retention, search, vocabulary
 from posthouse.mailbox.search import Suspects
 from posthouse.store.database import Store, Tx
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
@@ -58,7 +58,7 @@ def test_batches_are_bounded_and_miss_nothing(db: Db, monkeypatch: pytest.Monkey
     monkeypatch.setattr(search, "_PAGE", 2)
     for number in range(9):
         db.write(file, 1, message(f"word{number}"))
-    db.write(emails.expunge, 1, INBOX, [4, 5], NOW)
+    db.write(placing.expunge, 1, INBOX, [4, 5], NOW)
     assert index_all(db, 4) == 3
     assert found(db, "alice") == [1, 2, 3, 6, 7, 8, 9]
     monkeypatch.setattr(search, "BATCH_CHARACTERS", 1)
@@ -92,7 +92,7 @@ def test_texts_in_place_and_others_are_indexed_alike(db: Db) -> None:
 def test_what_is_dropped_is_forgotten(db: Db) -> None:
     db.write(file, 1, message("Stagecoach"))
     index_all(db)
-    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    db.write(placing.expunge, 1, INBOX, [1], NOW)
     db.write(retention.drop_expunged, NOW + 1, NOW + 1)
     assert found(db, "stagecoach") == []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from posthouse.mailbox import emails, mailboxes, snapshot
+from posthouse.mailbox import flagging, mailboxes, placing, snapshot
 from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.view import View
@@ -40,7 +40,7 @@ def test_sessions_share_and_follow(db: Db) -> None:
     snapshots = Snapshots(db.store)
     one, two = open_view(db, snapshots), open_view(db, snapshots)
     assert one.snapshot is two.snapshot
-    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    db.write(placing.expunge, 1, INBOX, [2], NOW)
     db.runner.run(snapshots.refresh(one))
     # The sleeping session looks at the new snapshot too, and its client still counts five.
     assert one.snapshot is two.snapshot
@@ -55,7 +55,7 @@ def test_what_came_and_went_unheard_is_never_mentioned(db: Db) -> None:
     view = open_view(db, snapshots)
     db.write(file, 1, message())
     db.runner.run(snapshots.refresh(view))
-    db.write(emails.expunge, 1, INBOX, [6], NOW)
+    db.write(placing.expunge, 1, INBOX, [6], NOW)
     db.runner.run(snapshots.refresh(view))
     assert not view.stale
     assert (view.announce_expunged(), view.announce_added(), len(view)) == ([], [], 5)
@@ -65,8 +65,8 @@ def test_many_changes_are_found_by_modseq(db: Db, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("posthouse.mailbox.view._MANY", 2)
     snapshots = Snapshots(db.store)
     view = open_view(db, snapshots)
-    db.write(emails.store_flags, 1, INBOX, [1, 2, 3, 5], now=NOW, add=SEEN)
-    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    db.write(flagging.store_flags, 1, INBOX, [1, 2, 3, 5], now=NOW, add=SEEN)
+    db.write(placing.expunge, 1, INBOX, [2], NOW)
     db.runner.run(snapshots.refresh(view))
     assert [(entry.seq, entry.uid, entry.flags) for entry in view.announce_changed()] == [
         (1, 1, SEEN),
@@ -74,7 +74,7 @@ def test_many_changes_are_found_by_modseq(db: Db, monkeypatch: pytest.MonkeyPatc
         (5, 5, SEEN),
     ]
     assert view.changed() == []
-    db.write(emails.store_flags, 1, INBOX, [1, 3, 4, 5], now=NOW, add=FLAGGED)
+    db.write(flagging.store_flags, 1, INBOX, [1, 3, 4, 5], now=NOW, add=FLAGGED)
     db.runner.run(snapshots.refresh(view))
     view.silence([1, 3, 4])
     assert [entry.uid for entry in view.announce_changed()] == [5]
@@ -153,7 +153,7 @@ def test_spans_and_numbers_of_uids(tmp_path: Path) -> None:
             db.write(file, account, message(f"{number}"))
         snapshots = Snapshots(db.store)
         view = db.runner.run(snapshots.open(account, INBOX))
-        db.write(emails.expunge, account, INBOX, [3, 10], NOW)
+        db.write(placing.expunge, account, INBOX, [3, 10], NOW)
         db.write(file, account, message("new"))
         db.runner.run(snapshots.refresh(view))
         assert view.span(1, 100) == (1, 40)
@@ -171,12 +171,12 @@ def test_spans_and_numbers_of_uids(tmp_path: Path) -> None:
 
 def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
     first = db.read(snapshot.load, 1, INBOX)
-    db.write(emails.store_flags, 1, INBOX, [1, 4], now=NOW, add=SEEN)
-    db.write(emails.expunge, 1, INBOX, [4, 2], NOW)
+    db.write(flagging.store_flags, 1, INBOX, [1, 4], now=NOW, add=SEEN)
+    db.write(placing.expunge, 1, INBOX, [4, 2], NOW)
     for _ in range(3):
         db.write(file, 1, message())
-    db.write(emails.expunge, 1, INBOX, [7], NOW)
-    db.write(emails.store_flags, 1, INBOX, [8], now=NOW, add=FLAGGED)
+    db.write(placing.expunge, 1, INBOX, [7], NOW)
+    db.write(flagging.store_flags, 1, INBOX, [8], now=NOW, add=FLAGGED)
     later, news, _ = db.read(snapshot.follow, 1, INBOX, first)
     assert news == snapshot.diff(first, later)
     assert news == snapshot.Diff([*news.expunged], [1], [6, 8])
@@ -185,10 +185,10 @@ def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
 
 def test_what_is_absent_is_neither_there_nor_unheard_of(db: Db) -> None:
     snapshots = Snapshots(db.store)
-    db.write(emails.expunge, 1, INBOX, [2], NOW)
+    db.write(placing.expunge, 1, INBOX, [2], NOW)
     view = open_view(db, snapshots)
     assert view.absent([(1, 9)]) == [(2, 2), (6, 9)]
-    db.write(emails.expunge, 1, INBOX, [3, 4], NOW)
+    db.write(placing.expunge, 1, INBOX, [3, 4], NOW)
     db.write(file, 1, message())
     db.runner.run(snapshots.refresh(view))
     # Those that the client has not heard of are none of it, and what it has not heard to have come is there.
@@ -202,12 +202,12 @@ def test_what_changed_after_a_modseq_is_looked_through(db: Db) -> None:
     snapshots = Snapshots(db.store)
     view = open_view(db, snapshots)
     before = view.modseq
-    db.write(emails.store_flags, 1, INBOX, [2, 4], now=NOW, add=SEEN)
+    db.write(flagging.store_flags, 1, INBOX, [2, 4], now=NOW, add=SEEN)
     db.runner.run(snapshots.refresh(view))
     assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 1, 99)] == [(2, 2), (4, 4)]
     assert view.changed_after(before, 3, 4) == view.by_seq(4, 4)
     assert view.changed_after(before, 3, 3) == []
-    db.write(emails.expunge, 1, INBOX, [1, 4], NOW)
+    db.write(placing.expunge, 1, INBOX, [1, 4], NOW)
     db.runner.run(snapshots.refresh(view))
     assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 0, 5)] == [(2, 2), (4, 4)]
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from posthouse.mailbox import columns, emails, sorting
+from posthouse.mailbox import columns, parted, placing, sorting
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import load
@@ -65,7 +65,7 @@ def test_equals_keep_their_order_reversed_or_not(tmp_path: Path) -> None:
 
 def test_what_is_gone_is_left_out(tmp_path: Path) -> None:
     case = Case(tmp_path)
-    case.db.write(emails.expunge, case.account, INBOX, [2], NOW)
+    case.db.write(placing.expunge, case.account, INBOX, [2], NOW)
     assert case(Key(By.SUBJECT)) == [5, 1, 3, 4]
     assert case(Key(By.SENT)) == [4, 5, 3, 1]
     case.db.close()
@@ -74,8 +74,8 @@ def test_what_is_gone_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("run", [1, 2, 100])
 def test_any_keys_are_what_python_makes_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int) -> None:
     monkeypatch.setattr(sorting, "RUN", run)
-    monkeypatch.setattr(sorting, "_PART", run)
-    monkeypatch.setattr(sorting, "_SAMPLES", run)
+    monkeypatch.setattr(parted, "PART", run)
+    monkeypatch.setattr(parted, "SAMPLES", run)
     monkeypatch.setattr(columns, "_MANY", run)
     case = Case(tmp_path)
     random = Random(3)

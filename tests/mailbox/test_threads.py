@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import emails
+from posthouse.mailbox import placing
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
 
@@ -53,7 +53,7 @@ def test_without_message_ids_each_is_its_own(db: Db) -> None:
 
 def test_a_thread_keeps_its_id_when_its_mail_is_gone(db: Db) -> None:
     first = thread(db, "Tea", "1@x")
-    db.write(emails.expunge, 1, INBOX, [1], NOW)
+    db.write(placing.expunge, 1, INBOX, [1], NOW)
     assert thread(db, "Re: Tea", "2@x", ["1@x"]) == first
 
 

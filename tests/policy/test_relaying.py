@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import pytest
 
+from posthouse.directory import domains
 from posthouse.directory.addresses import Expansion, Standing
-from posthouse.directory.model import Account
+from posthouse.directory.model import NEW, Account, version
 from posthouse.policy.check import Facts, RecipientFacts
 from posthouse.policy.relaying import Relaying
 from posthouse.terms.address import parse
 from posthouse.terms.envelope import Recipient
+from tests.store.support import opened
+from tests.support import run
 
 FAR = RecipientFacts(Recipient(parse("bob@elsewhere.example")), Expansion(Standing.RELAY))
 OURS = RecipientFacts(Recipient(parse("bob@example.org")), Expansion(Standing.KNOWN, remote=(parse("b@far.example"),)))
@@ -76,3 +81,29 @@ def test_lmtp_sends_nothing_elsewhere() -> None:
     denied = Relaying().rcpt(Facts("lmtp", "127.0.0.1"), FAR)
     assert denied is not None
     assert str(denied.reply) == "551 5.7.1 User not local; send it by SMTP to <bob@elsewhere.example>"
+
+
+def test_nobody_is_refused_for_good_by_a_store_that_is_new() -> None:
+    """Its disk was not there when the server started, which made another: all mail of its domains came back."""
+    new = RecipientFacts(Recipient(parse("bob@elsewhere.example")), Expansion(Standing.RELAY, version=NEW))
+    for facts in (Facts("mx", "192.0.2.1"), Facts("lmtp", "192.0.2.1")):
+        later = Relaying().rcpt(facts, new)
+        assert later is not None
+        assert later.reply is not None
+        assert (later.reply.code, later.reply.enhanced) == (451, "4.3.5")
+    # A server that only relays is meant to serve none.
+    for relay in (Relaying(domains=["far.example"]), Relaying(trusted=["10.0.0.0/8"])):
+        denied = relay.rcpt(Facts("mx", "192.0.2.1"), new)
+        assert denied is not None
+        assert denied.reply is not None
+        assert denied.reply.code == 550
+
+
+def test_a_new_store_is_told_from_one_that_serves(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as store:
+            assert await store.read(version) == NEW
+            await store.write(domains.add, "example.org", 1)
+            assert await store.read(version) > NEW
+
+    run(main())

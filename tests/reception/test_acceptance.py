@@ -391,3 +391,17 @@ def test_an_address_said_again_waits_once(tmp_path: Path) -> None:
             assert [address for address, _ in await there.queued()][4:] == ["bob@home.example"]
 
     run(main())
+
+
+def test_who_gets_it_by_an_address_that_wants_it_has_it_once(tmp_path: Path) -> None:
+    """Junk and the rest wait in lanes of their own: he had it in the Inbox and in Junk."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            await there.alias("both", "ann", "bob")
+            there.judge.verdicts = {"bob+x": junk("spam", "points"), "both": junk("spam", "points")}
+            assert await there.take("bob+x", "bob", "both", notify=frozenset({"SUCCESS"})) == [250]
+            assert await there.queued() == [("bob@home.example", "local:"), ("both@home.example", "local:junk")]
+
+    run(main())

@@ -232,6 +232,14 @@ class Store(Struct, frozen=True, kw_only=True):
     held: Duration = Duration(30 * 86400)
 
 
+class Imap(Struct, frozen=True, kw_only=True):
+    """How IMAP is spoken."""
+
+    # RFC 9755 §4 refuses them before ENABLE UTF8=ACCEPT. Programs that move mail do not enable it (mbsync, offlineimap,
+    # Dovecot's dsync), and Dovecot and Cyrus take what they bring: whoever moves in with old mail turns this on.
+    raw_headers: bool = False
+
+
 class Pop3(Struct, frozen=True, kw_only=True):
     """How POP3 is spoken."""
 
@@ -279,6 +287,7 @@ class Config(Struct, frozen=True, kw_only=True):
     log: Log = Log()
     store: Store = Store()
     delivery: Delivery = Delivery()
+    imap: Imap = Imap()
     pop3: Pop3 = Pop3()
 
     def reloaded(self, new: "Config") -> "Config":

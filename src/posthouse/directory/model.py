@@ -5,6 +5,7 @@ Refuses: to know a door; each door has its own table from these errors to its wo
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from posthouse.store.database import Row, Topic, Tx
 from posthouse.written import Rate, parse_rate
@@ -195,6 +196,10 @@ class Alias:
 
     address: str
     targets: tuple[str, ...]
+
+
+# The version of a directory that nobody has changed yet: of a new store.
+NEW: Final = 1
 
 
 def version(tx: Tx) -> int:

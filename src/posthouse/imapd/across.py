@@ -14,13 +14,14 @@ from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import Refused
 from posthouse.imapd.session import Session
 from posthouse.mailbox import append as filing
-from posthouse.mailbox import emails, shares
+from posthouse.mailbox import changes, emails, placing, shares
 from posthouse.mailbox.model import DELETED, MailboxError, NoPermission, NoSuchEmail, lock_account
 from posthouse.mailbox.summary import Rendered, render
 from posthouse.mailbox.view import Entry
 from posthouse.store.blobs import BlobLost, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.wire.imap.response import Code
+from posthouse.wire.imap.sequence import ranges_of
 
 # Messages that are filed in one transaction, and are ready for it at once.
 BATCH: Final = 50
@@ -41,9 +42,19 @@ class _Arriving:
     deleted: bool
 
 
-async def carry(session: Session, chunk: Sequence[Entry], target: Place, *, moves: bool) -> list[tuple[int, int]]:
-    """Pairs of uid here and there. Raises Refused, MailboxError, StoreUnavailable."""
+async def carry(
+    session: Session, chunk: Sequence[Entry], target: Place, *, moves: bool, some: bool
+) -> list[tuple[int, int]]:
+    """Pairs of uid here and there. What others have expunged is passed over where `some` are enough (RFC 9051 §6.4.9).
+
+    Raises Refused, MailboxError, StoreUnavailable.
+    """
     opened, placed = session.open, list[tuple[int, int]]()
+    found = await session.look(changes.placements, opened.mailbox, ranges_of([entry.uid for entry in chunk]))
+    there = {one.uid for one in found}
+    if len(there) < len(chunk) and not some:
+        raise NoSuchEmail(f"some messages of mailbox {opened.mailbox} of account {opened.account} are gone")
+    chunk = [entry for entry in chunk if entry.uid in there]
     source = (opened.account, opened.mailbox) if moves else None
     for start in range(0, len(chunk), BATCH):
         arriving: list[_Arriving] = []
@@ -139,9 +150,14 @@ def _arrive(
         if not set("te") <= set(shares.rights_of(tx, source[0], source[1], viewer)):
             raise NoPermission(f"account {viewer} may take nothing out of mailbox {source[1]} of account {source[0]}")
         uids = [one.uid for one in arriving]
-        if len(emails.expunge(tx, source[0], source[1], uids, now)) < len(uids):
+        if len(placing.expunge(tx, source[0], source[1], uids, now)) < len(uids):
             raise NoSuchEmail("some of what was to be moved is gone")
     return placed
+
+
+def needed(names: Sequence[str]) -> str:
+    """The rights that it takes to set these keywords."""
+    return "".join(sorted({"s" if name == _SEEN else "w" for name in names}))
 
 
 def permitted(names: Sequence[str], rights: str) -> list[str]:

@@ -6,7 +6,7 @@ filed in one transaction, or none; OK follows its commit. What is replaced goes 
 what comes. The octets are kept as they came, bare line endings too: what a client has signed or compares is not touched
 here.
 Refuses: NUL, which RFC 9051 §4.3.1 lets no server send back; a header that is not ASCII, from who has not said that he
-can read one; and more messages at once than the writer should hold.
+can read one (unless the configuration takes it from anybody); and more messages at once than the writer should hold.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import Refused
 from posthouse.imapd.session import Session
 from posthouse.mailbox import append as filing
-from posthouse.mailbox import emails, mailboxes, shares
+from posthouse.mailbox import emails, mailboxes, placing, shares
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.model import MailboxError, NoPermission, NoSuchEmail, NoSuchMailbox
 from posthouse.mailbox.summary import Rendered, render
@@ -38,6 +38,8 @@ from posthouse.wire.imap.url import MessageUrl
 
 # Rendering more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 128 * limits.KB
+# After so much of mail others have a turn: a millisecond or two.
+_TURN: Final = 32 * limits.KB
 # So much of a part is copied before others have a turn.
 _PIECE: Final = 256 * limits.KB
 # INTERNALDATE as it can be said: from 1970 on, with four digits of the year.
@@ -86,6 +88,7 @@ class _Appending:
         self._spools: list[Spool] = []
         self._ready: list[_Message] = []
         self._flaw: Refused | None = None
+        self._since_turn = 0
 
     async def take(self, event: Event) -> None:
         """A message is announced, comes, ends; the command ends. Raises Refused, MailboxError, StoreUnavailable."""
@@ -131,6 +134,10 @@ class _Appending:
         self._announced.append(message)
 
     async def _find(self) -> Place:
+        known = self._session.filed_in
+        if known is not None and known[0] == self._path and self._replaced is None:
+            # So it was a moment ago. The transaction looks again: this look spares the client sending in vain.
+            return known[1]
         try:
             place = await self._session.read(places.find, self._path, "i")
         except NoSuchMailbox as error:
@@ -206,16 +213,20 @@ class _Appending:
         self._ready.append(message)
         if message.staged.name is not None:
             spool.discard()  # and its descriptor; what is in memory stays counted until the end
-        await self._session.pause()
+        self._since_turn += message.rendered.size
+        if self._since_turn > _TURN:
+            self._since_turn = 0
+            await self._session.pause()
 
     async def _end(self) -> None:
         if self._flaw is not None:
             raise self._flaw
         session = self._session
+        session.filed_in = None
         messages, self._ready = self._ready, []
         try:
             # The instant at which the client may forget its copies: when this has returned.
-            uids, validity = await self._file(messages)
+            uids, place = await self._file(messages)
         except NoSuchMailbox as error:
             await self._abandon(messages)
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
@@ -223,15 +234,18 @@ class _Appending:
             await self._abandon(messages)
             raise
         await session.drop()
-        code = response.appenduid(validity, uids)
+        session.filed_in = self._path, place
+        code = response.appenduid(place.mailbox.uidvalidity, uids)
         if self._replaced is None:
-            await session.ok(self.command, "Filed", code)
+            opened = session.selected
+            here = opened is not None and (opened.account, opened.mailbox) == (place.account, place.mailbox.id)
+            await session.ok(self.command, "Filed", code, elsewhere=not here)
         else:
             # RFC 8508 §4.3: before the client hears what is gone.
             session.engine.send(response.ok("The new one is there", code))
             await session.ok(self.command, "Replaced", removed=True)
 
-    async def _file(self, messages: Sequence[_Message]) -> tuple[Sequence[int], int]:
+    async def _file(self, messages: Sequence[_Message]) -> tuple[Sequence[int], Place]:
         assert self._target is not None, "it was found before the first message came"
         session, around = self._session, self._session.around
         now, client = around.clock.now(), session.owner
@@ -246,7 +260,8 @@ class _Appending:
         around = self._session.around
         octets = spool.buffer()
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
-        if rendered.mended and not self._session.engine.utf8 and not has_ascii_header(octets):
+        may = around.raw_headers or self._session.engine.utf8
+        if rendered.mended and not may and not has_ascii_header(octets):
             # RFC 9755 §4, and RFC 9051 §6.3.12 for who has enabled IMAP4rev2.
             raise Refused("A header that is not ASCII is taken after ENABLE UTF8=ACCEPT", Code.CANNOT)
         staged = await around.blobs.stage(spool)
@@ -297,8 +312,8 @@ def _file(
     replaced: tuple[int, int] | None,
     now: int,
     secret: bytes,
-) -> tuple[Sequence[int], int]:
-    """File the messages; their uids, and the uidvalidity. What is `replaced` goes first, and makes room. `client`: the
+) -> tuple[Sequence[int], Place]:
+    """File the messages; their uids, and where they are. What is `replaced` goes first, and makes room. `client`: the
     account that is logged in, whose name for the mailbox `path` is.
 
     Raises NoSuchMailbox, NoPermission, NoSuchEmail, OverQuota, TooManyKeywords.
@@ -306,12 +321,11 @@ def _file(
     place = places.find(tx, client, path, "i")
     if place.account != account:
         raise NoSuchMailbox(f"{path!r} is another's by now")
-    mailbox, validity = place.mailbox.id, place.mailbox.uidvalidity
     if replaced is not None:
         opened, old = replaced
         if not set("te") <= set(shares.rights_of(tx, account, opened, client)):
             raise NoPermission(f"account {client} may take nothing out of mailbox {opened} of account {account}")
-        if not emails.expunge(tx, account, opened, [old], now):
+        if not placing.expunge(tx, account, opened, [old], now):
             raise NoSuchEmail(f"mailbox {opened} of account {account} has no message {old} any more")
     # Asked once for each set of them: most messages that come together have the same.
     sets = dict.fromkeys([tuple(one.keywords) for one in messages])
@@ -328,5 +342,4 @@ def _file(
         )
         for one in messages
     ]
-    uids = filing.file_emails(tx, account, mailbox, new, thread_secret=secret, now=now)
-    return uids, validity
+    return filing.file_emails(tx, account, place.mailbox.id, new, thread_secret=secret, now=now), place

@@ -22,7 +22,7 @@ from posthouse.wire.imap.sequence import Range
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every IMAP session works with. Timeouts in seconds: until a client has logged in, and of its silence
-    afterwards."""
+    afterwards. `raw_headers`: APPEND takes those that are not ASCII from anybody."""
 
     hostname: str
     clock: Clock
@@ -38,6 +38,7 @@ class Surroundings:
     login_timeout: float
     idle_timeout: float
     fields: Kept = field(default_factory=Kept)
+    raw_headers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

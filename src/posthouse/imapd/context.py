@@ -58,7 +58,9 @@ def watch(
     opened = session.open
     if not isinstance(opened.watched, Watched):
         opened.watched = Watched(session, opened)
-    if not program.lasting or not opened.watched.watch(
+    # A score is of the search that was asked, and not kept.
+    lasting = program.lasting and all(key.by is not sorting.By.SCORE for key in sorts)
+    if not lasting or not opened.watched.watch(
         _Result(tag, uid, criteria.condition(session, program), tuple(sorts), array("I", found), snapshot.modseq, items)
     ):
         session.engine.send(response.no("These results are not watched", response.noupdate(tag)))

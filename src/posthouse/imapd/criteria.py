@@ -49,6 +49,11 @@ class Program:
         return any(isinstance(one, keys.Changed) for one in _all(self))
 
     @property
+    def names_messages(self) -> bool:
+        """It asks for messages by their numbers or uids, be it in a filter."""
+        return any(isinstance(one, keys.Numbers) for one in _all(self))
+
+    @property
     def counts(self) -> bool:
         """It asks for messages by their numbers."""
         return any(isinstance(one, keys.Numbers) and not one.uid for one in _all(self))

@@ -1,7 +1,7 @@
-"""FETCH: what a client asks of messages (RFC 9051 §6.4.5), read in chunks and sent at its speed.
+"""FETCH: what a client asks of messages (RFC 9051 §6.4.5), read in portions and sent at its speed.
 
 Promises: summaries and structures are copied from where they were rendered, never parsed. A large body is never whole
-in memory. No transaction outlives a chunk, and the other sessions have a turn after each. Content is found also of
+in memory. No transaction outlives a portion, and the other sessions have a turn after each. Content is found also of
 messages that others have expunged and this client has not heard of.
 Refuses: to change anything but \\Seen, and that only where the mailbox is open for writing.
 
@@ -19,12 +19,13 @@ from typing import Any, Final
 from posthouse import observe
 from posthouse.imapd import content, fields, portions, resync
 from posthouse.imapd.content import Message
-from posthouse.imapd.portions import LOT, VALUES, Known, Placed
+from posthouse.imapd.portions import LOT, OF_PLACEMENT, VALUES, Known, Placed
 from posthouse.imapd.refusal import Refused, Senseless
 from posthouse.imapd.session import LINES, Session
 from posthouse.limits import KB
-from posthouse.mailbox import emails, ranges, summary
+from posthouse.mailbox import flagging, ranges, summary
 from posthouse.mailbox.emails import Content
+from posthouse.mailbox.model import NoPermission
 from posthouse.mailbox.reading import Preview
 from posthouse.mailbox.view import Entry
 from posthouse.store.blobs import BlobLost, Buffer
@@ -39,6 +40,8 @@ from posthouse.wire.imap.sequence import Range
 
 # Undoing the encoding of more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 512 * KB
+# Items that are made in a row.
+_TURN: Final = 20
 # A piece as large as this is sent before the next one is made.
 _SOON: Final = 64 * KB
 
@@ -88,10 +91,10 @@ async def fetch(session: Session, command: Command, asked: request.Fetch) -> Non
     if asked.partial is not None:
         numbers = _part_of(numbers, asked.partial)
     if asked.changed_since is None:
-        chunks = session.chunks(numbers, LOT)
+        lots = portions.lots(session, numbers)
     else:
-        chunks = await _changed(session, asked, numbers, asked.changed_since)
-    lost = await _send(session, chunks, items)
+        lots = map(Placed.of, await _changed(session, asked, numbers, asked.changed_since))
+    lost = await _send(session, lots, items)
     if lost:
         raise Refused(f"The store has lost the content of {lost} messages", Code.CORRUPTION)
     await session.ok(command, "Those are the messages")
@@ -126,28 +129,47 @@ async def _changed(
 
 async def send(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
     """The messages with what is asked of them; how many the store has lost."""
-    return await _send(session, [chunk], items) if chunk else 0
+    return await _send(session, [Placed.of(chunk)], items)
 
 
-async def _send(session: Session, chunks: Iterable[list[Entry]], items: tuple[Item, ...]) -> int:
+async def _send(session: Session, lots: Iterable[Placed], items: tuple[Item, ...]) -> int:
+    if OF_PLACEMENT.issuperset(items):
+        for number, lot in enumerate(lots):
+            if number:
+                await asyncio.sleep(0)
+            await _learn(session, lot)
+            await _send_values(session, Known(lot), items)
+        return 0
     marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
     # RFC 4314 §4: nothing is marked as seen by whoever may not.
     marks = marks and "s" in session.open.rights
     lost = 0
-    async with aclosing(portions.read(session, chunks, items)) as reading:
+    between = False
+    async with aclosing(portions.read(session, lots, items)) as reading:
         async for known in reading:
-            told = items
+            if between:
+                await asyncio.sleep(0)
+            between, told = True, items
             if marks:
                 try:
                     known, told = await _mark_seen(session, known, items)
+                except NoPermission:
+                    # The right was taken back just now; who may read reads on.
+                    marks = False
                 except StoreUnavailable as error:
                     # A full disk keeps nobody from reading: the flag waits for another time.
                     observe.tell("imap.not_marked_seen", level=observe.WARNING, error=str(error))
-            if not session.names or not session.names.covers(reduce(or_, known.placed.flags, 0)):
-                await session.learn_names()
+            await _learn(session, known.placed)
             lost += await _way(known, told)(session, known, told)
-            await session.pause()
+            # Before more is read the client has taken most of this.
+            await session.flush()
     return lost
+
+
+async def _learn(session: Session, placed: Placed) -> None:
+    """Know the names of all flags that these have."""
+    if not session.names or not session.names.covers(reduce(or_, set(placed.flags), 0)):
+        await session.learn_names()
 
 
 def _way(known: Known, items: Sequence[Item]) -> Callable[[Session, Known, Sequence[Item]], Awaitable[int]]:
@@ -166,7 +188,7 @@ async def _mark_seen(session: Session, known: Known, items: tuple[Item, ...]) ->
     if not unseen:
         return known, items
     mailbox, view = session.open.mailbox, session.open.view
-    await session.change("s", emails.store_flags, mailbox, unseen, now=session.around.clock.now(), add=SEEN)
+    await session.change("s", flagging.store_flags, mailbox, unseen, now=session.around.clock.now(), add=SEEN)
     await session.refresh()
     view.silence(unseen)
     placed = Placed.of([found for uid in known.placed.uids for found in view.by_uid(uid, uid)])
@@ -316,7 +338,8 @@ async def _send_message(
 ) -> int:
     """Queue one message, and send what is large of it; its octets, about."""
     engine = session.engine
-    if len(message.blob) > _IN_THREAD and any(isinstance(item, Binary | BinarySize) for item in items):
+    decoded = sum(isinstance(item, Binary | BinarySize) for item in items)
+    if len(message.blob) * decoded > _IN_THREAD:
         answers = await asyncio.to_thread(_answers, items, message, values)
     else:
         answers = _answers(items, message, values)
@@ -325,6 +348,8 @@ async def _send_message(
     for place, pieces in enumerate(answers):
         if place:
             engine.send(b" ")
+        if place % _TURN == _TURN - 1:
+            await session.pause()
         for piece in pieces:
             engine.send(piece)
             size += len(piece)

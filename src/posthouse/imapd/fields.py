@@ -16,8 +16,8 @@ from typing import Final
 from posthouse.limits import KB, MB
 from posthouse.wire.imap.fetch import Item, Section, Text
 
-# Octets that are kept of all accounts: of some 150,000 messages what Thunderbird asks for.
-BUDGET: Final = 96 * MB
+# Octets that are kept of all accounts: of some 100,000 messages what Thunderbird asks for.
+BUDGET: Final = 64 * MB
 # Lists of names that are kept of an account: people have a few programs, each of which asks for the same ones always.
 _LISTS: Final = 8
 # What is kept of one message has an end. Few have more than a tenth.

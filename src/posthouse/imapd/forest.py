@@ -119,6 +119,12 @@ def mended(trees: Trees, out: Sequence[int], new: Trees) -> Trees:
 def packed(roots: Sequence[Node]) -> Trees:
     """Trees as the response has them (thread-list): a reply behind what it answers, several replies in parentheses
     each."""
+    if len(roots) <= _STEP:
+        return _packed(roots)
+    return joined([_packed(roots[start : start + _STEP]) for start in range(0, len(roots), _STEP)])
+
+
+def _packed(roots: Sequence[Node]) -> Trees:
     pieces: list[bytes] = []
     order: list[int] = []
     sent: list[int] = []

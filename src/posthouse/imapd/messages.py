@@ -5,18 +5,21 @@ waits long; what fits a batch is one transaction. A client that asked not to be 
 what others changed at the same time.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from posthouse.imapd import across, places
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.refusal import Refused
 from posthouse.imapd.session import Session
-from posthouse.mailbox import emails, ranges, shares
+from posthouse.mailbox import emails, flagging, placing, ranges, shares
+from posthouse.mailbox.flagging import Stored
 from posthouse.mailbox.model import DELETED, KEYWORDS, NoPermission, NoSuchMailbox
+from posthouse.mailbox.view import View
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
@@ -24,6 +27,11 @@ from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.request import StoreHow
 from posthouse.wire.imap.response import Code
 from posthouse.wire.imap.sequence import Range
+
+# The flags of so many are brought into the snapshot without reading them back, where they stand in few ranges.
+_MANY: Final = 500
+_FEW_RANGES: Final = 50
+
 
 # --- STORE ------------------------------------------------------------------------------------------------------------
 
@@ -40,17 +48,20 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     unheard: set[int] = set()
     modified: set[int] = set()
     progress, goal = Progress(session, command.tag, "Storing"), ranges.count(numbers)
-    for chunk in session.chunks(numbers, emails.BATCH):
-        becomes = {flags: change.of(flags) for flags in {entry.flags for entry in chunk}}
-        expected.update([(entry.uid, becomes[entry.flags]) for entry in chunk])
+    for uids, flags, modseqs in _lots(view, numbers):
+        becomes = {bits: change.of(bits) for bits in set(flags)}
+        expected.update(zip(uids, [becomes[bits] for bits in flags], strict=True))
         # Their flags as they are in the view are not yet those that the client knows.
-        unheard.update([entry.uid for entry in view.changed()])
+        unheard.update(view.unheard(uids))
         if session.watch is not None:
             # RFC 5465 §4: told since the last answer, perhaps while this command was on its way: a client could take
             # it for what came of it.
-            unheard.update([entry.uid for entry in chunk if entry.modseq > opened.answered])
-        uids = [entry.uid for entry in chunk]
-        modified.update(await session.change(needed, _store, opened.mailbox, uids, change, session.around.clock.now()))
+            unheard.update([uid for uid, at in zip(uids, modseqs, strict=True) if at > opened.answered])
+        stored, since = await session.change(needed, _store, opened.mailbox, uids, change, session.around.clock.now())
+        modified.update(stored.modified)
+        if since is not None and stored.modseq is not None:
+            around = session.around.snapshots
+            around.flagged(opened.account, opened.mailbox, since, stored.modseq, stored.uids, change.of)
         await progress(len(expected), goal)
     await session.refresh()
     missing = bool(view.ghosts) and not expected.keys().isdisjoint([place.uid for place in view.ghosts])
@@ -100,9 +111,55 @@ class _FlagChange(NamedTuple):
         return "s" * seen + "w" * others + "t" * (self.deleted is not None)
 
 
-def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int) -> Sequence[int]:
-    """Change flags; the uids that were left alone."""
-    return emails.store_flags(
+class _Lot(NamedTuple):
+    """Some messages as three columns, in order."""
+
+    uids: Sequence[int]
+    flags: Sequence[int]
+    modseqs: Sequence[int]
+
+
+def _lots(view: View, numbers: Sequence[Range]) -> Iterator[_Lot]:
+    """The messages of these sequence numbers, `emails.BATCH` at a time, each lot as it is when it is asked for."""
+    for spans in _divided(numbers, emails.BATCH):
+        uids, flags, modseqs = array("I"), array("q"), array("q")
+        for low, high in spans:
+            if view.ghosts:
+                entries = view.by_seq(low, high)
+                uids.extend([entry.uid for entry in entries])
+                flags.extend([entry.flags for entry in entries])
+                modseqs.extend([entry.modseq for entry in entries])
+            else:
+                uids += view.snapshot.uids[low - 1 : high]
+                flags += view.snapshot.flags[low - 1 : high]
+                modseqs += view.snapshot.modseqs[low - 1 : high]
+        yield _Lot(uids, flags, modseqs)
+
+
+def _divided(numbers: Sequence[Range], size: int) -> Iterator[list[Range]]:
+    """These ranges in lots of so many numbers."""
+    lot: list[Range] = []
+    room = size
+    for low, high in numbers:
+        while low <= high:
+            last = min(high, low + room - 1)
+            lot.append((low, last))
+            room -= last - low + 1
+            low = last + 1
+            if not room:
+                yield lot
+                lot, room = [], size
+    if lot:
+        yield lot
+
+
+def _store(
+    tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int
+) -> tuple[Stored, int | None]:
+    """Change flags; what became of it. Of many, the mailbox' highest modseq before, where no more than these uids tell
+    has changed in it."""
+    since = tx.value("mailbox_modseq", account=account, mailbox=mailbox) if len(uids) >= _MANY else None
+    stored = flagging.store_flags(
         tx,
         account,
         mailbox,
@@ -112,7 +169,8 @@ def _store(tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _F
         remove=change.remove,
         deleted=change.deleted,
         unchanged_since=change.unchanged_since,
-    ).modified
+    )
+    return stored, since if stored.only and len(stored.uids) <= _FEW_RANGES else None
 
 
 async def _read_change(session: Session, asked: request.Store) -> _FlagChange:
@@ -126,7 +184,7 @@ async def _read_change(session: Session, asked: request.Store) -> _FlagChange:
     learnt = across.permitted(names, rights)
     if len(learnt) < len(names) and not learnt and not (deleted and "t" in rights) and asked.how is StoreHow.ADD:
         raise Refused("You may not change these flags", Code.NOPERM)
-    bits = await session.change("", emails.learn_keywords, learnt) if learnt else 0
+    bits = await session.change(across.needed(learnt), emails.learn_keywords, learnt) if learnt else 0
     if asked.how is StoreHow.SET:
         return _FlagChange(bits, KEYWORDS, deleted, since).within(rights)
     return _FlagChange(bits, 0, True if deleted else None, since).within(rights)
@@ -163,7 +221,7 @@ async def _tell_modseqs(session: Session, numbers: Sequence[Range], own: Collect
 
 async def copy(session: Session, command: Command, asked: request.Copy) -> None:
     """COPY and UID COPY."""
-    function = emails.copy if asked.uid else _copy_all
+    function = placing.copy if asked.uid else _copy_all
     progress = Progress(session, command.tag, "Copying")
     placed, validity = await _transfer(session, function, asked, progress)
     await session.ok(command, "Copied", _copyuid(validity, placed))
@@ -177,7 +235,7 @@ def _copy_all(
     tx: Tx, account: int, mailbox: int, uids: Collection[int], target: int, now: int
 ) -> list[tuple[int, int]]:
     """RFC 9051 §6.4.7: all of them or none. Raises _Missing."""
-    placed = emails.copy(tx, account, mailbox, uids, target, now)
+    placed = placing.copy(tx, account, mailbox, uids, target, now)
     if len(placed) < len(uids):
         raise _Missing
     return placed
@@ -189,7 +247,7 @@ async def move(session: Session, command: Command, asked: request.Move) -> None:
     if not set("te") <= set(session.writable.rights):
         # RFC 6851 §4.2: as for COPY, STORE +FLAGS.SILENT \Deleted and EXPUNGE.
         raise Refused("You may take nothing out of this mailbox", Code.NOPERM)
-    placed, validity = await _transfer(session, emails.move, asked, progress)
+    placed, validity = await _transfer(session, placing.move, asked, progress)
     if placed:
         # RFC 6851 §4.3: COPYUID stands before the EXPUNGEs.
         session.engine.send(response.ok("Moved", _copyuid(validity, placed)))
@@ -206,7 +264,7 @@ async def _transfer(
     progress: Progress,
 ) -> tuple[list[tuple[int, int]], int]:
     """Place messages in another mailbox: pairs of uid here and there, and the uidvalidity there. Raises Refused."""
-    opened, moves = session.open, function is emails.move
+    opened, moves = session.open, function is placing.move
     numbers = session.numbers(asked.numbers, uid=asked.uid)
     placed: list[tuple[int, int]] = []
     done, goal = 0, ranges.count(numbers)
@@ -215,10 +273,10 @@ async def _transfer(
         for chunk in session.chunks(numbers, emails.BATCH):
             uids = [entry.uid for entry in chunk]
             if target.account == opened.account:
-                needed, to, now = "te" * moves, target.mailbox.id, session.around.clock.now()
+                needed, to, now = "rte" if moves else "r", target.mailbox.id, session.around.clock.now()
                 placed += await session.change(needed, _place, function, opened.mailbox, uids, to, session.owner, now)
             else:
-                placed += await across.carry(session, chunk, target, moves=moves)
+                placed += await across.carry(session, chunk, target, moves=moves, some=moves or asked.uid)
             done += len(uids)
             await progress(done, goal)
     except NoSuchMailbox as error:
@@ -239,7 +297,7 @@ def _place(
     placed = function(tx, account, mailbox, uids, target, now)
     if "t" not in rights:
         # RFC 4314 §4: the flag is not set there.
-        emails.store_flags(tx, account, target, [there for _, there in placed], now=now, deleted=False)
+        flagging.store_flags(tx, account, target, [there for _, there in placed], now=now, deleted=False)
     return placed
 
 
@@ -267,7 +325,7 @@ async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] |
     progress = Progress(session, tag, "Expunging")
     for start in range(0, len(marked), emails.BATCH):
         batch = frozenset(marked[start : start + emails.BATCH])
-        await session.change("e", emails.expunge_deleted, mailbox, session.around.clock.now(), batch)
+        await session.change("e", placing.expunge_deleted, mailbox, session.around.clock.now(), batch)
         await progress(start + len(batch), len(marked))
 
 

@@ -4,7 +4,7 @@ Promises: each mailbox in which something is found has one answer, with its name
 named twice is searched once, one that is not there passed over. Others have their turn between two mailboxes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from posthouse.imapd import context, criteria, finding
@@ -69,6 +69,8 @@ async def _in_many(
         # What is one's own has other keywords.
         raise Refused("Close the mailbox that another shares, to search in several of your own", Code.CANNOT)
     program = await criteria.understood(session, asked.key)
+    if program.names_messages:
+        raise Senseless("Numbers and UIDs mean nothing in several mailboxes")
     if program.asks_modseqs:
         session.heed_modseqs()
     if Return.UPDATE in returns:
@@ -112,14 +114,17 @@ def _answer(session: Session, command: Command, path: str, result: Result, retur
 
 def _chosen(session: Session, sources: Sequence[Mailboxes], tree: Sequence[Mailbox]) -> list[Mailbox]:
     """The mailboxes that are meant, each once, in the order of the tree."""
-    wanted = {mailbox.id for one in sources for mailbox in _of(session, one, tree)}
+    # Each source is looked for once, whatever it is called with.
+    names: dict[Source, set[str]] = {}
+    for one in sources:
+        names.setdefault(one.source, set()).update(map(_path, one.names))
+    wanted = {mailbox.id for source, named in names.items() for mailbox in _of(session, source, named, tree)}
     return [mailbox for mailbox in tree if mailbox.id in wanted]
 
 
-def _of(session: Session, source: Mailboxes, tree: Sequence[Mailbox]) -> Iterator[Mailbox]:
-    names = {_path(name) for name in source.names}
+def _of(session: Session, source: Source, names: Collection[str], tree: Sequence[Mailbox]) -> Iterator[Mailbox]:
     for mailbox in tree:
-        match source.source:
+        match source:
             case Source.PERSONAL | Source.INBOXES:
                 # RFC 5465 §6.3, §6.4: mail may be delivered to any mailbox of one's own.
                 yield mailbox

@@ -48,22 +48,29 @@ _COUNTS: Final = (StatusItem.MESSAGES, StatusItem.UIDNEXT, StatusItem.UIDVALIDIT
 async def notify(session: Session, command: Command, asked: request.Notify) -> None:
     """NOTIFY."""
     # RFC 5465 §3.1: it implies a NOOP. What was not wanted until now is told, for a client that wants it from now on.
-    session.heeded = OF_MESSAGES
-    await session.tell_news(expunge=True)
+    heeded, session.heeded = session.heeded, OF_MESSAGES
+    try:
+        await session.tell_news(expunge=True)
+        watch = await _begin(session, asked) if asked.groups else None
+    except (MailboxError, StoreUnavailable):
+        # What was asked for before stands.
+        session.heeded = heeded
+        raise
     if session.watch is not None:
         await session.watch.stop()
-        session.watch = None
     if not isinstance(session.turn, asyncio.Lock):
         session.turn = asyncio.Lock()
-    session.heeded = frozenset()
-    if asked.groups:
-        others = any(group.filter not in OF_SELECTED for group in asked.groups)
-        tree = await session.around.snapshots.trees.find(session.owner) if others else _NOTHING
-        watch = Watching(session, asked.groups, tree)
-        await watch.begin(tell=asked.status)
-        session.watch = watch
-        session.heeded = watch.heeded
+    session.watch, session.heeded = watch, watch.heeded if watch is not None else frozenset()
     await session.ok(command, "So be it")
+
+
+async def _begin(session: Session, asked: request.Notify) -> "Watching":
+    """What was asked for, told how things stand. Raises MailboxError, StoreUnavailable."""
+    others = any(group.filter not in OF_SELECTED for group in asked.groups)
+    tree = await session.around.snapshots.trees.find(session.owner) if others else _NOTHING
+    watch = Watching(session, asked.groups, tree)
+    await watch.begin(tell=asked.status)
+    return watch
 
 
 class Watching:
@@ -179,7 +186,7 @@ class Watching:
             self._uidnexts = counted
             if tell:
                 await self._tell_names(before, self._tree, heard.named)
-        if tell and heard.annotated:
+        if tell and heard.annotated and self._wishes is not None and self._wishes.annotations:
             await self._tell_annotations(at, heard.until, own)
 
     async def _hear(self, modseq: int, until: int | None) -> Heard:
@@ -338,16 +345,19 @@ _NOBODY: Final = Node(0, None, "", None, False, 1)
 
 class _Wishes:
     """What is to be told of mailboxes other than the open one, by what is named: a look costs the depth of a mailbox,
-    not the number of groups. `server`: annotations of the server are to be told too, which are no mailbox'."""
+    not the number of groups. `server`: annotations of the server are to be told too, which are no mailbox';
+    `annotations`: any are."""
 
-    __slots__ = ("_all", "_named", "_subscribed", "_subtrees", "server")
+    __slots__ = ("_all", "_named", "_subscribed", "_subtrees", "annotations", "server")
 
     def __init__(self, groups: Sequence[wire.Group]) -> None:
         self._all: frozenset[Event] = frozenset()
         self._subscribed: frozenset[Event] = frozenset()
         self._named: dict[str, frozenset[Event]] = {}
         self._subtrees: dict[str, frozenset[Event]] = {}
-        self.server = any(Event.SERVER_METADATA_CHANGE in group.events for group in groups)
+        wanted = frozenset[Event]().union(*[group.events for group in groups])
+        self.server = Event.SERVER_METADATA_CHANGE in wanted
+        self.annotations = self.server or Event.MAILBOX_METADATA_CHANGE in wanted
         for group in groups:
             match group.filter:
                 case Filter.SUBSCRIBED:

@@ -14,8 +14,9 @@ from posthouse.imapd.refusal import Senseless, uid_required
 from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.known import Known
-from posthouse.mailbox.model import Mailbox, NoPermission
+from posthouse.mailbox.model import Mailbox, MailboxError, NoPermission
 from posthouse.mailbox.view import View
+from posthouse.store.database import StoreUnavailable
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
@@ -38,22 +39,28 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
     mailbox, rights = place.mailbox, place.rights
     # RFC 4314 §5.2: where nothing can be changed it is open for reading only.
     read_only = asked.read_only or not set(rights) & set("iewst")
-    view = await session.around.snapshots.open(place.account, mailbox.id)
+    # Another's bell is heard before the look: what comes behind that is news.
     session.turn_to(place.account)
-    await session.learn_flags(())
-    engine.send(_described(session, known, place, view, read_only))
-    session.selected = Selected(
-        mailbox.id, view, read_only, answered=view.snapshot.modseq, rights=rights, path=mailbox.path
-    )
-    if asked.resync is not None and asked.resync.uidvalidity == view.snapshot.uidvalidity:
-        await _tell_missed(session, view, asked.resync)
+    try:
+        view = await session.around.snapshots.open(place.account, mailbox.id)
+        await session.learn_flags(())
+        engine.send(_described(session, known, place, view, read_only))
+        session.selected = Selected(
+            mailbox.id, view, read_only, answered=view.snapshot.modseq, rights=rights, path=mailbox.path
+        )
+        if asked.resync is not None and asked.resync.uidvalidity == view.snapshot.uidvalidity:
+            await _tell_missed(session, view, asked.resync)
+    except (MailboxError, StoreUnavailable):
+        # The answer is NO, and no mailbox is open.
+        session.shut()
+        raise
     engine.ok(command, "It is open", Code.READ_ONLY if read_only else Code.READ_WRITE)
 
 
 def _described(session: Session, known: Known, place: Place, view: View, read_only: bool) -> bytes:
     """What is said of a mailbox that is opened: the same for all, as long as nothing has happened in the account."""
     modseq = view.snapshot.modseq
-    key = (place.mailbox.id, modseq, read_only, len(session.names), session.rev2, session.engine.utf8)
+    key = (place.mailbox.id, modseq, read_only, len(session.names), session.rev2, session.uidonly, session.engine.utf8)
     text: bytes | None = known.get(key) if place.own else None
     if text is None:
         text = b"".join(_description(session, place, view, read_only))
@@ -70,7 +77,8 @@ def _description(session: Session, place: Place, view: View, read_only: bool) ->
         own = [response.listed(mailbox.path, (), utf8=session.engine.utf8)]
     else:
         # RFC 9051 Appendix E took these out. Nothing is recent here.
-        own = [response.recent(0), *_first_unseen(mailbox, view)]
+        # RFC 9586 §3: nor is a message told by its number where UIDONLY is enabled.
+        own = [response.recent(0), *([] if session.uidonly else _first_unseen(mailbox, view))]
     return [
         flags,
         response.exists(len(view)),

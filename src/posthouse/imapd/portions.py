@@ -1,17 +1,17 @@
 """What a FETCH needs of its messages, read some at a time, in columns.
 
 Promises: no transaction outlives a portion. For a client, who may be slow, 512 KB of octets are in memory at most, or
-one large message. Content is found also of messages that others have expunged and this client has not heard
-of; a message that is gone for good is left out (RFC 9051 §7.5.1 allows it). Fields of headers that were answered before
-are not read again.
+one large message. Content is found also of messages that others have expunged and this client has not heard of; a
+message that is gone for good is left out (RFC 9051 §7.5.1 allows it). Fields of headers that were answered before are
+not read again.
 Refuses: to say anything to the client, and to read ahead while it takes what was read: a reader needs the interpreter
-for each row, and beside a loop that has it both took twice as long.
+for each row, and beside a loop that has it neither was done sooner.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from typing import Final, NamedTuple
 
 from posthouse.imapd import fields
@@ -20,9 +20,10 @@ from posthouse.limits import KB
 from posthouse.mailbox import emails, reading
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.reading import Preview, Renderings, Values, Wholes
-from posthouse.mailbox.view import Entry
+from posthouse.mailbox.view import Entry, View
 from posthouse.store.database import Tx
 from posthouse.wire.imap.fetch import Attribute, Item, Section, Text
+from posthouse.wire.imap.sequence import Range
 
 # Messages of which values are read at once: a millisecond of a reader, as much of the loop.
 LOT: Final = 500
@@ -31,6 +32,8 @@ _PORTION: Final = 512 * KB
 # So few messages are read without looking at their sizes first.
 _FEW: Final = 3
 
+# What the placement itself says.
+OF_PLACEMENT: Final = frozenset({Attribute.UID, Attribute.FLAGS, Attribute.MODSEQ, Attribute.EMAILID})
 # What items are read from that neither the placement says nor the octets.
 _OF_ROW: Final = frozenset({Attribute.THREADID, Attribute.INTERNALDATE, Attribute.SIZE, Attribute.PREVIEW})
 _OF_RENDERING: Final = frozenset({Attribute.ENVELOPE, Attribute.BODYSTRUCTURE})
@@ -50,6 +53,13 @@ class Placed(NamedTuple):
     def of(entries: Sequence[Entry]) -> "Placed":
         """The columns of these."""
         return Placed(*zip(*entries, strict=True)) if entries else _NONE
+
+    @staticmethod
+    def join(some: "Sequence[Placed]") -> "Placed":
+        """One behind the other."""
+        if len(some) == 1:
+            return some[0]
+        return Placed(*[tuple(chain.from_iterable(columns)) for columns in zip(*some, strict=True)])
 
     def without(self, gone: Collection[int]) -> "Placed":
         """All but those of these emails."""
@@ -79,8 +89,8 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
-    """What has to be read for the items that were asked for. `whole`: of contents all octets and
-    nothing else; `fields`: nothing but fields of headers."""
+    """What has to be read for the items that were asked for. `whole`: of contents all octets, once, and nothing else;
+    `fields`: those items, where nothing else is asked of contents."""
 
     values: bool
     renderings: bool
@@ -94,6 +104,7 @@ class _Needs:
 def _needs(items: Sequence[Item]) -> _Needs:
     opened = [item for item in items if item not in VALUES]
     rendered = not _OF_RENDERING.isdisjoint(items)
+    of_header = all(map(fields.is_of_header, opened))
     return _Needs(
         values=rendered or not _OF_ROW.isdisjoint(items),
         renderings=rendered,
@@ -101,9 +112,7 @@ def _needs(items: Sequence[Item]) -> _Needs:
         whole=len(opened) == 1 and is_whole(opened[0]),
         previews=Attribute.PREVIEW in items,
         saved=Attribute.SAVEDATE in items,
-        fields=tuple([item for item in opened if isinstance(item, Section)])
-        if all(map(fields.is_of_header, opened))
-        else (),
+        fields=tuple([item for item in opened if isinstance(item, Section)]) if of_header else (),
     )
 
 
@@ -112,33 +121,60 @@ def is_whole(item: Item) -> bool:
     return isinstance(item, Section) and item.text is Text.WHOLE and not item.part and item.partial is None
 
 
-async def read(session: Session, chunks: Iterable[list[Entry]], items: Sequence[Item]) -> AsyncGenerator[Known, None]:
-    """The messages of these chunks, in portions. Raises NoPermission, StoreUnavailable."""
+def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Placed]:
+    """The messages of these sequence numbers, a lot at a time, each lot as it is when it is asked for."""
+    view = session.open.view
+    some: list[Placed] = []
+    room = LOT
+    for low, high in numbers:
+        while low <= high:
+            last = min(high, low + room - 1)
+            some.append(_placed(view, low, last))
+            room -= last + 1 - low
+            low = last + 1
+            if not room:
+                yield Placed.join(some)
+                some, room = [], LOT
+    if some:
+        yield Placed.join(some)
+
+
+def _placed(view: View, low: int, high: int) -> Placed:
+    """The messages of these sequence numbers, both ends included; all of them are there."""
+    if view.ghosts:
+        return Placed.of(view.by_seq(low, high))
+    # An object for each message would take as long as writing what is told of it.
+    own, place = view.snapshot, slice(low - 1, high)
+    return Placed(range(low, high + 1), own.uids[place], own.emails[place], own.flags[place], own.modseqs[place])
+
+
+async def read(session: Session, chosen: Iterable[Placed], items: Sequence[Item]) -> AsyncGenerator[Known, None]:
+    """These messages, in portions. Raises NoPermission, StoreUnavailable."""
     needs = _needs(items)
-    for chunk in chunks:
-        if not chunk:
+    for lot in chosen:
+        if not lot.uids:
             await asyncio.sleep(0)
         elif needs.contents:
-            async for known in _read_contents(session, Placed.of(chunk), needs):
+            async for known in _read_contents(session, lot, needs):
                 yield known
         else:
-            yield await _read_known(session, Placed.of(chunk), needs, (), {})
+            yield await _read_known(session, lot, needs, (), {})
 
 
-async def _read_contents(session: Session, chunk: Placed, needs: _Needs) -> AsyncGenerator[Known, None]:
+async def _read_contents(session: Session, lot: Placed, needs: _Needs) -> AsyncGenerator[Known, None]:
     """Messages with octets: as many at a time as may be in memory for one client."""
     kept = _kept(session, needs)
     if kept:
         lists = list(kept.values())
-        unknown = [email for email in chunk.emails if not all(email in one for one in lists)]
+        unknown = [email for email in lot.emails if not all(email in one for one in lists)]
     else:
-        unknown = list(chunk.emails)
+        unknown = list(lot.emails)
     if len(unknown) <= _FEW:
-        yield await _read_known(session, chunk, needs, unknown, kept)
+        yield await _read_known(session, lot, needs, unknown, kept)
         return
     sizes = await session.look(reading.sizes, unknown)
     wanted = set(unknown)
-    for some in _portions(chunk, sizes, wanted):
+    for some in _portions(lot, sizes, wanted):
         yield await _read_known(session, some, needs, [email for email in some.emails if email in wanted], kept)
 
 
@@ -149,16 +185,16 @@ def _kept(session: Session, needs: _Needs) -> dict[Item, Mapping[int, bytes]]:
     return {item: session.around.fields.of(session.owner, fields.names_of(item)) for item in needs.fields}
 
 
-def _portions(chunk: Placed, sizes: Mapping[int, int], wanted: Collection[int]) -> Iterator[Placed]:
+def _portions(lot: Placed, sizes: Mapping[int, int], wanted: Collection[int]) -> Iterator[Placed]:
     """Runs of these messages, those that are wanted being no larger than a portion together."""
     start = octets = 0
-    for index, email in enumerate(chunk.emails):
+    for index, email in enumerate(lot.emails):
         size = sizes.get(email, 0) if email in wanted else 0
         if octets and octets + size > _PORTION:
-            yield Placed(*[column[start:index] for column in chunk])
+            yield Placed(*[column[start:index] for column in lot])
             start, octets = index, 0
         octets += size
-    yield Placed(*[column[start:] for column in chunk])
+    yield Placed(*[column[start:] for column in lot])
 
 
 async def _read_known(

@@ -36,6 +36,8 @@ from posthouse.wire.imap.server import ImapServer
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# A client that files one message after another elsewhere hears of the open mailbox so often.
+LOOK_SECONDS: Final = 0.1
 # Responses that are built before they are sent.
 LINES: Final = 200
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
@@ -76,6 +78,10 @@ class Session:
         # Whose keywords `names` are.
         self.mail_of = 0
         self._stale = False
+        # When the open mailbox was last looked at, by the loop's clock.
+        self._looked = 0.0
+        # Where the client has put a message last, and what it calls the mailbox.
+        self.filed_in: tuple[str, Place] | None = None
         self.names = Flags()
         self.flags = self.names.write
 
@@ -227,12 +233,20 @@ class Session:
     # --- answers
 
     async def ok(
-        self, command: Command, text: str, code: bytes = b"", *, removed: bool = False, expunge: bool = True
+        self,
+        command: Command,
+        text: str,
+        code: bytes = b"",
+        *,
+        removed: bool = False,
+        expunge: bool = True,
+        elsewhere: bool = False,
     ) -> None:
         """Say what is new in the mailbox, then that the command is done. `removed`: it took messages away, of which the
         client hears whatever it wants to be told. `expunge` False: this one may not tell what went, though its row
-        would."""
-        await self.tell_news(expunge=expunge and command.row.expunge, removed=removed)
+        would. `elsewhere`: what it changed is not in the open mailbox, of which others' news are old enough then."""
+        if not elsewhere or self.watch is not None or self._now() > self._looked + LOOK_SECONDS:
+            await self.tell_news(expunge=expunge and command.row.expunge, removed=removed)
         if self.selected is not None:
             self.selected.answered = self.selected.view.snapshot.modseq
         if self.condstore:
@@ -323,6 +337,7 @@ class Session:
                 self._hear()
         if not self._stale or self.selected is None:
             return
+        self._looked = self._now()
         try:
             if self.away:
                 await self._renew_rights(self.selected)
@@ -330,6 +345,9 @@ class Session:
         except NoSuchMailbox:
             self.selected.gone = True
         self._stale = False
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _renew_rights(self, opened: Selected) -> None:
         """What the client may do in another's mailbox has perhaps been changed (RFC 4314 §5.1.1)."""
@@ -351,7 +369,11 @@ class Session:
             if self.selected.gone:
                 self.lose_mailbox()
             elif self.selected.view.stale:
-                await self._announce(self.selected, expunge and (removed or Kind.MESSAGE_EXPUNGE in self.heeded))
+                try:
+                    await self._announce(self.selected, expunge and (removed or Kind.MESSAGE_EXPUNGE in self.heeded))
+                except StoreUnavailable as error:
+                    # Nor is it undone because news cannot be told; what is not announced yet is, with the next one.
+                    observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
             await self._settle_results()
         if self.watch is not None:
             await self.watch.tell_others()

@@ -8,9 +8,10 @@ to these; what is told is what would be made afresh.
 import asyncio
 import gc
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from posthouse.imapd import finding
 from posthouse.imapd.forest import Forest, Trees, mended, packed
@@ -148,38 +149,50 @@ def _together(algorithm: Algorithm, said: _Said, uids: "array[int]") -> tuple[Tr
 
 async def _mended(sight: Sight, uids: "array[int]", before: Forest) -> Forest | None:
     """The forest of these messages, made of one that has most of them; None where it is to be made afresh."""
-    if before.room is None:
+    if before.room is None or abs(len(uids) - len(before.uids)) > _FEW:
         return None
-    known, now = set(before.uids), set(uids)
-    come, gone = now - known, known - now
-    if len(come) + len(gone) > _FEW:
-        return None
-    every = sorted(known | now)
     links = await sight.column(columns.LINKS)
     subjects = await sight.column(_SUBJECTS)
     assert isinstance(links, Lists)
     assert isinstance(subjects, Texts)
-    touched = await asyncio.to_thread(_kin, every, links, subjects, come | gone)
-    if touched is None:
+    change = await asyncio.to_thread(_changed, before.uids, uids, links, subjects)
+    if change is None:
         return None
-    left = sorted(touched & now)
-    said = await _Said.of(sight, left)
+    return await asyncio.to_thread(_mend, before, uids, change, await _Said.of(sight, change.left))
+
+
+class _Change(NamedTuple):
+    """What has come, how many went; all that are linked to these, and which of them are still there."""
+
+    come: set[int]
+    gone: int
+    touched: set[int]
+    left: list[int]
+
+
+def _changed(before: "array[int]", uids: "array[int]", links: Lists, subjects: Texts) -> _Change | None:
+    """What leads from some messages to others; None: too much."""
+    known, now = set(before), set(uids)
+    come, gone = now - known, known - now
+    every = sorted(known | now)
+    linked = links.of(every)
+    if len(come) + len(gone) > _FEW or None in linked:
+        return None
+    places = [bisect_left(every, uid) for uid in [*come, *gone]]
+    found = Kin(every, [one for one in linked if one is not None], subjects).of(places)
+    if found is None:
+        return None
+    touched = {every[place] for place in found}
+    return _Change(come, len(gone), touched, sorted(touched - gone))
+
+
+def _mend(before: Forest, uids: "array[int]", change: _Change, said: _Said) -> Forest | None:
     there = array("I")
     trees, part = _together(Algorithm.REFERENCES, said, there)
-    if len(there) != len(left):
+    named = sum([len(member.ancestors) for uid, member in said.members() if uid in change.come])
+    if len(there) != len(change.left) or part is None or before.room is None:
         return None
-    named = sum([len(member.ancestors) for uid, member in said.members() if uid in come])
-    room = part and before.room.after(part, len(gone), named)
-    if room is None or not room.wide:
+    room = before.room.after(part, change.gone, named)
+    if not room.wide:
         return None
-    return Forest.of(uids, mended(before.trees, before.trees.without(touched), trees), room)
-
-
-def _kin(every: Sequence[int], links: Lists, subjects: Texts, changed: set[int]) -> set[int] | None:
-    """All messages that are linked to those which came or went."""
-    linked = links.of(every)
-    if None in linked:
-        return None
-    places = [place for place, uid in enumerate(every) if uid in changed]
-    found = Kin(every, [one for one in linked if one is not None], subjects).of(places)
-    return None if found is None else {every[place] for place in found}
+    return Forest.of(uids, mended(before.trees, before.trees.without(change.touched), trees), room)

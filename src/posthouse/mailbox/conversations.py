@@ -8,6 +8,8 @@ Refuses: to write the answer.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from posthouse.mailbox.parted import parted
+
 
 class Member(NamedTuple):
     """A message: the number it is answered by, when it was sent, the base subject it is sorted by, whether that is
@@ -66,6 +68,10 @@ _PLACES: Final = 10_000
 _PLACES_EACH: Final = 3
 
 
+# More trees than these are sorted in parts: in a thread others have their turn between two.
+_AT_ONCE: Final = 30_000
+
+
 def by_subject(members: Iterable[Member]) -> list[Node]:
     """ORDEREDSUBJECT: those of one subject together, the first of them above all others. `members` ascend by number."""
     found: dict[bytes, Node] = {}
@@ -113,10 +119,10 @@ def references(members: Iterable[Member]) -> tuple[list[Node], Room]:
     nodes = links.nodes
     roots = _pruned(nodes)
     _order(nodes)  # (4): the subject of a thread is that of its first message
-    roots.sort(key=_sent)
+    roots = _by_sent(roots)
     roots, changed = _gathered(roots)
     _order(changed)  # (6)
-    roots.sort(key=_sent)
+    roots = _by_sent(roots)
     return roots, links.room
 
 
@@ -274,6 +280,12 @@ def _first(node: Node) -> Node:
     while not node.number:
         node = next(iter(node.children))
     return node
+
+
+def _by_sent(roots: list[Node]) -> list[Node]:
+    if len(roots) <= _AT_ONCE:
+        return sorted(roots, key=_sent)
+    return [node for some in parted(roots, _sent) for node in some]
 
 
 def _sent(node: Node) -> tuple[int, int]:

@@ -44,6 +44,7 @@ class Accounts:
 
     def of(self, account: int) -> Known:
         """What is known of an account now."""
+        self._store.hear()
         known = self._known.get(account)
         if known is not None and not known.ear.rung:
             self._known.move_to_end(account)

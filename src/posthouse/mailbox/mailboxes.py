@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from posthouse.mailbox import emails, metadata, shares
+from posthouse.mailbox import chosen, metadata, placing, shares
 from posthouse.mailbox.model import (
     BadName,
     Change,
@@ -161,7 +161,7 @@ def delete(tx: Tx, account: int, mailbox: int, now: int) -> None:
     # What was in it, or was expunged from it before, is restored into a mailbox of this name (retention.py).
     path = path_of(tx, account, mailbox)
     tx.run("mailbox_gone", account=account, mailbox=mailbox, path=path, gone_at=now)
-    emails.expunge_in(change, mailbox, emails.every_uid(tx, account, mailbox))
+    placing.expunge_in(change, mailbox)
     change.mailboxes_destroyed.append(mailbox)
     change.finish()
     tx.run("mailbox_delete", account=account, mailbox=mailbox)
@@ -292,7 +292,7 @@ def _empty_inbox(change: Change, inbox: int, names: list[str]) -> None:
     if names[0].upper() == INBOX and len(names) == 1:
         raise MailboxExists("the Inbox is there already")
     target = _insert(change, _create_parents(change, names[:-1]), names[-1])
-    emails.move_in(change, inbox, emails.every_uid(change.tx, change.account, inbox), target)
+    placing.move_in(change, inbox, chosen.ALL, target)
     metadata.copy(change.tx, change.account, inbox, target)
 
 
@@ -306,8 +306,18 @@ def _move(change: Change, mailbox: int, names: list[str]) -> None:
         if step == mailbox:
             raise BadName("a mailbox cannot be below itself")
         step = (tx.one("mailbox_place", account=account, mailbox=step) or (None,))[0]
+    if len(names) + _levels_below(tx, account, mailbox) > MAX_DEPTH:
+        raise BadName(f"mailboxes nest {MAX_DEPTH} deep at most")
     tx.run("mailbox_move", account=account, mailbox=mailbox, parent=parent, name=names[-1])
     change.mailboxes_updated.add(mailbox)
+
+
+def _levels_below(tx: Tx, account: int, mailbox: int) -> int:
+    parents = {row[0]: row[1] for row in tx.all("mailbox_list", account=account)}
+    levels, level = 0, {mailbox}
+    while level := {id for id, parent in parents.items() if parent in level}:
+        levels += 1
+    return levels
 
 
 def _check_role(tx: Tx, account: int, role: str) -> None:

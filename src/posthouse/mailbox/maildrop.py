@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from posthouse.mailbox import emails, mailboxes, ranges
+from posthouse.mailbox import mailboxes, placing, ranges
 from posthouse.mailbox.model import lock_account
 from posthouse.store.database import Tx
 
@@ -108,4 +108,4 @@ def remove(tx: Tx, account: int, mailbox: int, chosen: Collection[int], now: int
     lock_account(tx, account)
     placements = tx.all("emails_placements", account=account, emails=ranges.pack(chosen))
     uids = [uid for place, uid, _, _ in placements if place == mailbox]
-    return len(emails.expunge(tx, account, mailbox, uids, now))
+    return len(placing.expunge(tx, account, mailbox, uids, now))

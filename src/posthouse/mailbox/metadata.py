@@ -69,8 +69,9 @@ def _check_room(tx: Tx, account: int, mailbox: int) -> None:
 
 
 def copy(tx: Tx, account: int, mailbox: int, to: int) -> None:
-    """Give another mailbox the same (RFC 5464 §4.1: where the Inbox is renamed)."""
-    tx.run("annotations_copy", account=account, mailbox=mailbox, to=to)
+    """Give another mailbox the same (RFC 5464 §4.1: where the Inbox is renamed). Raises TooManyAnnotations."""
+    if tx.run("annotations_copy", account=account, mailbox=mailbox, to=to):
+        _check_room(tx, account, to)
 
 
 def drop(tx: Tx, account: int, mailbox: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from posthouse.mailbox import ranges
+from posthouse.mailbox.ranges import Ranges
 from posthouse.store.database import Topic, Tx
 from posthouse.terms.keywords import DRAFT, SEEN
 
@@ -168,64 +169,82 @@ def is_unread(keywords: int) -> bool:
     return not keywords & (SEEN | DRAFT)
 
 
+class Totals(NamedTuple):
+    """JMAP's totals of a mailbox, or of a part of it."""
+
+    emails: int
+    unread: int
+    threads: int
+    unread_threads: int
+
+
 class Ledger:
     """What one change does to one mailbox: differences to its totals, and the uids that change, go or come."""
 
     __slots__ = (
-        "changed",
-        "deleted",
-        "deleted_octets",
-        "emails",
-        "first_uid",
-        "gone",
-        "messages",
-        "octets",
-        "placed",
-        "threads",
-        "unread",
-        "unseen",
-    )
+        "changed", "deleted", "deleted_octets", "emails", "first_uid", "gone", "messages", "more_threads",
+        "more_unread_threads", "octets", "placed", "taken", "threads", "unread", "unseen",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.messages = self.unseen = self.octets = self.deleted = self.deleted_octets = 0
         self.emails = self.unread = 0
         # thread → emails, unread
         self.threads: dict[int, tuple[int, int]] = {}
+        # Threads that are known to be more already.
+        self.more_threads = self.more_unread_threads = 0
         # email, \Deleted, whether it is the email's home: they get uids when the change is finished, from `first_uid`
         # on (0: not known yet)
         self.placed: list[tuple[int, bool, bool]] = []
         self.first_uid = 0
-        self.changed: list[int] = []
-        self.gone: list[int] = []
+        # So many uids from there on were taken for placements that are written already.
+        self.taken = 0
+        self.changed: list[tuple[int, int]] = []
+        self.gone: list[tuple[int, int]] = []
 
-    def add_placement(self, keywords: int, size: int, deleted: bool, sign: int = 1) -> None:
-        """Count a placement in IMAP's totals; `sign` -1 takes it out."""
-        self.messages += sign
-        self.octets += sign * size
+    def enter(self, messages: int, octets: int, unseen: int, deleted: int, deleted_octets: int) -> None:
+        """Count placements in IMAP's totals, or take them out."""
+        self.messages += messages
+        self.octets += octets
+        self.unseen += unseen
+        self.deleted += deleted
+        self.deleted_octets += deleted_octets
+
+    def add_placement(self, keywords: int, size: int, deleted: bool) -> None:
+        """Count a placement in IMAP's totals."""
+        self.messages += 1
+        self.octets += size
         if not keywords & SEEN:
-            self.unseen += sign
+            self.unseen += 1
         if deleted:
-            self.deleted += sign
-            self.deleted_octets += sign * size
+            self.deleted += 1
+            self.deleted_octets += size
 
-    def add_email(self, thread: int, unread: bool, sign: int = 1) -> None:
-        """Count an email in JMAP's totals; `sign` -1 takes it out."""
+    def add_email(self, thread: int, unread: bool) -> None:
+        """Count an email in JMAP's totals."""
         emails, unreads = self.threads.get(thread, (0, 0))
-        self.emails += sign
+        self.emails += 1
         if unread:
-            self.unread += sign
-            unreads += sign
-        self.threads[thread] = (emails + sign, unreads)
+            self.unread += 1
+            unreads += 1
+        self.threads[thread] = (emails + 1, unreads)
 
-    def add_unread(self, thread: int, sign: int) -> None:
-        """An email that is counted becomes unread (1), or ceases to be (-1)."""
-        emails, unreads = self.threads.get(thread, (0, 0))
-        self.unread += sign
-        self.threads[thread] = (emails, unreads + sign)
+    def weigh(self, before: Totals, after: Totals) -> None:
+        """Enter the difference between two states of JMAP's totals, of which the second is written already."""
+        self.emails += after.emails - before.emails
+        self.unread += after.unread - before.unread
+        self.more_threads += after.threads - before.threads
+        self.more_unread_threads += after.unread_threads - before.unread_threads
+
+    @property
+    def came(self) -> Ranges:
+        """The uids of what was placed, once it has been."""
+        count = self.taken + len(self.placed)
+        return [(self.first_uid, self.first_uid + count - 1)] if count else ()
 
 
 class Change:
-    """The ledger of one change in a locked account. Nothing but new rows is written before `finish`."""
+    """The ledger of one change in a locked account. Totals and the feed are not written before `finish`."""
 
     def __init__(self, tx: Tx, state: State, now: int) -> None:
         self.tx = tx
@@ -240,8 +259,8 @@ class Change:
         self.emails = 0
         self.mailboxes: dict[int, Ledger] = {}
         self.emails_created: list[int] = []
-        self.emails_updated: set[int] = set()
-        self.emails_destroyed: list[int] = []
+        self.emails_updated: list[tuple[int, int]] = []
+        self.emails_destroyed: list[tuple[int, int]] = []
         # Threads that an email began; came into (True: the thread was visible before); left.
         self.threads_begun: set[int] = set()
         self.threads_joined: dict[int, bool] = {}
@@ -278,7 +297,14 @@ class Change:
             ledger.first_uid = self.tx.value("mailbox_uidnext", account=self.account, mailbox=mailbox) or 0
             if not ledger.first_uid:
                 raise NoSuchMailbox(f"account {self.account} has no mailbox {mailbox}")
-        return ledger.first_uid + len(ledger.placed)
+        return ledger.first_uid + ledger.taken + len(ledger.placed)
+
+    def take_uids(self, mailbox: int, count: int) -> int:
+        """The first of so many uids in this mailbox, for placements that the caller writes. Raises NoSuchMailbox."""
+        first, ledger = self.next_uid(mailbox), self[mailbox]
+        assert not ledger.placed, "what is written by the caller comes before what is written in the end"
+        ledger.taken += count
+        return first
 
     def finish(self) -> int:
         """Write what was gathered; the modseq. Raises NoSuchMailbox where a ledger's mailbox is not there."""
@@ -290,10 +316,10 @@ class Change:
         return self.modseq
 
     def _settle(self, mailbox: int, ledger: Ledger) -> None:
-        placed = len(ledger.placed)
-        if placed:
+        if ledger.placed:
             self._place(mailbox, ledger)
         threads, unread_threads = self._settle_threads(mailbox, ledger)
+        placed = ledger.taken + len(ledger.placed)
         shown = placed or ledger.changed or ledger.gone
         self.tx.put(
             "mailbox_settle",
@@ -316,13 +342,14 @@ class Change:
         """Give uids to what was placed, in the order it was placed."""
         account, modseq = self.account, self.modseq
         self.next_uid(mailbox)
+        first = ledger.first_uid + ledger.taken
         if len(ledger.placed) == 1:
             ((email, deleted, home),) = ledger.placed
             self.tx.put(
                 "placement_insert",
                 account=account,
                 mailbox=mailbox,
-                uid=ledger.first_uid,
+                uid=first,
                 email=email,
                 deleted=int(deleted),
                 home=int(home),
@@ -335,7 +362,7 @@ class Change:
             "placements_insert",
             account=account,
             mailbox=mailbox,
-            first=ledger.first_uid,
+            first=first,
             placed=f"[{placed}]",
             modseq=modseq,
             saved_at=self.now,
@@ -347,10 +374,10 @@ class Change:
         moved = {thread: more for thread, more in ledger.threads.items() if more != (0, 0)}
         now: dict[int, tuple[int, int]] = {}
         if older := moved.keys() - self.threads_begun:
-            threads_in = {"account": self.account, "mailbox": mailbox, "read": SEEN | DRAFT}
+            threads_in = {"account": self.account, "mailbox": mailbox, "read": SEEN | DRAFT, "low": 0, "high": 0}
             rows = self.tx.all("threads_in_mailbox", threads=ranges.pack(older), **threads_in)
             now = {thread: (emails, unread) for thread, emails, unread in rows}
-        threads = unread_threads = 0
+        threads, unread_threads = ledger.more_threads, ledger.more_unread_threads
         for thread, more in moved.items():
             # A thread that was begun here has nothing but what came here.
             emails, unread = more if thread in self.threads_begun else now.get(thread, (0, 0))
@@ -379,8 +406,6 @@ class Change:
         named = self.mailboxes_updated.union(self.mailboxes_created, self.mailboxes_destroyed)
         news = {
             "emails_created": self.emails_created,
-            "emails_updated": self.emails_updated.difference(self.emails_created, self.emails_destroyed),
-            "emails_destroyed": self.emails_destroyed,
             "threads_created": created,
             "threads_updated": updated,
             "threads_destroyed": gone,
@@ -390,26 +415,34 @@ class Change:
             "mailboxes_destroyed": self.mailboxes_destroyed,
         }
         told = _NO_NEWS | {kind: ranges.told(numbers) for kind, numbers in news.items() if numbers}
+        if self.emails_updated or self.emails_destroyed:
+            told |= self._emails_told()
         shown = [
             (mailbox, ledger)
             for mailbox, ledger in sorted(self.mailboxes.items())
-            if ledger.placed or ledger.changed or ledger.gone
+            if ledger.came or ledger.changed or ledger.gone
         ]
         shown += [(mailbox, Ledger()) for mailbox in self.annotations if mailbox not in dict(shown)]
         for mailbox, ledger in shown or [(0, Ledger())]:
-            changed = [*ledger.changed, *range(ledger.first_uid, ledger.first_uid + len(ledger.placed))]
             self.tx.put(
                 "change_insert",
                 account=self.account,
                 modseq=self.modseq,
                 mailbox=mailbox,
                 at=self.now,
-                uids_changed=ranges.told(changed),
-                uids_gone=ranges.told(ledger.gone),
+                uids_changed=ranges.told_ranges([*ledger.changed, *ledger.came]),
+                uids_gone=ranges.told_ranges(ledger.gone),
                 annotations=json.dumps(self.annotations[mailbox]) if mailbox in self.annotations else None,
                 **told,
             )
             told = _NO_NEWS
+
+    def _emails_told(self) -> dict[str, str | None]:
+        """What came or went is not said to be updated as well."""
+        destroyed = ranges.join(self.emails_destroyed)
+        others = ranges.join([*destroyed, *ranges.spans(self.emails_created)])
+        updated = ranges.without(ranges.join(self.emails_updated), others)
+        return {"emails_updated": ranges.told_ranges(updated), "emails_destroyed": ranges.told_ranges(destroyed)}
 
     def _note_states(self, threads: bool) -> None:
         emails = bool(self.emails_created or self.emails_updated or self.emails_destroyed)

@@ -7,12 +7,14 @@ Snapshots that nobody looks at are kept within a budget.
 
 import asyncio
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
 
 from posthouse.limits import MB
 from posthouse.mailbox.known import Accounts
-from posthouse.mailbox.snapshot import Diff, Snapshot, diff, follow
+from posthouse.mailbox.ranges import Ranges
+from posthouse.mailbox.snapshot import Diff, Snapshot, diff, flagged, follow
 from posthouse.mailbox.tree import Trees
 from posthouse.mailbox.view import View
 from posthouse.store.database import Store
@@ -104,6 +106,16 @@ class Snapshots:
     async def refresh(self, view: View) -> None:
         """Bring a view, and all others of its mailbox, up to date. Raises NoSuchMailbox, StoreUnavailable."""
         await self.current(view.snapshot.account, view.snapshot.mailbox)
+
+    def flagged(
+        self, account: int, mailbox: int, since: int, modseq: int, uids: Ranges, become: Callable[[int], int]
+    ) -> None:
+        """A session has changed the flags of these placements, and nothing else has happened in the mailbox after
+        `since`: the snapshot of that modseq leads to the next one without a look at the store."""
+        old = self._newest.get((account, mailbox))
+        if old is not None and old.modseq == since:
+            new, news = flagged(old, modseq, uids, become)
+            self._keep(new, old, news)
 
     def _keep(self, new: Snapshot, base: Snapshot | None, news: Diff | None) -> Snapshot:
         """Make it the newest one, unless a newer is there; `news` lead to it from `base`."""

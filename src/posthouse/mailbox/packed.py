@@ -150,6 +150,11 @@ def name(tx: Tx, account: int, mailbox: int, old: int, new: Packed) -> bool:
     return named > 0
 
 
+def forget(tx: Tx, account: int, mailbox: int) -> None:
+    """The mailbox is not kept packed any more."""
+    tx.run("packed_forget", account=account, mailbox=mailbox)
+
+
 def drop_unnamed(tx: Tx, account: int, mailbox: int) -> int:
     """Remove some of the mailbox' pieces that it is not made of; how many. 0: there are none."""
     packed = find(tx, account, mailbox)

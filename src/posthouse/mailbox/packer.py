@@ -1,7 +1,7 @@
 """When large mailboxes are packed in the store (`packed.py`): behind the commit, as the index of words is made.
 
 Promises: a mailbox is packed again once so much has changed in it that what is written stays little beside what the
-changes themselves cost; what has not changed is not written again. No transaction writes more than a few hundred KB.
+changes themselves cost; what has not changed is not written again. No transaction writes more than some hundred KB.
 Whatever goes wrong, or dies, costs the time of opening a mailbox once as if it were not packed.
 Refuses: to be waited for by anybody.
 """
@@ -18,7 +18,8 @@ from posthouse.mailbox.packed import Cut, Packed, Piece
 from posthouse.mailbox.snapshot import Snapshot, follow
 from posthouse.store.database import Store, Topic, Tx
 
-# Placements of a mailbox that is worth it: fewer are read one by one in less than a millisecond.
+# Placements of a mailbox that is worth it: fewer are read one by one in less than a millisecond. It stays so until half
+# of them are gone.
 LEAST: Final = 1000
 # So many changes, or so large a part of a mailbox, make it worth packing again: a change then costs some 2 KB of
 # writing at most, and opening the mailbox 3 ms or a tenth of its time.
@@ -26,8 +27,8 @@ ENOUGH: Final = 200
 SHARE: Final = 100
 # Seconds between two looks.
 PAUSE: Final = 2.0
-# Pieces that are written in one transaction: 200 KB.
-_TOGETHER: Final = 4
+# Pieces that are written in one transaction: 100 KB, which a disk takes in a millisecond or two.
+_TOGETHER: Final = 2
 _ALL: Final = 1 << 62
 
 
@@ -77,15 +78,18 @@ class Packer:
         return max(ENOUGH, count // SHARE) if count >= LEAST else _ALL
 
     async def pack_mailbox(self, account: int, mailbox: int) -> None:
-        """Pack one. Raises NoSuchMailbox, StoreUnavailable."""
+        """Pack one; what has become small is not kept packed. Raises NoSuchMailbox, StoreUnavailable."""
         look = await self._store.read(_look, account, mailbox, self._snapshots.newest(account, mailbox))
         if look is None:
             return
-        made = await self._write(look)
-        pieces = tuple([one if isinstance(one, Piece) else made[one] for one in look.plan])
         new = look.snapshot
-        kept = Packed(new.uidvalidity, new.uidnext, new.modseq, pieces)
-        await self._store.write(packed.name, account, mailbox, look.old, kept)
+        if len(new) < LEAST // 2:
+            await self._store.write(packed.forget, account, mailbox)
+        else:
+            made = await self._write(look)
+            pieces = tuple([one if isinstance(one, Piece) else made[one] for one in look.plan])
+            kept = Packed(new.uidvalidity, new.uidnext, new.modseq, pieces)
+            await self._store.write(packed.name, account, mailbox, look.old, kept)
         while await self._store.write(packed.drop_unnamed, account, mailbox):
             pass
 
@@ -121,7 +125,7 @@ def _look(tx: Tx, account: int, mailbox: int, newest: Snapshot | None) -> _Look 
     """None where it is packed as it is now. Raises NoSuchMailbox."""
     new = follow(tx, account, mailbox, newest).snapshot
     old = base = packed.find(tx, account, mailbox)
-    if base is not None and base.uidvalidity == new.uidvalidity and base.modseq == new.modseq:
+    if base is not None and base[:3] == (new.uidvalidity, new.uidnext, new.modseq) and len(new) >= LEAST // 2:
         found = packed.columns(tx, account, mailbox, base)
         if found is not None and len(found[0]) == len(new):
             return None

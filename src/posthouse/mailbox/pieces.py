@@ -89,6 +89,16 @@ class Pieces(Sequence[int]):
             length += len(more)
         return self._of(tuple(pieces), length)
 
+    def put(self, start: int, values: "array[int]") -> "Pieces":
+        """The column with these values, one behind the other, from an index on; none lies beyond its end."""
+        if not values:
+            return self
+        stop = start + len(values)
+        first, last = start >> _BITS, (stop - 1) >> _BITS
+        whole = self._pieces[first][: start & _WITHIN] + values + self._pieces[last][((stop - 1) & _WITHIN) + 1 :]
+        new = [whole[at : at + SIZE] for at in range(0, len(whole), SIZE)]
+        return self._of((*self._pieces[:first], *new, *self._pieces[last + 1 :]), self._length)
+
     def without(self, runs: Sequence[tuple[int, int]]) -> "Pieces":
         """What stands in these ranges of indices (from, up to), which ascend and do not touch: pieces that nothing in
         front of them is missing from are shared."""

@@ -48,8 +48,20 @@ def told(numbers: Collection[int]) -> str | None:
     return pack(numbers) if numbers else None
 
 
+def told_ranges(ranges: Ranges) -> str | None:
+    """The same of ranges, in any order, which may overlap."""
+    if not ranges:
+        return None
+    joined = join(ranges) if len(ranges) > 1 else ranges
+    low, high = joined[0]
+    return str(low) if len(joined) == 1 and low == high else pack_ranges(joined)
+
+
 def pack_ranges(ranges: Ranges) -> str:
     """The JSON of ranges that are already there: inclusive, in order, apart from each other."""
+    if len(ranges) == 1:
+        ((low, high),) = ranges
+        return f"[[{low},{high}]]"
     return json.dumps(ranges, separators=(",", ":"))
 
 
@@ -81,6 +93,27 @@ def intersect(left: Ranges, right: Ranges) -> list[tuple[int, int]]:
             if other[1] > high:
                 break
             other = next(others, None)
+    return found
+
+
+def without(left: Ranges, right: Ranges) -> list[tuple[int, int]]:
+    """The ranges of what is in `left` and not in `right`, each of which is in order, its ranges apart from each
+    other."""
+    found: list[tuple[int, int]] = []
+    others = iter(right)
+    other = next(others, None)
+    for low, high in left:
+        while other is not None and other[1] < low:
+            other = next(others, None)
+        while other is not None and other[0] <= high:
+            if low < other[0]:
+                found.append((low, other[0] - 1))
+            low = other[1] + 1
+            if other[1] >= high:
+                break
+            other = next(others, None)
+        if low <= high:
+            found.append((low, high))
     return found
 
 

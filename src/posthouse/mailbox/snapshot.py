@@ -8,8 +8,8 @@ Refuses: to read an email's row or content (`emails.py`), and to know what a cli
 """
 
 from array import array
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -18,6 +18,7 @@ from posthouse.mailbox import changes, packed, ranges
 from posthouse.mailbox.changes import Placed
 from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.mailbox.pieces import Pieces
+from posthouse.mailbox.ranges import Ranges
 from posthouse.store.database import Tx
 
 _OCTETS_EACH: Final = 24
@@ -168,6 +169,22 @@ def _advance(old: Snapshot, now: _Now, news: Sequence[Placed], gone: Sequence[in
     modseqs = modseqs.changed([(index, place.modseq) for index, place in changed], [place.modseq for place in added])
     at = old.uidvalidity, now.uidnext, now.modseq
     return Snapshot(old.account, old.mailbox, *at, uids, emails, flags, modseqs)
+
+
+def flagged(old: Snapshot, modseq: int, uids: Ranges, become: Callable[[int], int]) -> tuple[Snapshot, Diff]:
+    """The snapshot after a change of flags, the next after `old` in the mailbox: what `become` says of those that these
+    placements had. And what leads there."""
+    flags, modseqs, changed = old.flags, old.modseqs, array("I")
+    for low, high in uids:
+        start, stop = bisect_left(old.uids, low), bisect_right(old.uids, high)
+        before = flags[start:stop]
+        after = {bits: become(bits) for bits in set(before)}
+        flags = flags.put(start, array("q", [after[bits] for bits in before]))
+        modseqs = modseqs.put(start, array("q", [modseq]) * (stop - start))
+        changed += old.uids[start:stop]
+    at = old.uidvalidity, old.uidnext, modseq
+    new = Snapshot(old.account, old.mailbox, *at, old.uids, old.emails, flags, modseqs)
+    return new, Diff([], changed.tolist(), [])
 
 
 def _between(gone: Sequence[int], length: int) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ columns. Refuses: to find the emails (`query.py`), and to know IMAP's names of k
 """
 
 import asyncio
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,13 +12,11 @@ from typing import Any, Final
 
 from posthouse.mailbox import collation, columns
 from posthouse.mailbox.columns import Kind
+from posthouse.mailbox.parted import parted
 from posthouse.mailbox.scan import Sight
 
 # Emails that are sorted without a pause: some milliseconds.
 RUN: Final = 30_000
-# Of more, so many at once, about, and of how many values it is chosen by which they are parted.
-_PART: Final = 8000
-_SAMPLES: Final = 64
 
 
 class By(Enum):
@@ -99,27 +96,14 @@ async def _missing(values: Sequence[Any]) -> list[int]:
 
 
 async def _sorted(order: list[int], key: Callable[[int], Any], reverse: bool) -> list[int]:
-    """A stable sort that others can have their turns in: what is much is parted by some of its values, and each part
-    is sorted by itself."""
+    """A stable sort that others can have their turns in."""
     if len(order) <= RUN:
         return sorted(order, key=key, reverse=reverse)
-    parts = len(order) // _PART + 1
-    some = sorted(map(key, order[:: max(1, len(order) // (_SAMPLES * parts))]))
-    pivots = list(dict.fromkeys([some[len(some) * part // parts] for part in range(1, parts)]))
-    # What lies between two pivots, and what is equal to one: that is in order.
-    found: list[list[int]] = [[] for _ in range(2 * len(pivots) + 1)]
-    for start in range(0, len(order), _PART):
-        for one in order[start : start + _PART]:
-            value = key(one)
-            found[bisect_left(pivots, value) + bisect_right(pivots, value)].append(one)
+    found: list[int] = []
+    for part in parted(order, key, reverse=reverse):
+        found += part
         await asyncio.sleep(0)
-    whole: list[int] = []
-    for number in reversed(range(len(found))) if reverse else range(len(found)):
-        if number % 2 == 0:
-            found[number].sort(key=key, reverse=reverse)
-        whole += found[number]
-        await asyncio.sleep(0)
-    return whole
+    return found
 
 
 def _least(by: By) -> int | bytes:

@@ -216,6 +216,18 @@ class View:
             for index in self._changed_places()
         ]
 
+    def unheard(self, uids: Sequence[int]) -> list[int]:
+        """Those of these uids, which are in order, that changed and have not been announced."""
+        if self._changed is not None:
+            return [uid for uid in uids if uid in self._changed] if self._changed else []
+        s, heard = self.snapshot, self._heard
+        start, stop = (bisect_left(s.uids, uids[0]), bisect_right(s.uids, uids[-1])) if uids else (0, 0)
+        modseqs = s.modseqs[start:stop]
+        if not modseqs or max(modseqs) <= heard:
+            return []
+        late = {uid for uid, modseq in zip(s.uids[start:stop], modseqs, strict=True) if modseq > heard}
+        return [uid for uid in uids if uid in late]
+
     def changed_bits(self) -> int:
         """All flags that any of them has."""
         if self._changed is not None:

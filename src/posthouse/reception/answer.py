@@ -8,7 +8,7 @@ Refuses: to bounce. What is judged here is answered to the peer who is still the
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,7 @@ from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, too_long
 from posthouse.reception.refusals import Refusals, Trail, recipients_of
 from posthouse.store.blobs import Blobs, Buffer, SpoolFull
 from posthouse.store.database import Store, StoreUnavailable
+from posthouse.terms.address import Address
 from posthouse.terms.envelope import Envelope
 from posthouse.terms.reply import Refusal, Reply
 
@@ -244,11 +245,24 @@ def _now_and_later(intake: Intake, decision: Decision, now: int) -> tuple[list[R
     deferred = [Later(one.recipient, now + _DEFERRED_MS) for one in put_off]
     if wishes.hold_until is None and not any("SUCCESS" in (one.recipient.notify or ()) for one in taken):
         return taken, deferred
-    due_at = wishes.hold_until or now
     junked = {recipients[index].recipient.address for index in decision.junked}
-    local = _once([one for one in taken if one.expansion.local])
-    later = [Later(one.recipient, due_at, one.recipient.address in junked) for one in local]
+    local = [one for one in taken if one.expansion.local]
+    later = _by_courier(local, junked, wishes.hold_until or now)
     return [one for one in taken if not one.expansion.local], later + deferred
+
+
+def _by_courier(local: Sequence[RecipientFacts], junked: Collection[Address], due_at: int) -> list[Later]:
+    """What the courier delivers to those with a mailbox here. Junk and the rest go apart: who gets the message by an
+    address that wants it need not have it in Junk, too.
+    """
+    wanted = _once([one for one in local if one.recipient.address not in junked])
+    reached = {found.account for one in wanted for found in one.expansion.local}
+    unwanted = [
+        one
+        for one in _once([one for one in local if one.recipient.address in junked])
+        if one.expansion.lists or not {found.account for found in one.expansion.local} <= reached
+    ]
+    return [Later(one.recipient, due_at) for one in wanted] + [Later(one.recipient, due_at, True) for one in unwanted]
 
 
 def _once(some: Sequence[RecipientFacts]) -> Sequence[RecipientFacts]:

@@ -168,11 +168,14 @@ class Connection:
         if octets:
             self._stream.write(octets)
 
-    async def send(self, octets: bytes, seconds: float) -> None:
-        """Send part of a message at the peer's speed, behind what the engine wants sent. Raises HopFailed."""
+    async def send(self, octets: bytes, seconds: float, behind: bytes = b"") -> None:
+        """Send part of a message at the peer's speed, behind what the engine wants sent; `behind` leaves in the same
+        packet. Raises HopFailed.
+        """
         self.flush()
         self._stream.timeout = seconds
-        self._stream.write(octets)
+        # One write: each is a packet of its own, and wakes the peer.
+        self._stream.write((octets, behind) if behind else octets)
         if self._stream.blocked:
             try:
                 await self._stream.drain()

@@ -89,13 +89,13 @@ class Transaction:
         now = self._clock.now()
         self._client.transaction(self._envelope, chunk=chunk, now=now, data=not self._chunking)
 
-    def begin(self) -> None:
-        """Say the envelope, behind a message whose end has not been answered yet; `run` hears what is said of it."""
+    def begin(self) -> bytes:
+        """The envelope, to be sent behind a message whose end was not answered yet; `run` hears what is said of it."""
         self._begun = True
         self._connection.messages += 1
         self._client.transaction(self._envelope, now=self._clock.now())
         self._trip.said += self._client.take_transcript()
-        self._connection.flush()
+        return self._client.outgoing()
 
     def _one_packet(self) -> bytes | None:
         """The whole message, where it may leave with its envelope."""
@@ -224,11 +224,12 @@ class Transaction:
             self._trip.settle(self._trip.left, Trouble(Fate.FAILED, Dooms.MESSAGE), reply, None)
             raise HopFailed(Stage.DATA, reply, said=False) from error
         self._all_sent = True
-        await self._connection.send(held, self._times.block)
+        behind = b""
         if follower is not None:
             self._trip.said += self._client.take_transcript()
             self._follower = follower
-            follower.begin()
+            behind = follower.begin()
+        await self._connection.send(held, self._times.block, behind)
 
     async def _find_follower(self) -> "Transaction | None":
         """What may be begun behind this message: only where its end, however it is answered, is the last word on it."""

@@ -41,6 +41,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(450, "4.2.4", "the message", "too many messages wait for the moderators of that list"),
     Reason(450, "4.7.1", "MAIL, RCPT", "too often: messages of a network or domain, recipients of an account"),
     Reason(451, "4.3.0", "", "the store is away, or judging took too long or failed; nothing is lost"),
+    Reason(451, "4.3.5", "RCPT", "no domain was ever served: a new store, or the disk with the other is not there"),
     Reason(451, "4.4.2", "the message", "the client had hung up, and will send again (RFC 1047)"),
     Reason(452, "4.2.2", "RCPT, the message", "the mailbox is full"),
     Reason(452, "4.3.1", "MAIL, DATA, the message", "no room for unfinished mail just now"),

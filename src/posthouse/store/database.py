@@ -99,6 +99,10 @@ class Store(Protocol):
         """Hear the bell of this topic; `id` 0 hears every id of the topic."""
         ...
 
+    def hear(self) -> None:
+        """Hear now what other processes have rung: what one of them has committed before it answered has rung here."""
+        ...
+
     async def close(self) -> None:
         """Finish the writes handed over, then close. Safe to call twice."""
         ...

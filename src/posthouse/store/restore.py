@@ -13,6 +13,7 @@ from typing import Final
 
 from posthouse.store.backup import BATCH, rows
 from posthouse.store.blob_files import sync, sync_directory
+from posthouse.store.sweep import LOCK
 
 _BLOBS: Final = "blobs"
 _STAGING: Final = "restoring"
@@ -77,12 +78,21 @@ def stage(
 def _check(source: Path, data: Path, database: str) -> None:
     if (data / database).exists():
         raise CannotRestore(f"{data} holds a store already; move it away first")
-    if any(path.is_file() for path in (data / _BLOBS).rglob("*")):
+    for end in ("-wal", "-journal", "-shm"):
+        # SQLite would take the log of another database for this one's, and destroy what was restored.
+        if (data / f"{database}{end}").exists():
+            raise CannotRestore(f"{data / database}{end} is of the store that was there; move it away first, too")
+    if any(map(_is_somebodys, (data / _BLOBS).rglob("*"))):
         raise CannotRestore(f"{data / _BLOBS} holds messages already; move it away first")
     if not (source / database).is_file():
         raise CannotRestore(f"{source} is no backup: there is no {database} in it")
     if any((source / f"{database}{end}").exists() for end in ("-wal", "-journal")):
         raise CannotRestore(f"{source} is no backup but a store, which may be in use; make one with `posthouse backup`")
+
+
+def _is_somebodys(path: Path) -> bool:
+    """A file that the sweep's lock is not."""
+    return path.is_file() and path.name != LOCK
 
 
 def finish(staging: Path, data: Path, database: str) -> None:

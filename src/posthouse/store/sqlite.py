@@ -174,15 +174,16 @@ class SqliteStore:
             self._start_writer()
 
     def _wake(self, jobs: Sequence[Job], then: Callable[[], None] | None = None) -> None:
-        """Tell the loop what became of these, then the other processes; called in the store's threads."""
+        """Tell the other processes, then the loop what became of these; called in the store's threads."""
         rings: set[Ring] = set().union(*[job.rings for job in jobs if job.rings])
+        if rings:
+            # First: who hears that it is written, and asks another process for it, is told no less than here.
+            self._bell.wire.send(rings)
         if self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._settle, jobs, rings, then)
             except RuntimeError:
                 log.debug("the loop was closed before %d answers of the store", len(jobs))
-        if rings:
-            self._bell.wire.send(rings)
 
     def _settle(self, jobs: Sequence[Job], rings: set[Ring], then: Callable[[], None] | None) -> None:
         if then is not None:
@@ -190,6 +191,10 @@ class SqliteStore:
         for job in jobs:
             job.settle()
         self._bell.ring(rings)
+
+    def hear(self) -> None:
+        """Hear now what other processes have rung, before what is known is believed."""
+        self._hear_others()
 
     def _hear_others(self) -> None:
         if self._bell.receive():

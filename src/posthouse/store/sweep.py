@@ -21,6 +21,7 @@ from posthouse.store.database import Store, Tx
 DAY_MS: Final = 24 * 3600 * 1000
 # Rows in one transaction.
 BATCH: Final = 200
+LOCK: Final = "sweep.lock"
 
 
 async def sweep(store: Store, blobs: Blobs, clock: Clock) -> int:
@@ -38,7 +39,7 @@ async def sweep(store: Store, blobs: Blobs, clock: Clock) -> int:
 @contextmanager
 def holding(directory: Path, *, shared: bool) -> Iterator[bool]:
     """Hold the sweep: alone to sweep, shared to keep others from sweeping. False where it is held otherwise."""
-    descriptor = os.open(directory / "sweep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -94,27 +94,63 @@ CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p
 
 -- changing -------------------------------------------------------------------------------------------------------------
 
+-- Of these placements those are meant whose email's keywords would be changed, or which stand so (chosen.py, Which).
+
 -- name: placements_chosen
-SELECT p.uid, p.email, p.deleted, p.modseq, e.keywords, e.thread, e.size
+SELECT count(*), min(p.uid), max(p.uid), min(p.email), max(p.email), max(p.email - p.uid) - min(p.email - p.uid), sum(p.home),
+  sum(e.size), sum(e.keywords & :seen = 0), sum(p.deleted), sum(p.deleted * e.size)
 FROM json_each(:uids) AS r
 CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
 CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
+WHERE (e.keywords & :keep) | :add <> e.keywords OR p.deleted = :standing
+
+-- name: placements_listed
+SELECT p.uid, p.email, p.deleted FROM json_each(:uids) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
+WHERE (e.keywords & :keep) | :add <> e.keywords OR p.deleted = :standing
+
+-- name: placements_modseqs
+SELECT p.uid, p.modseq FROM json_each(:uids) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
+ORDER BY p.uid
+
+-- name: placements_unseen
+SELECT count(*) FROM json_each(:uids) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
+WHERE e.keywords & :seen = 0
+
+-- name: emails_threads
+-- The threads of these emails, and how many of them are unread in each.
+SELECT e.thread, sum(e.keywords & :read = 0) FROM json_each(:emails) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 GROUP BY e.thread
+
+-- name: emails_total_size
+SELECT sum(e.size) FROM json_each(:emails) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- An email's first placement is found by the email's row (uids are never given again, so what stands there is it), every
 -- other by the index placement_email: most emails have only the first one, and need no entry there. So the placements of
 -- an email come from two places.
 
--- name: emails_standing
--- Of these emails: placements, those to be seen, and of the latter those in two mailboxes.
-SELECT email, count(*), sum(deleted = 0), sum(deleted = 0 AND mailbox = :here), sum(deleted = 0 AND mailbox = :there)
-FROM (
-  SELECT p.email, p.mailbox, p.deleted FROM json_each(:emails) AS r
-  CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
-  CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid
-  UNION ALL
-  SELECT p.email, p.mailbox, p.deleted FROM json_each(:emails) AS r
-  CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1 AND p.home = 0
-) GROUP BY email
+-- name: emails_placed_again
+-- Is one of these emails placed elsewhere than in its home: nowhere NULL, in one of these two mailboxes 1, else 0.
+SELECT max(p.mailbox = :here OR p.mailbox = :there) FROM json_each(:emails) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1 AND p.home = 0
+
+-- name: emails_visible
+SELECT e.id FROM json_each(:emails) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+WHERE EXISTS (SELECT 1 FROM placement AS p
+              WHERE p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+   OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0 AND p.deleted = 0)
+
+-- name: emails_unplaced
+SELECT e.id FROM json_each(:emails) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+WHERE NOT EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid)
+  AND NOT EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0)
 
 -- name: emails_placements
 -- Every placement of these emails.
@@ -129,6 +165,21 @@ CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->
 
 -- name: emails_set_keywords
 UPDATE email SET keywords = (keywords & :keep) | :add WHERE account = :account AND id BETWEEN :low AND :high
+
+-- name: emails_rehome
+-- Where uids and ids run in parallel.
+UPDATE email SET mailbox = :mailbox, uid = id + :delta WHERE account = :account AND id BETWEEN :low AND :high
+
+-- name: emails_follow
+-- The home of each of these placements' emails is there.
+UPDATE email SET mailbox = p.mailbox, uid = p.uid FROM placement AS p
+WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN :low AND :high AND p.home = 1
+  AND email.account = :account AND email.id = p.email
+
+-- name: placements_copy
+INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq, saved_at)
+SELECT account, :target, uid + :delta, email, deleted, home * :homes, :modseq, :saved_at FROM placement
+WHERE account = :account AND mailbox = :mailbox AND uid BETWEEN :low AND :high
 
 -- name: placements_touch
 UPDATE placement SET modseq = :modseq WHERE account = :account AND mailbox = :mailbox AND uid BETWEEN :low AND :high

@@ -122,6 +122,9 @@ WHERE account = :account AND id = :mailbox
 -- name: mailbox_uidnext
 SELECT uidnext FROM mailbox WHERE account = :account AND id = :mailbox
 
+-- name: mailbox_modseq
+SELECT highest_modseq FROM mailbox WHERE account = :account AND id = :mailbox
+
 -- name: mailbox_view
 SELECT m.uidvalidity, m.uidnext, m.highest_modseq, m.messages, s.tombstone_floor
 FROM mailbox AS m JOIN account_state AS s ON s.account = m.account WHERE m.account = :account AND m.id = :mailbox
@@ -135,16 +138,18 @@ SELECT uidvalidity, uidnext, modseq, pieces FROM packed_mailbox WHERE account = 
 SELECT octets, checksum FROM packed_piece WHERE account = :account AND mailbox = :mailbox AND id = :id
 
 -- name: packed_behind
--- Large mailboxes of these accounts of which much has changed since they were packed, or that are not packed, or whose
--- changes since are forgotten. No change is without a modseq of its own or a uid; how many uids one has is not looked at.
+-- Mailboxes of these accounts that are large and not packed, or of which much has changed since they were, or changes since
+-- are forgotten; and those that are packed and not large any more. No change is without a modseq or a uid of its own; how
+-- many uids one has is not looked at.
 SELECT m.account, m.id FROM json_each(:accounts) AS r
 CROSS JOIN account_state AS s ON s.account BETWEEN r.value ->> 0 AND r.value ->> 1
-CROSS JOIN mailbox AS m ON m.account = s.account AND m.messages >= :least
+CROSS JOIN mailbox AS m ON m.account = s.account
 LEFT JOIN packed_mailbox AS k ON k.account = m.account AND k.mailbox = m.id
-WHERE k.modseq IS NULL OR k.uidvalidity <> m.uidvalidity OR (k.modseq < m.highest_modseq AND (
-  k.modseq < s.tombstone_floor
-  OR max(m.highest_modseq - k.modseq, m.uidnext - k.uidnext, abs(m.messages - k.messages))
-    >= max(:enough, m.messages / :share)))
+WHERE (m.messages < :least / 2 AND k.modseq IS NOT NULL) OR (m.messages >= :least AND (
+  k.modseq IS NULL OR k.uidvalidity <> m.uidvalidity OR (k.modseq < m.highest_modseq AND (
+    k.modseq < s.tombstone_floor
+    OR max(m.highest_modseq - k.modseq, m.uidnext - k.uidnext, abs(m.messages - k.messages))
+      >= max(:enough, m.messages / :share)))))
 
 -- name: packed_put
 INSERT INTO packed_piece (account, mailbox, id, octets, checksum) VALUES (:account, :mailbox, :id, :octets, :checksum)
@@ -160,6 +165,9 @@ WHERE m.account = :account AND m.id = :mailbox AND m.uidvalidity = :uidvalidity
   AND :old = coalesce((SELECT modseq FROM packed_mailbox WHERE account = :account AND mailbox = :mailbox), 0)
 ON CONFLICT (account, mailbox) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext,
   modseq = excluded.modseq, messages = excluded.messages, pieces = excluded.pieces
+
+-- name: packed_forget
+DELETE FROM packed_mailbox WHERE account = :account AND mailbox = :mailbox
 
 -- name: packed_drop_unnamed
 DELETE FROM packed_piece WHERE account = :account AND mailbox = :mailbox AND id IN (
@@ -178,10 +186,12 @@ DELETE FROM packed_piece WHERE (account, mailbox, id) IN (
 -- emails of a thread come from two places, and so do the placements of an email (emails.sql).
 
 -- name: threads_in_mailbox
--- Of these threads: emails to be seen in a mailbox, and those of them that are unread (`read`: bits that make one read).
+-- Of these threads: emails to be seen in a mailbox, and those of them that are unread (`read`: bits that make one read). Emails
+-- from `low` to `high` are not looked at.
 SELECT thread, count(*), sum(unread) FROM (
   SELECT e.thread, e.keywords & :read = 0 AS unread FROM json_each(:threads) AS r
   CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
+    AND e.id NOT BETWEEN :low AND :high
   WHERE EXISTS (SELECT 1 FROM placement AS p WHERE e.mailbox = :mailbox AND p.account = :account
                 AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
      OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0
@@ -189,11 +199,35 @@ SELECT thread, count(*), sum(unread) FROM (
   UNION ALL
   SELECT e.thread, e.keywords & :read = 0 FROM json_each(:threads) AS r
   CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
+    AND e.id NOT BETWEEN :low AND :high
   WHERE EXISTS (SELECT 1 FROM placement AS p WHERE e.mailbox = :mailbox AND p.account = :account
                 AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
      OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0
                 AND p.mailbox = :mailbox AND p.deleted = 0)
 ) GROUP BY thread
+
+-- name: threads_weighed
+-- The same of all of them together: emails, unread ones, threads, threads with unread ones. `only`: of emails without these
+-- bits.
+SELECT coalesce(sum(emails), 0), coalesce(sum(unread), 0), count(*), coalesce(sum(unread > 0), 0) FROM (
+SELECT count(*) AS emails, sum(unread) AS unread FROM (
+  SELECT e.thread, e.keywords & :read = 0 AS unread FROM json_each(:threads) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
+    AND e.keywords & :only = 0
+  WHERE EXISTS (SELECT 1 FROM placement AS p WHERE e.mailbox = :mailbox AND p.account = :account
+                AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+     OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0
+                AND p.mailbox = :mailbox AND p.deleted = 0)
+  UNION ALL
+  SELECT e.thread, e.keywords & :read = 0 FROM json_each(:threads) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
+    AND e.keywords & :only = 0
+  WHERE EXISTS (SELECT 1 FROM placement AS p WHERE e.mailbox = :mailbox AND p.account = :account
+                AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
+     OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0
+                AND p.mailbox = :mailbox AND p.deleted = 0)
+) GROUP BY thread
+)
 
 -- name: threads_visible
 -- Those of these threads that have an email to be seen.

@@ -144,6 +144,8 @@ def parse_returns(parser: Parser) -> Returns | None:
     # RFC 5267 §4.4, RFC 9394 §3.1: one PARTIAL, or one ALL, or neither.
     if options.count(Return.PARTIAL) > 1 or (partial and Return.ALL in options):
         raise ParseError("Only one of PARTIAL and ALL can be asked for")
+    if len(items) > limits.NOTIFY_ITEMS:
+        raise ParseError("There are too many items to be fetched", b"LIMIT", no=True)
     # RFC 5267 §4.1: these do not count where a client asks for nothing.
     if not set(options) - _WISHES:
         options.append(Return.ALL)
