@@ -1,4 +1,4 @@
-"""Where a command has to be refused, or fails in the middle: what others see, and what the client is told then.
+"""Where a command has to be refused, or fails in the middle: what others see, and what the client is told then."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

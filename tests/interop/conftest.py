@@ -16,10 +16,6 @@ connections_per_address = 500
 connection_rate = "100000/1m"
 message_rate = "100000/1m"
 submission_rate = "100000/1m"
-
-# mbsync, offlineimap, aioimaplib and dsync bring mail with raw text in its header, and enable nothing before.
-[imap]
-raw_headers = true
 """
 
 

@@ -236,8 +236,8 @@ class Imap(Struct, frozen=True, kw_only=True):
     """How IMAP is spoken."""
 
     # RFC 9755 §4 refuses them before ENABLE UTF8=ACCEPT. Programs that move mail do not enable it (mbsync, offlineimap,
-    # Dovecot's dsync), and Dovecot and Cyrus take what they bring: whoever moves in with old mail turns this on.
-    raw_headers: bool = False
+    # Dovecot's dsync): whoever moves in with old mail would lose what is refused, so we take it, as Dovecot does.
+    raw_headers: bool = True
 
 
 class Pop3(Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ class Surroundings:
     login_timeout: float
     idle_timeout: float
     fields: Kept = field(default_factory=Kept)
-    raw_headers: bool = False
+    raw_headers: bool = True
 
 
 @dataclass(frozen=True, slots=True)

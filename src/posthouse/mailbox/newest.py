@@ -29,8 +29,8 @@ _Key = tuple[int, int]
 
 class Snapshots:
     """The snapshots of this process: each mailbox' newest one, and the views that look at it; `trees`: those of names;
-    `accounts`: what else is known of whom; `worn`: how many placements of which mailbox had to be looked at one by one,
-    until somebody takes that away."""
+    `accounts`: what else is known of whom; `worn`: how many placements of which mailbox changed, or had to be looked at
+    one by one, until somebody takes that away."""
 
     def __init__(self, store: Store, budget: int = CACHE) -> None:
         self.trees = Trees(store)
@@ -81,8 +81,7 @@ class Snapshots:
         try:
             old, known = self._newest.get(key), self.accounts.of(key[0])
             found, news, looked = await self._store.read(follow, *key, old)
-            if looked and (key in self.worn or len(self.worn) < _MOST_WORN):
-                self.worn[key] += looked
+            self._wear(key, looked)
             new = self._keep(found, old, news)
             known.tell(key[1], new.modseq)
             return new
@@ -115,7 +114,12 @@ class Snapshots:
         old = self._newest.get((account, mailbox))
         if old is not None and old.modseq == since:
             new, news = flagged(old, modseq, uids, become)
+            self._wear((account, mailbox), len(news.changed))
             self._keep(new, old, news)
+
+    def _wear(self, key: _Key, looked: int) -> None:
+        if looked and (key in self.worn or len(self.worn) < _MOST_WORN):
+            self.worn[key] += looked
 
     def _keep(self, new: Snapshot, base: Snapshot | None, news: Diff | None) -> Snapshot:
         """Make it the newest one, unless a newer is there; `news` lead to it from `base`."""

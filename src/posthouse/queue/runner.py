@@ -3,8 +3,8 @@
 Promises: nothing leaves the queue but by a commit that holds its outcome, and the bounce where one is due stands in the
 same commit. A courier that raises defers its recipients. What a courier did is written down even where the database
 cannot take it at once: the runner tries until it can, or is stopped.
-Refuses: to know how mail travels (couriers do), who goes first (schedule.py), what is learnt of peers (sites.py), what
-time brings (deadlines.py) and how it is written down (clerk.py, settling.py). It keeps nothing a restart needs.
+Refuses: to know how mail travels (couriers do), who goes first (schedule.py), what is learnt of peers (learning.py),
+what time brings (deadlines.py) and how it is written down (clerk.py, settling.py). It keeps nothing a restart needs.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from typing import Final, Protocol
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.observe import WARNING
-from posthouse.queue import bounce, lanes
+from posthouse.queue import bounce, lanes, learning
 from posthouse.queue.clerk import Clerk, Terms
 from posthouse.queue.deadlines import Deadlines
 from posthouse.queue.lanes import Claim, Lease, Look
-from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, pushes_back
+from posthouse.queue.outcome import Fate, Outcome, Report, pushes_back
 from posthouse.queue.queue import Job
-from posthouse.queue.schedule import Decisions, LaneState, Limits, is_local, schedule
-from posthouse.queue.settling import Rules, Settled
+from posthouse.queue.schedule import Decisions, LaneState, Limits, schedule
+from posthouse.queue.settling import Rules
 from posthouse.queue.sites import Sites
 from posthouse.queue.work import Run, Worker
 from posthouse.store.blobs import Blobs
@@ -506,7 +506,7 @@ class Runner:
         commit. `beside`: the worker is at its next job meanwhile. False: nothing more is to be done here."""
         if not report.pushed_back and any(one.remote and pushes_back(one.reply) for one in report.outcomes):
             report = replace(report, pushed_back=True)
-        report, crowded = self._soften(run, report)
+        report, crowded = learning.soften(self._sites, run, report, self._clock.now())
         down = self._sites.find(run.site).down or (report.site is not None and self._sites.find(report.site).down)
         if run.claiming.locked() or not run.runs_low:
             settled = await self._clerk.settle(run.lease, job, report, site_down=down)
@@ -516,7 +516,7 @@ class Runner:
                 settled = await self._clerk.settle(run.lease, job, report, site_down=down, after=run.after, last=last)
                 if settled.claim is not None:
                     self._take(run, settled.claim)
-        self._learn(run, report, settled)
+        learning.learn(self._sites, self._runs.values(), run, report, settled, self._clock.now())
         run.released = settled.released
         if settled.lease is None:
             self._lose(run)
@@ -524,47 +524,3 @@ class Runner:
         run.lease = settled.lease
         run.ending = run.ending or settled.doomed or settled.released
         return not crowded and (settled.claim is None or run.job_waits)
-
-    def _soften(self, run: Run, report: Report) -> tuple[Report, bool]:
-        """Where a site takes mail, a connection that fails was one too many: the site is not down.
-
-        This connection goes, and its recipients wait for themselves.
-        """
-        if not any(outcome.destination_down for outcome in report.outcomes):
-            return report, False
-        # Without a site it was not reached for want of a route.
-        if report.site is None or not self._sites.find(report.site).crowded(self._clock.now()):
-            return report, False
-        self._sites.refused(report.site)
-        outcomes = tuple(
-            replace(one, dooms=Dooms.HOST) if one.destination_down and not one.given_up else one
-            for one in report.outcomes
-        )
-        return replace(report, outcomes=outcomes, pushed_back=True), True
-
-    def _learn(self, run: Run, report: Report, settled: Settled) -> None:
-        """What the peer's answers tell of its site."""
-        destination = run.lease.destination
-        if is_local(destination):
-            return
-        now = self._clock.now()
-        if report.site and report.site != run.site:
-            self._sites.routed(destination, report.site)
-            run.site = report.site
-        if settled.down is not None:
-            self._sites.backs_off(*settled.down)
-            observe.tell("queue.backs_off", site=settled.down[0], failures=settled.down[1], until=settled.down[2])
-        elif report.pushed_back:
-            self._sites.pushed_back(run.site, now)
-            self._shrink(run.site)
-        elif not settled.doomed and not all(outcome.given_up for outcome in report.outcomes):
-            self._sites.lived(run.site, now)
-
-    def _shrink(self, site: str) -> None:
-        """As many connections give way as are too many now."""
-        runs = [run for run in self._runs.values() if run.site == site]
-        excess = sum(len(run.workers) - run.yields for run in runs) - self._sites.find(site).connections
-        for run in sorted(runs, key=lambda one: -len(one.workers)):
-            share = min(max(excess, 0), len(run.workers) - run.yields)
-            run.yields += share
-            excess -= share

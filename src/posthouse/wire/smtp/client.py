@@ -12,17 +12,17 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from posthouse.terms.address import Address
-from posthouse.terms.envelope import DeliverBy, Envelope, Recipient
+from posthouse.terms.envelope import Envelope, Recipient
 from posthouse.terms.reply import Reply
 from posthouse.wire.lines import BareLineEnding, LineError, Lines, Octets, clean
 from posthouse.wire.sasl.exchange import ClientExchange
 from posthouse.wire.sasl.strings import SaslError
 from posthouse.wire.smtp.data import Buffer, Stuffer, pieces
-from posthouse.wire.smtp.parameters import encode_xtext
+from posthouse.wire.smtp.parameters import encode_by, encode_orcpt, encode_xtext
+from posthouse.wire.smtp.reply import REPLY, SHORT, read_line, read_lines
 
 # RFC 5321 §4.5.3.1.5 says 512 a line; AUTH challenges may be longer (RFC 4954 §4), and some servers are chatty.
 REPLY_LINE: Final = 12288
@@ -30,18 +30,9 @@ REPLY_LINES: Final = 256
 REPLY_SIZE: Final = 32768
 # RFC 2920 §3.1: a client must not fill both directions. So many commands may be unanswered at a time.
 IN_FLIGHT: Final = 100
-# Octets of a reply that is remembered.
-_SHORT: Final = 200
 
 # RFC 9422 §3
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}")
-_REPLY: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\Z", re.DOTALL)
-# RFC 3463 §2
-_ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
-
-
-# RFC 6533 §3: what stands for itself in utf-8-addr-xtext.
-_NOT_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 _CLOSED: Final = "the peer closed the service"
 
@@ -217,7 +208,7 @@ class SmtpClient:
         words += ["REQUIRETLS"] if wishes.requiretls else []
         # RFC 6710 §4: where the peer does not know priorities, the message goes without.
         words += [f"MT-PRIORITY={wishes.priority}"] if wishes.priority and "MT-PRIORITY" in offered else []
-        words += [_by(wishes.deliver_by, now)] if wishes.deliver_by and "DELIVERBY" in offered else []
+        words += [encode_by(wishes.deliver_by, now)] if wishes.deliver_by and "DELIVERBY" in offered else []
         if "DSN" in offered:
             words += [f"RET={wishes.ret}"] if wishes.ret else []
             words += [f"ENVID={encode_xtext(wishes.envid)}"] if wishes.envid else []
@@ -234,7 +225,7 @@ class SmtpClient:
         words = [f"RCPT TO:<{self._path(recipient.address, smtputf8)}>"]
         if "DSN" in self.extensions:
             words += [f"NOTIFY={','.join(sorted(recipient.notify))}"] if recipient.notify else []
-            words += [f"ORCPT={_orcpt(recipient.orcpt)}"] if recipient.orcpt else []
+            words += [f"ORCPT={encode_orcpt(recipient.orcpt)}"] if recipient.orcpt else []
         self._say(_Command("RCPT", " ".join(words), group=True, recipient=recipient))
 
     def data(self) -> None:
@@ -401,11 +392,11 @@ class SmtpClient:
 
     def _read_reply(self) -> Reply | None:
         while (line := self._lines.line(REPLY_LINE)) is not None:
-            match = _REPLY.match(line)
+            match = REPLY.match(line)
             if match is None:
                 raise _NoReply("the line does not begin with a code")
-            if match[2] != b"-" and not self._partial and len(line) <= _SHORT and self._exchange is None:
-                shown, reply = _read_line(line)
+            if match[2] != b"-" and not self._partial and len(line) <= SHORT and self._exchange is None:
+                shown, reply = read_line(line)
                 self._transcript.append(("S", shown))
                 return reply
             self._partial.append(line)
@@ -419,7 +410,7 @@ class SmtpClient:
         return None
 
     def _reply(self, lines: list[bytes]) -> Reply:
-        shown, reply = _read_lines(lines)
+        shown, reply = read_lines(lines)
         secret = reply.code == 334 and self._exchange is not None
         self._transcript += [("S", "334 ****" if secret else line) for line in shown]
         return reply
@@ -519,47 +510,6 @@ _AFTER: Final[dict[str, Callable[[SmtpClient, _Command, Reply], None]]] = {
     ".": SmtpClient._after_end,
     "RSET": SmtpClient._after_rset,
 }
-
-
-def _clean(line: bytes) -> str:
-    """A line of the peer's as text fit for logs, bounces and journeys."""
-    text = line.decode(errors="replace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _read_lines(lines: list[bytes]) -> tuple[list[str], Reply]:
-    """The lines as they are shown, and the reply that they are in our terms: cleaned of what is not printable, the
-    enhanced code taken out of the text."""
-    shown = [_clean(line) for line in lines]
-    code = int(shown[0][:3])
-    texts = [line[4:] for line in shown]
-    enhanced = None
-    match = _ENHANCED.match(texts[0])
-    # RFC 2034 §4: its first digit is the reply's.
-    if match and match[1][0] == str(code)[0]:
-        enhanced = match[1]
-        texts = [text[len(enhanced) + 1 :] if text.startswith(enhanced) else text for text in texts]
-    return shown, Reply(code, enhanced, "\n".join(texts))
-
-
-@lru_cache(maxsize=1024)
-def _read_line(line: bytes) -> tuple[str, Reply]:
-    """The same for a reply of one short line: servers say few different ones, again and again."""
-    (shown,), reply = _read_lines([line])
-    return shown, reply
-
-
-def _by(wish: DeliverBy, now: int) -> str:
-    """RFC 2852 §4: the seconds that are left, less than none where the time has passed already."""
-    return f"BY={(wish.at - now) // 1000};{'R' if wish.returned else 'N'}{'T' if wish.trace else ''}"
-
-
-def _orcpt(orcpt: str) -> str:
-    """RFC 3461 §4.2; where it is not ASCII, RFC 6533 §3's utf-8-addr-xtext, which passes everywhere."""
-    kind, _, text = orcpt.partition(";")
-    if text.isascii():
-        return f"{kind};{encode_xtext(text)}"
-    return f"{kind};{_NOT_QCHAR.sub(lambda match: f'{chr(92)}x{{{ord(match[0]):X}}}', text)}"
 
 
 def _to_base64(octets: bytes) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
 
-from posthouse.terms.envelope import Body
+from posthouse.terms.envelope import Body, DeliverBy
 from posthouse.terms.reply import Refusal
 
 
@@ -221,6 +221,8 @@ _HEXCHAR: Final = re.compile(r"\+([0-9A-F]{2})")
 _UTF_8_ADDRESS: Final = re.compile(r"(?:[!-*,-<>-\[\]-~\x80-\U0010FFFF]|\\x\{[0-9A-F]{2,6}\})+\Z")
 _EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _UNSAFE: Final = re.compile(r"[^!-*,-<>-~]")
+# RFC 6533 §3: what stands for itself in utf-8-addr-xtext.
+_NOT_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
 
 
 def decode_xtext(text: str) -> str | None:
@@ -253,3 +255,16 @@ def _decode_original(kind: str, text: str) -> str | None:
 def encode_xtext(text: str) -> str:
     """RFC 3461 §4, for printable ASCII."""
     return _UNSAFE.sub(lambda match: f"+{ord(match[0]):02X}", text)
+
+
+def encode_by(wish: DeliverBy, now: int) -> str:
+    """RFC 2852 §4: the seconds that are left, less than none where the time has passed already."""
+    return f"BY={(wish.at - now) // 1000};{'R' if wish.returned else 'N'}{'T' if wish.trace else ''}"
+
+
+def encode_orcpt(orcpt: str) -> str:
+    """RFC 3461 §4.2; where it is not ASCII, RFC 6533 §3's utf-8-addr-xtext, which passes everywhere."""
+    kind, _, text = orcpt.partition(";")
+    if text.isascii():
+        return f"{kind};{encode_xtext(text)}"
+    return f"{kind};{_NOT_QCHAR.sub(lambda match: f'{chr(92)}x{{{ord(match[0]):X}}}', text)}"
