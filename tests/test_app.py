@@ -1,6 +1,7 @@
 """The app as a whole: what a reload changes, how it stops, and that its workers go on."""
 
 import asyncio
+import base64
 import ssl
 from pathlib import Path
 from random import Random
@@ -53,6 +54,28 @@ def test_reload_gives_new_limits_to_new_connections(tmp_path: Path) -> None:
             # The old connection is counted under the new limit.
             third = await home.call("smtp")
             assert (await third.reply()).startswith("421")
+
+    run(main())
+
+
+def test_reload_gives_nobody_his_allowance_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = 'submission.check_domains = false\nlimits.submission_rate = "2/1h"\n'
+        async with house(tmp_path, settings=settings) as home:
+            await home.people(BOB)
+            login = base64.b64encode(f"\0{BOB}\0{PASSWORD}".encode()).decode()
+
+            async def taken() -> list[bool]:
+                client = await home.connect("submission")
+                await client.say("EHLO bob.example", f"AUTH PLAIN {login}", f"MAIL FROM:<{BOB}>")
+                return [(await client.say(f"RCPT TO:<{n}@far.example>")).startswith("250") for n in range(3)]
+
+            assert await taken() == [True, True, False]
+            home.app.reload(home.settings)
+            assert await taken() == [False, False, False]
+            more = configured(tmp_path, settings=settings.replace("2/1h", "3/1h"))
+            home.app.reload(more)
+            assert await taken() == [True, True, True]
 
     run(main())
 

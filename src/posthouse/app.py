@@ -73,6 +73,7 @@ from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
 from posthouse.submission import Submission
 from posthouse.terms.address import parse
+from posthouse.written import Rate
 
 # Sessions say goodbye within this; then they are ended.
 _GOODBYE_SECONDS: Final = 3.0
@@ -139,6 +140,7 @@ class App:
         self._attendant = Attendant(store, self._letters, clock=clock, random=random)
         self._outward = outward.build(settings, store, self._blobs, self._directory, clock=clock, random=random)
         self._runner = self._build_runner()
+        self._counted: tuple[tuple[Rate, int], SubmissionRate] | None = None
         self._doors: dict[Listener, Door] = {}
         self._servers: list[Server] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -222,17 +224,20 @@ class App:
             BouncesOnly(),
             *([TakesMail(self._outward.resolver)] if _asks_dns(settings) else []),
             Quota(self._store, self._clock),
-            SubmissionRate(
-                self._clock,
-                settings.limits.submission_rate,
-                settings.limits.submission_recipients,
-                self._warnings.warn,
-            ),
+            self._allowances(),
             DomainRate(self._clock, {one.name: DomainRates(one.sender_rate, one.recipient_rate) for one in domains}),
             Loops(),
             ForwardingLoops(),
             Posting(self._store),
         ]
+
+    def _allowances(self) -> SubmissionRate:
+        """What accounts may send: counted on across a reload, which is done each time that a certificate is renewed."""
+        limits = self._settings.limits
+        given = (limits.submission_rate, limits.submission_recipients)
+        if self._counted is None or self._counted[0] != given:
+            self._counted = (given, SubmissionRate(self._clock, *given, self._warnings.warn))
+        return self._counted[1]
 
     def _door(self, listener: Listener, smtp: Surroundings) -> Door:
         starttls, clear = listener.tls == "starttls", listener.clear_text_login

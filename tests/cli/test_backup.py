@@ -63,3 +63,17 @@ def test_what_it_says(command: Command, tmp_path: Path) -> None:
     assert command.error("backup", str(copy)) == f"{copy}: file exists"
     assert command.error("backup", str(tmp_path / "no" / "copy")) == f"{tmp_path}/no/copy: no such file or directory"
     assert not (tmp_path / "no").exists()
+
+
+def test_a_file_that_was_lost_before_keeps_nobody_from_a_backup_of_the_rest(command: Command, tmp_path: Path) -> None:
+    """It ended there, without the others, and named the copy as what was not there."""
+    for _ in range(3):
+        file_one(command)
+    data = Installation(command.configuration).config.data
+    gone, *others = sorted(path.relative_to(data) for path in (data / "blobs").glob("??/?/*"))
+    (data / gone).unlink()
+    copy = tmp_path / "copy"
+    error = f"{copy} holds the store, but of 1 large message the file was lost before: not to be found below {data}"
+    assert command.error("backup", str(copy)) == error
+    assert [(copy / name).read_bytes() for name in others] == [LARGE, LARGE]
+    assert (copy / "posthouse.db").is_file()

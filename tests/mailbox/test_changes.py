@@ -112,7 +112,8 @@ def _numbers(found: Sequence[tuple[int, int]]) -> set[int]:
 
 
 @given(st.sets(st.integers(1, 30)), st.sets(st.integers(1, 30)))
-def test_ranges_intersect_as_sets_do(left: set[int], right: set[int]) -> None:
+def test_ranges_intersect_and_differ_as_sets_do(left: set[int], right: set[int]) -> None:
+    assert ranges.without(ranges.spans(left), ranges.spans(right)) == ranges.spans(left - right)
     found = ranges.intersect(ranges.spans(left), ranges.spans(right))
     assert _numbers(found) == left & right
     assert all(low <= high for low, high in found)

@@ -97,18 +97,35 @@ class Model(RuleBasedStateMachine):
 
     @rule(
         box=boxes, which=st.integers(1, 255), add=FLAGS, remove=st.one_of(FLAGS, st.just(KEYWORDS)),
-        deleted=st.sampled_from([None, True, False]),
+        deleted=st.sampled_from([None, True, False]), back=st.sampled_from([None, 0, 1, 3]), told=st.booleans(),
     )  # fmt: skip
-    def store(self, box: int, which: int, add: int, remove: int, deleted: bool | None) -> None:
+    def store(
+        self, box: int, which: int, add: int, remove: int, deleted: bool | None, back: int | None, told: bool
+    ) -> None:
+        """`back`: with UNCHANGEDSINCE, so many modseqs ago. `told`: the sessions' snapshot is brought on by what the
+        change says of itself."""
         if box not in self.box:
             return
         uids = self.pick(box, which)
-        self.db.write(flagging.store_flags, self.account, box, uids, now=NOW, add=add, remove=remove, deleted=deleted)
-        for uid in uids:
-            if uid in self.box[box].uids:
-                email, was = self.box[box].uids[uid]
-                self.mail[email].keywords = self.mail[email].keywords & ~remove | add
-                self.box[box].uids[uid] = (email, was if deleted is None else deleted)
+        before = self.db.runner.run(self.snapshots.current(self.account, box))
+        since = None if back is None else before.modseq - back
+        late = [uid for uid, modseq in zip(before.uids, before.modseqs, strict=True) if modseq > (since or 1 << 62)]
+        stored = self.db.write(
+            flagging.store_flags, self.account, box, uids,
+            now=NOW, add=add, remove=remove, deleted=deleted, unchanged_since=since,
+        )  # fmt: skip
+        assert stored.modified == [uid for uid in late if uid in uids]
+        for uid in set(uids).intersection(self.box[box].uids).difference(stored.modified):
+            email, was = self.box[box].uids[uid]
+            self.mail[email].keywords = self.mail[email].keywords & ~remove | add
+            self.box[box].uids[uid] = (email, was if deleted is None else deleted)
+        if told and stored.only and stored.modseq is not None:
+
+            def become(flags: int) -> int:
+                mark = flags & DELETED if deleted is None else DELETED * deleted
+                return flags & KEYWORDS & ~remove | add | mark
+
+            self.snapshots.flagged(self.account, box, before.modseq, stored.modseq, stored.uids, become)
 
     @rule(box=boxes, into=boxes, which=st.integers(1, 255))
     def copy(self, box: int, into: int, which: int) -> None:

@@ -74,3 +74,16 @@ def test_what_has_not_changed_is_shared() -> None:
         False,
         False,
     ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=LENGTHS, start=st.integers(0, 4 * SIZE), count=st.integers(0, 3 * SIZE))
+def test_values_are_put_in_the_place_of_others(length: int, start: int, count: int) -> None:
+    start = min(start, length)
+    values = array("q", range(-1, -1 - min(count, length - start), -1))
+    column = made(range(length))
+    later = column.put(start, values)
+    expected = list(range(length))
+    expected[start : start + len(values)] = values
+    assert (list(later), list(column), len(later)) == (expected, list(range(length)), length)
+    assert later == made(expected)

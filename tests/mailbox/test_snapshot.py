@@ -222,3 +222,15 @@ def test_a_mailbox_that_nobody_looks_at_any_more_is_forgotten(db: Db) -> None:
     views.pop()
     gc.collect()
     assert len(snapshots) == 0
+
+
+def test_what_is_not_the_next_change_leads_nowhere(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    view = open_view(db, snapshots)
+    before = view.snapshot
+    snapshots.flagged(1, INBOX, before.modseq - 1, before.modseq + 1, [(1, 5)], lambda flags: flags | SEEN)
+    snapshots.flagged(1, ARCHIVE, before.modseq, before.modseq + 1, [(1, 5)], lambda flags: flags | SEEN)
+    assert view.snapshot is before
+    snapshots.flagged(1, INBOX, before.modseq, before.modseq + 1, [(2, 3), (5, 9)], lambda flags: flags | SEEN)
+    assert list(view.snapshot.flags) == [0, SEEN, SEEN, 0, SEEN]
+    assert (view.unheard([1, 2, 4, 5]), view.unheard([]), view.unheard([4])) == ([2, 5], [], [])

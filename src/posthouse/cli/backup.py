@@ -30,6 +30,12 @@ def backup(installation: Installation, json_output: bool, directory: Path) -> No
 
     try:
         blobs = installation.with_store(copy)
+    except copying.LostBefore as error:
+        many = error.count > 1
+        raise CommandError(
+            f"{directory} holds the store, but of {error.count} large message{'s' * many} the "
+            f"file{'s were' if many else ' was'} lost before: not to be found below {installation.config.data}"
+        ) from error
     except OSError as error:
         raise CommandError(f"{directory}: {(error.strerror or str(error)).lower()}") from error
     if json_output:

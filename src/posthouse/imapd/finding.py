@@ -174,7 +174,8 @@ class Result:
         return items
 
     def _set(self, numbers: Sequence[int]) -> bytes:
-        return sequence.in_order(numbers) if self.ordered else sequence.compress(numbers)
+        some = numbers.found() if isinstance(numbers, Marked) else numbers
+        return sequence.in_order(some) if self.ordered else sequence.compress(some)
 
     def _highest(self, returns: Returns) -> int:
         """RFC 7162 §3.1.5: where only MIN and MAX are asked for, of those; else of all that was found."""

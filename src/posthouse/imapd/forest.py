@@ -13,7 +13,7 @@ from typing import Final
 from posthouse.mailbox.conversations import Node, Room
 
 # Messages that are written at once.
-_STEP: Final = 16_384
+_STEP: Final = 32_768
 
 
 @dataclass(frozen=True, slots=True)

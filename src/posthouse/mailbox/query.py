@@ -101,17 +101,22 @@ async def search(
     asked = prepared(condition)
     narrower = _within(uids, asked)
     held = await _Search(store, blobs, sight, asked, progress).marks(narrower)
-    return held if narrower is uids else _marked(uids, list(compress(narrower, held)))
+    return held if narrower is uids else await _marked(uids, list(compress(narrower, held)))
 
 
-def _marked(uids: Sequence[int], some: Sequence[int]) -> bytes:
+async def _marked(uids: Sequence[int], some: Sequence[int]) -> bytes:
     """Some of these uids, both in order, as marks."""
     if len(some) * _FEW < len(uids):
         marks = bytearray(len(uids))
         for uid in some:
             marks[bisect_left(uids, uid)] = 1
         return bytes(marks)
-    return bytes(map(set(some).__contains__, uids))
+    marked = set(some)
+    windows: list[bytes] = []
+    for start in range(0, len(uids), _NARROW):
+        windows.append(bytes(map(marked.__contains__, uids[start : start + _NARROW])))
+        await asyncio.sleep(0)
+    return b"".join(windows)
 
 
 def _within(uids: Sequence[int], condition: Condition) -> Sequence[int]:
@@ -146,18 +151,19 @@ class _Search:
     async def marks(self, uids: Sequence[int]) -> bytes:
         """For which of these it holds, an octet each: what one step leaves open is for the next."""
         if len(uids) <= _ALONE:
-            return _marked(uids, sorted(await self.by_rows(uids)))
+            return await _marked(uids, sorted(await self.by_rows(uids)))
         held, left = await scan(self._sight, self._condition, uids)
         count = left.count(1)
         if count > FEW and (words := await self._words()):
             # Only of what is open: the rest may be much more.
-            both = await scan(self._sight, self._condition, list(compress(uids, left)), words)
+            some = uids if count == len(uids) else list(compress(uids, left))
+            both = await scan(self._sight, self._condition, some, words)
             more, left = spread(both[0], left), spread(both[1], left)
             held = _either_mark(held, more)
             count = left.count(1)
         if count:
             found = sorted(await self.by_rows(list(compress(uids, left))))
-            held = _either_mark(held, _marked(uids, found))
+            held = _either_mark(held, await _marked(uids, found))
         return held
 
     async def by_rows(self, uids: Sequence[int]) -> list[int]:

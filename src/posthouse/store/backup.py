@@ -1,19 +1,21 @@
 """A backup: a copy of the database, then of what it names in other places.
 
 Promises: what `backup` leaves is a store that opens, as it was at one moment during the call, and it is on the disk.
-Mail goes on meanwhile. Places are copied after the database, with the sweep held, so that nothing it names is missing.
+Mail goes on meanwhile. Places are copied after the database, with the sweep held, so that nothing it names is missing;
+what was lost before is told of when all the rest has been copied.
 Refuses: a destination that is there already. (SQLite's online backup is not used: under writes it never ends.)
 """
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
 from posthouse.store.blob_files import sync, sync_directory
-from posthouse.store.blobs import Blobs
+from posthouse.store.blobs import Blobs, Place
 from posthouse.store.database import StoreUnavailable
 from posthouse.store.sqlite import SqliteStore
 from posthouse.store.sweep import holding
@@ -23,10 +25,18 @@ WAIT_SECONDS: Final = 0.5
 _NAMES: Final = "SELECT name FROM blob WHERE place = ? AND name > ? ORDER BY name LIMIT ?"
 
 
+class LostBefore(Exception):
+    """The backup is made, but for the octets of so many blobs, which their places have lost."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} blobs are lost")
+        self.count = count
+
+
 async def backup(store: SqliteStore, blobs: Blobs, destination: Path) -> int:
     """Copy the store to the directory `destination`, which is made; how many blobs were copied beside the database.
 
-    Raises FileExistsError, OSError, and StoreUnavailable where the database cannot be copied.
+    Raises FileExistsError, OSError, StoreUnavailable where the database cannot be copied, and in the end LostBefore.
     """
     await asyncio.to_thread(destination.mkdir, mode=0o700)
     while True:
@@ -43,17 +53,31 @@ async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> int:
     await asyncio.to_thread(sync, database)
     await asyncio.to_thread(destination.mkdir, mode=0o700)
     places = {place.number: place for place in blobs.places}
-    copied = 0
+    copied = lost = 0
     for (number,) in await asyncio.to_thread(rows, database, "SELECT DISTINCT place FROM blob WHERE name IS NOT NULL"):
         if number not in places:
             raise StoreUnavailable(f"blobs lie in place {number}, which is not open")
         after = ""
         while found := await asyncio.to_thread(rows, database, _NAMES, number, after, BATCH):
             names = [name for (name,) in found]
-            await places[number].copy(names, destination)
-            copied, after = copied + len(names), names[-1]
+            missing = await _copy(places[number], names, destination)
+            copied, lost, after = copied + len(names) - missing, lost + missing, names[-1]
     await asyncio.to_thread(_sync_directories, destination.parent)
+    if lost:
+        raise LostBefore(lost)
     return copied
+
+
+async def _copy(place: Place, names: Sequence[str], destination: Path) -> int:
+    """Copy these; how many of them are not there."""
+    try:
+        await place.copy(names, destination)
+    except FileNotFoundError:
+        if len(names) == 1:
+            return 1
+        middle = len(names) // 2
+        return sum([await _copy(place, some, destination) for some in (names[:middle], names[middle:])])
+    return 0
 
 
 def rows(database: Path, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:

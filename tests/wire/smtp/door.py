@@ -202,6 +202,6 @@ class Door:
                 assert_never(step)
 
 
-def server(kind: Kind = "mx", extensions: Mapping[str, str] | None = None, *, normalise: bool = False) -> SmtpServer:
+def server(kind: Kind = "mx", extensions: Mapping[str, str] | None = None) -> SmtpServer:
     """An engine that announces everything."""
-    return SmtpServer(kind, ALL if extensions is None else extensions, home="example.org", normalise=normalise)
+    return SmtpServer(kind, ALL if extensions is None else extensions, home="example.org")

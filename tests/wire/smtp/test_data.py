@@ -17,9 +17,9 @@ TRICKY = st.lists(
 SOUND = st.lists(st.sampled_from([b"\r\n", b".", b"\r\n.", b"..", b"a", b"\r\n..", b"text", b"\xff"])).map(b"".join)
 
 
-def unstuff(parts: list[bytes], *, normalise: bool = False) -> tuple[bytes, bytes | None, Unstuffer]:
+def unstuff(parts: list[bytes]) -> tuple[bytes, bytes | None, Unstuffer]:
     """The message, what is behind it (None: it has not ended), and the Unstuffer."""
-    unstuffer = Unstuffer(normalise=normalise)
+    unstuffer = Unstuffer()
     message = b""
     for at, part in enumerate(parts):
         octets, behind = unstuffer.receive(part)
@@ -78,17 +78,6 @@ def test_what_is_stuffed_comes_out_again(parts: list[bytes], behind: list[bytes]
     assert unstuff(singly(b"".join(sent)))[:2] == (message, b"".join(behind))
 
 
-@given(TRICKY)
-def test_normalising_leaves_nothing_bare(octets: bytes) -> None:
-    whole = octets + b"\r\n.\r\n"
-    message, behind, unstuffer = unstuff([whole], normalise=True)
-    again, _, _ = unstuff(singly(whole), normalise=True)
-    assert message == again
-    assert behind is not None
-    assert unstuffer.flaw is None
-    assert clean(message)
-
-
 @pytest.mark.parametrize("octets", [b"a\nb", b"a\rb", b"a\r", b"\n", b"\n\r"])
 def test_a_bare_ending_is_not_sent(octets: bytes) -> None:
     for parts in ([octets], singly(octets)):
@@ -126,9 +115,9 @@ def test_large_buffers_are_cut_outside_of_endings() -> None:
             assert b"".join(map(stuffer.send, pieces(mapped))) == b"x" + text
 
 
-def chunked(parts: list[bytes], *, normalise: bool = False, binary: bool = False) -> tuple[bytes, Chunks]:
+def chunked(parts: list[bytes], *, binary: bool = False) -> tuple[bytes, Chunks]:
     """The message in these chunks, and the Chunks."""
-    chunks = Chunks(normalise=normalise, binary=binary)
+    chunks = Chunks(binary=binary)
     return b"".join([*map(chunks.receive, parts), chunks.end()]), chunks
 
 
@@ -143,10 +132,6 @@ def test_chunks_are_the_message_wherever_they_are_cut(parts: list[bytes]) -> Non
         if not bare:
             assert (message, chunks.size) == (whole, len(whole))
         assert chunked(cut, binary=True)[0] == whole
-        normalised, chunks = chunked(cut, normalise=True)
-        assert chunks.flaw is None
-        assert chunks.normalised == bare
-        assert clean(normalised)
 
 
 @pytest.mark.parametrize(("length", "flaw"), [(limits.TEXT_LINE, None), (limits.TEXT_LINE + 1, "long")])

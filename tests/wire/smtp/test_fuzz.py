@@ -82,7 +82,7 @@ def test_nothing_a_stranger_says_makes_the_engine_raise_or_talk_without_end(kind
     for seed in SEEDS:
         random = Random(f"{kind} {seed}")
         said = stream(random)
-        engine = server(kind, ALL | MORE if random.random() < 0.8 else {}, normalise=random.random() < 0.2)
+        engine = server(kind, ALL | MORE if random.random() < 0.8 else {})
         door = Whim(engine, random)
         door.run()
         sent = len(engine.outgoing())

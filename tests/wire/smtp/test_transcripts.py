@@ -19,7 +19,7 @@ def door(script: Script) -> Door:
         del extensions[keyword]
     for keyword in script.settings.get("with", "").split():
         extensions[keyword] = MORE[keyword]
-    engine = server(cast(Kind, script.settings.get("kind", "mx")), extensions, normalise="normalise" in script.settings)
+    engine = server(cast(Kind, script.settings.get("kind", "mx")), extensions)
     made = Door(engine, most=int(script.settings.get("most", 100_000)))
     for name, text in script.settings.items():
         if name in ("greeting", "hello", "tls"):

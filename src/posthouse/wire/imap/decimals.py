@@ -11,7 +11,7 @@ from typing import Final, overload
 # Below this each number is kept as it is written.
 MOST: Final = 1 << 16
 # Numbers of a piece of a long answer.
-PIECE: Final = 16_384
+PIECE: Final = 32_768
 # So many more are written when one of them is asked for.
 _STEP: Final = 4096
 
@@ -53,7 +53,7 @@ class Marked(Sequence[int]):
 
 
 def pieces(numbers: Sequence[int]) -> Iterator[bytes]:
-    """What `spaced` writes, in pieces of which each takes about a millisecond."""
+    """What `spaced` writes, in pieces of which each takes a millisecond or two."""
     if isinstance(numbers, Marked):
         for start in range(0, len(numbers.marks), PIECE):
             stop = start + PIECE

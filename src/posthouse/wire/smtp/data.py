@@ -21,26 +21,20 @@ _END: Final = b"\r\n.\r\n"
 _BEGUN: Final = tuple(_END[:length] for length in (4, 3, 2, 1))
 # The first line that begins with a dot: `find` takes twice as long (36 µs for 50 KB).
 _DOT: Final = re.compile(rb"\r\n\.")
-_ANY_ENDING: Final = re.compile(rb"\r\n|\r|\n")
 _CHUNK: Final = 64 * limits.KB
 
 
 class Unstuffer:
-    """Takes dots away and finds the end. `flaw`: what is wrong with the message so far; `size`: octets that came out.
+    """Takes dots away and finds the end. `flaw`: what is wrong with the message; `size`: octets that came out."""
 
-    With `normalise`, bare CRs and LFs come out as CRLF and are no flaw; they end the message no more than without it.
-    """
+    __slots__ = ("_held", "_run", "_virtual", "flaw", "size")
 
-    __slots__ = ("_held", "_normalise", "_run", "_virtual", "flaw", "normalised", "size")
-
-    def __init__(self, *, normalise: bool = False) -> None:
+    def __init__(self) -> None:
         # RFC 5321 §4.1.1.4: the CRLF of the DATA command begins the first line, so ".\r\n" at once is an empty message.
         self._held = b"\r\n"
         self._virtual = 2
         self._run = 0
-        self._normalise = normalise
         self.flaw: Flaw | None = None
-        self.normalised = False
         self.size = 0
 
     def receive(self, octets: bytes) -> tuple[bytes, bytes | None]:
@@ -69,10 +63,7 @@ class Unstuffer:
             message = message[2:]
             self._virtual = 0
         if not clean(raw):
-            if not self._normalise:
-                self.flaw = "bare"
-            self.normalised = self._normalise
-            message = _ANY_ENDING.sub(b"\r\n", message)
+            self.flaw = "bare"
         if self.flaw is not None:
             return b""
         self.size += len(message)
@@ -92,7 +83,7 @@ class Unstuffer:
 
 
 class Chunks:
-    """The message in BDAT's chunks (RFC 3030), which come as they are. `flaw`, `normalised`, `size`: as of Unstuffer.
+    """The message in BDAT's chunks (RFC 3030), which come as they are. `flaw`, `size`: as of Unstuffer.
 
     `arrived`: octets of the chunks, which may end inside a CRLF. `binary` (BODY=BINARYMIME): any octets make a message,
     and nothing is a flaw.
@@ -100,9 +91,9 @@ class Chunks:
 
     __slots__ = ("_binary", "_held", "_lines", "arrived", "size")
 
-    def __init__(self, *, normalise: bool = False, binary: bool = False) -> None:
+    def __init__(self, *, binary: bool = False) -> None:
         self._binary = binary
-        self._lines = Unstuffer(normalise=normalise)
+        self._lines = Unstuffer()
         self._held = b""
         self.arrived = 0
         self.size = 0
@@ -111,11 +102,6 @@ class Chunks:
     def flaw(self) -> Flaw | None:
         """What is wrong with the message so far."""
         return self._lines.flaw
-
-    @property
-    def normalised(self) -> bool:
-        """Bare CRs or LFs were taken as CRLF."""
-        return self._lines.normalised
 
     def receive(self, octets: bytes) -> bytes:
         """What `octets` add to the message. A CR at their end waits for what comes behind it."""

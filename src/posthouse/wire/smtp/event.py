@@ -33,7 +33,6 @@ class DataEnd:
     """The message is complete and sound: `size` octets. LMTP wants one reply a recipient taken, in their order."""
 
     size: int
-    normalised: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,17 +72,17 @@ class SmtpServer:
     """One conversation: `receive` octets, take events by `next_event`, `reply` to them, send what `outgoing` gives.
 
     `extensions` is what EHLO announces, keyword → parameters ("" for none); ENHANCEDSTATUSCODES and the like included.
-    `home` is the domain to which `<Postmaster>` belongs. `normalise` takes bare CR and LF in messages as CRLF.
+    `home` is the domain to which `<Postmaster>` belongs.
     `state`, `errors` and `recipients` (how many RCPTs were taken) may be read at any time.
     """
 
     __slots__ = (
         "_asked", "_binary", "_chunks", "_data", "_ended", "_eof", "_flush", "_granted", "_last", "_left", "_lines",
-        "_longest", "_normalise", "_out", "_refusal", "_resume", "_situation", "_verbs", "_wanted", "_why", "errors",
+        "_longest", "_out", "_refusal", "_resume", "_situation", "_verbs", "_wanted", "_why", "errors",
         "extended", "kind", "recipients", "state",
     )  # fmt: skip
 
-    def __init__(self, kind: Kind, extensions: Mapping[str, str], *, home: str, normalise: bool = False) -> None:
+    def __init__(self, kind: Kind, extensions: Mapping[str, str], *, home: str) -> None:
         self.kind = kind
         self.state = State.CONNECTED
         self.errors = 0
@@ -91,7 +91,6 @@ class SmtpServer:
         self._verbs = VERBS[kind]
         self._situation = Situation(extensions, home)
         self._longest = _longest_line(extensions)
-        self._normalise = normalise
         self._lines = Lines()
         self._data = Unstuffer()
         # Of BDAT: the message, what the chunk still lacks, whether it is the last; why it is thrown away, what then.
@@ -221,7 +220,7 @@ class SmtpServer:
         elif after is State.READY:
             self.recipients = 0
         elif after is State.DATA:
-            self._data = Unstuffer(normalise=self._normalise)
+            self._data = Unstuffer()
             self._ended = False
         elif after is State.TLS:
             if len(self._lines):
@@ -319,7 +318,7 @@ class SmtpServer:
             self.state = State.CHUNK
             return self._read_chunk()
         if self.state is State.RCPT:
-            self._chunks = Chunks(normalise=self._normalise, binary=self._binary)
+            self._chunks = Chunks(binary=self._binary)
         self.state = State.CHUNK
         return event
 
@@ -390,7 +389,7 @@ class SmtpServer:
         wanted = self.recipients if self.kind == "lmtp" else 1
         if message.flaw is not None:
             return self._refuse_data(row, message.flaw, wanted)
-        event = self._ask(row, DataEnd(message.size, message.normalised))
+        event = self._ask(row, DataEnd(message.size))
         self._wanted = wanted
         return event
 
