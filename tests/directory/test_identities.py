@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.directory import addresses, aliases, identities
+from posthouse.directory import addresses, aliases, identities, lists
 from posthouse.directory.addresses import Rules
 from posthouse.directory.model import (
     NoSuchAccount,
@@ -12,6 +12,19 @@ from posthouse.directory.model import (
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
 from tests.directory.support import add_account, alias, in_transaction
+
+
+def test_what_belongs_to_anothers_address_is_no_tag(tmp_path: Path) -> None:
+    """With "-" as the separator x-y-owner@ would be a subaddress of x@; but it is an address of the list x-y@."""
+
+    def test(tx: Tx) -> None:
+        account = add_account(tx, "x@example.org").id
+        lists.add(tx, parse("x-y@example.org"), "", 1)
+        found = identities.find_identities(tx, account, Rules(separator="-"))
+        owned = {local: found.owns(parse(f"{local}@example.org")) for local in ("x", "x-z", "x-y", "x-y-owner", "x-ya-b")}
+        assert owned == {"x": True, "x-z": True, "x-y": False, "x-y-owner": False, "x-ya-b": True}
+
+    in_transaction(tmp_path, test)
 
 
 def test_an_address_of_anothers_may_be_granted(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An account's identities: the addresses it receives at, those it was granted, and whether it may send as another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +33,17 @@ class Identities:
         if key in self.keys:
             return True
         user, tag = split_tag(address.local, self.separator)
-        return bool(tag) and key not in self.taken and Address(user, address.domain).key in self.keys
+        if not tag or Address(user, address.domain).key not in self.keys:
+            return False
+        return self.taken.isdisjoint([key, *_above(address)])
+
+
+def _above(address: Address) -> Iterator[str]:
+    """The addresses that this one would be a list's other address of (team-owner@: team@)."""
+    local = address.local
+    for at, letter in enumerate(local):
+        if letter == "-" and at:
+            yield Address(local[:at], address.domain).key
 
 
 def find_identities(tx: Tx, account: int, rules: Rules) -> Identities:
