@@ -221,6 +221,19 @@ def test_what_sessions_had_to_look_up_is_packed(db: Db) -> None:
     assert len(view.announce_changed()) == 5
 
 
+def test_what_a_session_says_that_it_changed_is_packed(db: Db) -> None:
+    snapshots = Snapshots(db.store)
+    worker = Packer(db.store, snapshots)
+    before = db.runner.run(snapshots.open(1, INBOX)).modseq
+    db.runner.run(worker.pack([]))
+    done = db.write(flagging.store_flags, 1, INBOX, [1, 2, 3, 4, 5], now=NOW, add=FLAGGED)
+    assert done.modseq is not None
+    snapshots.flagged(1, INBOX, before, done.modseq, done.uids, lambda flags: flags | FLAGGED)
+    assert read(db).looked == 5
+    db.runner.run(worker.pack([]))
+    assert read(db).looked == 0
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["file", "flag", "delete", "expunge", "move", "copy", "undelete", "forget", "pack", "half"]),

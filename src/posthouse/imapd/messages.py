@@ -8,6 +8,7 @@ what others changed at the same time.
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -44,13 +45,14 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         session.heed_modseqs()
     change = await _read_change(session, asked)
     needed = change.needs()
-    expected: dict[int, int] = {}
+    expected: list[tuple[array[int], array[int]]] = []
+    done = 0
     unheard: set[int] = set()
     modified: set[int] = set()
     progress, goal = Progress(session, command.tag, "Storing"), ranges.count(numbers)
     for uids, flags, modseqs in _lots(view, numbers):
         becomes = {bits: change.of(bits) for bits in set(flags)}
-        expected.update(zip(uids, [becomes[bits] for bits in flags], strict=True))
+        expected.append((uids, array("q", [becomes[bits] for bits in flags])))
         # Their flags as they are in the view are not yet those that the client knows.
         unheard.update(view.unheard(uids))
         if session.watch is not None:
@@ -62,12 +64,14 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         if since is not None and stored.modseq is not None:
             around = session.around.snapshots
             around.flagged(opened.account, opened.mailbox, since, stored.modseq, stored.uids, change.of)
-        await progress(len(expected), goal)
+        done += len(uids)
+        await progress(done, goal)
     await session.refresh()
-    missing = bool(view.ghosts) and not expected.keys().isdisjoint([place.uid for place in view.ghosts])
+    ghosts = {place.uid for place in view.ghosts}
+    missing = bool(ghosts) and any(not ghosts.isdisjoint(uids) for uids, _ in expected)
     if asked.silent:
         # RFC 9051 §6.4.6: what another changed is told, silent or not.
-        own = view.having(expected) - unheard - modified
+        own = set(chain.from_iterable([view.having(uids, flags) for uids, flags in expected])) - unheard - modified
         if session.condstore:
             await _tell_modseqs(session, numbers, own, all_of_them=asked.unchanged_since is not None)
         view.silence(own)
@@ -114,9 +118,9 @@ class _FlagChange(NamedTuple):
 class _Lot(NamedTuple):
     """Some messages as three columns, in order."""
 
-    uids: Sequence[int]
-    flags: Sequence[int]
-    modseqs: Sequence[int]
+    uids: "array[int]"
+    flags: "array[int]"
+    modseqs: "array[int]"
 
 
 def _lots(view: View, numbers: Sequence[Range]) -> Iterator[_Lot]:
@@ -270,13 +274,15 @@ async def _transfer(
     done, goal = 0, ranges.count(numbers)
     try:
         target = await session.read(places.find, asked.mailbox, "i")
-        for chunk in session.chunks(numbers, emails.BATCH):
-            uids = [entry.uid for entry in chunk]
-            if target.account == opened.account:
-                needed, to, now = "rte" if moves else "r", target.mailbox.id, session.around.clock.now()
-                placed += await session.change(needed, _place, function, opened.mailbox, uids, to, session.owner, now)
-            else:
+        if target.account != opened.account:
+            for chunk in session.chunks(numbers, emails.BATCH):
                 placed += await across.carry(session, chunk, target, moves=moves, some=moves or asked.uid)
+                done += len(chunk)
+                await progress(done, goal)
+            return placed, target.mailbox.uidvalidity
+        for uids, *_ in _lots(opened.view, numbers):
+            needed, to, now = "rte" if moves else "r", target.mailbox.id, session.around.clock.now()
+            placed += await session.change(needed, _place, function, opened.mailbox, uids, to, session.owner, now)
             done += len(uids)
             await progress(done, goal)
     except NoSuchMailbox as error:

@@ -119,9 +119,11 @@ def _later(tx: Tx, old: Snapshot, now: _Now) -> Followed | None:
     if 2 * ranges.count(changed) >= len(old) + 100:
         return None
     news = changes.placements(tx, old.account, old.mailbox, changed)
-    went = [index for uid in ranges.expand(gone) if (index := old.find(uid)) is not None]
+    spans = [(bisect_left(old.uids, low), bisect_right(old.uids, high)) for low, high in gone]
+    went = [(start, stop) for start, stop in spans if start < stop]
     new = _advance(old, now, news, went)
-    return Followed(new, _diff_of(old, news, went), len(news) + len(went)) if len(new) == now.messages else None
+    diff = _diff_of(old, news, went)
+    return Followed(new, diff, len(news) + len(diff.expunged)) if len(new) == now.messages else None
 
 
 def _unpack(tx: Tx, account: int, mailbox: int) -> Snapshot | None:
@@ -144,16 +146,18 @@ def _read(tx: Tx, account: int, mailbox: int, now: _Now) -> Snapshot:
     return Snapshot(account, mailbox, *at, uids, emails, Pieces([flags]), Pieces([modseqs]))
 
 
-def _diff_of(old: Snapshot, news: Sequence[Placed], gone: Sequence[int]) -> Diff:
-    """What the feed says happened after `old`, where those that are gone stood at these indices. A uid that came and
-    went in between is in neither."""
-    expunged = [Placed(old.uids[index], old.emails[index], old.flags[index], old.modseqs[index]) for index in gone]
+def _diff_of(old: Snapshot, news: Sequence[Placed], gone: Sequence[tuple[int, int]]) -> Diff:
+    """What the feed says happened after `old`, where those that are gone stood in these ranges of indices (from, up
+    to). A uid that came and went in between is in neither."""
+    columns = (old.uids, old.emails, old.flags, old.modseqs)
+    runs = [zip(*[column[start:stop] for column in columns], strict=True) for start, stop in gone]
+    expunged = [Placed._make(place) for run in runs for place in run]
     changed = [place.uid for place in news if place.uid < old.uidnext]
     return Diff(expunged, changed, [place.uid for place in news if place.uid >= old.uidnext])
 
 
-def _advance(old: Snapshot, now: _Now, news: Sequence[Placed], gone: Sequence[int]) -> Snapshot:
-    """The next snapshot: what stood at these indices is gone, and these placements have changed or come."""
+def _advance(old: Snapshot, now: _Now, news: Sequence[Placed], gone: Sequence[tuple[int, int]]) -> Snapshot:
+    """The next snapshot: what stood in these ranges of indices is gone, and these placements have changed or come."""
     uids, emails, flags, modseqs = old.uids, old.emails, old.flags, old.modseqs
     if gone:
         runs = _between(gone, len(old))
@@ -187,10 +191,10 @@ def flagged(old: Snapshot, modseq: int, uids: Ranges, become: Callable[[int], in
     return new, Diff([], changed.tolist(), [])
 
 
-def _between(gone: Sequence[int], length: int) -> list[tuple[int, int]]:
-    """The runs of indices that are left where these, which ascend, are taken out."""
-    edges = pairwise([-1, *gone, length])
-    return [(before + 1, after) for before, after in edges if after > before + 1]
+def _between(gone: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The ranges of indices that are left where these, which ascend, are taken out."""
+    edges = pairwise([(0, 0), *gone, (length, length)])
+    return [(before, after) for (_, before), (after, _) in edges if after > before]
 
 
 def _joined(column: "array[int]", runs: Sequence[tuple[int, int]]) -> "array[int]":

@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
+from itertools import compress
 from operator import or_
 from typing import Final, NamedTuple
 from weakref import WeakSet
@@ -198,7 +199,12 @@ class View:
     def _count(self) -> None:
         uids = self.snapshot.uids
         self._told = bisect_left(uids, self.known)
-        self._ghost_seqs = [bisect_left(uids, place.uid) + number for number, place in enumerate(self._ghosts, 1)]
+        # Those in front of whatever is left, and behind all of it, need not be looked for: often all were taken away.
+        first, last = (uids[0], uids[-1]) if uids else (1 << 32, 0)
+        self._ghost_seqs = [
+            number + (0 if (uid := place[0]) < first else len(uids) if uid > last else bisect_left(uids, uid))
+            for number, place in enumerate(self._ghosts, 1)
+        ]
 
     @property
     def stale(self) -> bool:
@@ -242,9 +248,14 @@ class View:
         heard = self._heard
         return [index for index, modseq in enumerate(self.snapshot.modseqs[: self._told]) if modseq > heard]
 
-    def having(self, flags: Mapping[int, int]) -> set[int]:
-        """Those of these uids that have these flags now."""
-        return self._agreeing(self.snapshot.flags, flags)
+    def having(self, uids: "array[int]", flags: "array[int]") -> Collection[int]:
+        """Those of these uids, which are in order, that have the flags beside them now."""
+        s = self.snapshot
+        start = bisect_left(s.uids, uids[0]) if uids else 0
+        stop = start + len(uids)
+        if s.uids[start:stop] == uids and s.flags[start:stop] == flags:
+            return uids
+        return self._agreeing(s.flags, dict(zip(uids, flags, strict=True)))
 
     def unchanged(self, modseqs: Mapping[int, int]) -> set[int]:
         """Those of these uids that have this modseq still."""
@@ -273,8 +284,9 @@ class View:
         """The client knows of what changed at these uids (RFC 9051 §6.4.6 .SILENT): nothing to announce there."""
         changed = self._changed
         if changed is None:
-            column = self.snapshot.uids
-            changed = {column[index] for index in self._changed_places()}
+            heard, known, modseqs = self._heard, self.live_uids(), self.snapshot.modseqs[: self._told]
+            every = bool(modseqs) and min(modseqs) > heard
+            changed = set(known if every else compress(known, [modseq > heard for modseq in modseqs]))
         rest = changed.difference(uids)
         self._changed = None if len(rest) > _MANY else rest
         if not rest:
@@ -286,7 +298,7 @@ class View:
 
         EXPUNGE with descending numbers needs no correction between them.
         """
-        found = [Entry(seq, *place) for seq, place in zip(self._ghost_seqs, self._ghosts, strict=True)]
+        found = list(map(Entry._make, zip(self._ghost_seqs, *zip(*self._ghosts, strict=True), strict=True)))
         self._ghosts, self._ghost_seqs = [], []
         self._settle_modseq()
         return found
