@@ -21,8 +21,8 @@ def test_what_belongs_to_anothers_address_is_no_tag(tmp_path: Path) -> None:
         account = add_account(tx, "x@example.org").id
         lists.add(tx, parse("x-y@example.org"), "", 1)
         found = identities.find_identities(tx, account, Rules(separator="-"))
-        owned = {local: found.owns(parse(f"{local}@example.org")) for local in ("x", "x-z", "x-y", "x-y-owner", "x-ya-b")}
-        assert owned == {"x": True, "x-z": True, "x-y": False, "x-y-owner": False, "x-ya-b": True}
+        expected = {"x": True, "x-z": True, "x-y": False, "x-y-owner": False, "x-ya-b": True}
+        assert {local: found.owns(parse(f"{local}@example.org")) for local in expected} == expected
 
     in_transaction(tmp_path, test)
 

@@ -195,6 +195,9 @@ class NoMemory:
     def listen(self, topic: Topic, id: int = 0) -> Listener:
         raise AssertionError("nobody rings here")
 
+    def hear(self) -> None:
+        return
+
     async def close(self) -> None:
         return
 

@@ -130,9 +130,9 @@ CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND
 SELECT sum(e.size) FROM json_each(:emails) AS r
 CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
 
--- An email's first placement is found by the email's row (uids are never given again, so what stands there is it), every
--- other by the index placement_email: most emails have only the first one, and need no entry there. So the placements of
--- an email come from two places.
+-- An email's home is found by the email's row (uids are never given again, so what stands there is it), every other
+-- placement by the index placement_email: most emails have only the home, and need no entry there. So the placements of an
+-- email come from two places.
 
 -- name: emails_placed_again
 -- Is one of these emails placed elsewhere than in its home: nowhere NULL, in one of these two mailboxes 1, else 0.

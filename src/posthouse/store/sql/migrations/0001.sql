@@ -427,7 +427,7 @@ CREATE TABLE email (
   received_at     INTEGER NOT NULL,
   size            INTEGER NOT NULL,     -- prologue + blob
   keywords        INTEGER NOT NULL,     -- bits: terms/keywords.py, and the account's own
-  mailbox         INTEGER NOT NULL,     -- where it was placed first, its home: it may be gone from there
+  mailbox         INTEGER NOT NULL,     -- where it was placed first, or moved from there, its home: it may be gone from it
   uid             INTEGER NOT NULL,
   prologue        BLOB NOT NULL,
   PRIMARY KEY (account, id)
