@@ -252,3 +252,26 @@ def test_raw_headers_may_be_taken_from_anybody(tmp_path: Path) -> None:
         assert octets in (await client.ok("FETCH 1 BODY.PEEK[]"))[0]
 
     in_house(tmp_path, test, raw_headers=True)
+
+
+def test_a_mailbox_that_is_gone_since_the_last_message(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client, other = await house.imap(), await house.imap()
+        await client.ok("CREATE Box")
+        assert (await client.append(MESSAGE, "Box")).startswith(b"OK [APPENDUID ")
+        await other.ok("DELETE Box")
+        await other.append(MESSAGE)
+        assert (await client.append(MESSAGE, "Box")).startswith(b"NO [TRYCREATE] ")
+        # Now it is looked up before the message comes: no continuation.
+        await client.send(b"x APPEND Box {100}\r\n")
+        assert (await client.until(b"x "))[-1].startswith(b"x NO [TRYCREATE] ")
+        # What others did in the open mailbox is told by an APPEND elsewhere, too.
+        await other.append(MESSAGE)
+        await client.ok("CREATE Box")
+        assert (await client.ok("NOOP")) == []
+        await other.append(MESSAGE)
+        told = await client.say(b"APPEND Box {%d+}\r\n%b" % (len(MESSAGE), MESSAGE))
+        assert b"* 3 EXISTS" in told
+        assert told[-1].startswith(b"OK [APPENDUID ")
+
+    in_house(tmp_path, test)

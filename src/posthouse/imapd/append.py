@@ -226,7 +226,7 @@ class _Appending:
         messages, self._ready = self._ready, []
         try:
             # The instant at which the client may forget its copies: when this has returned.
-            uids, place = await self._file(messages)
+            uids, place, seen = await self._file(messages)
         except NoSuchMailbox as error:
             await self._abandon(messages)
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
@@ -238,22 +238,23 @@ class _Appending:
         code = response.appenduid(place.mailbox.uidvalidity, uids)
         if self._replaced is None:
             opened = session.selected
-            here = opened is not None and (opened.account, opened.mailbox) == (place.account, place.mailbox.id)
-            await session.ok(self.command, "Filed", code, elsewhere=not here)
+            await session.ok(
+                self.command, "Filed", code, look=opened is not None and seen != opened.view.snapshot.modseq
+            )
         else:
             # RFC 8508 §4.3: before the client hears what is gone.
             session.engine.send(response.ok("The new one is there", code))
             await session.ok(self.command, "Replaced", removed=True)
 
-    async def _file(self, messages: Sequence[_Message]) -> tuple[Sequence[int], Place]:
+    async def _file(self, messages: Sequence[_Message]) -> tuple[Sequence[int], Place, int | None]:
         assert self._target is not None, "it was found before the first message came"
         session, around = self._session, self._session.around
         now, client = around.clock.now(), session.owner
+        what = (client, self._path, messages, self._replaced, now, around.secret)
         if self._target.own:
-            return await session.write(_file, client, self._path, messages, self._replaced, now, around.secret)
-        return await around.store.write(
-            _file, self._target.account, client, self._path, messages, self._replaced, now, around.secret
-        )
+            watched = None if session.selected is None or session.away else session.selected.mailbox
+            return await session.write(_file, *what, watched)
+        return await around.store.write(_file, self._target.account, *what, None)
 
     async def _prepare(self, message: AppendMessage | CatenatedMessage, spool: Spool) -> _Message:
         """All that can be done before the transaction."""
@@ -312,9 +313,11 @@ def _file(
     replaced: tuple[int, int] | None,
     now: int,
     secret: bytes,
-) -> tuple[Sequence[int], Place]:
-    """File the messages; their uids, and where they are. What is `replaced` goes first, and makes room. `client`: the
-    account that is logged in, whose name for the mailbox `path` is.
+    watched: int | None,
+) -> tuple[Sequence[int], Place, int | None]:
+    """File the messages; their uids, where they are, and the highest modseq of the mailbox `watched`. What is
+    `replaced` goes first, and makes room. `client`: the account that is logged in, whose name for the mailbox `path`
+    is.
 
     Raises NoSuchMailbox, NoPermission, NoSuchEmail, OverQuota, TooManyKeywords.
     """
@@ -342,4 +345,6 @@ def _file(
         )
         for one in messages
     ]
-    return filing.file_emails(tx, account, place.mailbox.id, new, thread_secret=secret, now=now), place
+    uids = filing.file_emails(tx, account, place.mailbox.id, new, thread_secret=secret, now=now)
+    seen = None if watched is None else tx.value("mailbox_modseq", account=account, mailbox=watched)
+    return uids, place, seen

@@ -36,8 +36,6 @@ from posthouse.wire.imap.server import ImapServer
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A client that files one message after another elsewhere hears of the open mailbox so often.
-LOOK_SECONDS: Final = 0.1
 # Responses that are built before they are sent.
 LINES: Final = 200
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
@@ -78,8 +76,6 @@ class Session:
         # Whose keywords `names` are.
         self.mail_of = 0
         self._stale = False
-        # When the open mailbox was last looked at, by the loop's clock.
-        self._looked = 0.0
         # Where the client has put a message last, and what it calls the mailbox.
         self.filed_in: tuple[str, Place] | None = None
         self.names = Flags()
@@ -240,13 +236,12 @@ class Session:
         *,
         removed: bool = False,
         expunge: bool = True,
-        elsewhere: bool = False,
+        look: bool = True,
     ) -> None:
         """Say what is new in the mailbox, then that the command is done. `removed`: it took messages away, of which the
         client hears whatever it wants to be told. `expunge` False: this one may not tell what went, though its row
-        would. `elsewhere`: what it changed is not in the open mailbox, of which others' news are old enough then."""
-        if not elsewhere or self.watch is not None or self._now() > self._looked + LOOK_SECONDS:
-            await self.tell_news(expunge=expunge and command.row.expunge, removed=removed)
+        would. `look` False: its own transaction has seen that nothing happened in the open mailbox."""
+        await self.tell_news(expunge=expunge and command.row.expunge, removed=removed, look=look)
         if self.selected is not None:
             self.selected.answered = self.selected.view.snapshot.modseq
         if self.condstore:
@@ -337,7 +332,6 @@ class Session:
                 self._hear()
         if not self._stale or self.selected is None:
             return
-        self._looked = self._now()
         try:
             if self.away:
                 await self._renew_rights(self.selected)
@@ -345,9 +339,6 @@ class Session:
         except NoSuchMailbox:
             self.selected.gone = True
         self._stale = False
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
     async def _renew_rights(self, opened: Selected) -> None:
         """What the client may do in another's mailbox has perhaps been changed (RFC 4314 §5.1.1)."""
@@ -358,10 +349,11 @@ class Session:
             opened.rights = rights
             self.engine.send(*self.names.describe(opened.read_only, rights))
 
-    async def tell_news(self, *, expunge: bool, removed: bool = False) -> None:
+    async def tell_news(self, *, expunge: bool, removed: bool = False, look: bool = True) -> None:
         """Untagged responses for what changed and the client has not heard of, and wants to."""
         try:
-            await self.refresh()
+            if look or self.watch is not None:
+                await self.refresh()
         except StoreUnavailable as error:
             # The command is done all the same; the next one looks again.
             observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
