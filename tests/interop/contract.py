@@ -73,7 +73,7 @@ def a_row_of_ours_arrives_each_once(pair: Peers, subject: str = "in a row") -> N
     pair.ours.command("queue", "hold", "--destination", THEIRS)
     try:
         for number in range(12):
-            to = f"not-bob@{THEIRS}" if number == 5 else BOB
+            to = f"nobody-of-the-row@{THEIRS}" if number == 5 else BOB
             submit(pair.ours, to, f"{subject}, number {number};", body="Hello\r\n.\r\n" * number)
     finally:
         pair.ours.command("queue", "release", "--destination", THEIRS)
