@@ -11,7 +11,7 @@ from posthouse.store.database import Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
 from tests.cli.support import Command
 from tests.cli.test_import import ALICE, held
-from tests.mailbox.support import file, message
+from tests.mailbox.support import every_uid, file, message
 
 BOB = "bob@example.org"
 AT = 1_767_258_000_000
@@ -43,7 +43,7 @@ def whole(command: Command, address: str) -> dict[str, list[bytes]]:
         account = accounts.by_address(tx, address).id
         found: dict[str, list[bytes]] = {}
         for one in mailboxes.list_mailboxes(tx, account):
-            for uid in emails.every_uid(tx, account, one.id):
+            for uid in every_uid(tx, account, one.id):
                 content = emails.content(tx, account, emails.at(tx, account, one.id, uid) or 0)
                 found.setdefault(one.path, []).append(content.prologue + (content.blob.octets or b""))
         return found

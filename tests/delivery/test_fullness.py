@@ -13,10 +13,10 @@ from posthouse.delivery.fullness import Attendant, words, words_for_domain
 from posthouse.delivery.letters import Settings
 from posthouse.directory import accounts, quotas
 from posthouse.directory.quotas import Fullness
-from posthouse.mailbox import emails, mailboxes, placing
+from posthouse.mailbox import mailboxes, placing
 from posthouse.store.database import Tx
 from tests.delivery.support import NOW, Home
-from tests.mailbox.support import file, message
+from tests.mailbox.support import every_uid, file, message
 from tests.support import run
 
 
@@ -39,7 +39,7 @@ def _fill(tx: Tx, account: int, count: int) -> None:
 
 def _empty(tx: Tx, account: int) -> None:
     inbox = mailboxes.by_role(tx, account, "inbox")
-    placing.expunge(tx, account, inbox, emails.every_uid(tx, account, inbox), NOW)
+    placing.expunge(tx, account, inbox, every_uid(tx, account, inbox), NOW)
 
 
 def test_one_letter_a_crossing(tmp_path: Path) -> None:

@@ -90,6 +90,11 @@ def message(
     return ("\r\n".join(lines) + "\r\n" + fields + "\r\n" + body).encode()
 
 
+def every_uid(tx: Tx, account: int, mailbox: int) -> list[int]:
+    """All uids of a mailbox, in order."""
+    return [row[0] for row in tx.all("placements_uids", account=account, mailbox=mailbox, after=0, limit=-1)]
+
+
 def file(
     tx: Tx,
     account: int,

@@ -14,7 +14,7 @@ from posthouse.mailbox.model import (
     TooManyKeywords,
 )
 from posthouse.terms.keywords import FLAGGED, SEEN
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, SENT, Db, file, make_account, message
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, SENT, Db, every_uid, file, make_account, message
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_only_what_is_marked_now_is_expunged(db: Db) -> None:
     assert db.read(emails.deleted_uids, 1, INBOX) == [1, 3]
     assert db.write(placing.expunge_deleted, 1, INBOX, NOW, [2, 3]) == [3]
     assert db.write(placing.expunge_deleted, 1, INBOX, NOW) == [1]
-    assert db.read(emails.every_uid, 1, INBOX) == [2]
+    assert db.read(every_uid, 1, INBOX) == [2]
 
 
 def test_moving_gives_new_uids_and_keeps_the_email(db: Db) -> None:
@@ -117,7 +117,7 @@ def test_moving_gives_new_uids_and_keeps_the_email(db: Db) -> None:
         for uids in ([1], [9]):
             with pytest.raises(NoSuchMailbox):
                 db.write(change, 1, INBOX, uids, 99, NOW)
-    assert db.read(emails.every_uid, 1, INBOX) == [1]
+    assert db.read(every_uid, 1, INBOX) == [1]
 
 
 def test_an_accounts_own_keywords(db: Db) -> None:

@@ -10,7 +10,7 @@ from posthouse.mailbox.model import NoSuchEmail, OverQuota
 from posthouse.mailbox.summary import render
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import FLAGGED
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message, staged
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, every_uid, file, make_account, message, staged
 
 
 @pytest.fixture
@@ -119,4 +119,4 @@ def test_an_account_is_emptied(db: Db) -> None:
     for table in ("email", "placement", "expunged", "thread_link", "change"):
         assert db.rows(f"SELECT count(*) FROM {table} WHERE account = 1") == [(0,)], table
     assert len(db.rows("SELECT * FROM blob_suspect")) == 3
-    assert len(db.read(emails.every_uid, bob, INBOX)) == 2
+    assert len(db.read(every_uid, bob, INBOX)) == 2

@@ -96,11 +96,6 @@ def content(tx: Tx, account: int, email: int) -> Content:
     return found[email]
 
 
-def every_uid(tx: Tx, account: int, mailbox: int) -> list[int]:
-    """All uids of a mailbox, in order."""
-    return [row[0] for row in tx.all("placements_uids", account=account, mailbox=mailbox, after=0, limit=-1)]
-
-
 def deleted_uids(tx: Tx, account: int, mailbox: int) -> list[int]:
     """The uids that are marked \\Deleted, in order."""
     return [row[0] for row in tx.all("placements_deleted", account=account, mailbox=mailbox)]
