@@ -317,8 +317,9 @@ class Model(RuleBasedStateMachine):
             for entry in self.view.announce_changed():
                 assert self.client[entry.seq - 1] == entry.uid
         if expunged:
-            for entry in reversed(self.view.announce_expunged()):
-                assert self.client.pop(entry.seq - 1) == entry.uid
+            numbers, uids = self.view.announce_expunged()
+            for number, uid in zip(reversed(numbers), reversed(uids), strict=True):
+                assert self.client.pop(number - 1) == uid
         if added:
             for entry in self.view.announce_added():
                 assert entry.seq == len(self.client) + 1

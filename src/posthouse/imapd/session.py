@@ -412,12 +412,12 @@ class Session:
                 break
         # From here to the end of what is announced nothing waits: it would change meanwhile, or be cancelled.
         if expunge and view.ghosts:
-            gone = view.announce_expunged()
+            numbers, uids = view.announce_expunged()
             if self.qresync or self.uidonly:
                 # RFC 7162 §3.2.10.2, RFC 9586 §3.2
-                self.engine.send(response.vanished(ranges_of([entry.uid for entry in gone])))
+                self.engine.send(response.vanished(ranges_of(uids)))
             else:
-                self.engine.send(response.expunges([entry.seq for entry in gone]))
+                self.engine.send(response.expunges(numbers))
             selected.overheard = selected.unsettled = True
         changed = view.announce_changed() if flags else ()
         more = view.announce_added() if Kind.MESSAGE_NEW in heeded else ()

@@ -293,12 +293,13 @@ class View:
             self._heard = self.snapshot.modseq
         self._settle_modseq()
 
-    def announce_expunged(self) -> list[Entry]:
-        """Ghosts by the sequence numbers known before, in order; the client hears of them now, the last one first.
+    def announce_expunged(self) -> tuple[list[int], list[int]]:
+        """Ghosts: the sequence numbers known before, in order, and the uids; the client hears of them now, the last one
+        first.
 
         EXPUNGE with descending numbers needs no correction between them.
         """
-        found = list(map(Entry._make, zip(self._ghost_seqs, *zip(*self._ghosts, strict=True), strict=True)))
+        found = self._ghost_seqs, [place.uid for place in self._ghosts]
         self._ghosts, self._ghost_seqs = [], []
         self._settle_modseq()
         return found
