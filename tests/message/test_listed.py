@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posthouse.message.addresses import Mailbox
@@ -101,6 +101,8 @@ def test_one_click_and_lists_that_members_do_not_post_to() -> None:
 
 
 @given(st.text(max_size=60))
+@example("=?")
+@example("=<==??")
 def test_no_title_breaks_a_field(title: str) -> None:
     octets = fields(Edit(title, TEAM.post, TEAM.owner, TEAM.request))
     header = Header.parse(octets + b"\r\n")

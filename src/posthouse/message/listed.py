@@ -80,7 +80,8 @@ def for_members(octets: bytes, edit: Edit) -> bytes:
 def fields(edit: Edit, *, closed: bool = False) -> bytes:
     """What stands in front of each copy beside the `way_out`: the list's name and addresses. `closed`: members do not
     post."""
-    title = re.sub(r'[^ -~]|[<>"\\]', "", edit.title).strip()
+    # What looks like an encoded word would have all of the field encoded, the list's name with it.
+    title = re.sub(r"=+(?=\?)", "", re.sub(r'[^ -~]|[<>"\\]', "", edit.title)).strip()
     phrase = f'"{title}" ' if title else ""
     request = _in_uri(edit.request)
     return b"".join(
