@@ -17,23 +17,14 @@ from posthouse.mailbox.conversations import Member
 from posthouse.mailbox.kept import Kept
 from posthouse.mailbox.kin import Kin
 from posthouse.mailbox.scan import Sight
-from posthouse.mailbox.snapshot import Snapshot, load
+from posthouse.mailbox.snapshot import Snapshot
 from posthouse.wire.imap.finding import Algorithm
 from tests.doors.house import House, in_house, message
-from tests.mailbox.support import INBOX, NOW, Db, file, make_account
+from tests.mailbox.support import INBOX, NOW, Looked, file
 
 
-class Case:
+class Case(Looked):
     """A mailbox whose messages are linked at random; what is looked at is kept in one place."""
-
-    def __init__(self, directory: Path, seed: int) -> None:
-        self.db = Db(directory)
-        self.account = self.db.write(make_account)
-        self.columns = Columns(self.db.store)
-        self.random = Random(seed)
-
-    def snapshot(self) -> Snapshot:
-        return self.db.read(load, self.account, INBOX)
 
     def file(self) -> None:
         random = self.random

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -11,6 +12,8 @@ import uvloop
 from posthouse.clock import SetClock
 from posthouse.mailbox import append, mailboxes
 from posthouse.mailbox.append import Filed
+from posthouse.mailbox.columns import Columns
+from posthouse.mailbox.snapshot import Snapshot, load
 from posthouse.mailbox.summary import render
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Tx
@@ -88,6 +91,20 @@ def message(
         lines.append(f"References: {' '.join([f'<{id}>' for id in references])}")
     lines.append("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit")
     return ("\r\n".join(lines) + "\r\n" + fields + "\r\n" + body).encode()
+
+
+class Looked:
+    """A mailbox, and what is kept of it by all that look at it."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.db = Db(directory)
+        self.account = self.db.write(make_account)
+        self.columns = Columns(self.db.store)
+        self.random = Random(seed)
+
+    def snapshot(self) -> Snapshot:
+        """The mailbox as it is now."""
+        return self.db.read(load, self.account, INBOX)
 
 
 def every_uid(tx: Tx, account: int, mailbox: int) -> list[int]:

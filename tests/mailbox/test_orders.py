@@ -3,33 +3,22 @@
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.mailbox import orders, parted, placing, sorting
-from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.scan import Sight
-from posthouse.mailbox.snapshot import Snapshot, load
+from posthouse.mailbox.snapshot import Snapshot
 from posthouse.mailbox.sorting import By, Key
-from tests.mailbox.support import INBOX, NOW, Db, file, make_account
+from tests.mailbox.support import INBOX, NOW, Looked, file
 
 BYS = [by for by in By if by is not By.SCORE]
 
 
-class Case:
+class Case(Looked):
     """A mailbox, and all that look at it: what they keep is one."""
-
-    def __init__(self, directory: Path, seed: int) -> None:
-        self.db = Db(directory)
-        self.account = self.db.write(make_account)
-        self.columns = Columns(self.db.store)
-        self.random = Random(seed)
-
-    def snapshot(self) -> Snapshot:
-        return self.db.read(load, self.account, INBOX)
 
     def file(self) -> None:
         random = self.random
