@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from typing import NoReturn
@@ -25,17 +24,14 @@ def require(program: str, package: str | None = None) -> str:
     return path
 
 
-def run(argv: Sequence[str], *, octets: bytes = b"", status: int = 0, crashes: int = 0, **environment: str) -> bytes:
+def run(argv: Sequence[str], *, octets: bytes = b"", status: int = 0, **environment: str) -> bytes:
     """What a client writes to its standard output; AssertionError with its own words where it ends otherwise.
 
-    `octets` are its standard input, `status` the exit status that is expected. A client that is known to die of a
-    segmentation fault of its own is started anew, up to `crashes` times.
+    `octets` are its standard input, `status` the exit status that is expected.
     """
     done = subprocess.run(
         argv, input=octets, capture_output=True, check=False, env={**os.environ, **environment}, timeout=110
     )
-    if done.returncode == -signal.SIGSEGV and crashes:
-        return run(argv, octets=octets, status=status, crashes=crashes - 1, **environment)
     said = f"{argv[0]} ended with {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
     assert done.returncode == status, said
     return done.stdout
