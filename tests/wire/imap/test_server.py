@@ -205,6 +205,15 @@ def test_refused_commands_with_literals_do_not_pile_up() -> None:
     assert isinstance(server.next_event(), Command)
 
 
+COMPRESSES = b"20 COMPRESS DEFLATE\r\n"
+
+
+def until_it_compresses(said: list[bytes]) -> list[bytes]:
+    """Without what follows COMPRESS: whether that came ahead of the answer, and so ends the connection, lies in the
+    split."""
+    return said[: said.index(COMPRESSES) + 1] if COMPRESSES in said else said
+
+
 SAID = st.lists(
     st.sampled_from(
         [
@@ -223,14 +232,14 @@ SAID = st.lists(
             b"17 APPEND x CATENATE (URL {2+}\r\n/a TEXT {12+}\r\n8 LOGOUT\r\n\r\n UTF8 (~{2+}\r\nab)) {2}\r\nab\r\n",
             b"18 REPLACE 4 {1+}\r\nx CATENATE (URL /a;UID=1)\r\n",
             b"19 APPEND x CATENATE (TEXT {3}\r\nabc URL {3}\r\nabc TEXT {3+}\r\nabc)\r\n",
-            b"20 COMPRESS DEFLATE\r\n",
+            COMPRESSES,
             b"\r\n",
             b"16 LOGOUT\r\n",
         ]
     )
     | st.binary(max_size=12),
     max_size=8,
-)
+).map(until_it_compresses)
 SETTINGS = st.fixed_dictionaries(
     {},
     optional={
