@@ -8,14 +8,14 @@ Refuses: to bind, to become somebody else, to read configuration files: the comm
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol
 
 from posthouse import housekeeping, journey, observe, outward, pop3d
 from posthouse.clock import Clock
-from posthouse.config.values import Config, Listener
+from posthouse.config.values import Config, DomainLimits, Listener
 from posthouse.delivery.courier import DeliveryCourier
 from posthouse.delivery.digests import Digests
 from posthouse.delivery.dmarc import DmarcPolicies
@@ -225,7 +225,7 @@ class App:
             *([TakesMail(self._outward.resolver)] if _asks_dns(settings) else []),
             Quota(self._store, self._clock),
             self._allowances(),
-            DomainRate(self._clock, {one.name: DomainRates(one.sender_rate, one.recipient_rate) for one in domains}),
+            *([DomainRate(self._clock, _domain_rates(domains))] if domains else []),
             Loops(),
             ForwardingLoops(),
             Posting(self._store),
@@ -362,13 +362,9 @@ class App:
         certificates = self._certificates
         return certificates.context if listener.protocol in ("smtp", "lmtp") else certificates.asking
 
-    def _serve(self, listener: Listener) -> Any:
+    def _serve(self, listener: Listener) -> Callable[[Stream], Awaitable[None]]:
         """The door that is the listener's when a connection comes: `reload` builds new ones."""
-
-        async def serve(stream: Stream) -> None:
-            await self._doors[listener].serve(stream)
-
-        return serve
+        return lambda stream: self._doors[listener].serve(stream)
 
     async def stop(self) -> None:
         """Finish what was promised. A courier past the dot may take a minute (until then nobody knows whose
@@ -434,6 +430,10 @@ class App:
 def _asks_dns(settings: Config) -> bool:
     """Whether mail goes where DNS says, so that what DNS says of a recipient's domain is to be told at once."""
     return settings.submission.check_domains and settings.relay.dial is None and not settings.routes
+
+
+def _domain_rates(domains: Sequence[DomainLimits]) -> dict[str, DomainRates]:
+    return {one.name: DomainRates(one.sender_rate, one.recipient_rate) for one in domains}
 
 
 def _blocking(settings: Config) -> abuse.Settings:

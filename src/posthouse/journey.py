@@ -95,9 +95,11 @@ def open(
     subject: str | None,
     secret: bytes,
     steps: Sequence[Step] = (),
+    account: int | None = None,
+    envid: str | None = None,
 ) -> None:
     """Write down what the message is, by what its journey is found, and its first steps. `sender` None is the null
-    reverse-path.
+    reverse-path. `account`: whose submission it is, with this ENVID.
 
     Once for a journey: where the id is taken (one chance in two million for two messages of one millisecond) it keeps
     what it has.
@@ -111,7 +113,10 @@ def open(
         subject=_storable(subject) if subject else None,
         steps=pack(steps),
     )
-    tx.put("journey_new_insert", journey=id, hashes=b"".join(_hashes(secret, message_id, sender, recipients)))
+    hashes = b"".join(_hashes(secret, message_id, sender, recipients))
+    if account is not None:
+        hashes += b"".join(_submission_hashes(secret, account, message_id, envid))
+    tx.put("journey_new_insert", journey=id, hashes=hashes)
     tx.ring(Topic.JOURNEY)
 
 
@@ -141,6 +146,12 @@ def _hashes(secret: bytes, message_id: str | None, sender: str | None, recipient
     for one in recipients[:_MOST_KEYS]:
         hashes[_hash(secret, b"a", one.casefold())] = None
     return hashes
+
+
+def _submission_hashes(secret: bytes, account: int, message_id: str | None, envid: str | None) -> list[bytes]:
+    """By what an account's own submission is found; what others send cannot be found by these."""
+    said = (b"s", message_id.strip("<>") if message_id else None), (b"e", envid)
+    return [_hash(secret, kind, f"{account} {text}") for kind, text in said if text]
 
 
 @lru_cache(maxsize=1024)
@@ -243,12 +254,23 @@ def find(tx: Tx, text: str, secret: bytes, limit: int = 20) -> list[Journey]:
     if id is not None and (found := get(tx, id)):
         return [found]
     bare = text.strip("<>")
-    wanted = _hash(secret, b"m", bare), _hash(secret, b"a", bare.casefold())
-    (as_message_id,), (as_address,) = map(_unpacked, wanted)
-    rows = tx.all("journey_find", as_message_id=as_message_id, as_address=as_address, limit=limit)
-    ids = {row[0] for row in rows}
-    for id, hashes in tx.all("journey_find_new", as_message_id=wanted[0], as_address=wanted[1]):
-        if not {as_message_id, as_address}.isdisjoint(_unpacked(hashes)):
+    return _find(tx, _hash(secret, b"m", bare), _hash(secret, b"a", bare.casefold()), limit)
+
+
+def submitted(
+    tx: Tx, account: int, message_id: str | None, envid: str | None, secret: bytes, limit: int
+) -> list[Journey]:
+    """The journeys of what this account submitted with that Message-ID, or ENVID: the newest first, at most `limit`."""
+    hashes = _submission_hashes(secret, account, message_id, envid)
+    return _find(tx, hashes[0], hashes[-1], limit) if hashes else []
+
+
+def _find(tx: Tx, hash: bytes, other: bytes, limit: int) -> list[Journey]:
+    """The journeys of either hash."""
+    (one,), (two,) = _unpacked(hash), _unpacked(other)
+    ids = {row[0] for row in tx.all("journey_find", hash=one, other=two, limit=limit)}
+    for id, hashes in tx.all("journey_find_new", hash=hash, other=other):
+        if not {one, two}.isdisjoint(_unpacked(hashes)):
             ids.add(id)
     return [found for id in sorted(ids, reverse=True)[:limit] if (found := get(tx, id))]
 

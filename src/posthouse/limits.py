@@ -14,6 +14,9 @@ AUTH_LINE: Final = 12288
 TEXT_LINE: Final = 256 * KB
 # RFC 5321 §4.5.3.1.8 asks for at least 100 recipients; Postfix takes 1000.
 RECIPIENTS: Final = 1000
+# Beyond so many of one message, so much memory is paid for each: long addresses with long ORCPT take 2 KB.
+RECIPIENTS_FREE: Final = 50
+RECIPIENT_MEMORY: Final = 2 * KB
 # Gmail takes 25 MB of attachment, which base64 makes 35; Postfix defaults to 10, Stalwart to 100.
 MESSAGE_SIZE: Final = 50 * MB
 # RFC 5321 §6.3: "at least 100".

@@ -102,9 +102,7 @@ _observers: tuple[Observer, ...] = ()
 
 def emit(step: Step) -> None:
     """Tell of the step: a log line, a counter, and whoever observes. Never raises; may be called in any thread."""
-    key = ("steps", (("kind", step.kind),))
-    with _counting:
-        _counters[key] = _counters.get(key, 0) + 1
+    _count_step(step.kind)
     if step.level >= _log.level:
         try:
             line = _log.render(step)
@@ -118,9 +116,18 @@ def emit(step: Step) -> None:
             _log.add(f"an observer raised {type(error).__name__} on {step.kind!r}")
 
 
+def _count_step(kind: str) -> None:
+    key = ("steps", (("kind", kind),))
+    with _counting:
+        _counters[key] = _counters.get(key, 0) + 1
+
+
 def tell(kind: str, /, *, level: Level = INFO, **facts: Fact) -> None:
     """Emit a step that concerns no message, at the machine's time."""
-    emit(Step(kind, time.time_ns() // 1_000_000, None, facts, level))
+    if level < _log.level and not _observers:
+        _count_step(kind)
+    else:
+        emit(Step(kind, time.time_ns() // 1_000_000, None, facts, level))
 
 
 def fault(kind: str, error: BaseException, /, *, journey: int | None = None, **facts: Fact) -> None:
@@ -243,7 +250,7 @@ class _Adopted(logging.Handler):
 
 
 def _render_json(step: Step) -> str:
-    """One object: time (RFC 3339), level, kind, journey, then the facts."""
+    """One object: time (RFC 3339), level, kind, journey, then the facts, which have other names."""
     seconds, thousandths = divmod(step.at, 1000)
     parts = [
         f'{{"time":"{_day_and_time(seconds)}.{thousandths:03}Z","level":"{_LEVEL_NAMES[step.level]}"'

@@ -174,6 +174,7 @@ _SENTENCES: Final[dict[str, Callable[[_Facts], str]]] = {
     ),
     "relay.tls_failed": lambda f: f"TLS with {f.host} ({f.address}) failed: {f.error}; trying with less",
     "relay.failed": lambda f: f"{f.host} ({f.address}) did not take it" + f.said(", at {}", "stage") + f": {f.reply}",
+    "relay.alone": lambda f: f"{f.host} cannot bear what stands behind a message, at {f.stage}: {f.reply}",
     "relay.said": lambda f: f"the conversation with {f.host} ({f.address}):",
     "recipient.delivered": lambda f: f"delivered to {f.recipient}" + f.said(": {}", "reply"),
     "recipient.relayed": lambda f: f"{f.remote or 'the next server'} took it for {f.recipient}: {f.reply}",

@@ -4,6 +4,7 @@ import fcntl
 import re
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -220,6 +221,56 @@ def test_one_that_was_broken_off_begins_anew(command: Command, lost: Path, tmp_p
     command("restore", str(tmp_path / "copy"))
     assert not any(path.name == "half" for path in lost.rglob("*"))
     assert Installation(command.configuration).read(accounts.count) == 2
+
+
+def test_one_that_was_broken_off_between_its_moves_begins_anew(
+    command: Command, lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    async def main() -> None:
+        async with opened(tmp_path, blobs=Blobs(tmp_path / "blobs", inline_limit=1000)) as house:
+            client = await house.imap()
+            await client.append(message(1, LARGE))
+            await backup.backup(house.store, house.blobs, first)
+            await client.append(message(2, LARGE))
+            await backup.backup(house.store, house.blobs, second)
+
+    run(main())
+    move = Path.rename
+
+    def broken(self: Path, target: Path) -> Path:
+        if self.name == "posthouse.db":
+            raise OSError("the power has failed")
+        return move(self, target)
+
+    with monkeypatch.context() as there:
+        there.setattr(Path, "rename", broken)
+        assert "the power has failed" in command.error("restore", str(second))
+        # And once more: what was left of it does not stand in its own way.
+        assert "the power has failed" in command.error("restore", str(second))
+    assert len(files(lost / "blobs")) == 2
+    own = lost / "blobs" / "ab" / "mine"
+    own.parent.mkdir(exist_ok=True)
+    own.write_bytes(b"somebody's mail")
+    assert command.error("restore", str(first)) == f"{lost / 'blobs'} holds messages already; move it away first"
+    own.unlink()
+    with monkeypatch.context() as there:
+        there.setattr("posthouse.store.restore.shutil.rmtree", Mock(side_effect=OSError("the power has failed again")))
+        assert "the power has failed again" in command.error("restore", str(first))
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"somebody's mail")
+    assert command.error("restore", str(first)) == f"{lost / 'blobs'} holds messages already; move it away first"
+    assert own.exists()
+    own.unlink()
+    command("restore", str(first))
+    assert files(lost / "blobs") == files(first / "blobs")
+    assert len(files(first / "blobs")) == 1
+    assert sorted(path.name for path in lost.iterdir()) == ["blobs", "posthouse.db", "serving"]
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
 def test_a_backup_that_is_no_database_is_told_and_leaves_nothing(command: Command, lost: Path, tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def test_a_digest_holds_the_days_posts_behind_a_table_of_contents(tmp_path: Path
             in contents.as_bytes(policy=email.policy.SMTP).decode()
         )
         assert b"\r\n\r\nFrom: Alice <alice@home.example>\r\nTo: team@home.example\r\n" in octets
-        assert [await club.rows(table) for table in ("list_digest", "list_digest_post", "queued_message")] == [0, 0, 0]
+        tables = ("list_digest", "list_digest_post", "queued_recipient")
+        assert [await club.rows(table) for table in tables] == [0, 0, 0]
         assert await club.day_over() == 0
 
     run(main())
@@ -311,7 +312,8 @@ def test_a_digest_that_nobody_takes_any_more_is_not_made(tmp_path: Path) -> None
         await club.store.write(members.remove, 1, parse("bob@home.example"))
         assert await club.day_over() == 1
         assert await club.got(bob) == []
-        assert [await club.rows(table) for table in ("list_digest", "list_digest_post", "queued_message")] == [0, 0, 0]
+        tables = ("list_digest", "list_digest_post", "queued_recipient")
+        assert [await club.rows(table) for table in tables] == [0, 0, 0]
         (found,) = await club.store.read(lambda tx: journey.find(tx, "p1@home.example", club.store.secret))
         assert [one.kind for one in found.steps if one.kind.startswith("list.")] == [
             "list.sent", "list.gathered", "list.undigested"

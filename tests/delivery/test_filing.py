@@ -17,7 +17,7 @@ def test_octets_that_were_filed_at_acceptance_are_one_message(tmp_path: Path) ->
         home = Home(tmp_path)
         bob, carol = await home.people("bob", "carol")
         await home.send(local("carol@home.example"))
-        ((blob,),) = await home.select("SELECT blob FROM queued_message")
+        ((blob,),) = await home.select("SELECT id >> 24 FROM queued_recipient")
 
         def at_acceptance(tx: Tx) -> None:
             copies = [Copy(bob, prologue(None, "bob@home.example"))]

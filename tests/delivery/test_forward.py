@@ -58,9 +58,7 @@ def test_its_bounce_comes_home_and_goes_on_to_who_wrote(tmp_path: Path) -> None:
         outside = Script({"there.example": (NO_SUCH,)}, default=NOT_NOW)
         await home.settle(home.post(outside))
         assert [names for _, names in outside.seen] == [["dave@there.example"], ["eve@far.example"]]
-        ((sender, prologue),) = await home.select(
-            "SELECT m.sender, r.prologue FROM queued_recipient r JOIN queued_message m ON m.id = r.message"
-        )
+        ((sender, prologue),) = await home.select("SELECT sender, prologue FROM queued_recipient")
         assert sender is None
         assert isinstance(prologue, bytes)
         assert prologue.startswith(b"Delivered-To: SRS0=")

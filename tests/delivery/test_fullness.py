@@ -97,7 +97,7 @@ def test_it_follows_what_is_filed(tmp_path: Path) -> None:
             task = asyncio.create_task(attendant(home).run())
             try:
                 await home.store.write(_fill, alice, 8)
-                while not await home.store.read(lambda tx: tx.query("SELECT 1 FROM queued_message", ())):
+                while not await home.store.read(lambda tx: tx.query("SELECT 1 FROM queued_recipient", ())):
                     await asyncio.sleep(0.01)
             finally:
                 task.cancel()
@@ -114,7 +114,7 @@ def test_who_is_gone_is_not_told(tmp_path: Path) -> None:
         await home.store.write(_fill, alice, 9)
         await home.store.write(accounts.remove, alice, NOW)
         await attendant(home).look()
-        assert not await home.store.read(lambda tx: tx.query("SELECT 1 FROM queued_message", ()))
+        assert not await home.store.read(lambda tx: tx.query("SELECT 1 FROM queued_recipient", ()))
 
     run(main())
 

@@ -53,7 +53,7 @@ def test_a_list_on_itself_goes_round_once(tmp_path: Path) -> None:
         await club.sent_to("")
         await club.settle(club.post(outside))
         assert (len(await club.inbox(alice)), len(await club.inbox(bob)), len(outside.seen)) == (1, 1, 1)
-        assert await club.rows("queued_message") == 0
+        assert await club.rows("queued_recipient") == 0
 
     run(main())
 
@@ -90,7 +90,7 @@ def test_an_approved_post_keeps_the_marks_of_the_lists_that_it_came_by(tmp_path:
         await club.sent_to(f"approve+{token_of(letter, 'approve')}", post_of("olga@home.example"))
         await club.settle(club.post())
         assert (len(await club.inbox(alice)), len(await club.inbox(olga))) == (1, 2)
-        assert await club.rows("queued_message") == 0
+        assert await club.rows("queued_recipient") == 0
 
     run(main())
 
@@ -103,7 +103,7 @@ def test_owners_that_are_owners_again_are_asked_once(tmp_path: Path) -> None:
         await club.store.write(members.add, made.id, parse("bob@home.example"), 1, role="owner")
         await club.sent_to("owner")
         await club.settle(club.post())
-        assert (len(await club.inbox(bob)), await club.rows("queued_message")) == (1, 0)
+        assert (len(await club.inbox(bob)), await club.rows("queued_recipient")) == (1, 0)
 
     run(main())
 
@@ -291,7 +291,7 @@ def test_two_moderators_who_answer_at_once_send_it_out_once(tmp_path: Path, seco
         await runner.idle()
         await club.settle(runner)
         assert len(await club.inbox(bob)) <= 1
-        assert [await club.rows(table) for table in ("list_held", "queued_message")] == [0, 0]
+        assert [await club.rows(table) for table in ("list_held", "queued_recipient")] == [0, 0]
 
     run(main())
 
@@ -310,7 +310,7 @@ def test_what_a_message_needs_on_its_way_holds_behind_an_approval(tmp_path: Path
         await club.sent_to(f"approve+{token}", post_of("o@far.example"), "o@far.example")
         await club.settle(club.post(Script(default=NOT_NOW)))
         found = await club.select(
-            "SELECT DISTINCT smtputf8, requiretls, envid, ret FROM queued_message WHERE sender LIKE 'team-b%'"
+            "SELECT DISTINCT smtputf8, requiretls, envid, ret FROM queued_recipient WHERE sender LIKE 'team-b%'"
         )
         assert found == [(1, 1, None, None)]
 

@@ -88,7 +88,7 @@ def test_who_is_gone_is_not_written_to_and_a_store_that_is_away_is_told_of(tmp_p
         await home.store.write(accounts.remove, alice.id, home.clock.now())
         writer.warn(alice, Notice(HOURLY, 800))
         await writer.settled(10)
-        assert await home.rows("queued_message") == 0
+        assert await home.rows("queued_recipient") == 0
 
         with mock.patch.object(home.store, "write", side_effect=StoreUnavailable("it is away")) as write:
             writer.warn(alice, Notice(HOURLY, 800))

@@ -1,8 +1,10 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from posthouse.clock import SetClock
-from posthouse.directory import accounts, addresses, aliases, cache
+from posthouse.directory import accounts, addresses, aliases, cache, domains
 from posthouse.directory.addresses import Rules, Standing
 from posthouse.directory.cache import Directory
 from posthouse.store.sqlite import SqliteStore
@@ -106,6 +108,35 @@ def test_a_flood_of_unknown_addresses_leaves_the_known_ones(tmp_path: Path) -> N
         for n in range(200):
             await directory.recipient(parse(f"nobody{n}@example.org"))
         assert directory.look(ALICE) is not None
+
+    with_store(tmp_path, main)
+
+
+def test_a_flood_of_tags_leaves_those_that_stand_in_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "KNOWN", 20)
+    monkeypatch.setattr(cache, "OTHERS", 20)
+
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        await store.write(add_domain, "example.org")
+        await store.write(add_domain, "all.example")
+        await store.write(add_account, "alice@example.org")
+        await store.write(domains.set_catch_all, "all.example", ALICE)
+        await store.write(aliases.add_alias, parse("team@example.org"), [ALICE])
+        directory = Directory(store, clock, Rules())
+        standing = [ALICE, parse("Team@example.org")]
+        for one in standing:
+            await directory.recipient(one)
+        for n in range(100):
+            for made_up in (f"alice+{n}@example.org", f"team+{n}@example.org", f"any{n}@all.example"):
+                assert (await directory.recipient(parse(made_up))).standing is Standing.KNOWN
+        assert None not in [directory.look(one) for one in standing]
+        # The last one is still known, with its tag.
+        await directory.recipient(parse("alice+last@example.org"))
+        found = directory.look(parse("alice+last@example.org"))
+        assert found is not None
+        assert [local.tag for local in found.local] == ["last"]
 
     with_store(tmp_path, main)
 

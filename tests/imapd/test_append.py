@@ -275,3 +275,62 @@ def test_a_mailbox_that_is_gone_since_the_last_message(tmp_path: Path) -> None:
         assert told[-1].startswith(b"OK [APPENDUID ")
 
     in_house(tmp_path, test)
+
+
+def test_a_name_that_leads_elsewhere_since_the_last_message(tmp_path: Path) -> None:
+    """What is known of where it led is looked at again in the transaction that files."""
+
+    async def test(house: House) -> None:
+        client, other = await house.imap(), await house.imap()
+        await other.ok("CREATE x")
+        assert (await client.append(MESSAGE, "x")).startswith(b"OK")
+        await other.ok("RENAME x y")
+        assert (await client.append(MESSAGE, "x")).startswith(b"NO [TRYCREATE] ")
+        assert (await client.append(MESSAGE, "y")).startswith(b"OK")
+        await other.ok("RENAME y z/y")
+        assert (await client.append(MESSAGE, "y")).startswith(b"NO [TRYCREATE] ")
+        assert (await client.append(MESSAGE, "z/y")).startswith(b"OK")
+        await other.ok("RENAME z w")
+        await other.ok("CREATE z/y")
+        assert (await client.append(MESSAGE, "z/y")).startswith(b"OK")
+        assert await client.ok("STATUS w/y (MESSAGES)") == [b'* STATUS "w/y" (MESSAGES 3)']
+        assert await client.ok("STATUS z/y (MESSAGES)") == [b'* STATUS "z/y" (MESSAGES 1)']
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("opened", ["x", "INBOX"])
+def test_news_of_the_open_mailbox_are_told_before_the_answer(tmp_path: Path, opened: str) -> None:
+    """Whether what is appended comes there or elsewhere, what others did there is told."""
+
+    async def test(house: House) -> None:
+        other = await house.imap()
+        await other.ok("CREATE x")
+        client = await house.imap(mailbox=opened)
+        there = 0
+        for theirs in (0, 1, 0, 1):
+            for _ in range(theirs):
+                await other.append(MESSAGE, opened)
+            await client.send(b"a APPEND x {%d+}\r\n%b\r\n" % (len(MESSAGE), MESSAGE))
+            found = await client.until(b"a ")
+            assert found[-1].startswith(b"a OK [APPENDUID ")
+            came = theirs + (opened == "x")
+            there += came
+            assert [line for line in found if b"EXISTS" in line] == ([b"* %d EXISTS" % there] if came else [])
+
+    in_house(tmp_path, test)
+
+
+def test_keywords_of_ones_own_and_of_all(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        client = await house.imap(mailbox="INBOX")
+        one = b"{%d+}\r\n%b" % (len(MESSAGE), MESSAGE)
+        flags = (b"(\\Seen $Forwarded Own)", b"(\\Deleted \\Flagged)", b"(\\SEEN \\seen)")
+        await client.send(b"a APPEND INBOX" + b"".join([b" %b %b" % (some, one) for some in flags]) + b"\r\n")
+        assert b"a OK [APPENDUID " in (await client.until(b"a "))[-1]
+        found = await client.ok("FETCH 1:3 (FLAGS)")
+        assert [line.partition(b"FLAGS ")[2] for line in found if b" FETCH " in line] == [
+            b"(\\Seen $Forwarded Own))", b"(\\Flagged \\Deleted))", b"(\\Seen))",
+        ]  # fmt: skip
+
+    in_house(tmp_path, test)

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from posthouse import limits
+from posthouse.mailbox.known import Known
 from posthouse.mailbox.mailboxes import MAX_DEPTH
 from posthouse.mailbox.view import View
 from posthouse.store.database import StoreUnavailable
@@ -162,8 +163,8 @@ def test_what_comes_while_anothers_mailbox_is_opened_is_news(tmp_path: Path) -> 
         bob = await house.imap(BOB, None)
         look = house.snapshots.open
 
-        async def slowly(account: int, mailbox: int) -> View:
-            view = await look(account, mailbox)
+        async def slowly(account: int, mailbox: int, known: Known | None) -> View:
+            view = await look(account, mailbox, known)
             await house.file(message(1))
             return view
 

@@ -1,5 +1,6 @@
 """SELECT and STATUS answer from what is known of an account, as long as nothing happens in it."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from tests.doors.house import House, having, in_house, message
 from tests.store.support import open_store
+from tests.support import run
 
 
 @contextmanager
@@ -119,5 +121,29 @@ def test_what_another_process_did_is_seen_once_its_bell_is_heard(tmp_path: Path)
         assert having(await reader.ok("SELECT INBOX"), b"EXISTS") == [b"* 1 EXISTS"]
         await listener.done()
         await other.close()
+
+    in_house(tmp_path, test)
+
+
+def test_a_bell_that_lies_unheard_is_heard_before_a_mailbox_is_opened(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        snapshots, owner = house.snapshots, house.alice.id
+        one = snapshots.accounts.of(owner)
+        inbox = (await snapshots.open(owner, 1, one)).snapshot.mailbox
+        assert snapshots.accounts.of(owner) is one
+        assert one.get(inbox) is not None
+
+        async def deliver() -> None:
+            other = open_store(tmp_path)
+            await house.file(message(1), store=other)
+            await other.close()
+
+        # This loop stands still meanwhile: it has not heard the other process' bell by itself.
+        thread = threading.Thread(target=run, args=(deliver(),))
+        thread.start()
+        thread.join()
+        known = snapshots.accounts.of(owner)
+        assert known is not one
+        assert len(await snapshots.open(owner, inbox, known)) == 1
 
     in_house(tmp_path, test)

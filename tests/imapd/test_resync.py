@@ -10,10 +10,10 @@ from random import Random
 import pytest
 
 from posthouse.imapd import resync
-from posthouse.imapd.session import Session
 from posthouse.mailbox import changes, mailboxes, retention
 from posthouse.mailbox.model import DELETED
 from posthouse.mailbox.snapshot import load
+from posthouse.mailbox.view import View
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
 from posthouse.wire.imap import sequence
@@ -140,13 +140,13 @@ def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest
         _, modseq = await _modseq(client)
         await _away(house, r"STORE 7,50 +FLAGS (\Seen)")
         looked: list[int] = []
-        real = Session.chunks
+        real = View.chunks
 
-        def counted(self: Session, numbers: list[tuple[int, int]], size: int) -> object:
+        def counted(self: View, numbers: list[tuple[int, int]], size: int) -> object:
             looked.extend(high - low + 1 for low, high in numbers)
             return real(self, numbers, size)
 
-        monkeypatch.setattr(Session, "chunks", counted)
+        monkeypatch.setattr(View, "chunks", counted)
         told = await client.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})")
         assert [line.split()[1] for line in having(told, b"FETCH (UID")][:2] == [b"7", b"50"]
         assert looked == [1, 1]

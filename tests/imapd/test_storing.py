@@ -1,8 +1,16 @@
 """STORE, COPY and MOVE of many messages: what the client hears, and what another one does."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.doors.house import House, ImapClient, in_house, message
+import pytest
+
+from posthouse.imapd.finding import Progress
+from posthouse.imapd.session import Session
+from posthouse.mailbox import emails
+from posthouse.net.stream import ConnectionLost
+from tests.doors.house import House, ImapClient, having, in_house, message
 
 COUNT = 700
 
@@ -67,5 +75,162 @@ def test_copies_change_with_what_they_are_copies_of(tmp_path: Path) -> None:
         await other.ok("SELECT Moved")
         assert len([line for line in await flags(other) if b"\\Flagged" in line]) == 1200
         assert await client.ok("STATUS INBOX (MESSAGES)") == [b'* STATUS "INBOX" (MESSAGES 0)']
+
+    in_house(tmp_path, test)
+
+
+def between_portions(patch: pytest.MonkeyPatch, portion: int, deed: Callable[[], Awaitable[object]]) -> None:
+    """Let this be done once, as soon as the first so many messages are changed."""
+    patch.setattr(emails, "BATCH", portion)
+    deeds = [deed]
+
+    async def progress(self: Progress, done: int, goal: int) -> None:
+        assert done <= portion or not deeds
+        if deeds:
+            await deeds.pop()()
+
+    patch.setattr(Progress, "__call__", progress)
+
+
+def test_what_others_change_between_two_portions_is_left_alone_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 7162 §3.1.3: what another has changed since, also while the STORE was on its way, is named."""
+
+    async def test(house: House) -> None:
+        client, other = await filled(house), await house.imap()
+        await client.ok("ENABLE CONDSTORE")
+        await other.ok("ENABLE CONDSTORE")
+        known = max([int(line.split(b"MODSEQ (")[1].rstrip(b")")) for line in await flags(client)])
+
+        async def meanwhile() -> None:
+            await other.ok("STORE 50,650 +FLAGS (\\Seen)")
+            await other.ok("STORE 660 +FLAGS (\\Deleted)")
+            await other.ok("EXPUNGE")
+
+        between_portions(monkeypatch, 550, meanwhile)
+        code = await client.say(f"STORE 1:* (UNCHANGEDSINCE {known}) +FLAGS.SILENT (\\Flagged)")
+        assert b"[MODIFIED 650]" in code[-1]
+        # What was changed before, and then by another, is told with both flags; the other message is not flagged.
+        told = {line.split(b" ")[1]: line for line in code[:-1] if b"FLAGS" in line}
+        assert told.keys() == {b"50", b"650"}
+        assert b"\\Seen \\Flagged" in told[b"50"]
+        assert b"\\Flagged" not in told[b"650"]
+        await client.ok("NOOP")
+        mine = await flags(client)
+        await other.ok("NOOP")
+        assert mine == await flags(other)
+        assert len([line for line in mine if b"\\Flagged" in line]) == COUNT - 2
+
+    in_house(tmp_path, test)
+
+
+def test_what_others_take_away_between_two_portions_is_not_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 6851 §3.3: each message is moved, or stays, by itself."""
+
+    async def test(house: House) -> None:
+        client, other = await filled(house), await house.imap()
+        await client.ok("CREATE Moved")
+
+        async def meanwhile() -> None:
+            await other.ok("STORE 450 +FLAGS (\\Deleted)")
+            await other.ok("EXPUNGE")
+
+        between_portions(monkeypatch, 400, meanwhile)
+        moved = await client.ok("MOVE 1:* Moved")
+        assert b"1:449,451:700 1:699]" in moved[0]
+        assert len([line for line in moved if line.endswith(b" EXPUNGE")]) == COUNT
+        await client.ok("SELECT Moved")
+        assert len(await client.ok("FETCH 1:* (FLAGS)")) == COUNT - 1
+
+    in_house(tmp_path, test)
+
+
+def test_a_copy_that_fails_between_two_portions_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9051 §6.4.7: the target is as it was before."""
+
+    async def test(house: House) -> None:
+        client, other = await filled(house), await house.imap()
+        await client.ok("CREATE Copies")
+        await client.ok("COPY 1:3 Copies")
+
+        async def meanwhile() -> None:
+            await other.ok("STORE 450 +FLAGS (\\Deleted)")
+            await other.ok("EXPUNGE")
+
+        between_portions(monkeypatch, 400, meanwhile)
+        assert b"NO [EXPUNGEISSUED]" in (await client.say("COPY 1:* Copies"))[-1]
+        assert (await client.ok("STATUS Copies (MESSAGES)"))[0] == b'* STATUS "Copies" (MESSAGES 3)'
+        assert b"[COPYUID " in await client.tagged("COPY 1:* Copies")
+        assert await client.ok("STATUS Copies (MESSAGES)") == [b'* STATUS "Copies" (MESSAGES %d)' % (COUNT + 2)]
+
+    in_house(tmp_path, test)
+
+
+def test_a_copy_whose_client_goes_between_two_portions_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody was told that it is done, so the client does it again."""
+
+    async def test(house: House) -> None:
+        client, other = await filled(house), await house.imap()
+        await client.ok("CREATE Copies")
+        lost = asyncio.Event()
+
+        async def meanwhile() -> None:
+            lost.set()
+            raise ConnectionLost
+
+        between_portions(monkeypatch, 400, meanwhile)
+        await client.send(b"x COPY 1:* Copies\r\n")
+        await lost.wait()
+        assert await client.reader.read() == b""
+        assert await other.ok("STATUS Copies (MESSAGES)") == [b'* STATUS "Copies" (MESSAGES 0)']
+
+    in_house(tmp_path, test)
+
+
+def test_a_conditional_store_of_several_portions_does_not_meet_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of what the first portion has changed stands in the second: nobody else has changed it."""
+
+    async def test(house: House) -> None:
+        client = await filled(house)
+        await client.ok("ENABLE CONDSTORE")
+        await client.ok("COPY 1:3 INBOX")
+        await client.ok("NOOP")
+        known = max([int(line.split(b"MODSEQ (")[1].rstrip(b")")) for line in await flags(client)])
+        monkeypatch.setattr(emails, "BATCH", 400)
+        said = await client.say(f"STORE 1:* (UNCHANGEDSINCE {known}) +FLAGS (\\Flagged \\Deleted)")
+        assert said[-1].endswith(b"OK Stored")
+        assert all(b"\\Flagged" in line and b"\\Deleted" in line for line in await flags(client))
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("condition", ["", "(UNCHANGEDSINCE 1000) "])
+def test_what_another_changes_while_modseqs_are_told_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: str
+) -> None:
+    async def test(house: House) -> None:
+        client, other = await filled(house), await house.imap()
+        await client.ok("ENABLE CONDSTORE")
+        real, deeds = Session.pause, [lambda: other.ok("STORE 690 +FLAGS (\\Seen)")]
+
+        async def pause(self: Session) -> None:
+            await real(self)
+            if self.condstore and deeds:
+                await deeds.pop()()
+
+        monkeypatch.setattr(Session, "pause", pause)
+        told = await client.ok(f"STORE 1:* {condition}+FLAGS.SILENT (\\Flagged)")
+        told += await client.ok("NOOP")
+        assert not deeds
+        assert b"\\Seen \\Flagged" in having(told, b"* 690 FETCH")[-1]
 
     in_house(tmp_path, test)

@@ -165,6 +165,31 @@ def test_trees_taken_out_and_put_in_again(
     assert whole.without({whole.order[whole.starts[tree]] for tree in out}) == out
 
 
+@given(st.sets(st.integers(1, 60)), st.sets(st.integers(1, 60)), st.sampled_from([1, 2, 16_384]))
+def test_what_has_come_and_gone(before: set[int], now: set[int], step: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thread, "_STEP", step)
+        apart = thread._apart(array("I", sorted(before)), array("I", sorted(now)))
+    expected = now - before, before - now
+    assert apart == (expected if sum(map(len, expected)) <= thread._FEW else None)
+
+
+@given(MAIL)
+def test_much_mail_is_put_together_as_little_is(mail: list[tuple[int, list[int], bytes, bool, int]]) -> None:
+    members = [
+        Member(number, sent, subject, reply, id, names)
+        for number, (id, names, subject, reply, sent) in enumerate(mail, 1)
+    ]
+    for put_together in (conversations.by_references, conversations.by_ancestors, conversations.by_subject):
+        little = packed(put_together(members))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(conversations, "_AT_ONCE", 2)
+            roots = put_together(members)
+            assert packed(roots) == little
+            conversations.part(roots)
+            assert roots == []
+
+
 def test_kin() -> None:
     def links(own: int, *others: int) -> bytes:
         return b"\1" + b"".join([number.to_bytes(8, "big") for number in (own, *others)])

@@ -82,8 +82,8 @@ class Account:
         """Run it; the commands that it sent. Nothing may have been refused."""
         argv = [require("offlineimap", "offlineimap3"), "-c", str(self._directory / "rc"), "-o", "-d", "imap"]
         log = self._directory / "log"
-        settings = {"HOME": str(self._directory), "OPENSSL_CONF": str(self._directory / "openssl.cnf")}
-        run([*argv, "-l", str(log), "-u", "quiet"], **settings)
+        home = str(self._directory)
+        run([*argv, "-l", str(log), "-u", "quiet"], HOME=home, OPENSSL_CONF=f"{home}/openssl.cnf")
         said = log.read_text()
         log.unlink()
         assert re.findall(r"reader < b'\S+ (?:NO|BAD) .*", said) == []

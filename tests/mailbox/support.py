@@ -1,7 +1,7 @@
 """A store with an account in it, called without await, and messages to file."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -15,6 +15,7 @@ from posthouse.mailbox.append import Filed
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.snapshot import Snapshot, load
 from posthouse.mailbox.summary import render
+from posthouse.mailbox.view import Entries, Entry
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Tx
 from tests.store.support import open_store
@@ -143,3 +144,8 @@ def file(
 def staged(octets: bytes) -> Staged:
     """Octets as they are staged when they are small."""
     return Staged(len(octets), bytes(32), octets, None)
+
+
+def told(lots: Iterable[Entries]) -> list[Entry]:
+    """What a view gives in lots of columns, one by one."""
+    return [Entry(*row) for lot in lots for row in zip(*lot, strict=True)]

@@ -1,12 +1,14 @@
 """Filing: what is written, quotas, several mailboxes and accounts, and what is raised."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from posthouse.mailbox import append, changes, emails, mailboxes, placing, reading, threads
-from posthouse.mailbox.model import NoSuchAccount, NoSuchMailbox, OverQuota
+from posthouse.mailbox.model import Change, NoSuchAccount, NoSuchMailbox, OverQuota, lock_account
 from posthouse.mailbox.summary import render
 from posthouse.store import blobs
 from posthouse.store.database import Tx
@@ -100,8 +102,14 @@ def test_links_are_keyed_and_count_the_subject() -> None:
 
 
 def store_new(tx: Tx, octets: bytes, keywords: int = 0, deleted: bool = False) -> append.New:
-    rendered = render(octets)
-    return append.New(append.store_message(tx, staged(octets), rendered), rendered, NOW, keywords, deleted)
+    """Every other one in a blob that is there already, as the queue's."""
+    content = staged(octets)
+    return append.New(blobs.insert(tx, content) if keywords else content, render(octets), NOW, keywords, deleted)
+
+
+def file_all(tx: Tx, account: int, new: Sequence[append.New], mailbox: int = INBOX) -> list[int]:
+    change = Change(tx, lock_account(tx, account), NOW)
+    return list(append.file_emails(change, mailbox, new, thread_secret=b"secret" * 4))
 
 
 CONVERSATION = [
@@ -118,7 +126,7 @@ def test_many_by_one_change_are_as_one_after_the_other(db: Db) -> None:
 
     def together(tx: Tx, account: int) -> list[int]:
         new = [store_new(tx, octets, *flags) for octets, flags in zip(CONVERSATION, FLAGS, strict=True)]
-        return list(append.file_emails(tx, account, INBOX, new, thread_secret=b"secret" * 4, now=NOW))
+        return file_all(tx, account, new)
 
     other = db.write(make_account, "other@example.org")
     for account in (1, other):
@@ -136,13 +144,51 @@ def test_many_by_one_change_are_as_one_after_the_other(db: Db) -> None:
     assert db.rows("SELECT used_emails FROM account_state") == [(5,), (5,)]
 
 
+TOTALS = "messages, unseen, octets, deleted, deleted_octets, emails, unread, threads, unread_threads, uidnext"
+
+
+def test_more_than_are_carried_out_at_once_join_threads_that_stand_elsewhere(db: Db) -> None:
+    """A thread may be seen in this mailbox, in another, or nowhere any more, and begin among what comes."""
+    other = db.write(make_account, "other@example.org")
+    random = Random(5)
+    for account in (1, other):
+        db.write(file, account, message("Here", message_id="h@x"), keywords=SEEN)
+        db.write(file, account, message("Elsewhere", message_id="e@x"), boxes=[JUNK])
+        db.write(file, account, message("Both", message_id="b@x"), boxes=[JUNK, INBOX])
+        db.write(file, account, message("Hidden", message_id="d@x"), deleted=True)
+        gone = db.write(file, account, message("Gone", message_id="g@x")).uids[INBOX]
+        db.write(placing.expunge, account, INBOX, [gone], NOW)
+    subjects = ["Here", "Elsewhere", "Both", "Hidden", "Gone", "New", "Newer"]
+    new = []
+    for number in range(60):
+        subject = random.choice(subjects)
+        refs = random.sample([f"{name}@x" for name in "hebdgnm"], k=random.randint(0, 3))
+        octets = message(f"Re: {subject}", message_id=random.choice([None, f"{number}@x"]), references=refs)
+        new.append((octets, random.choice([0, SEEN]), random.random() < 0.2))
+    db.write(lambda tx: file_all(tx, 1, [store_new(tx, *one) for one in new]))
+    for octets, keywords, deleted in new:
+        db.write(file, other, octets, keywords=keywords, deleted=deleted)
+    same = f"SELECT {TOTALS} FROM mailbox WHERE account = ? AND id = 1"
+    assert db.rows(same, 1) == db.rows(same, other)
+    threads = "SELECT id, thread, keywords, mailbox, uid FROM email WHERE account = ? ORDER BY id"
+    assert db.rows(threads, 1) == db.rows(threads, other)
+    told = "SELECT threads_created, threads_updated FROM change WHERE account = 1 ORDER BY modseq DESC LIMIT 1"
+    ((created, updated),) = db.rows(told)
+    before = {row[0] for row in db.rows("SELECT thread FROM email WHERE account = 1 AND id IN (1, 2, 3)")}
+    assert before == set(_numbers(updated))
+    assert before.isdisjoint(_numbers(created))
+
+
+def _numbers(told: str) -> list[int]:
+    found = json.loads(told)
+    return [found] if isinstance(found, int) else [one for low, high in found for one in range(low, high + 1)]
+
+
 def test_all_of_them_or_none(db: Db) -> None:
     account = db.write(make_account, "small@example.org", None, 2)
 
     def three(tx: Tx) -> None:
-        append.file_emails(
-            tx, account, INBOX, [store_new(tx, message()) for _ in range(3)], thread_secret=SECRET, now=NOW
-        )
+        file_all(tx, account, [store_new(tx, message()) for _ in range(3)])
 
     with pytest.raises(OverQuota):
         db.write(three)

@@ -1,14 +1,18 @@
 """Columns of a mailbox: what is read once, and what it answers."""
 
 import asyncio
+from array import array
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.mailbox import columns
-from posthouse.mailbox.columns import UNSURE, Columns, Lists, Numbers, Texts
-from tests.mailbox.support import INBOX, Db, file, make_account, message
+from posthouse.mailbox import columns, placing
+from posthouse.mailbox.columns import HEAD, UNSURE, Columns, Joined, Lists, Numbers, Texts
+from posthouse.store.database import StoreUnavailable
+from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
 LINES = st.lists(st.text(alphabet="abé日\U0001f600 ", max_size=6))
 
@@ -32,6 +36,33 @@ def test_a_string_is_found_in_the_lines_that_have_it(lines: list[str], needle: s
     assert texts.of(uids) == [line.encode() for line in lines]
     assert texts.of(uids[1::2]) == [line.encode() for line in lines[1::2]]
     assert texts.octets >= sum(len(line.encode()) for line in lines)
+
+
+@given(lines=LINES, sizes=st.lists(st.integers(1, 4)))
+def test_lines_that_come_joined_are_the_same_column(lines: list[str], sizes: list[int]) -> None:
+    one, other = Texts(), Texts()
+    uids = array("I", [3 * number + 1 for number in range(len(lines))])
+    at = 0
+    for size in [*sizes, len(lines)]:
+        some, texts = uids[at : at + size], lines[at : at + size]
+        one.add(list(zip(some, texts, strict=True)))
+        if some:
+            other.add_joined(Joined.of(some, "\n".join(texts).encode()))
+        at += size
+    assert one.of(uids) == other.of(uids) == [line.encode() for line in lines]
+    assert one.octets == other.octets
+    assert one.uids == other.uids
+
+
+def test_a_line_that_may_go_on_is_not_sure() -> None:
+    texts = Texts()
+    # Of one in octets perhaps half a character.
+    lines = [b"x" * (HEAD - 1), b"y" + "é".encode() * (HEAD // 2), b"", "é".encode() * (HEAD // 2 - 1), b"x" * HEAD]
+    lines[1] = lines[1][:HEAD]
+    texts.add_joined(Joined.of(array("I", [1, 2, 5, 7, 9]), b"\n".join(lines)))
+    assert texts.unsure == {2, 9}
+    assert texts.of([1, 2, 5, 7, 9]) == [lines[0], b"", b"", lines[3], b""]
+    assert texts.octets > 2 * HEAD
 
 
 def test_what_is_not_there_is_told_apart() -> None:
@@ -69,6 +100,71 @@ def test_a_column_is_read_once_and_then_added_to(tmp_path: Path) -> None:
     assert db.runner.run(look(5))[0] == [b"NUMBER %d" % number for number in range(5)]
     db.write(file, account, message("Another"))
     assert db.runner.run(look(6))[1][4:] == [b"NUMBER 4", b"ANOTHER"]
+    db.close()
+
+
+def test_subjects_are_read_by_two_who_share_the_mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BLOCK", 3)
+    db, account = _filled(tmp_path, 20)
+    gone = [1, 4, 5, 6, 7, 12, 20]
+    db.write(placing.expunge, account, INBOX, gone, NOW)
+    left = [uid for uid in range(1, 21) if uid not in gone]
+
+    async def look(upto: int) -> Texts:
+        both = await asyncio.gather(*[kept.get(account, INBOX, 1, columns.HEADS[b"subject"], upto) for _ in range(2)])
+        assert both[0] is both[1]
+        assert isinstance(both[0], Texts)
+        return both[0]
+
+    for first in (1, 2, 3, 11, 13, 19, 20, 25):
+        kept = Columns(db.store)
+        for upto in (first, 19, 20):
+            texts = db.runner.run(look(upto))
+            assert list(texts.uids)[: len(left)] == left[: len(texts.uids)]
+            assert texts.of(left)[: len(texts.uids)] == [b"number %d" % (uid - 1) for uid in left[: len(texts.uids)]]
+        assert list(texts.uids) == left
+    db.write(file, account, message("Grüße"))
+    assert db.runner.run(look(21)).one(21) == "grüsse".encode()
+    empty = db.runner.run(kept.get(account, INBOX + 1, 1, columns.HEADS[b"subject"], 7))
+    assert list(empty.uids) == []
+    db.close()
+
+
+def test_messages_that_say_nothing_of_themselves_have_their_line(tmp_path: Path) -> None:
+    db = Db(tmp_path)
+    account = db.write(make_account)
+    said = (b"", b"one", b"", b"", b"two\0", b"")
+    for number, subject in enumerate(said, 1):
+        header = b"" if number % 3 == 0 else b"From: a@example.org\r\n"
+        db.write(file, account, (b"Subject: %b\r\n" % subject if subject else header) + b"\r\nx")
+        kept = Columns(db.store)
+        subjects = db.runner.run(kept.get(account, INBOX, 1, columns.HEADS[b"subject"], number))
+        assert isinstance(subjects, Texts)
+        assert [line and line[:3] for line in subjects.of(range(1, number + 1))] == [one[:3] for one in said[:number]]
+    db.close()
+
+
+def test_of_subjects_that_could_not_be_read_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BLOCK", 3)
+    db, account = _filled(tmp_path, 20)
+    kept = Columns(db.store)
+    read, asked = db.store.read, 0
+
+    async def fail(function: Any, *args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise StoreUnavailable("the disk is gone")
+        return await read(function, *args)
+
+    async def get() -> columns.Column:
+        return await kept.get(account, INBOX, 1, columns.HEADS[b"subject"], 20)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(db.store, "read", fail)
+        with pytest.raises(StoreUnavailable):
+            db.runner.run(get())
+    assert list(db.runner.run(get()).uids) == list(range(1, 21))
     db.close()
 
 

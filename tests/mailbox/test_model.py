@@ -16,7 +16,7 @@ from posthouse.mailbox.model import DELETED, KEYWORDS, Mailbox, MailboxError
 from posthouse.mailbox.newest import Snapshots
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import DRAFT, FLAGGED, SEEN
-from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
+from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message, told
 
 FLAGS = st.sampled_from([0, SEEN, FLAGGED, DRAFT, SEEN | FLAGGED, SEEN | DRAFT, 1 << 20])
 
@@ -109,7 +109,8 @@ class Model(RuleBasedStateMachine):
         uids = self.pick(box, which)
         before = self.db.runner.run(self.snapshots.current(self.account, box))
         since = None if back is None else before.modseq - back
-        late = [uid for uid, modseq in zip(before.uids, before.modseqs, strict=True) if modseq > (since or 1 << 62)]
+        least = 1 << 62 if since is None else since
+        late = [uid for uid, modseq in zip(before.uids, before.modseqs, strict=True) if modseq > least]
         stored = self.db.write(
             flagging.store_flags, self.account, box, uids,
             now=NOW, add=add, remove=remove, deleted=deleted, unchanged_since=since,
@@ -314,7 +315,7 @@ class Model(RuleBasedStateMachine):
         """The client's list of uids, kept by what it hears alone, is the view's; all told, it is the mailbox'."""
         assert [entry.uid for entry in self.view.everything()] == self.client
         if changed:
-            for entry in self.view.announce_changed():
+            for entry in told(self.view.announce_changed()):
                 assert self.client[entry.seq - 1] == entry.uid
         if expunged:
             numbers, uids = self.view.announce_expunged()

@@ -15,7 +15,7 @@ from posthouse.mailbox.packer import Packer
 from posthouse.mailbox.snapshot import Followed, Snapshot
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message, told
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_what_sessions_had_to_look_up_is_packed(db: Db) -> None:
     db.runner.run(worker.pack([]))
     assert read(db).looked == 0
     # It is packed from what the process has: that is still what it was.
-    assert len(view.announce_changed()) == 5
+    assert len(told(view.announce_changed())) == 5
 
 
 def test_what_a_session_says_that_it_changed_is_packed(db: Db) -> None:

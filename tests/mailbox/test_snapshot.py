@@ -15,7 +15,7 @@ from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.view import View
 from posthouse.terms.keywords import FLAGGED, SEEN
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message, told
 
 
 @pytest.fixture
@@ -69,16 +69,16 @@ def test_many_changes_are_found_by_modseq(db: Db, monkeypatch: pytest.MonkeyPatc
     db.write(flagging.store_flags, 1, INBOX, [1, 2, 3, 5], now=NOW, add=SEEN)
     db.write(placing.expunge, 1, INBOX, [2], NOW)
     db.runner.run(snapshots.refresh(view))
-    assert [(entry.seq, entry.uid, entry.flags) for entry in view.announce_changed()] == [
+    assert [(entry.seq, entry.uid, entry.flags) for entry in told(view.announce_changed())] == [
         (1, 1, SEEN),
         (3, 3, SEEN),
         (5, 5, SEEN),
     ]
-    assert view.changed() == []
+    assert told(view.changed()) == []
     db.write(flagging.store_flags, 1, INBOX, [1, 3, 4, 5], now=NOW, add=FLAGGED)
     db.runner.run(snapshots.refresh(view))
     view.silence([1, 3, 4])
-    assert [entry.uid for entry in view.announce_changed()] == [5]
+    assert [entry.uid for entry in told(view.announce_changed())] == [5]
     view.announce_expunged()
     assert not view.stale
 

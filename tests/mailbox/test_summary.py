@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posthouse.limits import REFERENCES
-from posthouse.mailbox.summary import base_subject, body, render
+from posthouse.mailbox import summary
+from posthouse.mailbox.summary import Rendered, base_subject, body, render
 from posthouse.message.header import Header
 from posthouse.message.mime import scan, unpack
 from tests.message.corpus import NAMES, load
@@ -384,3 +385,22 @@ def test_a_large_mapped_message_costs_little_memory(tmp_path: Path) -> None:
     assert rendered.size > 25_000_000
     assert rendered.body.startswith("a line of text")
     assert peak < 5_000_000
+
+
+def test_what_is_kept_of_people_and_text_is_short_and_told_again_alike() -> None:
+    def rendered(sender: str, charset: str) -> Rendered:
+        header = f"From: {sender}\r\nTo: Bob <bob@example.org>\r\nContent-Type: text/plain; charset={charset}\r\n"
+        return render(f"{header}\r\nText\r\n".encode())
+
+    once = rendered("Eve Twice <eve@twice.example>", "x-twice")
+    before = summary._known.cache_info(), summary._text_kind.cache_info()
+    assert rendered("Eve Twice <eve@twice.example>", "x-twice") == once
+    after = summary._known.cache_info(), summary._text_kind.cache_info()
+    assert [new.hits - old.hits for old, new in zip(before, after, strict=True)] == [2, 1]
+    long = "x" * summary._KNOWN_LENGTH
+    found = rendered(f"{long} <eve@twice.example>", long)
+    assert long.encode() in found.summary
+    assert long.encode() in found.structure
+    # Neither was looked for: what is long is not kept.
+    after = summary._known.cache_info(), summary._text_kind.cache_info()
+    assert [new.misses - old.misses for old, new in zip(before, after, strict=True)] == [0, 0]

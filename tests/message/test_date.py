@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.message.date import format_date, parse_date
+from posthouse.message.date import _parse_unusual, format_date, parse_date
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,14 @@ def test_written_as_the_standard_library_writes_and_read_back(moment: datetime) 
 @given(st.text("0123456789 :+-.,()JanGMTZPm").map(str.encode) | st.binary())
 def test_never_raises(raw: bytes) -> None:
     parse_date(raw)
+
+
+@given(
+    st.from_regex(
+        rb"([A-Z][a-z]{2}, )?[0-9]{1,2} [JFMANOSDX][aeuco][nbrylgptvc] [0-9]{4} "
+        rb"[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}( \([A-Z]{3}\))?",
+        fullmatch=True,
+    )
+)
+def test_what_is_written_as_usual_is_read_as_all_else_is(raw: bytes) -> None:
+    assert parse_date(raw) == _parse_unusual(raw)

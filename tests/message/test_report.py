@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.message.addresses import Mailbox
-from posthouse.message.mime import scan
+from posthouse.message.convert import convert
+from posthouse.message.mime import decode_body, scan
 from posthouse.message.report import Action, RecipientReport, Report, delivery_report, parse_report
 from tests.message.corpus import load
 
@@ -28,7 +29,11 @@ ORIGINAL = (
 
 
 def written(
-    *recipients: RecipientReport, original: bytes = ORIGINAL, full: bool = False, envid: str | None = "QQ314159"
+    *recipients: RecipientReport,
+    original: bytes = ORIGINAL,
+    full: bool = False,
+    deliver_by: int | None = None,
+    envid: str | None = "QQ314159",
 ) -> bytes:
     return delivery_report(
         reporting_mta="mx.example.org",
@@ -40,6 +45,7 @@ def written(
         original=original,
         full=full,
         arrived_at=AT - 60_000,
+        deliver_by=deliver_by,
         envid=envid,
     )
 
@@ -55,6 +61,13 @@ def blocks(octets: bytes) -> list[Message]:
     groups = status.get_payload()
     assert isinstance(groups, list)
     return [group for group in groups if isinstance(group, Message) and group.keys()]
+
+
+def test_a_report_says_when_the_message_should_have_arrived() -> None:
+    assert blocks(written(FAILED))[0]["Deliver-By-Date"] is None
+    about, recipient = blocks(written(FAILED, deliver_by=AT + 3_600_000))
+    assert about["Deliver-By-Date"] == "Fri, 21 Nov 2025 10:55:04 +0000"
+    assert recipient["Deliver-By-Date"] is None
 
 
 def test_the_standard_library_reads_a_report() -> None:
@@ -94,6 +107,34 @@ def test_a_report_is_answered_by_nobody_and_belongs_to_its_message() -> None:
     assert message["In-Reply-To"] == message["References"] == "<1@example.org>"
     assert message["To"] == "alice@example.org"
     assert "Return-Path" not in message
+
+
+@pytest.mark.parametrize("id", ["ä@x", "\x7f@x", "a" * 980 + "@x"])
+def test_an_id_that_cannot_travel_binds_nothing(id: str) -> None:
+    octets = written(FAILED, original=f"Message-ID: <{id}>\r\n\r\n".encode())
+    assert octets.isascii()
+    assert b"In-Reply-To" not in octets
+    assert b"References" not in octets
+
+
+SEALED = (
+    "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nä\r\n"
+    "--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--\r\n"
+).encode()
+
+
+@pytest.mark.parametrize(
+    "original", [ORIGINAL + "ä\r\n".encode(), "Subject: ä\r\n\r\nä\r\n".encode(), SEALED, b"To: a@b\r\n" + SEALED]
+)
+def test_a_report_can_always_become_seven_bit(original: bytes) -> None:
+    """It has no sender who could be told that it went nowhere. What it returns is the same afterwards."""
+    octets = b"".join(convert(written(FAILED, original=original, full=True)))
+    assert octets.isascii()
+    returned = scan(octets).children[2]
+    if returned.subtype == "global":
+        assert decode_body(octets, returned) == original
+    else:
+        assert (returned.type, returned.subtype) == ("message", "rfc822")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from posthouse.message.mime import Part, scan
 from posthouse.message.text import (
     CUT,
     PREVIEW,
+    address_text,
     body_text,
     fold,
     from_html,
@@ -25,7 +26,8 @@ def search_text(octets: bytes, root: Part) -> tuple[str, str]:
     """What of a message is searched: its head, and its body."""
     header = Header.parse(octets, root.header_start, root.body_start)
     names = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
-    fields = {name: [item for raw in header.all(name) for item in split_addresses(raw)] for name in names}
+    split = {name: [item for raw in header.all(name) for item in split_addresses(raw)] for name in names}
+    fields = {name: address_text(items) for name, items in split.items()}
     return head_text(header, decode_words(header.first(b"subject") or b""), fields), body_text(words(octets, root))
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -6,15 +7,20 @@ import pytest
 from posthouse.directory import domains, lists, members
 from posthouse.directory.addresses import Rules, expand
 from posthouse.message.header import Header
-from posthouse.policy.check import Facts, RecipientFacts
+from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.posting import Posting
-from posthouse.store.database import Tx
+from posthouse.store.database import Store, Tx
 from posthouse.terms.address import parse
 from posthouse.terms.envelope import Recipient
 from tests.store.support import open_store
 from tests.support import run
 
 REFUSES = {"others": "refuse"}
+
+
+async def judge(store: Store, facts: Facts) -> Mapping[int, Verdict]:
+    answer = Posting(store).data(facts)
+    return {} if answer is None else await answer
 
 
 @pytest.mark.parametrize(
@@ -27,6 +33,9 @@ REFUSES = {"others": "refuse"}
         (REFUSES | {"posting": "anyone"}, b"From: mallory@far.example\r\n", 10, None),
         (REFUSES | {"posting": "owners"}, b"From: member@far.example\r\n", 10, "550 5.7.2"),
         ({}, b"From: member@far.example\r\nList-Id: T <TEAM.home.example>\r\n", 10, "554 5.4.6"),
+        ({}, b"From: member@far.example\r\nList-Id: Dev <dev-team.home.example>\r\n", 10, None),
+        ({}, b"From: member@far.example\r\nList-Id: <steam.home.example>\r\n", 10, None),
+        ({}, b"From: member@far.example\r\nList-Id: team.home.example <team.home.example.org>\r\n", 10, None),
         ({}, b"From: member@far.example\r\nDelivered-To: team@home.example\r\n", 10, "554 5.4.6"),
         ({}, b"From: member@far.example\r\nAuto-Submitted: auto-replied\r\n", 10, "550 5.7.2"),
         ({}, b"From: member@far.example\r\nAuto-Submitted: no\r\n", 10, None),
@@ -51,10 +60,10 @@ def test_who_may_not_post_hears_so_at_the_door(
             "mx", "192.0.2.1", sender=parse("x@far.example"), size=size, header=Header.parse(header + b"\r\n")
         )
         facts.recipients = [RecipientFacts(Recipient(team), expansion)]
-        found = await Posting(store).data(facts) or {}
+        found = await judge(store, facts)
         assert [str(verdict.reply)[:9] for verdict in found.values()] == ([code] if code else [])
         facts.sender = None
-        found = await Posting(store).data(facts) or {}
+        found = await judge(store, facts)
         assert [str(verdict.reply)[:9] for verdict in found.values()] == [
             "554 5.4.6" if code == "554 5.4.6" else "550 5.7.2"
         ]
@@ -96,7 +105,7 @@ def test_circles_of_owners_end_and_nothing_is_taken_that_there_is_no_room_for(
         expansion = await store.read(expand, team, Rules())
         facts = Facts("mx", "192.0.2.1", sender=parse("x@far.example"), header=Header.parse(header + b"\r\n"))
         facts.recipients = [RecipientFacts(Recipient(team), expansion)]
-        found = await Posting(store).data(facts) or {}
+        found = await judge(store, facts)
         assert [str(verdict.reply)[:9] for verdict in found.values()] == ([code] if code else [])
         await store.close()
 

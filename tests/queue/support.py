@@ -8,13 +8,14 @@ from random import Random
 
 from posthouse.clock import SetClock
 from posthouse.queue import lanes, queue, settling
+from posthouse.queue.attempt import BeforeDot, Courier
 from posthouse.queue.clerk import Clerk, Terms
 from posthouse.queue.lanes import START, Claim, Lease
 from posthouse.queue.outcome import Fate, Outcome, Report
 from posthouse.queue.queue import Job, NewRecipient, QueuedMail
-from posthouse.queue.runner import BeforeDot, Courier, Runner, Settings
+from posthouse.queue.runner import Runner, Settings
 from posthouse.queue.schedule import LaneState, Limits
-from posthouse.queue.settling import Mark, Rules, Settled, Settlement
+from posthouse.queue.settling import Mark, Marked, Rules, Settled, Settlement
 from posthouse.store import blobs
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
@@ -130,7 +131,7 @@ class World:
 
 @dataclass
 class Script:
-    """A courier that answers by the recipient's address, and remembers what it was asked."""
+    """A courier that answers by the recipient's address, and remembers what it was asked: blob and recipients."""
 
     answers: dict[str, Sequence[Outcome | Reply]] = field(default_factory=dict)
     default: Reply = OK
@@ -144,7 +145,7 @@ class Script:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            self.seen.append((job.message.id, [str(one.address) for one in job.recipients]))
+            self.seen.append((job.mail.blob, [str(one.address) for one in job.recipients]))
             if self.past_dot:
                 await before_dot([one.id for one in job.recipients])
             if self.pause:
@@ -195,8 +196,8 @@ def settle(
 def mark(tx: Tx, held: Lease, recipients: Sequence[int]) -> bool:
     """One mark in a transaction of its own."""
     (marked,) = settling.write_down(tx, [Mark(held, recipients)], Rules(DELAYS, b"s" * 32))
-    assert isinstance(marked, bool)
-    return marked
+    assert isinstance(marked, Marked)
+    return marked is Marked.NOTED
 
 
 def due(tx: Tx, now: int, limit: int = 500) -> list[LaneState]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from posthouse import journey
+from posthouse.message.date import format_date
 from posthouse.queue.bounce import delayed, give_up, reportable, status
 from posthouse.queue.outcome import Dooms, Fate, Outcome
 from posthouse.queue.queue import Job, NewRecipient, QueuedMail, QueuedMessage, QueuedRecipient
@@ -39,8 +40,8 @@ async def bounce_of(world: World, courier: Script) -> tuple[EmailMessage, list[t
     courier.answers = {**courier.answers, "home.example": (NOT_NOW,)}
     await world.settle(world.runner(courier, Script(default=NOT_NOW)))
     rows = await world.select(
-        "SELECT m.sender, m.blob, r.address, l.destination, r.notify FROM queued_message m"
-        " JOIN queued_recipient r ON r.message = m.id JOIN lane l ON l.id = r.lane WHERE m.sender IS NULL"
+        "SELECT r.sender, r.id >> 24, r.address, l.destination, r.notify FROM queued_recipient r"
+        " JOIN lane l ON l.id = r.lane WHERE r.sender IS NULL"
     )
     (row,) = rows
     ref = await world.store.read(blobs.find, int(str(row[1])))
@@ -92,20 +93,23 @@ def test_ret_full_returns_the_message(tmp_path: Path) -> None:
         world = World(tmp_path)
         staged = await world.blobs.stage(MESSAGE)
         now = world.clock.now()
+        wishes = Wishes(envid="id+7", ret="FULL", deliver_by=DeliverBy(now + 60_000, returned=False))
 
         def accept(tx: Tx) -> None:
             from posthouse.queue import queue
 
             mail = QueuedMail(
                 journey=1, blob=blobs.insert(tx, staged), size=len(MESSAGE), sender=parse("alice@home.example"),
-                queued_at=now, expires_at=now + 10**9, wishes=Wishes(envid="id+7", ret="FULL"),
+                queued_at=now, expires_at=now + 10**9, wishes=wishes,
             )  # fmt: skip
             queue.accept(tx, mail, [NewRecipient(parse("a@x.example"))])
 
         await world.store.write(accept)
         parsed, rows = await bounce_of(world, Script(default=NO_SUCH))
         _, report, returned = parsed.iter_parts()
-        assert next(iter(report.iter_parts()))["Original-Envelope-Id"] == "id+7"
+        about = next(iter(report.iter_parts()))
+        assert about["Original-Envelope-Id"] == "id+7"
+        assert about["Deliver-By-Date"] == format_date(now + 60_000)
         assert returned.get_content_type() == "message/rfc822"
         # Its sender's domain is not served here: by MX.
         assert rows[0][3] == "domain:home.example"
@@ -143,7 +147,7 @@ def test_a_bounce_that_fails_is_not_bounced(tmp_path: Path) -> None:
         await world.send("a@x.example", journey=5)
         # The sender's own domain refuses the bounce.
         await world.settle(world.runner(Script(default=NO_SUCH)))
-        assert await world.rows("queued_message") == 0
+        assert await world.rows("queued_recipient") == 0
         assert await world.rows("journey") == 1
 
     run(main())

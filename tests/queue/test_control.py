@@ -1,9 +1,13 @@
 """What a person does with the queue, on a real store."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from posthouse.queue import control, lanes
-from posthouse.queue.control import Selection
+from posthouse.queue.control import Holding, Selection
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report
 from posthouse.queue.queue import NewRecipient
 from posthouse.terms.address import parse
@@ -40,7 +44,7 @@ def test_what_is_held_is_not_claimed_until_released(tmp_path: Path) -> None:
         world = World(tmp_path)
         first, _ = await world.send("a@x.example", "b@x.example")
         now = world.clock.now()
-        assert await control.each(world.store, control.hold, Selection(id=first), now) == 1
+        assert await control.hold_each(world.store, Selection(id=first), now) == Holding(1, 0)
         held = await lease_only_lane(world)
         (job,) = (await claim(world, held)).jobs
         assert [one.address.local for one in job.recipients] == ["b"]
@@ -97,7 +101,7 @@ def test_drop_removes_without_a_word_but_not_what_is_in_flight(tmp_path: Path) -
         assert await world.store.write(lanes.lease, int(str(lane)), now, now + 60_000)
         assert await control.each(world.store, control.drop, Selection(), now) == 1
         assert await world.select("SELECT address FROM queued_recipient") == [("b@y.example",)]
-        assert [await world.rows(table) for table in ("queued_message", "lane")] == [1, 1]
+        assert [await world.rows(table) for table in ("queued_recipient", "lane")] == [1, 1]
 
     run(main())
 
@@ -107,7 +111,7 @@ def test_operations_go_through_any_number(tmp_path: Path) -> None:
         world = World(tmp_path)
         await world.send(*[f"u{n}@x.example" for n in range(1234)])
         assert await control.each(world.store, control.drop, Selection(), world.clock.now()) == 1234
-        assert [await world.rows(table) for table in ("queued_message", "queued_recipient", "lane")] == [0, 0, 0]
+        assert [await world.rows(table) for table in ("queued_recipient", "lane")] == [0, 0]
 
     run(main())
 
@@ -161,6 +165,66 @@ def test_a_retry_by_hand_does_not_wait_for_a_site_that_is_down(tmp_path: Path) -
     run(main())
 
 
+GONE = Outcome(0, Fate.DEFERRED, NOT_NOW, Dooms.DESTINATION)
+
+
+def test_who_is_released_is_tried_at_once_though_the_site_is_known_to_be_down(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script({"x.example": (GONE, GONE, OK)})
+        runner = world.runner(courier)
+        await world.send("a@x.example")
+        await world.settle(runner)
+        now = world.clock.now()
+        await world.store.write(control.hold_destination, "domain:x.example", now)
+        # Of another sender: its lane does not know its site.
+        await world.send("b@x.example", account=2)
+        await world.settle(runner)
+        assert len(courier.seen) == 1
+        await world.store.write(control.release_destination, "domain:x.example", now)
+        await world.settle(runner)
+        assert 2 <= len(courier.seen) <= 3
+        courier.answers = {}
+        for wanted in (Selection(recipient="b@x.example"), Selection(destination="domain:x.example")):
+            await control.each(world.store, control.retry, wanted, now)
+            await world.settle(runner)
+        assert await world.rows() == 0
+
+    run(main())
+
+
+def test_a_retry_reaches_a_lane_that_was_not_looked_at_yet(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script({"x.example": (GONE, OK)})
+        runner = world.runner(courier)
+        await world.send("a@x.example")
+        await world.settle(runner)
+        await world.send("b@x.example", account=2)
+        wanted = Selection(recipient="b@x.example")
+        courier.answers = {}
+        assert await control.each(world.store, control.retry, wanted, world.clock.now()) == 1
+        await world.settle(runner)
+        assert await world.select("SELECT address FROM queued_recipient") == [("a@x.example",)]
+
+    run(main())
+
+
+def test_what_was_deferred_and_held_goes_when_it_is_released(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, courier = World(tmp_path), Script({"a@x.example": (NOT_NOW, OK), "b@y.example": (NOT_NOW, OK)})
+        runner = world.runner(courier)
+        await world.send("a@x.example", "b@y.example")
+        await world.settle(runner)
+        now = world.clock.now()
+        await control.hold_each(world.store, Selection(recipient="a@x.example"), now)
+        await world.store.write(control.hold_destination, "domain:y.example", now)
+        await control.each(world.store, control.release, Selection(recipient="a@x.example"), now)
+        await world.store.write(control.release_destination, "domain:y.example", now)
+        await world.settle(runner)
+        assert await world.rows() == 0
+
+    run(main())
+
+
 def test_mail_that_is_to_leave_later_is_listed_so_and_let_go_by_release_alone(tmp_path: Path) -> None:
     async def main() -> None:
         world, courier = World(tmp_path), Script()
@@ -170,11 +234,13 @@ def test_mail_that_is_to_leave_later_is_listed_so_and_let_go_by_release_alone(tm
         (one,) = await world.store.read(control.list_recipients, Selection(), world.clock.now())
         assert (one.scheduled, one.due_at, one.held) == (True, later, False)
         await world.settle(runner)
-        for operation in (control.retry, control.hold, control.release):
-            await control.each(world.store, operation, Selection(), world.clock.now())
-            if operation is not control.release:
-                await world.settle(runner)
-                assert courier.seen == []
+        now = world.clock.now()
+        await control.each(world.store, control.retry, Selection(), now)
+        await world.settle(runner)
+        await control.hold_each(world.store, Selection(), now)
+        await world.settle(runner)
+        assert courier.seen == []
+        await control.each(world.store, control.release, Selection(), now)
         await world.settle(runner)
         assert len(courier.seen) == 1
 
@@ -190,7 +256,7 @@ def test_a_flush_tries_a_domain_now_and_leaves_what_is_held_or_to_leave_later(tm
         await world.settle(runner)
         now = world.clock.now()
         await world.send(NewRecipient(parse("later@x.example"), due_at=now + 7_200_000))
-        await control.each(world.store, control.hold, Selection(recipient="b@x.example"), now)
+        await control.hold_each(world.store, Selection(recipient="b@x.example"), now)
         courier.seen.clear()
         assert await world.store.write(control.flush, "x.example", now) == 3
         await world.settle(runner)
@@ -272,5 +338,70 @@ def test_given_up_by_hand_it_goes_back_with_a_report_held_or_not(tmp_path: Path)
         runner = world.runner(courier)
         await world.settle(runner)
         assert [names for _, names in courier.seen] == [["alice@home.example"]]
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["drop", "give up"])
+def test_what_comes_meanwhile_is_not_meant_whatever_numbers_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Another process has taken a block of numbers, and its mail is ahead of what this one queues later."""
+
+    async def main() -> None:
+        world, goes_on = World(tmp_path), [True]
+        await world.send("old@x.example")
+        other = World(tmp_path, clock=world.clock)
+        await other.send("ahead@y.example")
+        monkeypatch.setattr(control, "_CHUNK", 1)
+        real = world.store.read
+
+        async def read(function: Callable[..., Any], *args: Any) -> Any:
+            answer = await real(function, *args)
+            if function is control.list_recipients and goes_on:
+                goes_on.pop()
+                world.clock.advance(1)
+                await world.send("new@x.example")
+            return answer
+
+        world.store.read = read  # type: ignore[method-assign, assignment]
+        if how == "drop":
+            done = await control.each(world.store, control.drop, Selection(), world.clock.now())
+        else:
+            done = await control.give_up(world.store, world.clerk(), world.clock, Selection())
+        assert done == 2
+        left = await world.select("SELECT address FROM queued_recipient WHERE sender IS NOT NULL")
+        assert left == [("new@x.example",)]
+
+    run(main())
+
+
+def test_no_more_is_taken_than_was_looked_at_where_some_left_meanwhile(tmp_path: Path) -> None:
+    async def main() -> None:
+        world, goes_on = World(tmp_path), [True]
+        first, *_ = await world.send(*[f"u{n}@x.example" for n in range(3)])
+        real = world.store.write
+
+        async def write(function: Callable[..., Any], *args: Any) -> Any:
+            if goes_on:
+                goes_on.pop()
+                await real(lambda tx: tx.query("DELETE FROM queued_recipient WHERE id = ?", (first,)))
+                await world.send("new@x.example")
+            return await real(function, *args)
+
+        world.store.write = write  # type: ignore[method-assign, assignment]
+        assert await control.each(world.store, control.drop, Selection(), world.clock.now()) == 2
+        assert await world.select("SELECT address FROM queued_recipient") == [("new@x.example",)]
+
+    run(main())
+
+
+def test_what_was_queued_by_a_clock_that_was_ahead_is_meant_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = World(tmp_path)
+        world.clock.advance(3600)
+        await world.send("a@x.example")
+        world.clock.advance(-3600)
+        assert await control.each(world.store, control.drop, Selection(), world.clock.now()) == 1
 
     run(main())

@@ -132,7 +132,7 @@ class Queue(RuleBasedStateMachine):
     @rule(domain=st.sampled_from(["a.example", "b.example"]))
     def hold_and_release(self, domain: str) -> None:
         wanted, now = Selection(destination=f"domain:{domain}"), self.world.clock.now()
-        self.runner.run(control.each(self.store, control.hold, wanted, now))
+        self.runner.run(control.hold_each(self.store, wanted, now))
         self.runner.run(control.each(self.store, control.release, wanted, now))
 
     @precondition(lambda self: self.work)
@@ -167,8 +167,8 @@ class Queue(RuleBasedStateMachine):
         assert {row[0] for row in rows} == self.waiting
         orphans = self.runner.run(
             self.world.select(
-                "SELECT id FROM queued_message WHERE id NOT IN (SELECT message FROM queued_recipient)"
-                " UNION ALL SELECT message FROM queued_recipient WHERE message NOT IN (SELECT id FROM queued_message)"
+                "SELECT id FROM queued_recipient WHERE id >> 24 NOT IN (SELECT id FROM blob)"
+                " UNION ALL SELECT id FROM queued_recipient WHERE id >> 24 <> message >> 24"
                 " UNION ALL SELECT lane FROM queued_recipient WHERE lane NOT IN (SELECT id FROM lane)"
             )
         )

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from posthouse import journey
 from posthouse.directory import suppression
 from posthouse.message.feedback import Feedback
@@ -30,7 +32,7 @@ async def alice_sends(home: Home, *recipients: str) -> tuple[int, int]:
         relayed = [Step("recipient.relayed", 2, SENT, {"recipient": one}) for one in recipients]
         journey.open(
             tx, SENT, message_id="one@home.example", sender="alice@home.example", recipients=recipients, subject="Hi",
-            secret=home.store.secret, steps=[received, *relayed],
+            secret=home.store.secret, steps=[received, *relayed], account=alice, envid="the envelope",
         )  # fmt: skip
 
     await home.store.write(submitted)
@@ -38,7 +40,8 @@ async def alice_sends(home: Home, *recipients: str) -> tuple[int, int]:
 
 
 async def hears(home: Home, account: int, found: Report | Feedback) -> tuple[Step, ...]:
-    return await home.store.write(feedback.of_report, account, found, home.store.secret, 9)
+    heard = await home.store.read(feedback.look, [account], found, home.store.secret)
+    return await home.store.write(feedback.take_in, heard, account, 9)
 
 
 async def listed(home: Home, account: int) -> list[tuple[str, str, bool]]:
@@ -124,10 +127,75 @@ def test_what_alice_did_not_send_changes_nothing(tmp_path: Path) -> None:
             (alice, about(failed("dave@there.example"), message_id="two@home.example")),
             (alice, about(failed("dave@there.example"), message_id=None)),
             (alice, Feedback("abuse", ("carol@there.example",), "one@home.example")),
+            # What others know of it, and where it is told: an address, the code in our Received field.
+            *(
+                (alice, one)
+                for known in ("dave@there.example", "alice@home.example", journey.code(SENT))
+                for one in (
+                    about(failed("dave@there.example"), message_id=None, envid=known),
+                    about(failed("dave@there.example"), message_id=known),
+                    Feedback("abuse", (), known),
+                )
+            ),
+            (bob, about(failed("dave@there.example"), message_id=None, envid="the envelope")),
         ]
         for account, report in forged:
             assert await hears(home, account, report) == ()
         assert await listed(home, alice) == await listed(home, bob) == []
+
+    run(main())
+
+
+def test_its_envid_finds_the_message_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, _ = await alice_sends(home, "dave@there.example")
+        await hears(home, alice, about(failed("dave@there.example"), message_id=None, envid="the envelope"))
+        assert await listed(home, alice) == [("dave@there.example", "no such user", True)]
+
+    run(main())
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_mail_of_others_with_the_message_id_hides_no_report(tmp_path: Path, in_order: bool) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, bob = await alice_sends(home, "dave@there.example")
+
+        def others(tx: Tx) -> None:
+            for number in range(10):
+                id = number + 1 << 40
+                relayed = Step("recipient.relayed", 3, id, {"recipient": "dave@there.example"})
+                journey.open(
+                    tx, id, message_id="one@home.example", sender="alice@home.example", recipients=["eve@home.example"],
+                    subject="x", secret=home.store.secret, steps=[Step("mail.received", 3, id, {"login": ""}), relayed],
+                    account=bob if number % 2 else None, envid="the envelope",
+                )  # fmt: skip
+
+        await home.store.write(others)
+        if in_order:
+            assert await home.store.write(journey.order_new) == 11
+        (step,) = await hears(home, alice, about(failed("dave@there.example")))
+        assert step.journey == SENT
+        assert await listed(home, alice) == [("dave@there.example", "no such user", True)]
+
+    run(main())
+
+
+def test_a_message_that_was_submitted_twice_is_told_where_the_recipient_stands(tmp_path: Path) -> None:
+    async def main() -> None:
+        home = Home(tmp_path)
+        alice, _ = await alice_sends(home, "dave@there.example")
+
+        def again(tx: Tx) -> None:
+            journey.open(
+                tx, SENT + 1, message_id="<one@home.example>", sender="alice@home.example", recipients=[], subject="Hi",
+                secret=home.store.secret, account=alice,
+            )  # fmt: skip
+
+        await home.store.write(again)
+        (step,) = await hears(home, alice, about(failed("dave@there.example")))
+        assert step.journey == SENT
 
     run(main())
 

@@ -10,14 +10,14 @@ from posthouse.store.sqlite_tx import connect
 from posthouse.store.statements import load
 
 # What a person asks for goes through everything, by pages; what waits for a site is asked once in a while.
-WALKS = {"queue_list", "queue_count", "queue_lanes", "sites_forget", "sites_abandon"}
-# Of what is past the dot there is never much.
-SHORT = {"lane_past_dot", "lane_clear_past_dot"}
+WALKS = {"queue_count", "queue_newest", "queue_lanes", "sites_forget", "sites_abandon", "sites_call_back"}
+# Of what is past the dot there is never much, and of a stretch so much as is asked for.
+SHORT = {"lane_past_dot", "lane_clear_past_dot", "queue_under_way_to", "queue_walk"}
 # Those that run with each look, claim and settlement find their rows in order.
 IN_ORDER = {
     "lanes_due", "lanes_due_elsewhere", "lanes_due_urgent", "lanes_due_of_sender", "lanes_next_sender",
-    "lanes_next_due", "lanes_next_lease_end", "queue_claim", "queue_expired_messages", "queue_next_expiry",
-    "queue_delayed", "queue_next_delayed", "queue_next_overdue",
+    "lanes_next_due", "lanes_next_lease_end", "queue_claim", "queue_walk", "queue_expired", "queue_next_expiry",
+    "queue_delayed", "queue_next_overdue",
 }  # fmt: skip
 
 
@@ -59,11 +59,16 @@ def test_each_finds_its_rows_by_the_index_that_was_made_for_it(plans: dict[str, 
         ("lanes_due_urgent", "lane_urgent"),
         ("lanes_due_of_sender", "lane_sender"),
         ("queue_claim", "queued_recipient_lane (lane=? AND held=? AND"),
-        ("queue_delayed", "queued_recipient_waits"),
-        ("queue_overdue", "queued_message_by"),
-        ("queue_expired_messages", "queued_message_expiry"),
+        ("queue_walk", "INTEGER PRIMARY KEY (rowid>?)"),
+        ("queue_expired", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("queue_delayed", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("queue_overdue", "queued_recipient_by"),
+        ("queue_next_expiry", "queued_recipient_brief"),
+        ("queue_call_back", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("lanes_call_back", "lane_due (due_at>?)"),
+        ("queue_waiting_of", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
         ("site_wake_lanes", "lane_site"),
         ("queue_settle_final", "INTEGER PRIMARY KEY"),
-        ("queue_messages_forget", "queued_recipient_message"),
+        ("queue_settle_blobs", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
     ):
         assert any(index in line for line in plans[name]), (name, plans[name])

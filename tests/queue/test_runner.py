@@ -5,10 +5,10 @@ from pathlib import Path
 
 from posthouse import observe
 from posthouse.queue import control, lanes
+from posthouse.queue.attempt import BeforeDot
 from posthouse.queue.control import Selection
 from posthouse.queue.outcome import Dooms, Fate, Filed, Outcome, Report
 from posthouse.queue.queue import Job, NewRecipient
-from posthouse.queue.runner import BeforeDot
 from posthouse.queue.schedule import LOCAL, Limits
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.address import parse
@@ -17,11 +17,11 @@ from tests.queue.support import DAY, NO_SUCH, NOT_NOW, OK, Script, World
 from tests.support import run
 
 DOWN = Outcome(0, Fate.DEFERRED, Reply(421, "4.4.1", "No connection"), Dooms.DESTINATION)
-EMPTY = [0, 0, 0]
+EMPTY = [0, 0]
 
 
 async def left(world: World) -> list[int]:
-    return [await world.rows(table) for table in ("queued_recipient", "queued_message", "lane")]
+    return [await world.rows(table) for table in ("queued_recipient", "lane")]
 
 
 def test_mail_goes_out_and_leaves_nothing_behind(tmp_path: Path) -> None:

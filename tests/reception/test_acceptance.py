@@ -1,14 +1,18 @@
 """The transaction: who gets a copy where, also where things have changed since RCPT."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from posthouse.directory import accounts, aliases
+from posthouse import journey
+from posthouse.directory import accounts, aliases, lists, suppression
 from posthouse.limits import LOCAL_RECIPIENTS
+from posthouse.observe import Step
 from posthouse.policy.check import Facts, Verdict, defer, junk, refuse
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
+from posthouse.terms.envelope import Wishes
 from tests.reception.support import MESSAGE, NOW, Desk, desk, home
 from tests.support import run
 
@@ -45,9 +49,7 @@ def test_an_alias_leads_home_and_away(tmp_path: Path) -> None:
                 ("ann@far.example", "domain:far.example"),
                 ("joe@other.example", "domain:other.example"),
             ]
-            ((sender, original),) = await there.query(
-                "SELECT DISTINCT m.sender, r.original FROM queued_message m JOIN queued_recipient r ON r.message = m.id"
-            )
+            ((sender, original),) = await there.query("SELECT DISTINCT sender, original FROM queued_recipient")
             # Sent on with the null reverse-path, so that no report of a report is ever written.
             assert (sender, original) == (None, "both@home.example")
             assert (await there.count("blob"), await there.count("message")) == (1, 1)
@@ -273,6 +275,48 @@ def test_who_wants_to_hear_of_success_is_delivered_to_by_the_courier(tmp_path: P
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("envid", "message_id", "believed"),
+    [
+        ("", "1@far.example", True),
+        ("the envelope", "", True),
+        ("", "2@far.example", False),
+        ("ann@far.example", "carol@home.example", False),
+    ],
+)
+def test_a_report_is_heard_by_who_submitted_the_message(
+    tmp_path: Path, envid: str, message_id: str, believed: bool
+) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            carol, bob = await there.people("carol", "bob")
+            await there.alias("both", "bob", "carol")
+            intake = await there.begin("ann@far.example", sender="carol@home.example")
+            intake.envelope = replace(intake.envelope, wishes=Wishes(envid="the envelope"))
+            intake.facts.account = await there.store.read(accounts.find, carol)
+            intake.write(MESSAGE)
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            id = intake.trail.id
+            relayed = Step("recipient.relayed", NOW, id, {"recipient": "ann@far.example"})
+            await there.store.write(journey.record, id, [relayed])
+            report = await there.begin("both", sender=None)
+            report.write(
+                b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n"
+                b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.far.example\r\n"
+                b"Original-Envelope-Id: %b\r\n\r\nFinal-Recipient: rfc822; ann@far.example\r\nAction: failed\r\n"
+                b"Status: 5.1.1\r\n\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\n"
+                b"Message-ID: <%b>\r\n\r\n--b--\r\n" % (envid.encode(), message_id.encode())
+            )
+            assert [reply.code for reply in await there.finish(report)] == [250]
+            heard = [await there.store.read(suppression.listed, account) for account in (carol, bob)]
+            assert [[one.address for one in some] for some in heard] == [["ann@far.example"] if believed else [], []]
+            found = await there.store.read(journey.get, id)
+            assert found is not None
+            assert (found.steps[-1].kind == "report.received") is believed
+
+    run(main())
+
+
 @pytest.mark.parametrize("recipients", [("bob",), ("bob", "carol"), ("carol",), ("away",), ("crowd",)])
 def test_a_sender_keeps_a_copy(tmp_path: Path, recipients: tuple[str, ...]) -> None:
     async def main() -> None:
@@ -402,6 +446,75 @@ def test_who_gets_it_by_an_address_that_wants_it_has_it_once(tmp_path: Path) -> 
             await there.alias("both", "ann", "bob")
             there.judge.verdicts = {"bob+x": junk("spam", "points"), "both": junk("spam", "points")}
             assert await there.take("bob+x", "bob", "both", notify=frozenset({"SUCCESS"})) == [250]
-            assert await there.queued() == [("bob@home.example", "local:"), ("both@home.example", "local:junk")]
+            assert await there.queued() == [("bob@home.example", "local:"), ("ann@home.example", "local:junk")]
+
+    run(main())
+
+
+@pytest.mark.parametrize("order", [("both", "bob"), ("bob", "both")])
+def test_the_order_of_recipients_puts_nothing_into_junk(tmp_path: Path, order: tuple[str, ...]) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob")
+            away = parse("ann@far.example")
+            both = [home("ann"), home("bob"), away]
+            await there.changed(lambda tx: aliases.add_alias(tx, home("both"), both))
+            there.judge.verdicts = {"both": junk("spam", "points")}
+            assert await there.take(*order) == [250]
+            assert await inboxes(there, "ann", "bob") == [0, 1]
+            assert [len(await there.mail(name, "junk")) for name in ("ann", "bob")] == [1, 0]
+            # Ann has it here.
+            assert await there.queued() == []
+            await there.changed(lambda tx: aliases.add_alias(tx, home("out"), [away]))
+            assert await there.take(*order, "out") == [250]
+            assert await there.queued() == [("ann@far.example", "domain:far.example")]
+
+    run(main())
+
+
+def test_what_is_reached_by_an_address_that_wants_it_is_sent_on_for_that(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann")
+            away = parse("ann@far.example")
+            await there.changed(lambda tx: aliases.add_alias(tx, home("spammed"), [home("ann"), away]))
+            await there.changed(lambda tx: aliases.add_alias(tx, home("out"), [away]))
+            there.judge.verdicts = {"spammed": junk("spam", "points")}
+            assert await there.take("spammed", "out") == [250]
+            assert await there.queued() == [("ann@far.example", "domain:far.example")]
+
+    run(main())
+
+
+def test_of_an_alias_of_junk_those_wait_who_get_it_not_otherwise(tmp_path: Path) -> None:
+    """The alias waited whole: who was named beside it had one email in the Inbox and one in Junk."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("ann", "bob", "carol")
+            await there.changed(lambda tx: lists.add(tx, home("team"), "", NOW))
+            await there.alias("some", "ann", "bob", "team")
+            await there.alias("all", "ann", "bob", "carol")
+            await there.alias("one", "bob")
+            there.judge.verdicts = dict.fromkeys(("some", "all", "one"), junk("spam", "points"))
+            success = frozenset({"SUCCESS"})
+            assert await there.take("some", "bob", "one", notify=success) == [250]
+            assert await notified(there) == [
+                ("bob@home.example", "local:", "SUCCESS"),
+                ("ann@home.example", "local:junk", "NEVER"),
+                ("team@home.example", "local:junk", "NEVER"),
+            ]
+            # One who is gone since is left out.
+            intake = await there.begin("all", "carol", notify=success)
+            ann = await there.store.read(accounts.by_address, "ann@home.example")
+            await there.store.write(lambda tx: aliases.remove_alias(tx, home("all")))
+            await there.store.write(lambda tx: aliases.remove_alias(tx, home("some")))
+            await there.store.write(accounts.remove, ann.id, NOW)
+            intake.write(MESSAGE)
+            assert [reply.code for reply in await there.finish(intake)] == [250]
+            assert (await there.queued())[3:] == [
+                ("carol@home.example", "local:"),
+                ("bob@home.example", "local:junk"),
+            ]
 
     run(main())

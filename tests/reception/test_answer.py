@@ -2,11 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from posthouse.limits import KB, MB
 from posthouse.policy.check import Facts, Verdict, defer, junk, refuse
+from posthouse.queue import feedback
 from posthouse.reception.intake import Intake, owner_of
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.reply import Refusal
@@ -21,7 +23,7 @@ LARGE = MESSAGE + b"x" * 70 + b"\r\n" * 4000 + b"x" * (300 * KB) + b"\r\n"
 
 async def is_empty(there: Desk) -> bool:
     """Nothing of a message stands anywhere."""
-    rows = [await there.count(table) for table in ("blob", "message", "email", "queued_message", "journey")]
+    rows = [await there.count(table) for table in ("blob", "message", "email", "queued_recipient", "journey")]
     files = [path for path in there.blobs.directory.rglob("*") if path.is_file()]
     return rows == [0, 0, 0, 0, 0] and files == []
 
@@ -89,9 +91,7 @@ def test_who_alone_defers_gets_it_later(tmp_path: Path) -> None:
             assert await there.take("ann", "bob") == [250]
             assert [len(await there.mail(name)) for name in ("ann", "bob")] == [0, 1]
             assert await there.queued() == [("ann@home.example", "local:")]
-            ((due, queued),) = await there.query(
-                "SELECT r.due_at, m.queued_at FROM queued_recipient r JOIN queued_message m ON m.id = r.message"
-            )
+            ((due, queued),) = await there.query("SELECT due_at, queued_at FROM queued_recipient")
             assert due - queued == 300_000
             assert await there.count("blob") == 1
 
@@ -239,5 +239,32 @@ def test_the_size_that_checks_see_is_the_messages_own(tmp_path: Path) -> None:
             there.judge.before = look  # type: ignore[method-assign]  # what this test is about
             await there.take("bob", message=b"Received: from a by b; now\r\n" * 3 + MESSAGE)
             assert seen == [(len(MESSAGE) + 3 * 28, 3)]
+
+    run(main())
+
+
+def test_a_large_report_leaves_nothing_where_the_store_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is about is looked for before its octets are staged as a file."""
+
+    def unavailable(*_: object) -> NoReturn:
+        raise StoreUnavailable("not just now")
+
+    report = (
+        b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n"
+        b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.far.example\r\n\r\n"
+        b"Final-Recipient: rfc822; ann@far.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b\r\n\r\n%b--b--\r\n"
+    ) % ((b"x" * 70 + b"\r\n") * 6000)
+
+    async def main() -> None:
+        async with desk(tmp_path) as there:
+            await there.people("bob")
+            monkeypatch.setattr(feedback, "look", unavailable)
+            intake = await there.begin("bob", sender=None)
+            intake.write(report)
+            assert [reply.code for reply in await there.finish(intake)] == [451]
+            intake.discard()
+            assert await is_empty(there)
 
     run(main())

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from posthouse.clock import SetClock
 from posthouse.net.dns import Answer, Mx, NoRecords, NoSuchDomain, TemporaryFailure, Tlsa
 from posthouse.net.tls import client_context
+from posthouse.queue.attempt import Forgo, Held, LeaseLost
 from posthouse.queue.outcome import Outcome, Report
 from posthouse.queue.queue import Job, QueuedMail, QueuedMessage, QueuedRecipient
-from posthouse.queue.runner import Forgo, LeaseLost
 from posthouse.relay.connections import Opener, Pool, Timeouts, TlsPolicy
 from posthouse.relay.courier import RelayCourier
 from posthouse.relay.route import Router
@@ -245,6 +245,7 @@ class Rig:
     past_dot: list[list[int]] = field(default_factory=list)
     lease_lost: bool = False
     store_away_after: int = 1000
+    held_after: int = 1000
     ways: Sequence[Way] = ()
     signer: Signer | None = None
     verifying: ssl.SSLContext | None = None
@@ -275,6 +276,8 @@ class Rig:
             raise LeaseLost
         if len(self.past_dot) >= self.store_away_after:
             raise StoreUnavailable("no room on the disk")
+        if len(self.past_dot) >= self.held_after:
+            raise Held
         self.past_dot.append(list(recipients))
 
     async def send(self, *recipients: str, **named: Any) -> Report:

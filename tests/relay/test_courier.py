@@ -13,10 +13,12 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posthouse.message.addresses import Mailbox
 from posthouse.message.convert import convert
+from posthouse.message.report import RecipientReport, delivery_report
+from posthouse.queue.attempt import Held, LeaseLost
 from posthouse.queue.outcome import Fate
 from posthouse.queue.queue import QueuedRecipient
-from posthouse.queue.runner import LeaseLost
 from posthouse.relay.signing import Signed
 from posthouse.relay.transaction import batch
 from posthouse.store.blobs import Blobs, Buffer
@@ -273,6 +275,22 @@ def test_what_was_relayed_stays_so_though_the_rest_breaks_off(tmp_path: Path) ->
     play(tmp_path, Peer({"RCPT": limited}), scene)
 
 
+@pytest.mark.parametrize("hello", ["250 there", "250-there\r\n250-PIPELINING\r\n250 CHUNKING"])
+def test_what_is_held_before_it_is_sent_is_not_sent_and_what_was_taken_before_stays_so(
+    tmp_path: Path, hello: str
+) -> None:
+    async def scene(peer: Peer, rig: Rig) -> None:
+        rig.held_after = 1
+        report = await rig.send(*[f"u{n}@there.example" for n in range(103)])
+        assert told(report) == dict.fromkeys(range(1, 101), RELAYED)
+        with pytest.raises(Held):
+            await rig.send()
+        await asyncio.sleep(0.02)
+        assert len(peer.messages) == 1
+
+    play(tmp_path, Peer({"EHLO": (hello,)}), scene)
+
+
 def test_more_than_a_hundred_recipients_go_in_several_transactions(tmp_path: Path) -> None:
     async def scene(peer: Peer, rig: Rig) -> None:
         report = await rig.send(*[f"u{n}@there.example" for n in range(230)])
@@ -291,7 +309,7 @@ def enhanced(report: Any) -> list[str | None]:
 
 def test_eight_bit_mail_is_said_to_be_so_and_is_not_sent_where_it_cannot_be(tmp_path: Path) -> None:
     async def scene(peer: Peer, rig: Rig) -> None:
-        eight_bit = MESSAGE + "Grüße\r\n".encode()
+        eight_bit = b"Received: by home.example; now\r\n" + MESSAGE + "Grüße\r\n".encode()
         assert told(await rig.send(octets=eight_bit)) == {1: RELAYED}
         assert "MAIL FROM:<alice@home.example> BODY=8BITMIME" in peer.said[0]
         await rig.courier.close()
@@ -695,7 +713,7 @@ def test_a_large_message_is_converted_beside_the_loop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("octets", "account", "status"),
     [
-        (ACCENTS, None, "5.6.2"),
+        (b"Received: by home.example; now\r\n" + ACCENTS, None, "5.6.2"),
         (b"DKIM-Signature: v=1\r\n" + ACCENTS, 1, "5.6.2"),
         ("Subject: Grüße\r\n\r\nHello\r\n".encode(), 1, "5.6.3"),
     ],
@@ -704,6 +722,29 @@ def test_what_must_not_be_converted_comes_back(tmp_path: Path, octets: bytes, ac
     async def scene(peer: Peer, rig: Rig) -> None:
         report = await rig.send(octets=octets, account=account)
         assert (told(report), enhanced(report)) == ({1: ("failed", 554, "message")}, [status])
+
+    play(tmp_path, Peer({"EHLO": ("250 there",)}), scene)
+
+
+def test_what_this_server_wrote_is_converted(tmp_path: Path) -> None:
+    """A report has no sender whom anybody could tell that it went nowhere."""
+    about = b"Subject: x\r\nMessage-ID: <\xc3\xa4@x>\r\n" + ACCENTS
+    octets = delivery_report(
+        reporting_mta="mx.home.example",
+        sender=Mailbox("Mail delivery", "MAILER-DAEMON", "mx.home.example"),
+        to=Mailbox("", "bob", "there.example"),
+        at=0,
+        message_id="1@mx.home.example",
+        recipients=[RecipientReport("eve@home.example", "failed", "5.1.1")],
+        original=about,
+        full=True,
+    )
+
+    async def scene(peer: Peer, rig: Rig) -> None:
+        assert told(await rig.send(octets=octets, sender=None)) == {1: RELAYED}
+        assert peer.messages == [b"".join(convert(octets))]
+        assert peer.messages[0].isascii()
+        assert not octets.isascii()
 
     play(tmp_path, Peer({"EHLO": ("250 there",)}), scene)
 

@@ -12,7 +12,7 @@ from posthouse.directory import signing
 from posthouse.directory.addresses import Rules
 from posthouse.directory.cache import Directory
 from posthouse.message import build
-from posthouse.relay.signing import _BROUGHT, _LOGGED_IN, UNSIGNED, DkimSigner
+from posthouse.relay.signing import _BROUGHT, _LOGGED_IN, UNSIGNED, DkimSigner, _authors, _may_be_asked
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import Address, parse
@@ -111,6 +111,49 @@ def test_where_nothing_has_a_key_no_header_is_read_until_something_has(
         assert (signed.domain, read) == ("home.example", [octets])
 
     with_store(tmp_path, main)
+
+
+def test_of_mail_that_nobody_can_sign_no_second_header_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+
+    def seen(prologue: bytes, octets: bytes) -> Parts:
+        read.append(octets)
+        return dkim.take_apart(prologue, octets)
+
+    monkeypatch.setattr("posthouse.relay.signing.take_apart", seen)
+    bare = SUBMITTED + b"From: <x@bare.example>\r\n" + REST
+    own = SUBMITTED + b"Subject: x\r\nfrom :\r\n <alice@home.example>\r\n" + REST
+
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        await store.write(prepare)
+        directory, sender = Directory(store, clock, Rules()), parse("x@bare.example")
+        signer = DkimSigner(directory, clock)
+        for _ in range(3):
+            assert await signer.sign(sender, b"", bare) == UNSIGNED
+        assert read == [bare]
+        # Who has keys signs, whatever is known of others; and so does who gets some.
+        assert (await signer.sign(sender, b"", own)).domain == "home.example"
+        await store.write(signing.add, "bare.example", RSA.key, NOW, "new")
+        directory.forget()
+        assert (await signer.sign(sender, b"", bare)).domain == "bare.example"
+
+    with_store(tmp_path, main)
+
+
+_PIECES = (
+    b"From:", b"from :", b"FROM\t:", b"From", b"\n", b"\r\n", b"\r\n ", b"\n\t", b"\r", b" ", b"\x00", b"a@b.example",
+    b"<c@d.example>", b",", b"X: y", b"Sender:", b"\n\n", b'"', b"(",
+)  # fmt: skip
+HEADERS = st.lists(st.sampled_from(_PIECES)).map(b"".join)
+
+
+@given(HEADERS, HEADERS)
+def test_whoever_may_sign_is_among_those_who_are_looked_for(prologue: bytes, octets: bytes) -> None:
+    prologue = b"".join(line + b"\r\n" for line in prologue.splitlines() if line[:1] > b" ")
+    header = dkim.take_apart(prologue, octets).header
+    asked = _may_be_asked(ALICE, prologue, octets)
+    if asked and header.count(b"from") == 1:
+        assert {*_authors(header.first(b"from") or b""), ALICE.domain} <= asked
 
 
 def test_our_own_reports_are_signed_by_the_domain_above_the_host(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from posthouse import app
 from posthouse.directory import accounts
-from posthouse.limits import KB
+from posthouse.limits import KB, UNFINISHED_MEMORY
 from posthouse.net.stream import Stream
 from posthouse.policy.limits import Limits
 from posthouse.policy.pipeline import Pipeline
@@ -86,6 +86,39 @@ def test_a_peer_that_hung_up_before_the_answer_is_not_served(
         assert home.unfinished() == home.kept_files() == []
         (journey,) = await home.journeys(BOB)
         assert journey.message_id == "1@far.example"
+
+    in_a_house(tmp_path, test)
+
+
+def test_many_recipients_are_paid_from_the_memory_of_unfinished_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty strangers who paused behind a thousand long ones each held 81 MB, whatever the budgets were."""
+    monkeypatch.setattr("posthouse.smtpd.session.RECIPIENTS_FREE", 2)
+    monkeypatch.setattr("posthouse.smtpd.session.RECIPIENT_MEMORY", UNFINISHED_MEMORY // 4)
+
+    async def test(home: House) -> None:
+        one, other = await home.connect("smtp"), await home.connect("smtp")
+        for client in (one, other):
+            await client.envelope("eve@far.example", [f"bob+{n}@home.example" for n in range(2)])
+        more = [f"RCPT TO:<bob+more{n}@home.example>" for n in range(5)]
+        assert [(await one.say(line))[:9] for line in more] == ["250 2.1.5"] * 4 + ["452 4.3.1"]
+        assert (await other.say(more[0])).startswith("452 4.3.1")
+        # They stay refused, and what was taken stays taken.
+        assert (await one.say(more[4])).startswith("452 4.3.1")
+        assert (await one.say("RSET")).startswith("250")
+        assert [(await other.say(line))[:3] for line in more] == ["250"] * 4 + ["452"]
+        assert (await other.say("DATA")).startswith("354")
+        other.write(MESSAGE + b".\r\n")
+        assert (await other.reply()).startswith("250 2.0.0 Taken")
+        for client in (one, other):
+            await client.say("RSET")
+            await client.envelope("eve@far.example", [f"bob+{n}@home.example" for n in range(2)])
+        assert [(await one.say(line))[:3] for line in more] == ["250"] * 4 + ["452"]
+        one.hang_up()
+        async with asyncio.timeout(10):
+            while not (await other.say(more[0])).startswith("250"):
+                await asyncio.sleep(0.005)
 
     in_a_house(tmp_path, test)
 
@@ -217,10 +250,25 @@ def test_what_comes_of_a_message_is_acknowledged_at_once(tmp_path: Path, monkeyp
         client = await home.connect("smtp")
         await client.envelope("eve@far.example", [BOB])
         # Each answer carries its own acknowledgement; a piece of a message has no answer to go with.
-        assert acknowledged == []
         await client.say("DATA")
+        assert acknowledged == []
         client.write(MESSAGE[:20])
+        await until(lambda: len(acknowledged) == 1)
+        client.write(MESSAGE[20:40])
         await until(lambda: len(acknowledged) == 2)
+
+    in_a_house(tmp_path, test)
+
+
+def test_what_comes_of_a_chunk_is_acknowledged_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(home: House) -> None:
+        acknowledged: list[Stream] = []
+        monkeypatch.setattr(Stream, "acknowledge", lambda stream: acknowledged.append(stream))
+        client = await home.connect("smtp")
+        await client.envelope("eve@far.example", [BOB])
+        # BDAT is answered when its chunk is here.
+        client.write(b"BDAT 100 LAST\r\n" + MESSAGE[:20])
+        await until(lambda: len(acknowledged) == 1)
 
     in_a_house(tmp_path, test)
 

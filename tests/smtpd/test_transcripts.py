@@ -120,7 +120,7 @@ class Player:
                 rows = await self.home.query("SELECT due_at FROM queued_recipient WHERE address = ?", rest[0])
                 assert [round((due_at - self.home.clock.now()) / 1000, -2) for (due_at,) in rows] == [int(rest[1])]
             case "wishes":
-                ((wishes,),) = await self.home.query(f"SELECT {rest[0]} FROM queued_message")
+                ((wishes,),) = await self.home.query(f"SELECT {rest[0]} FROM queued_recipient")
                 assert str(wishes) == " ".join(rest[1:]), wishes
             case "refused":
                 assert (await self.home.journeys(rest[0]))[0].steps[0].kind == "mail.refused"

@@ -121,8 +121,9 @@ def refer(tx: Tx, staged: Staged) -> int:
     """A blob that stays: a queued message refers to it."""
     blob = blobs.insert(tx, staged)
     tx.query(
-        "INSERT INTO queued_message (journey, blob, size, body, smtputf8, queued_at, expires_at)"
-        " VALUES (1, ?, 1, '7BIT', 0, 1, 1)",
+        "INSERT INTO queued_recipient (id, message, lane, due_at, expires_at, attempts, address, original, journey,"
+        " size, queued_at, body, smtputf8, requiretls, priority, by_told, prologue)"
+        " VALUES (? << 24 | 7, 0, 1, 1, 1, 0, 'a@b', 'a@b', 1, 1, 1, '7BIT', 0, 0, 0, 1, x'')",
         [blob],
     )
     return blob
@@ -150,7 +151,7 @@ def test_the_row_says_in_which_place_a_blob_lies(tmp_path: Path) -> None:
             assert [bytes(await both.load(found[id])) for id in (old, small, new)] == [LARGE, b"small", LARGE[::-1]]
 
             # Swept are both, each by its own day: what lost its row, and what never had one.
-            await store.write(lambda tx: tx.query("DELETE FROM queued_message WHERE blob = ?", [gone]))
+            await store.write(lambda tx: tx.query("DELETE FROM queued_recipient WHERE id >> 24 = ?", [gone]))
             await store.write(blobs.suspect, [gone], clock.now())
             assert await sweep(store, both, clock) == 1
             assert len(shelf.held) == 3

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posthouse.store import sqlite_schema, sqlite_together
-from posthouse.store.sqlite_together import MOST, definition
+from posthouse.store.sqlite_together import MOST, definition, rounds
 from posthouse.store.sqlite_tx import SqliteTx, connect
 from posthouse.store.statements import collect, load
 
@@ -63,6 +65,45 @@ def test_a_sequence_that_comes_again_becomes_one_statement(tx: SqliteTx) -> None
     assert steps_of(tx, "x", "y") == 1
     assert tx.query("SELECT name, created_at FROM domain WHERE name IN ('x', 'y')", ()) == [("x", 0), ("y", 1)]
     assert tx.query("SELECT blob FROM blob_suspect", ()) == [(2,)]
+
+
+def test_a_long_sequence_is_carried_out_in_rounds(tx: SqliteTx) -> None:
+    """Each round is one statement, once it is known; all of it is done, in its order."""
+
+    def many(start: int) -> None:
+        for at in range(start, start + MOST):
+            tx.put("blob_suspect_insert", blob=at, since_at=0)
+            tx.put("domain_insert", name=f"d{at}", catch_all=None, created_at=at)
+        tx.put("domain_insert", name=f"last{start}", catch_all=None, created_at=start + MOST)
+
+    seen: list[str] = []
+
+    def note(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+        seen.append(sql)
+        return True
+
+    for start in (0, 100):
+        tx.connection.exec_trace = note
+        tx.begin_function()
+        tx.control("BEGIN")
+        many(start)
+        tx.end_function()
+        tx.control("COMMIT")
+        tx.connection.exec_trace = None
+        tx.between_transactions()
+    # The first time one by one. Then each round at once, but for the last, which has one more.
+    assert len(seen) - 4 == (2 * MOST + 1) + (MOST - 1 + 3)
+    assert domains(tx) == [f"d{at}" for at in range(MOST)] + ["last0"] + [f"d{at}" for at in range(100, 100 + MOST)] + [
+        "last100"
+    ]
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1))
+def test_rounds_are_the_sequence(names: list[str]) -> None:
+    found = list(rounds(names))
+    assert [name for some in found for name in some] == names
+    # All but what stands before the first begin alike.
+    assert len({some[0] for some in found[1:]}) <= 1
 
 
 def test_what_follows_sees_what_was_put(tx: SqliteTx) -> None:

@@ -31,15 +31,16 @@ def refer(tx: Tx, staged: Staged) -> int:
     """A blob that a queued message refers to."""
     blob = blobs.insert(tx, staged)
     tx.query(
-        "INSERT INTO queued_message (journey, blob, size, body, smtputf8, queued_at, expires_at)"
-        " VALUES (1, ?, 1, '7BIT', 0, 1, 1)",
+        "INSERT INTO queued_recipient (id, message, lane, due_at, expires_at, attempts, address, original, journey,"
+        " size, queued_at, body, smtputf8, requiretls, priority, by_told, prologue)"
+        " VALUES (? << 24 | 7, 0, 1, 1, 1, 0, 'a@b', 'a@b', 1, 1, 1, '7BIT', 0, 0, 0, 1, x'')",
         [blob],
     )
     return blob
 
 
 def unrefer(tx: Tx, blob: int, now: int) -> None:
-    tx.query("DELETE FROM queued_message WHERE blob = ?", [blob])
+    tx.query("DELETE FROM queued_recipient WHERE id >> 24 = ?", [blob])
     blobs.suspect(tx, [blob], now)
 
 

@@ -21,7 +21,7 @@ from posthouse.journey import Journey
 from posthouse.queue import control
 from posthouse.queue.clerk import Clerk, Terms
 from posthouse.queue.control import Listed, Operation, Progress, Selection
-from posthouse.queue.queue import DOMAIN, QueuedMessage, find_message
+from posthouse.queue.queue import DOMAIN, QueuedMessage, find_message, read_id, write_id
 from posthouse.queue.settling import Rules
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
@@ -30,7 +30,6 @@ from posthouse.store.sqlite import SqliteStore
 from posthouse.terms.address import BadAddress, parse_domain
 
 _SHOWN: Final = 100
-_ID_DIGITS: Final = 12
 # What concerns more recipients is done when the person who asked has seen how many.
 _MANY: Final = 100
 _ROUTE: Final = "route:"
@@ -54,12 +53,24 @@ class WaitingType(click.ParamType[Selection]):
         if isinstance(value, Selection):
             return value
         text = str(value)
-        if text.isdecimal() and len(text) <= _ID_DIGITS:
-            return Selection(id=int(text))
+        if (id := read_id(text)) is not None:
+            return Selection(id=id)
         code = journey.parse_code(text)
         if code is None:
             self.fail(f"{text}: neither an id of `posthouse queue list` nor one from our 250", param, ctx)
         return Selection(journey=code)
+
+
+class BehindType(click.ParamType[int]):
+    """An id as `queue list` shows it."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        id = value if isinstance(value, int) else read_id(str(value))
+        if id is None:
+            self.fail(f"{value}: not an id of `posthouse queue list`", param, ctx)
+        return id
 
 
 WAITING = WaitingType()
@@ -95,7 +106,7 @@ def _destination(text: str | None) -> str | None:
 
 @queue.command("list")
 @selecting
-@click.option("--after", type=click.IntRange(0), default=0, help="Only those behind this id.")
+@click.option("--after", type=BehindType(), default=0, help="Only those behind this id.")
 @click.option("--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="At most so many.")
 @as_json
 @pass_installation
@@ -107,7 +118,7 @@ def list_(installation: Installation, /, after: int, limit: int, json_output: bo
     now = installation.clock.now()
     wanted = _selection(**options)
     found = installation.read(control.list_recipients, wanted, now, after, limit + 1)
-    more = found[limit - 1].id if len(found) > limit else None
+    more = write_id(found[limit - 1].id) if len(found) > limit else None
     if json_output:
         print_json({"recipients": [described(one) for one in found[:limit]], "after": more})
     elif found:
@@ -139,7 +150,7 @@ def show(installation: Installation, one: Selection, json_output: bool) -> None:
     """Show the message that ID belongs to: envelope, recipients that wait, the last reply, and the last attempts with
     every line that was said.
 
-    ID is a number from `posthouse queue list`, or the id from our 250.
+    ID is one from `posthouse queue list`, or the id from our 250.
     """
     now = installation.clock.now()
     found = installation.read(_with_message, one, now)
@@ -160,14 +171,14 @@ def _with_message(tx: Tx, one: Selection, now: int) -> tuple[QueuedMessage, list
     found = control.list_recipients(tx, one, now, limit=1)
     if not found:
         return None
-    message = find_message(tx, found[0].message)
+    message = find_message(tx, found[0].id)
     assert message is not None, "a recipient's message is there"
     recipients = control.list_recipients(tx, Selection(journey=found[0].journey), now, limit=1000)
     return message, recipients, journey.get(tx, found[0].journey)
 
 
 def _no_such(one: Selection) -> str:
-    named = one.id if one.id is not None else journey.code(one.journey or 0)
+    named = write_id(one.id) if one.id is not None else journey.code(one.journey or 0)
     return f"nothing in the queue has the id {named}; `posthouse journey` tells what became of a message"
 
 
@@ -196,14 +207,36 @@ def retry(installation: Installation, json_output: bool, yes: bool, **chosen: An
 
 @acting("hold")
 def hold(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
-    """Keep it where it is until it is released. --destination alone also holds what comes later."""
+    """Keep it where it is until it is released. --destination alone also holds what comes later.
+
+    What is being handed over right now cannot be called back: it says how much that is. What is not taken is held then.
+    """
     selections = _selections(**chosen)
     if selections[0].whole_destination:
         destination = selections[0].destination or ""
-        installation.write(control.hold_destination, destination, installation.clock.now())
-        _told(json_output, None, f"{destination} is held, with what comes later")
-    else:
-        _act(installation, control.hold, "held", json_output, yes, selections)
+        under_way = installation.write(control.hold_destination, destination, installation.clock.now())
+        text = f"{destination} is held, with what comes later{_all_the_same(under_way)}"
+        _told(json_output, {"done": text, "under_way": under_way}, text)
+        return
+    under_way = 0
+
+    async def work(store: SqliteStore, selection: Selection, progress: Progress) -> int:
+        nonlocal under_way
+        done = await control.hold_each(store, selection, installation.clock.now(), progress)
+        under_way += done.under_way
+        return done.held
+
+    held = _whole(installation, work, selections, _asked(installation, yes, selections))
+    _told(
+        json_output,
+        {"count": held, "under_way": under_way},
+        f"{_recipients(held)} held{_all_the_same(under_way)}",
+    )
+
+
+def _all_the_same(under_way: int) -> str:
+    """Of those who cannot be called back."""
+    return f"; {_recipients(under_way)} being handed over just now may still be sent" if under_way else ""
 
 
 @acting("release")
@@ -216,7 +249,8 @@ def release(installation: Installation, json_output: bool, yes: bool, **chosen: 
         opened = installation.write(control.release_destination, destination, installation.clock.now())
         if not opened:
             raise CommandError(f"{destination} is not held")
-        _told(json_output, None, f"{destination} is released")
+        text = f"{destination} is released"
+        _told(json_output, {"done": text}, text)
     else:
         _act(installation, control.release, "released", json_output, yes, selections)
 
@@ -306,10 +340,13 @@ def _act(
     selections: list[Selection],
 ) -> None:
     """Carry it out; whoever means many is asked first."""
-    question = None
-    if not yes and _count(installation, selections) > _MANY:
-        question = "This concerns {}. Go on?"
+    question = _asked(installation, yes, selections)
     _work(installation, _each(installation, operation), done, json_output, selections, question)
+
+
+def _asked(installation: Installation, yes: bool, selections: list[Selection]) -> str | None:
+    """What whoever means many is asked first."""
+    return None if yes or _count(installation, selections) <= _MANY else "This concerns {}. Go on?"
 
 
 def _count(installation: Installation, selections: list[Selection]) -> int:
@@ -334,6 +371,12 @@ def _work(
     selections: list[Selection],
     question: str | None,
 ) -> None:
+    count = _whole(installation, work, selections, question)
+    _told(json_output, {"count": count}, f"{_recipients(count)} {done}")
+
+
+def _whole(installation: Installation, work: Work, selections: list[Selection], question: str | None) -> int:
+    """Do it to all that is meant, when whoever is asked has said yes; how many it concerned."""
     total = _count(installation, selections)
     if question is not None:
         click.confirm(question.format(_recipients(total)), abort=True, err=True)
@@ -345,8 +388,7 @@ def _work(
                 count += await work(store, selection, progress)
         return count
 
-    count = installation.with_store(whole)
-    _told(json_output, count, f"{_recipients(count)} {done}")
+    return installation.with_store(whole)
 
 
 @contextmanager
@@ -365,8 +407,8 @@ def _recipients(count: int) -> str:
     return f"{count} recipient{'' if count == 1 else 's'}"
 
 
-def _told(json_output: bool, count: int | None, text: str) -> None:
+def _told(json_output: bool, plain: dict[str, int | str], text: str) -> None:
     if json_output:
-        print_json({"count": count} if count is not None else {"done": text})
+        print_json(plain)
     else:
         click.echo(text)

@@ -11,7 +11,7 @@ from posthouse import journey, timeline
 from posthouse.cli.plain import length, printable
 from posthouse.journey import Journey
 from posthouse.queue.control import Listed, ListedLane
-from posthouse.queue.queue import QueuedMessage
+from posthouse.queue.queue import QueuedMessage, write_id
 from posthouse.terms.reply import Reply
 from posthouse.written import rough_size
 
@@ -34,7 +34,7 @@ def described(one: Listed | ListedLane) -> dict[str, object]:
         lane = {"site": one.site, "priority": one.priority}
         return {**common, **lane, "failures": one.failures, "recipients": one.recipients}
     return {
-        "id": one.id,
+        "id": write_id(one.id),
         "journey": journey.code(one.journey),
         "recipient": one.address,
         "original_recipient": one.original,
@@ -53,7 +53,7 @@ def table(recipients: Sequence[Listed], now: int) -> str:
     rows = [("ID", "WAITS", "SIZE", "FROM", "TO", "TRIES", "NEXT TRY")]
     rows += [
         (
-            str(one.id),
+            write_id(one.id),
             length(now - one.queued_at),
             rough_size(one.size),
             one.sender or "<>",
@@ -110,7 +110,7 @@ def in_full(message: QueuedMessage, recipients: Sequence[Listed], now: int) -> s
 def _recipient(one: Listed, now: int) -> list[str]:
     was = f" (sent to {one.original})" if one.original != one.address else ""
     told = [
-        f"To {one.address}{was}, id {one.id}",
+        f"To {one.address}{was}, id {write_id(one.id)}",
         f"  waits for  {one.destination}",
         f"  attempts   {one.attempts}",
         f"  next try   {next_try(one, now)}" + ("" if one.held or one.in_flight else f", {timestamp(one.due_at)}"),

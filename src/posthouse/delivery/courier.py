@@ -20,14 +20,13 @@ from posthouse.directory.model import version
 from posthouse.mailbox.append import Filed as Email
 from posthouse.mailbox.model import OverQuota
 from posthouse.mailbox.summary import Rendered, render
-from posthouse.message.feedback import Feedback
 from posthouse.message.header import Header
-from posthouse.message.report import Report as DeliveryReport
 from posthouse.observe import Step
 from posthouse.queue import feedback, queue
+from posthouse.queue.attempt import BeforeDot
+from posthouse.queue.feedback import Heard
 from posthouse.queue.outcome import Fate, Filed, Outcome, Report
 from posthouse.queue.queue import Job, NewRecipient, QueuedRecipient
-from posthouse.queue.runner import BeforeDot
 from posthouse.queue.schedule import LOCAL
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Store, Tx
@@ -53,7 +52,6 @@ _REFUSALS: Final[dict[Standing, Reply]] = {
 
 
 Notify = frozenset[str] | None
-News = DeliveryReport | Feedback | None
 
 
 @dataclass(slots=True)
@@ -91,9 +89,10 @@ class DeliveryCourier:
         rendered = render(octets) if len(octets) <= _IN_THREAD else await asyncio.to_thread(render, octets)
         now = self._clock.now()
         news = feedback.read(Header.parse(octets), octets, null_sender=job.sender is None)
-        return Report(tuple(plan.refused), inside=lambda tx: self._deliver(tx, job, plan, rendered, news, now))
+        heard = await self._store.read(feedback.look, list(plan.filed), news, self._secret) if news else ()
+        return Report(tuple(plan.refused), inside=lambda tx: self._deliver(tx, job, plan, rendered, heard, now))
 
-    def _deliver(self, tx: Tx, job: Job, plan: _Plan, rendered: Rendered, news: News, now: int) -> Filed:
+    def _deliver(self, tx: Tx, job: Job, plan: _Plan, rendered: Rendered, heard: Sequence[Heard], now: int) -> Filed:
         """In the settling transaction: file and queue as planned, or as planned anew where the directory changed."""
         later: list[Outcome] = []
         if version(tx) != plan.version:
@@ -118,8 +117,7 @@ class DeliveryCourier:
             fate = fates[account]
             if isinstance(fate, Email):
                 steps.append(filed_step(job.mail.journey, now, recipients[0].address, job.domain or INBOX, fate))
-                if news is not None:
-                    feedback.of_report(tx, account, news, self._secret, now)
+                feedback.take_in(tx, heard, account, now)
             elif isinstance(fate, OverQuota):
                 queued += _postponed(tx, account, recipients, plan, job)
             outcomes += [_outcome(one, fate) for one in recipients if one.id not in plan.fan_out]

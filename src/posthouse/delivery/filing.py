@@ -64,7 +64,7 @@ def file_local(
             continue
         change = Change(tx, state, received_at)
         change[mailbox].first_uid = uid
-        fitting.append((copy, change, mailbox, threads.look(tx, copy.account, links)))
+        fitting.append((copy, change, mailbox, threads.look(tx, copy.account, links, mailbox)))
     if not fitting:
         return fates
     # A blob of the queue's may be a message already: of copies that were filed at acceptance.

@@ -29,9 +29,9 @@ from posthouse.message.listed import Edit, for_members
 from posthouse.message.marks import senders_on
 from posthouse.observe import Step
 from posthouse.queue import queue
+from posthouse.queue.attempt import BeforeDot
 from posthouse.queue.outcome import Fate, Filed, Outcome, Report
 from posthouse.queue.queue import HELD, MEMBERS, Job, NewRecipient, QueuedMail, QueuedRecipient
-from posthouse.queue.runner import BeforeDot
 from posthouse.store import blobs
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Store, Tx

@@ -119,7 +119,7 @@ def _read(octets: Buffer, sender: Address | None) -> Post:
         present=frozenset(field.name for field in header.fields),
         automatic=sender is None or is_automatic(header),
         impersonal=sender is None or is_impersonal(header),
-        round=tuple(_list_ids(header)),
+        round=listed.list_ids(header),
         marks=senders_on(header),
         sender=sender,
         reply_to=tuple(named(header, b"reply-to")),
@@ -144,12 +144,6 @@ def _aligned(author: str, signer: str) -> bool:
     author, signer = author.lower(), signer.lower()
     shorter, longer = sorted((author, signer), key=len)
     return "." in shorter and (longer == shorter or longer.endswith(f".{shorter}"))
-
-
-def _list_ids(header: Header) -> list[str]:
-    """RFC 2919 §3: what stands between the last brackets."""
-    values = [value.decode("ascii", "replace") for value in header.all(b"list-id")]
-    return [value.rpartition("<")[2].partition(">")[0].strip().lower() for value in values]
 
 
 # --- judging ----------------------------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ class Expansion:
     """What one address leads to. `broken` are members of an alias that lead nowhere, and why.
 
     `version` is the directory's when it was looked up. KNOWN has at least one of `local`, `remote` and `lists`.
+    `entered`: the address stands in the directory as it is. Of others that lead somewhere (with a tag, or where a
+    domain catches all) strangers can make up as many as they like.
     """
 
     standing: Standing
@@ -90,6 +92,7 @@ class Expansion:
     broken: tuple[tuple[str, Standing], ...] = ()
     lists: tuple[ListReached, ...] = ()
     version: int = 0
+    entered: bool = False
 
     @property
     def reaches(self) -> bool:
@@ -141,7 +144,9 @@ def resolve(tx: Tx, addresses: Sequence[Address], rules: Rules) -> Resolution:
 
 def expand(tx: Tx, address: Address, rules: Rules) -> Expansion:
     """What this address leads to, with the directory's version in the same snapshot."""
-    return replace(_Search(tx, rules).expand(address), version=version(tx))
+    search = _Search(tx, rules)
+    found = search.expand(address)
+    return replace(found, version=version(tx), entered=address.key in search.entered)
 
 
 def merge(expansions: Iterable[tuple[Address, Expansion]], at_version: int | None = None) -> Resolution:
@@ -227,6 +232,8 @@ class _Search:
         self._rules = rules
         self._domains: dict[str, tuple[str | None] | None] = {}
         self._steps: dict[str, _Step] = {}
+        # Of these, those that stand in the directory as they are.
+        self.entered: set[str] = set()
 
     def expand(self, given: Address) -> Expansion:
         """Breadth first, so that the shortest way counts; the visited set ends loops."""
@@ -294,6 +301,7 @@ class _Search:
         if domain is not None:
             exact = self._served(f"{local}@{address.domain}", "")
             if exact is not None:
+                self.entered.add(address.key)
                 return exact
             if (beside := self._beside_list(local, address.domain)) is not None:
                 return beside

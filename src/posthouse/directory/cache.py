@@ -1,9 +1,9 @@
 """The directory as the doors ask it: answers from memory, looked up in the store once.
 
-Promises: a warm answer costs no trip to the database; memory is bounded, and a flood of unknown addresses cannot push
-the known ones out. Every answer carries the directory's version of the snapshot it was read in, so that the accepting
-transaction can tell whether it still holds (`addresses.current`). A change is noticed by the bell; where a ring was
-lost, after FRESH seconds.
+Promises: a warm answer costs no trip to the database; memory is bounded, and a flood of addresses that somebody makes
+up, unknown ones or with tags, cannot push out those that stand in the directory. Every answer carries the directory's
+version of the snapshot it was read in, so that the accepting transaction can tell whether it still holds
+(`addresses.current`). A change is noticed by the bell; where a ring was lost, after FRESH seconds.
 Refuses: to change anything.
 """
 
@@ -38,7 +38,7 @@ class Directory:
         self._store = store
         self._clock = clock
         self._known: Kept[str, Expansion] = Kept(KNOWN)
-        self._unknown: Kept[str, Expansion] = Kept(OTHERS)
+        self._made_up: Kept[str, Expansion] = Kept(OTHERS)
         self._elsewhere: Kept[str, int] = Kept(OTHERS)
         self._identities: Kept[int, Identities] = Kept(KNOWN)
         self._accounts: Kept[int, Account] = Kept(KNOWN)
@@ -55,7 +55,7 @@ class Directory:
     def forget(self) -> None:
         """The directory has changed, or may have."""
         self._generation += 1
-        answers = (self._known, self._unknown, self._elsewhere, self._identities, self._accounts, self._signatories)
+        answers = (self._known, self._made_up, self._elsewhere, self._identities, self._accounts, self._signatories)
         for kept in answers:
             kept.clear()
         self._signs = None
@@ -75,7 +75,7 @@ class Directory:
         at_version = self._elsewhere.get(address.domain)
         if at_version is not None:
             return _relay(address, at_version)
-        return self._unknown.get(key)
+        return self._made_up.get(key)
 
     async def recipient(self, address: Address) -> Expansion:
         """What the address leads to. Raises StoreUnavailable."""
@@ -87,10 +87,8 @@ class Directory:
         if generation == self._generation:
             if found.standing is Standing.RELAY:
                 self._elsewhere.put(address.domain, found.version)
-            elif found.standing is Standing.KNOWN:
-                self._known.put(address.key, found)
             else:
-                self._unknown.put(address.key, found)
+                (self._known if found.entered else self._made_up).put(address.key, found)
         return found
 
     async def resolve(self, recipients: Sequence[Address]) -> Resolution:
@@ -98,7 +96,7 @@ class Directory:
 
         Raises StoreUnavailable.
         """
-        return addresses.merge([(address, await self.recipient(address)) for address in recipients])
+        return addresses.merge([(one, self.look(one) or await self.recipient(one)) for one in recipients])
 
     async def identities(self, account: int) -> Identities:
         """What an account may send as. Raises StoreUnavailable."""
@@ -132,6 +130,11 @@ class Directory:
             if generation == self._generation:
                 self._signs = found
         return found
+
+    def known_signatory(self, domain: str) -> Signatory | None:
+        """Who signs mail of this domain, where memory knows."""
+        self._forget_if_old()
+        return self._signatories.get(domain)
 
     async def signatory(self, domain: str) -> Signatory:
         """Who signs mail of this domain. Raises StoreUnavailable."""

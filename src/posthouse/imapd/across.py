@@ -43,13 +43,14 @@ class _Arriving:
 
 
 async def carry(
-    session: Session, chunk: Sequence[Entry], target: Place, *, moves: bool, some: bool
-) -> list[tuple[int, int]]:
-    """Pairs of uid here and there. What others have expunged is passed over where `some` are enough (RFC 9051 §6.4.9).
+    session: Session, chunk: Sequence[Entry], target: Place, placed: list[tuple[int, int]], *, moves: bool, some: bool
+) -> None:
+    """Pairs of uid here and there go to `placed` as soon as they are so. What others have expunged is passed over where
+    `some` are enough (RFC 9051 §6.4.9).
 
     Raises Refused, MailboxError, StoreUnavailable.
     """
-    opened, placed = session.open, list[tuple[int, int]]()
+    opened = session.open
     found = await session.look(changes.placements, opened.mailbox, ranges_of([entry.uid for entry in chunk]))
     there = {one.uid for one in found}
     if len(there) < len(chunk) and not some:
@@ -76,7 +77,6 @@ async def carry(
                 await session.around.blobs.abandon(one.staged)
             raise
         await session.pause()
-    return placed
 
 
 async def _prepare(session: Session, entries: Sequence[Entry], arriving: list[_Arriving]) -> None:

@@ -11,8 +11,7 @@ can read one (unless the configuration takes it from anybody); and more messages
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from posthouse import limits, observe
 from posthouse.imapd import content, places
@@ -24,11 +23,22 @@ from posthouse.imapd.session import Session
 from posthouse.mailbox import append as filing
 from posthouse.mailbox import emails, mailboxes, placing, shares
 from posthouse.mailbox.emails import Content
-from posthouse.mailbox.model import MailboxError, NoPermission, NoSuchEmail, NoSuchMailbox
+from posthouse.mailbox.model import (
+    Change,
+    MailboxError,
+    NoPermission,
+    NoSuchEmail,
+    NoSuchMailbox,
+    Standing,
+    State,
+    lock_account,
+    lock_account_to_append,
+)
 from posthouse.mailbox.summary import Rendered, render
 from posthouse.message.downgrade import has_ascii_header
 from posthouse.store.blobs import BlobLost, Buffer, Spool, SpoolFull, Staged
 from posthouse.store.database import StoreUnavailable, Tx
+from posthouse.terms.keywords import BITS
 from posthouse.wire.imap import request, response, url
 from posthouse.wire.imap.event import AppendEnd, Command, Event, LiteralChunk, LiteralEnd, MessageEnd
 from posthouse.wire.imap.grammar import ParseError
@@ -53,15 +63,14 @@ async def append(session: Session, command: Command, asked: request.Append) -> N
 
 async def replace(session: Session, command: Command, asked: request.Replace) -> None:
     """REPLACE and UID REPLACE: the message follows."""
-    mailbox = session.writable.mailbox
-    entries = session.all_of(session.numbers(asked.numbers, uid=asked.uid))
-    if not entries:
+    opened = session.writable
+    numbers = session.numbers(asked.numbers, uid=asked.uid)
+    if not numbers:
         raise Refused("There is no such message", Code.NONEXISTENT)
-    session.ongoing = _Appending(session, command, asked.mailbox, (mailbox, entries[0].uid))
+    session.ongoing = _Appending(session, command, asked.mailbox, (opened.mailbox, opened.view.uid(numbers[0][0])))
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
+class _Message(NamedTuple):
     """A message as it goes into the transaction."""
 
     staged: Staged
@@ -250,7 +259,7 @@ class _Appending:
         assert self._target is not None, "it was found before the first message came"
         session, around = self._session, self._session.around
         now, client = around.clock.now(), session.owner
-        what = (client, self._path, messages, self._replaced, now, around.secret)
+        what = (client, self._path, self._target, messages, self._replaced, now, around.secret)
         if self._target.own:
             watched = None if session.selected is None or session.away else session.selected.mailbox
             return await session.write(_file, *what, watched)
@@ -309,6 +318,7 @@ def _file(
     account: int,
     client: int,
     path: str,
+    known: Place,
     messages: Sequence[_Message],
     replaced: tuple[int, int] | None,
     now: int,
@@ -317,27 +327,54 @@ def _file(
 ) -> tuple[Sequence[int], Place, int | None]:
     """File the messages; their uids, where they are, and the highest modseq of the mailbox `watched`. What is
     `replaced` goes first, and makes room. `client`: the account that is logged in, whose name for the mailbox `path`
-    is.
+    is; it led to `known`.
 
     Raises NoSuchMailbox, NoPermission, NoSuchEmail, OverQuota, TooManyKeywords.
     """
+    found = None if replaced is not None else _still_there(tx, known, watched)
+    if found is not None:
+        state, standing = found
+        change = Change(tx, state, now)
+        change[known.mailbox.id].first_uid = standing.uidnext
+        uids = filing.file_emails(change, known.mailbox.id, _new(tx, known, messages), thread_secret=secret)
+        seen = change.modseq if watched == known.mailbox.id else standing.watched
+        return uids, known, None if watched is None else seen
     place = places.find(tx, client, path, "i")
     if place.account != account:
         raise NoSuchMailbox(f"{path!r} is another's by now")
     if replaced is not None:
-        opened, old = replaced
-        if not set("te") <= set(shares.rights_of(tx, account, opened, client)):
-            raise NoPermission(f"account {client} may take nothing out of mailbox {opened} of account {account}")
-        if not placing.expunge(tx, account, opened, [old], now):
-            raise NoSuchEmail(f"mailbox {opened} of account {account} has no message {old} any more")
+        _take_out(tx, account, client, *replaced, now)
+    new = _new(tx, place, messages)
+    change = Change(tx, lock_account(tx, account), now)
+    uids = filing.file_emails(change, place.mailbox.id, new, thread_secret=secret)
+    return uids, place, None if watched is None else tx.value("mailbox_modseq", account=account, mailbox=watched)
+
+
+def _still_there(tx: Tx, known: Place, watched: int | None) -> tuple[State, Standing] | None:
+    """Does the name lead where it led, as most do: to a mailbox of one's own, at the top? Then its account is locked.
+    None: that is to be looked for."""
+    mailbox = known.mailbox
+    if not known.own or mailbox.parent is not None:
+        return None
+    found = lock_account_to_append(tx, known.account, mailbox.id, watched or 0)
+    return found if found is not None and found[1][:2] == (mailbox.name, mailbox.role) else None
+
+
+def _take_out(tx: Tx, account: int, client: int, opened: int, old: int, now: int) -> None:
+    """What is replaced goes."""
+    if not set("te") <= set(shares.rights_of(tx, account, opened, client)):
+        raise NoPermission(f"account {client} may take nothing out of mailbox {opened} of account {account}")
+    if not placing.expunge(tx, account, opened, [old], now):
+        raise NoSuchEmail(f"mailbox {opened} of account {account} has no message {old} any more")
+
+
+def _new(tx: Tx, place: Place, messages: Sequence[_Message]) -> list[filing.New]:
     # Asked once for each set of them: most messages that come together have the same.
     sets = dict.fromkeys([tuple(one.keywords) for one in messages])
-    # RFC 4314 §4: flags that the client may not set are left out.
-    allowed = {names: permitted(names, place.rights) for names in sets}
-    bits = {names: emails.learn_keywords(tx, account, may) if may else 0 for names, may in allowed.items()}
-    new = [
+    bits = {names: _bits(tx, place, names) for names in sets}
+    return [
         filing.New(
-            filing.store_message(tx, one.staged, one.rendered),
+            one.staged,
             one.rendered,
             one.received_at,
             bits[tuple(one.keywords)],
@@ -345,6 +382,12 @@ def _file(
         )
         for one in messages
     ]
-    uids = filing.file_emails(tx, account, place.mailbox.id, new, thread_secret=secret, now=now)
-    seen = None if watched is None else tx.value("mailbox_modseq", account=account, mailbox=watched)
-    return uids, place, seen
+
+
+def _bits(tx: Tx, place: Place, names: Sequence[str]) -> int:
+    """These keywords, as far as the client may set them, as the account knows them."""
+    # RFC 4314 §4: flags that the client may not set are left out.
+    may = permitted(names, place.rights)
+    if all(name in BITS for name in may):
+        return sum([BITS[name] for name in set(may)])
+    return emails.learn_keywords(tx, place.account, may)

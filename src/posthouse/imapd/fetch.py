@@ -17,7 +17,7 @@ from operator import or_
 from typing import Any, Final
 
 from posthouse import observe
-from posthouse.imapd import content, fields, portions, resync
+from posthouse.imapd import content, fields, portions, resync, runs
 from posthouse.imapd.content import Message
 from posthouse.imapd.portions import LOT, OF_PLACEMENT, VALUES, Known, Placed
 from posthouse.imapd.refusal import Refused, Senseless
@@ -225,9 +225,17 @@ def _numbers(session: Session, known: Known) -> Sequence[int]:
 
 async def _send_values(session: Session, known: Known, items: Sequence[Item]) -> int:
     attributes = [item for item in items if isinstance(item, Attribute)]
-    columns = [_COLUMNS[item](session, known) for item in attributes]
+    columns: list[Column] = []
+    forms: list[bytes] = []
+    for one in runs.grouped(attributes) if known.runs else attributes:
+        if isinstance(one, tuple):
+            columns.append(map(known.runs[one].__getitem__, known.placed.emails))
+            forms.append(response.RENDERED_FORM)
+        else:
+            columns.append(_COLUMNS[one](session, known))
+            forms.append(_form(one))
     lines = list(zip(_numbers(session, known), *columns, strict=True))
-    await _send_lines(session, lines, list(map(_form, attributes)))
+    await _send_lines(session, lines, forms)
     return 0
 
 

@@ -4,6 +4,7 @@ asks for the same ones again.
 Promises: what is kept is what `named_fields` finds in the whole header. An email's octets never change and no other
 email gets its id, so nothing kept is ever wrong. It takes so many octets of memory and no more: accounts that have not
 asked for longest go first, an account has no more than half of it, and few lists of names.
+Runs of items that never change are kept with them, under names in upper case (`runs.py`).
 Refuses: to read; whoever asks brings the headers.
 """
 

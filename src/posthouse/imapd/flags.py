@@ -8,7 +8,7 @@ from typing import Final
 
 from posthouse.mailbox.model import DELETED
 from posthouse.mailbox.shares import ALL
-from posthouse.mailbox.view import Entry
+from posthouse.mailbox.view import Entries, Entry
 from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.wire.imap import response
 
@@ -88,24 +88,22 @@ def split_flags(flags: Sequence[str]) -> tuple[list[str], bool]:
 # --- how they are told ------------------------------------------------------------------------------------------------
 
 
-def flag_lines(write: Callable[[int], bytes], entries: Sequence[Entry], *, uidonly: bool, modseqs: bool) -> list[bytes]:
+def flag_lines(write: Callable[[int], bytes], entries: Entries, *, uidonly: bool, modseqs: bool) -> bytes:
     """FETCH responses of flags that nobody asked for, with the uid (RFC 9051 §7.5.2), and with the modseq where the
     client has enabled CONDSTORE (RFC 7162 §3.2.4). `uidonly`: RFC 9586 §3.3."""
-    match uidonly, modseqs:
-        case False, False:
-            return [b"* %d FETCH (UID %d FLAGS %b)\r\n" % (e.seq, e.uid, write(e.flags)) for e in entries]
-        case False, True:
-            line = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n"
-            return [line % (e.seq, e.uid, write(e.flags), e.modseq) for e in entries]
-        case True, False:
-            return [b"* %d UIDFETCH (FLAGS %b)\r\n" % (e.uid, write(e.flags)) for e in entries]
-        case _:
-            line = b"* %d UIDFETCH (FLAGS %b MODSEQ (%d))\r\n"
-            return [line % (e.uid, write(e.flags), e.modseq) for e in entries]
+    spelt = {bits: write(bits) for bits in set(entries.flags)}
+    columns = [map(spelt.__getitem__, entries.flags), *([entries.modseqs] if modseqs else [])]
+    if uidonly:
+        form = b"* %d UIDFETCH (FLAGS %b MODSEQ (%d))\r\n" if modseqs else b"* %d UIDFETCH (FLAGS %b)\r\n"
+        return response.fetch_lines(form, list(zip(entries.uids, *columns, strict=True)))
+    form = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" if modseqs else b"* %d FETCH (UID %d FLAGS %b)\r\n"
+    return response.fetch_lines(form, list(zip(entries.seqs, entries.uids, *columns, strict=True)))
 
 
-def modseq_lines(entries: Sequence[Entry], *, uidonly: bool) -> list[bytes]:
+def modseq_lines(entries: Entries, *, uidonly: bool) -> bytes:
     """The same of modseqs alone."""
     if uidonly:
-        return [b"* %d UIDFETCH (MODSEQ (%d))\r\n" % (e.uid, e.modseq) for e in entries]
-    return [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (e.seq, e.uid, e.modseq) for e in entries]
+        form = b"* %d UIDFETCH (MODSEQ (%d))\r\n"
+        return response.fetch_lines(form, list(zip(entries.uids, entries.modseqs, strict=True)))
+    form = b"* %d FETCH (UID %d MODSEQ (%d))\r\n"
+    return response.fetch_lines(form, list(zip(entries.seqs, entries.uids, entries.modseqs, strict=True)))

@@ -5,14 +5,17 @@ waits long; what fits a batch is one transaction. A client that asked not to be 
 what others changed at the same time.
 """
 
+import asyncio
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import reduce
 from itertools import chain
-from operator import itemgetter
+from operator import itemgetter, or_
 from typing import Final, NamedTuple
 
-from posthouse.imapd import across, places
+from posthouse.imapd import across, places, portions
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.refusal import Refused
@@ -20,7 +23,7 @@ from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, flagging, placing, ranges, shares
 from posthouse.mailbox.flagging import Stored
 from posthouse.mailbox.model import DELETED, KEYWORDS, NoPermission, NoSuchMailbox
-from posthouse.mailbox.view import View
+from posthouse.mailbox.view import Entries, View
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
@@ -32,6 +35,12 @@ from posthouse.wire.imap.sequence import Range
 # The flags of so many are brought into the snapshot without reading them back, where they stand in few ranges.
 _MANY: Final = 500
 _FEW_RANGES: Final = 50
+# Messages that are changed first, when it is not known yet what one costs, and the fewest at once: below that the
+# commits would cost more than the changes.
+_FIRST: Final = 2000
+_LEAST: Final = 1000
+# Seconds of the one writer: whoever delivers meanwhile waits for two such at most, and a commit each.
+_SHARE: Final = 0.015
 
 
 # --- STORE ------------------------------------------------------------------------------------------------------------
@@ -49,8 +58,10 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     done = 0
     unheard: set[int] = set()
     modified: set[int] = set()
-    progress, goal = Progress(session, command.tag, "Storing"), ranges.count(numbers)
-    for uids, flags, modseqs in _lots(view, numbers):
+    ours: set[int] = set()
+    progress, goal, pace = Progress(session, command.tag, "Storing"), ranges.count(numbers), _Pace()
+    for lot in _lots(view, numbers, pace):
+        uids, flags, modseqs = lot
         becomes = {bits: change.of(bits) for bits in set(flags)}
         expected.append((uids, array("q", [becomes[bits] for bits in flags])))
         # Their flags as they are in the view are not yet those that the client knows.
@@ -59,8 +70,12 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
             # RFC 5465 §4: told since the last answer, perhaps while this command was on its way: a client could take
             # it for what came of it.
             unheard.update([uid for uid, at in zip(uids, modseqs, strict=True) if at > opened.answered])
-        stored, since = await session.change(needed, _store, opened.mailbox, uids, change, session.around.clock.now())
+        now = session.around.clock.now()
+        with pace.of(len(uids)):
+            stored, since = await session.change(needed, _store, opened.mailbox, lot.asked, change, ours, now)
         modified.update(stored.modified)
+        if stored.modseq is not None:
+            ours.add(stored.modseq)
         if since is not None and stored.modseq is not None:
             around = session.around.snapshots
             around.flagged(opened.account, opened.mailbox, since, stored.modseq, stored.uids, change.of)
@@ -71,10 +86,13 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     missing = bool(ghosts) and any(not ghosts.isdisjoint(uids) for uids, _ in expected)
     if asked.silent:
         # RFC 9051 §6.4.6: what another changed is told, silent or not.
-        own = set(chain.from_iterable([view.having(uids, flags) for uids, flags in expected])) - unheard - modified
-        if session.condstore:
-            await _tell_modseqs(session, numbers, own, all_of_them=asked.unchanged_since is not None)
+        own = _all_of(expected, [view.having(uids, flags) for uids, flags in expected])
+        if unheard or modified:
+            own = set(own).difference(unheard, modified)
+        known = _known(session, numbers, own, all_of_them=asked.unchanged_since is not None)
         view.silence(own)
+        for entries in known:
+            await session.tell_modseqs(entries)
     else:
         await _tell(session, numbers)
     # RFC 5530 §3: others have expunged some, which the client has yet to hear.
@@ -83,6 +101,15 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         told = sorted(modified)
         code = response.modified(told if asked.uid else view.seqs(told))
     await session.ok(command, "Stored", code)
+
+
+def _all_of(
+    asked: Sequence[tuple["array[int]", "array[int]"]], found: Sequence[Collection[int]]
+) -> "array[int] | set[int]":
+    """All uids that were found: a column, where they are all that stand first in what was asked."""
+    if all(one is uids for one, (uids, _) in zip(found, asked, strict=True)):
+        return array("I", b"".join([uids for uids, _ in asked]))
+    return set(chain.from_iterable(found))
 
 
 class _FlagChange(NamedTuple):
@@ -122,10 +149,37 @@ class _Lot(NamedTuple):
     flags: "array[int]"
     modseqs: "array[int]"
 
+    @property
+    def asked(self) -> Collection[int]:
+        """The uids, which ascend, as a statement is told of them soonest."""
+        uids = self.uids
+        whole = len(uids) > 0 and uids[-1] - uids[0] == len(uids) - 1
+        return range(uids[0], uids[-1] + 1) if whole else uids
 
-def _lots(view: View, numbers: Sequence[Range]) -> Iterator[_Lot]:
-    """The messages of these sequence numbers, `emails.BATCH` at a time, each lot as it is when it is asked for."""
-    for spans in _divided(numbers, emails.BATCH):
+
+class _Pace:
+    """How many messages are changed at once: as many as the store settles in a share of time, going by the last ones.
+    What one costs depends on where else it is placed, and in which conversation it stands. `whole`: always as many as
+    may be, where all are to be changed or none."""
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self._least = emails.BATCH if whole else _LEAST
+        self.size = emails.BATCH if whole else min(_FIRST, emails.BATCH)
+
+    @contextmanager
+    def of(self, count: int) -> Iterator[None]:
+        """So many are changed inside."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        yield
+        took = max(loop.time() - began, 1e-6)
+        self.size = min(max(int(_SHARE * count / took), self._least), emails.BATCH)
+
+
+def _lots(view: View, numbers: Sequence[Range], pace: _Pace) -> Iterator[_Lot]:
+    """The messages of these sequence numbers, as many at a time as the pace allows, each lot as it is when it is asked
+    for."""
+    for spans in _divided(numbers, pace):
         uids, flags, modseqs = array("I"), array("q"), array("q")
         for low, high in spans:
             if view.ghosts:
@@ -140,10 +194,10 @@ def _lots(view: View, numbers: Sequence[Range]) -> Iterator[_Lot]:
         yield _Lot(uids, flags, modseqs)
 
 
-def _divided(numbers: Sequence[Range], size: int) -> Iterator[list[Range]]:
-    """These ranges in lots of so many numbers."""
+def _divided(numbers: Sequence[Range], pace: _Pace) -> Iterator[list[Range]]:
+    """These ranges in lots."""
     lot: list[Range] = []
-    room = size
+    room = pace.size
     for low, high in numbers:
         while low <= high:
             last = min(high, low + room - 1)
@@ -152,16 +206,16 @@ def _divided(numbers: Sequence[Range], size: int) -> Iterator[list[Range]]:
             low = last + 1
             if not room:
                 yield lot
-                lot, room = [], size
+                lot, room = [], pace.size
     if lot:
         yield lot
 
 
 def _store(
-    tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, now: int
+    tx: Tx, account: int, mailbox: int, uids: Collection[int], change: _FlagChange, ours: Collection[int], now: int
 ) -> tuple[Stored, int | None]:
-    """Change flags; what became of it. Of many, the mailbox' highest modseq before, where no more than these uids tell
-    has changed in it."""
+    """Change flags; what became of it. `ours` are the modseqs of what the command has changed before. Of many, the
+    mailbox' highest modseq before, where no more than these uids tell has changed in it."""
     since = tx.value("mailbox_modseq", account=account, mailbox=mailbox) if len(uids) >= _MANY else None
     stored = flagging.store_flags(
         tx,
@@ -173,6 +227,7 @@ def _store(
         remove=change.remove,
         deleted=change.deleted,
         unchanged_since=change.unchanged_since,
+        ours=ours,
     )
     return stored, since if stored.only and len(stored.uids) <= _FEW_RANGES else None
 
@@ -198,26 +253,28 @@ async def _tell(session: Session, numbers: Sequence[Range]) -> None:
     """The flags of these messages as they are now, also where they are the old ones (RFC 9051 §6.4.6), some at a time.
     What else has changed is told as news."""
     view = session.open.view
-    modseqs: dict[int, int] = {}
-    for chunk in session.chunks(numbers, emails.CHUNK):
-        entries = chunk
-        while not session.names.knows(entries):
+    told: list[tuple[array[int], array[int]]] = []
+    for lot in portions.lots(session, numbers):
+        entries = Entries(*lot)
+        while not session.names.covers(reduce(or_, set(entries.flags), 0)):
             await session.learn_names()
-            entries = [now for entry in chunk for now in view.by_uid(entry.uid, entry.uid)]
-        gone = {place.uid for place in view.ghosts}
-        entries = [entry for entry in entries if entry.uid not in gone]
-        modseqs.update([(entry.uid, entry.modseq) for entry in entries])
+        if view.ghosts:
+            gone = {place.uid for place in view.ghosts}
+            entries = entries.chosen([uid not in gone for uid in entries.uids])
+        told.append((array("I", entries.uids), array("q", entries.modseqs)))
         await session.tell_flags(entries)
-        await session.pause()
-    view.silence(view.unchanged(modseqs))
+    view.silence(_all_of(told, [view.unchanged(uids, modseqs) for uids, modseqs in told]))
 
 
-async def _tell_modseqs(session: Session, numbers: Sequence[Range], own: Collection[int], *, all_of_them: bool) -> None:
-    """The modseqs of what the client itself has changed: of all that a conditional STORE let pass (RFC 7162 §3.1.3:
-    silent or not), else of those that it made a difference to."""
-    view = session.open.view
-    entries = session.all_of(numbers) if all_of_them else view.changed()
-    await session.tell_modseqs([entry for entry in entries if entry.uid in own])
+def _known(session: Session, numbers: Sequence[Range], own: Collection[int], *, all_of_them: bool) -> list[Entries]:
+    """Whose modseqs a client of CONDSTORE is told, of what it has itself changed: of all that a conditional STORE let
+    pass (RFC 7162 §3.1.3: silent or not), else of those that it made a difference to."""
+    if not session.condstore:
+        return []
+    view, own = session.open.view, set(own)
+    lots = [Entries(*lot) for lot in portions.lots(session, numbers)] if all_of_them else view.changed()
+    chosen = [lot.chosen([uid in own for uid in lot.uids]) for lot in lots]
+    return [entries for entries in chosen if entries.uids]
 
 
 # --- COPY, MOVE, EXPUNGE ----------------------------------------------------------------------------------------------
@@ -268,29 +325,57 @@ async def _transfer(
     progress: Progress,
 ) -> tuple[list[tuple[int, int]], int]:
     """Place messages in another mailbox: pairs of uid here and there, and the uidvalidity there. Raises Refused."""
-    opened, moves = session.open, function is placing.move
-    numbers = session.numbers(asked.numbers, uid=asked.uid)
     placed: list[tuple[int, int]] = []
-    done, goal = 0, ranges.count(numbers)
     try:
         target = await session.read(places.find, asked.mailbox, "i")
-        if target.account != opened.account:
-            for chunk in session.chunks(numbers, emails.BATCH):
-                placed += await across.carry(session, chunk, target, moves=moves, some=moves or asked.uid)
-                done += len(chunk)
-                await progress(done, goal)
-            return placed, target.mailbox.uidvalidity
-        for uids, *_ in _lots(opened.view, numbers):
-            needed, to, now = "rte" if moves else "r", target.mailbox.id, session.around.clock.now()
-            placed += await session.change(needed, _place, function, opened.mailbox, uids, to, session.owner, now)
-            done += len(uids)
-            await progress(done, goal)
+        try:
+            await _transfer_to(target, session, function, asked, progress, placed)
+        except BaseException:  # also where the client has gone, or the server stops: nobody is told that it is done
+            if function is not placing.move:
+                await _take_back(session, target, placed)
+            raise
     except NoSuchMailbox as error:
         # RFC 9051 §6.4.7: the client may make it and try again.
         raise Refused("There is no such mailbox", Code.TRYCREATE) from error
     except _Missing as error:
         raise Refused("Some of these messages have been expunged; say NOOP", Code.EXPUNGEISSUED) from error
     return placed, target.mailbox.uidvalidity
+
+
+async def _transfer_to(
+    target: places.Place,
+    session: Session,
+    function: _Transfer,
+    asked: request.Copy | request.Move,
+    progress: Progress,
+    placed: list[tuple[int, int]],
+) -> None:
+    """Batch by batch; what is placed stands in `placed` as soon as it is."""
+    opened, moves = session.open, function is placing.move
+    numbers = session.numbers(asked.numbers, uid=asked.uid)
+    done, goal = 0, ranges.count(numbers)
+    if target.account != opened.account:
+        for chunk in opened.view.chunks(numbers, emails.BATCH):
+            await across.carry(session, chunk, target, placed, moves=moves, some=moves or asked.uid)
+            done += len(chunk)
+            await progress(done, goal)
+        return
+    pace = _Pace(whole=not moves)
+    for lot in _lots(opened.view, numbers, pace):
+        needed, to, now = "rte" if moves else "r", target.mailbox.id, session.around.clock.now()
+        with pace.of(len(lot.uids)):
+            placed += await session.change(needed, _place, function, opened.mailbox, lot.asked, to, session.owner, now)
+        done += len(lot.uids)
+        await progress(done, goal)
+
+
+async def _take_back(session: Session, target: places.Place, placed: Sequence[tuple[int, int]]) -> None:
+    """RFC 9051 §6.4.7: a COPY that fails between two batches leaves its target as it was. Raises StoreUnavailable."""
+    uids = [there for _, there in placed]
+    with suppress(NoSuchMailbox):  # it has been deleted, and they with it
+        for start in range(0, len(uids), emails.BATCH):
+            batch, now = uids[start : start + emails.BATCH], session.around.clock.now()
+            await session.around.store.write(placing.expunge, target.account, target.mailbox.id, batch, now)
 
 
 def _place(
@@ -328,11 +413,13 @@ async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] |
     marked = await session.look(emails.deleted_uids, mailbox)
     if within is not None:
         marked = [uid for uid in marked if _lies_in(uid, within)]
-    progress = Progress(session, tag, "Expunging")
-    for start in range(0, len(marked), emails.BATCH):
-        batch = frozenset(marked[start : start + emails.BATCH])
-        await session.change("e", placing.expunge_deleted, mailbox, session.around.clock.now(), batch)
-        await progress(start + len(batch), len(marked))
+    progress, pace, done = Progress(session, tag, "Expunging"), _Pace(), 0
+    while done < len(marked):
+        batch = marked[done : done + pace.size]
+        with pace.of(len(batch)):
+            await session.change("e", placing.expunge_deleted, mailbox, session.around.clock.now(), batch)
+        done += len(batch)
+        await progress(done, len(marked))
 
 
 def _lies_in(uid: int, within: Sequence[Range]) -> bool:

@@ -15,7 +15,7 @@ from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.known import Known
 from posthouse.mailbox.model import Mailbox, MailboxError, NoPermission
-from posthouse.mailbox.view import View
+from posthouse.mailbox.view import Entries, View
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
@@ -34,16 +34,20 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         engine.send(response.ok("The mailbox that was open is closed", Code.CLOSED))
     if asked.condstore:
         session.heed_modseqs()
-    known = session.around.snapshots.accounts.of(session.owner)
-    place = await session.readable(asked.mailbox)
+    snapshots = session.around.snapshots
+    known = snapshots.accounts.of(session.owner)
+    there: Place | None = known.get(asked.mailbox)
+    place = there or await session.readable(asked.mailbox)
     mailbox, rights = place.mailbox, place.rights
     # RFC 4314 §5.2: where nothing can be changed it is open for reading only.
     read_only = asked.read_only or not set(rights) & set("iewst")
     # Another's bell is heard before the look: what comes behind that is news.
     session.turn_to(place.account)
     try:
-        view = await session.around.snapshots.open(place.account, mailbox.id)
-        await session.learn_flags(())
+        # What is known of the account is true still where nothing was waited for.
+        view = await snapshots.open(place.account, mailbox.id, known if there is not None else None)
+        if not session.names:
+            await session.learn_names()
         engine.send(_described(session, known, place, view, read_only))
         session.selected = Selected(
             mailbox.id, view, read_only, answered=view.snapshot.modseq, rights=rights, path=mailbox.path
@@ -111,11 +115,11 @@ async def _tell_missed(session: Session, view: View, known: request.Resync) -> N
         earlier = ranges.intersect(uids, [(first, view.snapshot.uidnext)])
     if gone := resync.vanished(view, missed, earlier):
         session.engine.send(response.vanished_earlier(gone))
-    for number, chunk in enumerate(resync.changed(session, missed, session.spans(uids), emails.CHUNK)):
+    for number, chunk in enumerate(resync.changed(session, missed, session.open.view.spans(uids), emails.CHUNK)):
         if number:
             await session.pause()
         await session.learn_flags(chunk)
-        await session.tell_flags(chunk)
+        await session.tell_flags(Entries.of(chunk))
 
 
 def _first_unseen(mailbox: Mailbox, view: View) -> list[bytes]:

@@ -2,8 +2,8 @@
 
 Promises: no transaction outlives a portion. For a client, who may be slow, 512 KB of octets are in memory at most, or
 one large message. Content is found also of messages that others have expunged and this client has not heard of; a
-message that is gone for good is left out (RFC 9051 §7.5.1 allows it). Fields of headers that were answered before are
-not read again.
+message that is gone for good is left out (RFC 9051 §7.5.1 allows it), unless what is asked of it is kept. Fields of
+headers, summaries and structures that were answered before are not read again.
 Refuses: to say anything to the client, and to read ahead while it takes what was read: a reader needs the interpreter
 for each row, and beside a loop that has it neither was done sooner.
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import chain, compress
 from typing import Final, NamedTuple
 
-from posthouse.imapd import fields
+from posthouse.imapd import fields, runs
+from posthouse.imapd.runs import Run
 from posthouse.imapd.session import Session
 from posthouse.limits import KB
 from posthouse.mailbox import emails, reading
@@ -36,7 +37,6 @@ _FEW: Final = 3
 OF_PLACEMENT: Final = frozenset({Attribute.UID, Attribute.FLAGS, Attribute.MODSEQ, Attribute.EMAILID})
 # What items are read from that neither the placement says nor the octets.
 _OF_ROW: Final = frozenset({Attribute.THREADID, Attribute.INTERNALDATE, Attribute.SIZE, Attribute.PREVIEW})
-_OF_RENDERING: Final = frozenset({Attribute.ENVELOPE, Attribute.BODYSTRUCTURE})
 VALUES: Final = frozenset(Attribute) - {Attribute.BODY}
 
 
@@ -66,6 +66,11 @@ class Placed(NamedTuple):
         chosen = [email not in gone for email in self.emails]
         return Placed(*[tuple(compress(column, chosen)) for column in self])
 
+    def only(self, some: Collection[int]) -> "Placed":
+        """Those of these emails."""
+        chosen = [email in some for email in self.emails]
+        return self if all(chosen) else Placed(*[tuple(compress(column, chosen)) for column in self])
+
 
 _NONE: Final = Placed((), (), (), (), ())
 _NO_VALUES: Final = Values((), (), (), (), ())
@@ -75,7 +80,7 @@ _NO_RENDERINGS: Final = Renderings((), ())
 class Known(NamedTuple):
     """A portion of messages and what the asked items need of each. `values`, `renderings` and `wholes` are of one
     length with the placements; contents, as what is kept, are by email, previews by message, save dates by uid. What
-    nobody asked for is empty."""
+    nobody asked for is empty, and so are `values` and `renderings` where `runs` say by email what was asked."""
 
     placed: Placed
     values: Values = _NO_VALUES
@@ -85,12 +90,14 @@ class Known(NamedTuple):
     previews: Mapping[int, Preview] = {}
     saved: Mapping[int, int] = {}
     kept: Mapping[Item, Mapping[int, bytes]] = {}
+    runs: Mapping[Run, Mapping[int, bytes]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
     """What has to be read for the items that were asked for. `whole`: of contents all octets, once, and nothing else;
-    `fields`: those items, where nothing else is asked of contents."""
+    `fields`: those items, where nothing else is asked of contents. `runs`: those of fixed items, where
+    the placement says all others."""
 
     values: bool
     renderings: bool
@@ -99,11 +106,15 @@ class _Needs:
     previews: bool
     saved: bool
     fields: tuple[Section, ...]
+    runs: tuple[Run, ...]
 
 
 def _needs(items: Sequence[Item]) -> _Needs:
     opened = [item for item in items if item not in VALUES]
-    rendered = not _OF_RENDERING.isdisjoint(items)
+    rendered = not runs.RENDERED.isdisjoint(items)
+    groups = list(runs.grouped([item for item in items if isinstance(item, Attribute)])) if rendered else []
+    fixed = tuple([group for group in groups if isinstance(group, tuple)])
+    others = OF_PLACEMENT.issuperset([group for group in groups if not isinstance(group, tuple)])
     of_header = all(map(fields.is_of_header, opened))
     return _Needs(
         values=rendered or not _OF_ROW.isdisjoint(items),
@@ -113,6 +124,7 @@ def _needs(items: Sequence[Item]) -> _Needs:
         previews=Attribute.PREVIEW in items,
         saved=Attribute.SAVEDATE in items,
         fields=tuple([item for item in opened if isinstance(item, Section)]) if of_header else (),
+        runs=fixed if others and not opened else (),
     )
 
 
@@ -157,8 +169,28 @@ async def read(session: Session, chosen: Iterable[Placed], items: Sequence[Item]
         elif needs.contents:
             async for known in _read_contents(session, lot, needs):
                 yield known
+        elif needs.runs and not session.away:
+            yield await _read_runs(session, lot, needs)
         else:
             yield await _read_known(session, lot, needs, (), {})
+
+
+async def _read_runs(session: Session, lot: Placed, needs: _Needs) -> Known:
+    """Messages with runs of fixed items: what is not kept is read, and kept."""
+    keeper, owner = session.around.fields, session.owner
+    kept = {run: keeper.of(owner, runs.names_of(run)) for run in needs.runs}
+    missing = {email for one in kept.values() for email in lot.emails if email not in one}
+    if not missing:
+        return Known(lot, runs=kept)
+    known = await _read_known(session, lot.only(missing), needs, (), {})
+    there = known.placed.emails
+    told: dict[Run, Mapping[int, bytes]] = {}
+    for run, before in kept.items():
+        found = dict(zip(there, runs.join(run, known.values, known.renderings), strict=True))
+        keeper.keep(owner, runs.names_of(run), found)
+        told[run] = found if len(missing) == len(lot.emails) else {**before, **found}
+    gone = missing.difference(there)
+    return Known(lot.without(gone) if gone else lot, runs=told)
 
 
 async def _read_contents(session: Session, lot: Placed, needs: _Needs) -> AsyncGenerator[Known, None]:

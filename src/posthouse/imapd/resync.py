@@ -58,8 +58,8 @@ def changed(session: Session, missed: Missed, numbers: Sequence[Range], size: in
     two lots others may have their turn."""
     modseq, view = missed.modseq, session.open.view
     if missed.changed is not None:
-        numbers = ranges.intersect(numbers, session.spans(missed.changed))
-        for chunk in session.chunks(numbers, size):
+        numbers = ranges.intersect(numbers, view.spans(missed.changed))
+        for chunk in view.chunks(numbers, size):
             yield [entry for entry in chunk if entry.modseq > modseq]
         return
     for low, high in numbers:

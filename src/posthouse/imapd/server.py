@@ -33,7 +33,7 @@ from posthouse.imapd import (
 from posthouse.imapd.around import Entrance, Surroundings
 from posthouse.imapd.places import PREFIX
 from posthouse.imapd.refusal import Refused, Senseless
-from posthouse.imapd.session import Session
+from posthouse.imapd.session import ALONE, Session
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import MailboxError, NoPermission
 from posthouse.net.stream import Stopping, Stream, StreamTimeout
@@ -101,13 +101,15 @@ async def _hold(session: Session) -> None:
 async def _converse(session: Session) -> None:
     engine, stream = session.engine, session.stream
     loop = asyncio.get_running_loop()
-    patience = loop.time() + session.around.login_timeout
+    patience: float | None = None
     turn = 0
     while True:
         if session.account is not None:
             # Whoever says UNAUTHENTICATE has as long again.
+            patience = None
+        elif patience is None:
             patience = loop.time() + session.around.login_timeout
-        if session.account is None and loop.time() >= patience:
+        elif loop.time() >= patience:
             # Who does not log in buys no time with a word now and then, nor with so many that no read has to wait.
             raise StreamTimeout
         event = engine.next_event()
@@ -115,19 +117,20 @@ async def _converse(session: Session) -> None:
             return
         if event is not None:
             turn += 1
-            async with session.turn:
-                # Who told news while this waited for its turn may have lost the mailbox that it is about.
-                if session.parting is None:
-                    await _handle(session, event)
-                if session.parting is not None:
-                    raise Stopping
-                await (session.pause() if turn % _TURN == 0 else session.flush())
+            if session.turn is ALONE:
+                await _answer(session, event, turn)
+            else:
+                async with session.turn:
+                    await _answer(session, event, turn)
             continue
-        async with session.turn:
+        if session.turn is ALONE:
             await session.flush()
+        else:
+            async with session.turn:
+                await session.flush()
         if session.watch is not None:
             session.watch.listen()
-        if session.account is None:
+        if patience is not None:
             stream.timeout = max(patience - loop.time(), 0.001)
         if engine.midway:
             # Python's imaplib and others send what follows a literal by itself.
@@ -136,6 +139,20 @@ async def _converse(session: Session) -> None:
         if not octets:
             return
         engine.receive(octets)
+
+
+async def _answer(session: Session, event: Event, turn: int) -> None:
+    """Carry out the so many-th event, and send what is said where another may stand behind it: else `_converse` does,
+    before it waits. Raises Stopping."""
+    # Who told news while this waited for its turn may have lost the mailbox that it is about.
+    if session.parting is None:
+        await _handle(session, event)
+    if session.parting is not None:
+        raise Stopping
+    if turn % _TURN == 0:
+        await session.pause()
+    elif session.engine.waiting:
+        await session.flush()
 
 
 async def _handle(session: Session, event: Event) -> None:

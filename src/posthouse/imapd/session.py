@@ -8,7 +8,7 @@ Refuses: to know any command; those are in the files beside.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -22,7 +22,7 @@ from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import UNAVAILABLE, WORDS, Refused, Senseless, uid_required
 from posthouse.mailbox import emails, model, ranges, shares
 from posthouse.mailbox.model import MailboxError, NoSuchMailbox
-from posthouse.mailbox.view import Entry
+from posthouse.mailbox.view import Entries, Entry
 from posthouse.net.stream import Stream
 from posthouse.store.database import Listener, StoreUnavailable, Topic, Tx
 from posthouse.wire.imap import response
@@ -38,10 +38,12 @@ T = TypeVar("T")
 
 # Responses that are built before they are sent.
 LINES: Final = 200
+# The same of EXPUNGE, which are shorter and made in one go: a millisecond.
+_EXPUNGES: Final = 5000
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
 _PIECE: Final = 256 * 1024
 # Nobody but the client's commands says anything to it.
-_ALONE: Final[AbstractAsyncContextManager[None]] = nullcontext()
+ALONE: Final[AbstractAsyncContextManager[None]] = nullcontext()
 
 
 class Session:
@@ -58,7 +60,7 @@ class Session:
         self.entrance = entrance
         self.engine = ImapServer(append_limit=around.append_limit)
         self.ongoing: Ongoing | None = None
-        self.turn = _ALONE
+        self.turn = ALONE
         self._forget()
         # Why the connection ends, once it is to.
         self.parting: tuple[str, bytes] | None = None
@@ -127,7 +129,7 @@ class Session:
     @property
     def away(self) -> bool:
         """Another's mailbox is open."""
-        return self.selected is not None and self.selected.account != self.owner
+        return self._away is not None and self.selected is not None
 
     @property
     def ids(self) -> str:
@@ -288,7 +290,7 @@ class Session:
     async def flush(self) -> None:
         """Send what is outgoing, at the client's speed. Raises ConnectionLost, StreamTimeout."""
         outgoing = self.engine.outgoing()
-        if any(len(buffer) > _PIECE for buffer in outgoing):
+        if outgoing and max(map(len, outgoing)) > _PIECE:
             for buffer in outgoing:
                 await self.stream.send(buffer)
         elif outgoing:
@@ -410,24 +412,35 @@ class Session:
                 await self.pause()
             else:
                 break
-        # From here to the end of what is announced nothing waits: it would change meanwhile, or be cancelled.
-        if expunge and view.ghosts:
-            numbers, uids = view.announce_expunged()
-            if self.qresync or self.uidonly:
-                # RFC 7162 §3.2.10.2, RFC 9586 §3.2
-                self.engine.send(response.vanished(ranges_of(uids)))
-            else:
-                self.engine.send(response.expunges(numbers))
-            selected.overheard = selected.unsettled = True
+        # All that is announced is taken in one step: it would change meanwhile.
+        numbers, uids = view.announce_expunged() if expunge and view.ghosts else ([], [])
         changed = view.announce_changed() if flags else ()
         more = view.announce_added() if Kind.MESSAGE_NEW in heeded else ()
         count = len(view)
-        await self.tell_flags(changed)
+        if numbers:
+            selected.overheard = selected.unsettled = True
+            await self._tell_expunged(numbers, uids)
+        for lot, some in enumerate(changed):
+            if lot:
+                await self.pause()
+            if some.uids:
+                await self.tell_flags(some)
         if more:
             self.engine.send(response.exists(count))
             selected.overheard = True
             if self.watch is not None:
                 await self.watch.tell_added(more)
+
+    async def _tell_expunged(self, numbers: Sequence[int], uids: Sequence[int]) -> None:
+        if self.qresync or self.uidonly:
+            # RFC 7162 §3.2.10.2, RFC 9586 §3.2
+            self.engine.send(response.vanished(ranges_of(uids)))
+            return
+        # The last one first.
+        for stop in range(len(numbers), 0, -_EXPUNGES):
+            if len(numbers) > _EXPUNGES:
+                await self.pause()
+            self.engine.send(response.expunges(numbers[max(stop - _EXPUNGES, 0) : stop]))
 
     def lose_mailbox(self) -> None:
         """The open mailbox was deleted, or is not to be read any more."""
@@ -438,19 +451,21 @@ class Session:
             # RFC 2180 §3.3: before RFC 9051 a client could not be told otherwise.
             self.part("The mailbox that was open has been deleted")
 
-    async def tell_flags(self, entries: Sequence[Entry]) -> None:
+    async def tell_flags(self, entries: Entries) -> None:
         """FETCH responses that nobody asked for (RFC 9051 §7.5.2: with the UID); `learn_flags` has seen the entries."""
         await self._tell_lines(entries, partial(flag_lines, self.flags, uidonly=self.uidonly, modseqs=self.condstore))
 
-    async def tell_modseqs(self, entries: Sequence[Entry]) -> None:
+    async def tell_modseqs(self, entries: Entries) -> None:
         """The same without the flags, which the client knows (RFC 7162 §3.1.3)."""
         await self._tell_lines(entries, partial(modseq_lines, uidonly=self.uidonly))
 
-    async def _tell_lines(self, entries: Sequence[Entry], lines: Callable[[Sequence[Entry]], list[bytes]]) -> None:
-        for start in range(0, len(entries), LINES):
-            self.engine.send(b"".join(lines(entries[start : start + LINES])))
-            if len(entries) > LINES:
-                await self.pause()
+    async def _tell_lines(self, entries: Entries, lines: Callable[[Entries], bytes]) -> None:
+        if len(entries.uids) <= LINES:
+            self.engine.send(lines(entries))
+            return
+        for some in entries.lots(LINES):
+            self.engine.send(lines(some))
+            await self.pause()
 
     # --- flags
 
@@ -479,14 +494,14 @@ class Session:
         view = self.open.view
         count = len(view)
         if uid:
-            found = self.spans(asked.resolve(view.uid(count) if count else 0))
+            found = view.spans(asked.resolve(view.uid(count) if count else 0))
         else:
             for low, high in asked.ranges:
                 if count < high < STAR:
                     raise Senseless(f"There is no message {high if low <= count else low}")
             found = list(asked.resolve(count))
         if asked.saved:
-            found = ranges.join([*found, *self.spans(self.open.saved)])
+            found = ranges.join([*found, *view.spans(self.open.saved)])
         return found
 
     def uid_ranges(self, asked: SequenceSet, *, uid: bool) -> tuple[Range, ...]:
@@ -498,31 +513,6 @@ class Session:
             found = asked.resolve(view.uid(count) if count else 0)
             return tuple(ranges.join([*found, *self.open.saved])) if asked.saved else found
         return view.uids(self.numbers(asked, uid=False))
-
-    def spans(self, uids: Sequence[Range]) -> list[Range]:
-        """The messages of these uids as ranges of sequence numbers."""
-        spans = [self.open.view.span(low, high) for low, high in uids]
-        return [(first, last) for first, last in spans if first <= last]
-
-    def chunks(self, numbers: Sequence[Range], size: int) -> Iterator[list[Entry]]:
-        """The messages of these sequence numbers, so many at a time, each lot as it is when it is asked for."""
-        view = self.open.view
-        chunk: list[Entry] = []
-        for low, high in numbers:
-            while low <= high:
-                last = min(high, low + size - len(chunk) - 1)
-                chunk += view.by_seq(low, last)
-                low = last + 1
-                if len(chunk) == size:
-                    yield chunk
-                    chunk = []
-        if chunk:
-            yield chunk
-
-    def all_of(self, numbers: Sequence[Range]) -> list[Entry]:
-        """The messages of these sequence numbers."""
-        view = self.open.view
-        return [entry for low, high in numbers for entry in view.by_seq(low, high)]
 
 
 async def _any_of(ears: Sequence[Listener]) -> None:

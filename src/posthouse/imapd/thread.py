@@ -23,6 +23,7 @@ from posthouse.mailbox.conversations import Member, Room
 from posthouse.mailbox.kin import Kin
 from posthouse.mailbox.scan import Sight
 from posthouse.wire.imap import request, response
+from posthouse.wire.imap.decimals import Marked
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.finding import Algorithm
 
@@ -32,6 +33,8 @@ _OCTETS: Final = 32
 _FEW: Final = 50
 # More messages than these are much.
 _MUCH: Final = 30_000
+# Messages that are looked at in one step of C.
+_STEP: Final = 16_384
 
 
 async def thread(session: Session, command: Command, asked: request.Thread) -> None:
@@ -39,19 +42,27 @@ async def thread(session: Session, command: Command, asked: request.Thread) -> N
     begin(session, command, ALL, uid=asked.uid)
     found, program = await finding.look(session, command.tag, asked.key)
     numbers = found.uids if asked.uid else found.seqs(session.open.view)
-    forest = await grown(found.sight, array("I", found.uids), asked.algorithm)
+    uids = _numbers(found.uids)
+    forest = await grown(found.sight, uids if isinstance(uids, array) else array("I", uids), asked.algorithm)
     if len(forest.uids) < len(found.uids):
         # Without what is gone meanwhile.
         known = dict(zip(found.uids, numbers, strict=True))
         numbers = [known[uid] for uid in forest.uids]
     session.engine.send(response.numbers_start(b"THREAD"))
     space = b" "
-    for piece in forest.pieces(list(numbers)):
+    for piece in forest.pieces(_numbers(numbers)):
         session.engine.send(space, piece)
         space = b""
         await session.pause()
     session.engine.send(response.numbers_end())
     await session.ok(command, DONE, expunge=not program.counts)
+
+
+def _numbers(found: Sequence[int]) -> Sequence[int]:
+    """The same, soon to be looked up; of all that there are, as they lie there."""
+    if not isinstance(found, Marked):
+        return found
+    return found.numbers if len(found) == len(found.numbers) else found.found()
 
 
 async def grown(sight: Sight, uids: "array[int]", algorithm: Algorithm) -> Forest:
@@ -172,18 +183,56 @@ class _Change(NamedTuple):
 
 def _changed(before: "array[int]", uids: "array[int]", links: Lists, subjects: Texts) -> _Change | None:
     """What leads from some messages to others; None: too much."""
-    known, now = set(before), set(uids)
-    come, gone = now - known, known - now
-    every = sorted(known | now)
-    linked = links.of(every)
-    if len(come) + len(gone) > _FEW or None in linked:
+    apart = _apart(before, uids)
+    if apart is None:
+        return None
+    come, gone = apart
+    every = before[:]
+    for uid in come:
+        every.insert(bisect_left(every, uid), uid)
+    linked: list[bytes] = []
+    # In steps: in C each is done at once, and others have a turn between two.
+    for start in range(0, len(every), _STEP):
+        some = links.of(every[start : start + _STEP])
+        linked += [one for one in some if one is not None]
+    if len(linked) < len(every):
         return None
     places = [bisect_left(every, uid) for uid in [*come, *gone]]
-    found = Kin(every, [one for one in linked if one is not None], subjects).of(places)
+    found = Kin(every, linked, subjects).of(places)
     if found is None:
         return None
     touched = {every[place] for place in found}
     return _Change(come, len(gone), touched, sorted(touched - gone))
+
+
+def _apart(before: "array[int]", now: "array[int]") -> tuple[set[int], set[int]] | None:
+    """What stands only in the second of two columns that ascend, and only in the first; None: too much."""
+    come, gone = set[int](), set[int]()
+    at = there = 0
+    while at < len(before) or there < len(now):
+        same = _same(before, at, now, there)
+        at, there = at + same, there + same
+        if at < len(before) and (there == len(now) or before[at] < now[there]):
+            gone.add(before[at])
+            at += 1
+        elif there < len(now):
+            come.add(now[there])
+            there += 1
+        if len(come) + len(gone) > _FEW:
+            return None
+    return come, gone
+
+
+def _same(one: "array[int]", at: int, other: "array[int]", there: int) -> int:
+    """How many numbers are the same in two columns, from these places on."""
+    same, most = 0, min(len(one) - at, len(other) - there)
+    step = _STEP
+    while step and same < most:
+        if one[at + same : at + same + step] == other[there + same : there + same + step]:
+            same += step
+        else:
+            step //= 2
+    return min(same, most)
 
 
 def _mend(before: Forest, uids: "array[int]", change: _Change, said: _Said) -> Forest | None:

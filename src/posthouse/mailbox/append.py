@@ -6,7 +6,7 @@ files.
 Refuses: to decide into which mailbox, and to file one envelope twice in an account: both are the caller's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from posthouse.mailbox import threads
@@ -89,7 +89,7 @@ def file_email(
         change,
         message,
         len(prologue) + rendered.size,
-        threads.look(tx, account, threads.links(rendered, thread_secret)),
+        threads.look(tx, account, threads.links(rendered, thread_secret), mailboxes[0]),
         mailboxes=mailboxes,
         received_at=received_at,
         prologue=prologue,
@@ -99,35 +99,40 @@ def file_email(
 
 
 class New(NamedTuple):
-    """A stored message that is to become an email."""
+    """A message that is to become an email; `content` as in `store_message`."""
 
-    message: int
+    content: Staged | int
     rendered: Rendered
     received_at: int
     keywords: int
     deleted: bool
 
 
-def file_emails(
-    tx: Tx, account: int, mailbox: int, new: Iterable[New], *, thread_secret: bytes, now: int
-) -> Sequence[int]:
-    """File these as new emails of an account in one mailbox, by one change; their uids, in order. Locks the account.
+def file_emails(change: Change, mailbox: int, new: Sequence[New], *, thread_secret: bytes) -> Sequence[int]:
+    """Store these messages and file them as new emails of a locked account in one mailbox, by one change, into which
+    nothing else has been entered, and which is finished here; their uids, in order.
 
-    Raises NoSuchAccount, NoSuchMailbox, OverQuota.
+    Raises NoSuchMailbox, OverQuota.
     """
-    change = Change(tx, lock_account(tx, account), now)
-    for one in new:
-        check_quota(change.state, change.octets + one.rendered.size, change.emails + 1)
-        _enter(
+    tx, account = change.tx, change.account
+    check_quota(change.state, sum([one.rendered.size for one in new]), len(new))
+    hashes = [threads.links(one.rendered, thread_secret) for one in new]
+    # What follows asks nothing, so that the rows of a message go to the database together.
+    links = threads.Links(tx, account, hashes, mailbox)
+    change.next_uid(mailbox)
+    for one, own in zip(new, hashes, strict=True):
+        kin = links.kin(own)
+        _, thread = _enter(
             change,
-            one.message,
+            store_message(tx, one.content, one.rendered),
             one.rendered.size,
-            threads.look(tx, account, threads.links(one.rendered, thread_secret)),
+            kin,
             mailboxes=(mailbox,),
             received_at=one.received_at,
             keywords=one.keywords,
             deleted=one.deleted,
         )
+        links.joined(kin, thread)
     change.finish()
     tx.ring(Topic.SEARCH, account)
     first = change[mailbox].first_uid
@@ -146,7 +151,8 @@ def file_in(
     keywords: int = 0,
     deleted: bool = False,
 ) -> Filed:
-    """`file_email` in an account that is locked and has room for `size` octets; `kin` as threads.py has found it.
+    """`file_email` in an account that is locked and has room for `size` octets; `kin` as threads.py has found it, asked
+    about the first of `mailboxes`.
 
     Nothing else has been entered into the change, which is finished here. Raises NoSuchMailbox.
     """
@@ -163,7 +169,7 @@ def file_in(
     )
     modseq = change.finish()
     change.tx.ring(Topic.SEARCH, change.account)
-    return Filed(email, thread, {mailbox: change[mailbox].first_uid for mailbox in mailboxes}, modseq)
+    return Filed(email, thread.id, {mailbox: change[mailbox].first_uid for mailbox in mailboxes}, modseq)
 
 
 def _enter(
@@ -177,8 +183,8 @@ def _enter(
     prologue: bytes = b"",
     keywords: int,
     deleted: bool,
-) -> tuple[int, int]:
-    """Enter a new email into a change; its id, and its thread's. Raises NoSuchMailbox."""
+) -> tuple[int, threads.Thread]:
+    """Enter a new email into a change; its id, and its thread. Raises NoSuchMailbox."""
     email = change.new_email()
     thread = threads.join(change, email, kin)
     change.tx.put(
@@ -195,7 +201,7 @@ def _enter(
         prologue=prologue,
     )
     add_email(change, email, thread, mailboxes, keywords=keywords, size=size, deleted=deleted)
-    return email, thread.id
+    return email, thread
 
 
 def check_quota(state: State, octets: int, emails: int) -> None:
@@ -223,6 +229,8 @@ def add_email(
     change.octets += size
     change.emails += 1
     unread = is_unread(keywords)
+    if thread.before is not None:
+        change[mailboxes[0]].before[thread.id] = thread.before
     for mailbox in mailboxes:
         ledger = change[mailbox]
         ledger.placed.append((email, deleted, mailbox == mailboxes[0]))

@@ -5,8 +5,10 @@ mailbox (emails, threads) comes out right however often and wherever an email is
 Refuses: to change anything.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from posthouse.mailbox import ranges
@@ -64,6 +66,47 @@ def choose(
 ) -> Chosen | None:
     """Those of the placements with these uids (packed ranges) that are there and are meant; None where none is.
     `other`: the other mailbox that the change is about."""
+    found = _parallel(tx, account, mailbox, asked, which) or _scattered(tx, account, mailbox, asked, which)
+    if found is None or found.homes < found.count:
+        return found
+    # Each of the emails has its home here: are there other placements?
+    places = {"here": mailbox, "there": mailbox if other is None else other}
+    emails = ranges.pack_ranges(found.emails)
+    near: int | None = tx.value("emails_placed_again", account=account, emails=emails, **places)
+    return replace(found, alone=near is None, apart=not near)
+
+
+def _parallel(tx: Tx, account: int, mailbox: int, asked: str, which: Which) -> Chosen | None:
+    """The same where uids and emails run in parallel without a gap and all of these are meant, which is what mail
+    that came together looks like; else None."""
+    spans = json.loads(asked)
+    if len(spans) != 1:
+        return None
+    ((low, high),) = spans
+    ends = tx.one("placements_ends", account=account, mailbox=mailbox, low=low, high=high)
+    if ends is None or ends[0] is None or ends[1] is None or ends[1] - ends[0] != high - low:
+        return None
+    first, last = ends
+    deleted, count = int(which.standing == 1), high - low + 1
+    row = tx.one(
+        "placements_parallel",
+        account=account, mailbox=mailbox, low=low, high=high, delta=first - low, deleted=deleted,
+        keep=which.keep, add=which.add, standing=which.standing, seen=SEEN,
+    )  # fmt: skip
+    assert row is not None, "it counts"
+    if row[0] != count or row[1] != count:
+        return None
+    _, _, octets, unseen = row
+    emails: Ranges = [(first, last)]
+    seen: Ranges = () if deleted else emails
+    marked, marked_octets = deleted * count, deleted * octets
+    return Chosen(
+        [(low, high)], emails, seen, count, octets, unseen, marked, marked_octets, count, False, False, parallel=True
+    )
+
+
+def _scattered(tx: Tx, account: int, mailbox: int, asked: str, which: Which) -> Chosen | None:
+    """The same of any placements."""
     where: dict[str, Value] = {
         "account": account, "mailbox": mailbox, "uids": asked,
         "keep": which.keep, "add": which.add, "standing": which.standing,
@@ -83,14 +126,8 @@ def choose(
         uids = ranges.spans([row[0] for row in listed])
         emails = ranges.spans([row[1] for row in listed])
         visible = ranges.spans([row[1] for row in listed if not row[2]]) if deleted else emails
-    near: int | None = 1
-    if homes == count:
-        places = {"here": mailbox, "there": mailbox if other is None else other}
-        near = tx.value("emails_placed_again", account=account, emails=ranges.pack_ranges(emails), **places)
     parallel = together and not slant
-    return Chosen(
-        uids, emails, visible, count, octets, unseen, deleted, deleted_octets, homes, near is None, not near, parallel
-    )
+    return Chosen(uids, emails, visible, count, octets, unseen, deleted, deleted_octets, homes, False, False, parallel)
 
 
 def visible(tx: Tx, account: int, emails: Ranges) -> list[int]:
@@ -105,7 +142,15 @@ def unplaced(tx: Tx, account: int, emails: Ranges) -> list[int]:
 
 def threads_of(tx: Tx, account: int, emails: Ranges) -> list[int]:
     """The threads of these emails."""
-    return [row[0] for row in tx.all("emails_threads", account=account, emails=ranges.pack_ranges(emails), read=_READ)]
+    return list(_threads(tx, account, emails))
+
+
+def _threads(tx: Tx, account: int, emails: Ranges) -> dict[int, int]:
+    """The threads of these emails, and how many of the emails are unread in each."""
+    row = tx.one("emails_threads", account=account, emails=ranges.pack_ranges(emails), read=_READ)
+    assert row is not None, "it gathers"
+    every, unread = map(json.loads, row)
+    return {**dict.fromkeys(every, 0), **Counter(unread)}
 
 
 def over(tx: Tx, statement: str, spans: Ranges, **values: int) -> None:
@@ -123,10 +168,11 @@ class Weighing:
 
     Where `apart`, each of them comes into the mailbox `into` and leaves `out_of`: then only what else their threads
     have there has to be found, in `into` before and in `out_of` after. Else both are weighed before and after.
-    `places`: mailboxes where emails become read or unread, and nothing else.
+    `places`: mailboxes where emails become read or unread, and nothing else. `still`: it is one mailbox, where each of
+    them is seen once and nowhere else; where their ids run without a gap they then leave it and come again.
     """
 
-    __slots__ = ("_before", "_change", "_emails", "_out_of", "_packed", "_read", "_threads")
+    __slots__ = ("_again", "_before", "_change", "_emails", "_out_of", "_packed", "_read", "_threads")
 
     def __init__(
         self,
@@ -136,21 +182,25 @@ class Weighing:
         into: int | None = None,
         out_of: int | None = None,
         apart: bool = False,
-        places: Iterable[int] = (),
+        places: Collection[int] = (),
+        still: bool = False,
     ) -> None:
         self._change = change
         self._emails = emails
         # Thread → how many of these emails are in it and unread.
         self._threads: dict[int, int] = {}
         if emails:
-            packed = ranges.pack_ranges(emails)
-            self._threads = dict(change.tx.all("emails_threads", account=change.account, emails=packed, read=_READ))
+            self._threads = _threads(change.tx, change.account, emails)
         self._packed = ranges.pack(self._threads)
         self._read = _READ if places else 0
         self._before: dict[int, Totals] = {}
         self._out_of = out_of if apart else None
+        self._again: int | None = None
         if apart and into is not None:
             self._carry(into, 1)
+        elif still and self._threads and len(emails) == 1:
+            (self._again,) = places
+            self._carry(self._again, -1)
         elif self._threads and not apart:
             weighed = {*places, *[place for place in (into, out_of) if place is not None]}
             self._before = {place: self._weigh(place) for place in weighed}
@@ -161,21 +211,24 @@ class Weighing:
             self._change[mailbox].weigh(before, self._weigh(mailbox))
         if self._out_of is not None:
             self._carry(self._out_of, -1)
+        if self._again is not None:
+            self._threads = _threads(self._change.tx, self._change.account, self._emails)
+            self._carry(self._again, 1)
 
     def _carry(self, mailbox: int, sign: int) -> None:
         """All of the emails come into a mailbox, or have left it; what of their threads is there without them."""
         if not self._threads:
             return
-        unread = [thread for thread, count in self._threads.items() if count]
         # None of these emails is there, which needs no look where their ids run without a gap.
         low, high = self._emails[0] if len(self._emails) == 1 else (0, 0)
         rows = self._change.tx.all("threads_in_mailbox", **self._where(mailbox), low=low, high=high)
-        others = {thread: unread for thread, _, unread in rows}
+        unread = len(self._threads) - list(self._threads.values()).count(0)
+        already = sum([1 for thread, _, others in rows if others and self._threads[thread]])
         ledger = self._change[mailbox]
         ledger.emails += sign * ranges.count(self._emails)
         ledger.unread += sign * sum(self._threads.values())
-        ledger.more_threads += sign * (len(self._threads) - len(others))
-        ledger.more_unread_threads += sign * sum([not others.get(thread) for thread in unread])
+        ledger.more_threads += sign * (len(self._threads) - len(rows))
+        ledger.more_unread_threads += sign * (unread - already)
 
     def _weigh(self, mailbox: int) -> Totals:
         row = self._change.tx.one("threads_weighed", **self._where(mailbox), only=self._read)

@@ -33,27 +33,28 @@ def casemap(text: str) -> str:
     return unicodedata.normalize("NFKD", "".join(titled))
 
 
-def sort_text(base_subject: str, addresses: Mapping[bytes, Sequence[RawAddress]]) -> str:
+def sort_text(base_subject: str, addresses: Mapping[bytes, tuple[str, str]]) -> str:
     """What SORT compares, a line each: base subject, mailboxes of From, To and Cc (RFC 5256 §3), the names shown for
-    From and To (RFC 5957 §2)."""
-    senders, receivers = addresses.get(b"from"), addresses.get(b"to")
-    lines = (
-        base_subject,
-        _mailbox(senders),
-        _mailbox(receivers),
-        _mailbox(addresses.get(b"cc")),
-        _shown(senders),
-        _shown(receivers),
-    )
-    whole = "\n".join([line[:_LONGEST] if line.isprintable() else " ".join(line[:_LONGEST].split()) for line in lines])
-    found = casemap(whole)
-    if len(found) <= _LONGEST:
-        return found
+    From and To (RFC 5957 §2). `addresses`: the `sort_lines` of these fields."""
+    senders, receivers = addresses.get(b"from", _NOBODY), addresses.get(b"to", _NOBODY)
+    copies = addresses.get(b"cc", _NOBODY)
+    return "\n".join((_compared(base_subject), senders[0], receivers[0], copies[0], senders[1], receivers[1]))
+
+
+_NOBODY: Final = ("", "")
+
+
+def sort_lines(addresses: Sequence[RawAddress]) -> tuple[str, str]:
+    """What is compared of a field: its first address' mailbox, and the name shown for that address."""
+    return _compared(_mailbox(addresses)), _compared(_shown(addresses))
+
+
+def _compared(line: str) -> str:
     # A letter may become eighteen.
-    return "\n".join([line[:_LONGEST] for line in found.split("\n")])
+    return casemap(line[:_LONGEST] if line.isprintable() else " ".join(line[:_LONGEST].split()))[:_LONGEST]
 
 
-def _mailbox(addresses: Sequence[RawAddress] | None) -> str:
+def _mailbox(addresses: Sequence[RawAddress]) -> str:
     """addr-mailbox of the first address, as ENVELOPE has it: of a group its name."""
     if not addresses:
         return ""
@@ -61,7 +62,7 @@ def _mailbox(addresses: Sequence[RawAddress] | None) -> str:
     return ((first.name if isinstance(first, RawGroup) else first.local) or b"").decode("utf-8", "replace")
 
 
-def _shown(addresses: Sequence[RawAddress] | None) -> str:
+def _shown(addresses: Sequence[RawAddress]) -> str:
     """The first address' name, or else the address."""
     if not addresses:
         return ""

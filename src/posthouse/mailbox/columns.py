@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from posthouse.limits import MB
 from posthouse.mailbox.kept import Kept
@@ -32,7 +32,7 @@ MOST: Final = 1_500_000
 _MANY: Final = 16_384
 # Emails read in one transaction: some milliseconds.
 BLOCK: Final = 2000
-# Characters that are read of a head, and of a subject: so much of each is in memory for a block (search.sql).
+# Characters that are read of a head, octets of a subject: so much of each is in memory for a block (search.sql).
 HEAD: Final = 4000
 # What a column takes beside what is in it; and a number in a set.
 _EACH: Final = 1000
@@ -121,21 +121,34 @@ class Texts:
         uids = [row[0] for row in rows]
         lines: Sequence[str] = [row[1] for row in rows]
         if UNSURE in lines:
-            self.unsure.update([uid for uid, line in zip(uids, lines, strict=True) if line == UNSURE])
+            self._doubt([uid for uid, line in zip(uids, lines, strict=True) if line == UNSURE])
             lines = ["" if line == UNSURE else line for line in lines]
-            self.octets += _IN_SET * lines.count("")
+        if lines:
+            text = "\n".join(lines).encode("utf-8", "replace")
+            self._take(uids, _Block(0, _starts(text.split(b"\n")), text + b"\n"))
+
+    def add_joined(self, some: "Joined") -> None:
+        """Take more, at least one, with uids above all before."""
+        if some.cut:
+            self._doubt(some.cut)
+        self._take(some.uids, some.block)
+
+    def _doubt(self, uids: Iterable[int]) -> None:
+        before = len(self.unsure)
+        self.unsure.update(uids)
+        self.octets += _IN_SET * (len(self.unsure) - before)
+
+    def _take(self, uids: Sequence[int], block: _Block) -> None:
         last = self._blocks[-1] if self._blocks else None
-        if last is not None and len(last.starts) + len(rows) <= BLOCK:
+        if last is not None and len(last.starts) + len(uids) <= BLOCK:
             # What comes one by one goes into the last block, so that there are few. It is put in the other's place at
             # once, for a thread may be reading.
-            block = _packed(last.first, [*last.text.decode().split("\n")[:-1], *lines])
-            self.octets -= len(last.text)
-            self._blocks[-1] = block
+            text = last.text + block.text
+            self._blocks[-1] = _Block(last.first, _starts(text.split(b"\n")[:-1]), text)
         else:
-            block = _packed(len(self.uids), lines)
-            self._blocks.append(block)
+            self._blocks.append(_Block(len(self.uids), block.starts, block.text))
         self.uids.extend(uids)
-        self.octets += len(block.text) + 8 * len(rows)
+        self.octets += len(block.text) + 8 * len(uids)
 
     def _blocks_of(self, low: int, high: int) -> list[_Block]:
         """Those in which uids from one to the other may be."""
@@ -202,15 +215,32 @@ def _find(uids: "array[int]", uid: int) -> int | None:
     return index if index < len(uids) and uids[index] == uid else None
 
 
-def _packed(first: int, lines: Sequence[str]) -> _Block:
-    if not lines:
-        return _Block(first, array("I"), b"")
-    whole = "\n".join(lines)
-    text = whole.encode("utf-8", "replace") + b"\n"
-    each: Iterable[str | bytes] = lines if len(text) == len(whole) + 1 else text.split(b"\n")[:-1]
-    starts = array("I", accumulate(map((1).__add__, map(len, each)), initial=0))
+def _starts(lines: Iterable[bytes]) -> "array[int]":
+    """Where these begin, where each ends with an octet of its own."""
+    starts = array("I", accumulate(map((1).__add__, map(len, lines)), initial=0))
     starts.pop()
-    return _Block(first, starts, text)
+    return starts
+
+
+class Joined(NamedTuple):
+    """Lines for a column, made ready in the thread that read them; `cut`: the uids of those that are not whole, and are
+    empty here."""
+
+    uids: "array[int]"
+    block: _Block
+    cut: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, uids: "array[int]", text: bytes) -> "Joined":
+        """Lines, a line end between two, of these uids, as many. One of HEAD octets goes on perhaps."""
+        lines = text.split(b"\n")
+        assert len(lines) == len(uids), "each has one line"
+        cut: list[int] = []
+        if max(map(len, lines)) >= HEAD:
+            cut = [uid for uid, line in zip(uids, lines, strict=True) if len(line) >= HEAD]
+            lines = [b"" if len(line) >= HEAD else line for line in lines]
+            text = b"\n".join(lines)
+        return cls(uids, _Block(0, _starts(lines), text + b"\n"), cut)
 
 
 def _first(block: _Block) -> int:
@@ -244,11 +274,13 @@ def _of(known: "array[int]", values: Sequence[Any], uids: Sequence[int]) -> list
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a column holds: the statement that reads it, and how a row's second value is made of its columns."""
+    """What a column holds: the statement that reads it, and how a row's second value is made of its columns.
+    `joined`: all come in one row, for `Texts.add_joined`."""
 
     statement: str
     make: Callable[[], Column]
     value: Callable[[Row], Any] | None = None
+    joined: bool = False
 
 
 def _line_of(number: int) -> Callable[[Row], str]:
@@ -268,7 +300,7 @@ def _sorting(number: int) -> Callable[[Row], str]:
 
 
 HEADS: Final = {
-    name: Kind("column_head" if number else "column_subject", Texts, _line_of(number))
+    name: Kind("column_head", Texts, _line_of(number)) if number else Kind("column_subject", Texts, joined=True)
     for number, name in enumerate(HEAD_FIELDS)
 }
 RECEIVED: Final = Kind("column_received", Numbers)
@@ -287,6 +319,12 @@ def _read(tx: Tx, account: int, mailbox: int, kind: Kind, after: int, limit: int
     rows = tx.all(kind.statement, account=account, mailbox=mailbox, after=after, limit=limit)
     value = kind.value
     return rows if value is None else [(row[0], value(row)) for row in rows]
+
+
+def _read_joined(tx: Tx, account: int, mailbox: int, kind: Kind, after: int, upto: int) -> Joined | None:
+    row = tx.one(kind.statement, account=account, mailbox=mailbox, after=after, upto=upto, limit=BLOCK)
+    # Of no lines at all SQL makes one of NULL.
+    return None if row is None or row[0] is None else Joined.of(array("I", map(int, row[0].split(","))), row[1])
 
 
 _Key = tuple[int, int, int]
@@ -343,15 +381,39 @@ class Columns:
         column = kept.column
         if not column.uids or column.uids[-1] < upto:
             async with kept.lock:
-                while not column.uids or column.uids[-1] < upto:
-                    after = column.uids[-1] if column.uids else 0
-                    rows = await self._store.read(_read, account, mailbox, kind, after, BLOCK)
-                    if rows:
-                        column.add(rows)
-                    if len(rows) < BLOCK:
-                        break
+                if isinstance(column, Texts) and kind.joined:
+                    await self._add_joined(column, account, mailbox, kind, upto)
+                else:
+                    await self._add(column, account, mailbox, kind, upto)
         self._keep(account, key, kept)
         return column
+
+    async def _add(self, column: Column, account: int, mailbox: int, kind: Kind, upto: int) -> None:
+        while not column.uids or column.uids[-1] < upto:
+            after = column.uids[-1] if column.uids else 0
+            rows = await self._store.read(_read, account, mailbox, kind, after, BLOCK)
+            if rows:
+                column.add(rows)
+            if len(rows) < BLOCK:
+                break
+
+    async def _add_joined(self, column: Texts, account: int, mailbox: int, kind: Kind, upto: int) -> None:
+        """The same by two readers at once: a block is one step of SQLite's, which leaves the interpreter to others."""
+        after = column.uids[-1] if column.uids else 0
+        if after >= upto:
+            return
+        middle = after + (upto - after) // 2 if upto - after > BLOCK else upto
+
+        async def half(after: int, upto: int) -> list[Joined]:
+            found: list[Joined] = []
+            while after < upto and (some := await self._store.read(_read_joined, account, mailbox, kind, after, upto)):
+                found.append(some)
+                after = some.uids[-1] if len(some.uids) == BLOCK else upto
+            return found
+
+        for found in await asyncio.gather(half(after, middle), half(middle, upto)):
+            for some in found:
+                column.add_joined(some)
 
     def _keep(self, account: int, key: _Key, kept: _Kept) -> None:
         """It is the one that was used last, and takes what it takes now. Others make room, those of its account first;

@@ -81,8 +81,8 @@ def narrow(tx: Tx, account: int, mailbox: int, condition: Condition, uids: str) 
     """Placements of these uids (ranges) for which the condition may hold, in order, and whether it certainly does."""
     upper, lower = _bounds(condition, False, _narrow_sql)
     found = tx.query(
-        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, p.modseq, e.thread, "  # noqa: S608
-        "p.saved_at, "
+        "SELECT p.uid, p.email, e.message, e.keywords, p.deleted, e.received_at, e.size, "  # noqa: S608
+        "max(p.modseq, e.modseq), e.thread, p.saved_at, "
         f"{lower.text} FROM json_each(?) AS r CROSS JOIN placement AS p ON p.account = ? AND p.mailbox = ? "
         "AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1 "
         f"CROSS JOIN email AS e ON e.account = p.account AND e.id = p.email WHERE {upper.text} ORDER BY p.uid",
@@ -163,7 +163,7 @@ def _narrow_sql(leaf: Leaf) -> tuple[Sql, Sql] | None:
         case Saved(since, before):
             sql = _between("p.saved_at", since, before)
         case Modseq(least):
-            sql = Sql("p.modseq >= ?", (least,))
+            sql = Sql("max(p.modseq, e.modseq) >= ?", (least,))
         case OfEmail(email):
             sql = Sql("+p.email = ?", (email,))
         case OfThread(thread):

@@ -5,8 +5,9 @@ Promises: pure; nothing recurses, whatever depth a stranger's References make; n
 Refuses: to write the answer.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from posthouse.mailbox.parted import parted
 
@@ -68,6 +69,10 @@ _PLACES: Final = 10_000
 _PLACES_EACH: Final = 3
 
 
+def _sent_at(member: Member) -> int:
+    return member.sent
+
+
 # More trees than these are sorted in parts: in a thread others have their turn between two.
 _AT_ONCE: Final = 30_000
 
@@ -75,12 +80,18 @@ _AT_ONCE: Final = 30_000
 def by_subject(members: Iterable[Member]) -> list[Node]:
     """ORDEREDSUBJECT: those of one subject together, the first of them above all others. `members` ascend by number."""
     found: dict[bytes, Node] = {}
-    for member in sorted(members, key=lambda one: one.sent):
+    every = list(members)
+    ordered: Iterable[Member] = (
+        sorted(every, key=_sent_at) if len(every) <= _AT_ONCE else chain.from_iterable(parted(every, _sent_at))
+    )
+    for member in ordered:
         root = found.get(member.subject)
         if root is None:
             found[member.subject] = Node(member)
         else:
             root.adopt(Node(member))
+    while every:
+        del every[-_AT_ONCE:]  # all at once would be one long step
     return list(found.values())
 
 
@@ -123,22 +134,29 @@ def references(members: Iterable[Member]) -> tuple[list[Node], Room]:
     roots, changed = _gathered(roots)
     _order(changed)  # (6)
     roots = _by_sent(roots)
+    links.let_go()
     return roots, links.room
 
 
 def by_ancestors(members: Iterable[Member]) -> list[Node]:
     """REFS: the same without a look at subjects, and the thread with the newest message last."""
-    nodes = _Links(members).nodes
-    roots = _pruned(nodes)
-    _order(nodes)
-    return sorted(roots, key=_newest)
+    links = _Links(members)
+    roots = _pruned(links.nodes)
+    _order(links.nodes)
+    roots = _by(roots, _newest)
+    links.let_go()
+    return roots
 
 
-def part(roots: Iterable[Node]) -> None:
-    """Take the trees apart: what holds nothing that holds it goes at once when it is let go."""
-    for root in roots:
-        for node in list(below(root)):
-            node.parent, node.children = None, ()
+def part(roots: list[Node]) -> None:
+    """Take the trees apart, and out of the list: what holds nothing that holds it goes at once when it is let go. Some
+    at a time: to let a million go is one step of a tenth of a second."""
+    while roots:
+        some = roots[-_AT_ONCE:]
+        del roots[-_AT_ONCE:]
+        for root in some:
+            for node in list(below(root)):
+                node.parent, node.children = None, ()
 
 
 def below(root: Node) -> Iterator[Node]:
@@ -191,6 +209,13 @@ class _Links:
             node.leave()
         elif node.parent is not above and self._safe(above, node):
             self._join(above, node)
+
+    def let_go(self) -> None:
+        """Of much mail forget the names, some at a time: all at once would be a long step too."""
+        for names in (self._named, self._leaders):
+            while len(names) > _AT_ONCE:
+                for _ in range(_AT_ONCE):
+                    names.popitem()
 
     @property
     def room(self) -> Room:
@@ -283,9 +308,13 @@ def _first(node: Node) -> Node:
 
 
 def _by_sent(roots: list[Node]) -> list[Node]:
+    return _by(roots, _sent)
+
+
+def _by(roots: list[Node], key: Callable[[Node], Any]) -> list[Node]:
     if len(roots) <= _AT_ONCE:
-        return sorted(roots, key=_sent)
-    return [node for some in parted(roots, _sent) for node in some]
+        return sorted(roots, key=key)
+    return [node for some in parted(roots, key) for node in some]
 
 
 def _sent(node: Node) -> tuple[int, int]:

@@ -7,6 +7,7 @@ change with it.
 Refuses: to bound the number of uids of one change: the caller does (`emails.BATCH`), so that no writer waits long.
 """
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -41,19 +42,20 @@ def store_flags(
     remove: int = 0,
     deleted: bool | None = None,
     unchanged_since: int | None = None,
+    ours: Collection[int] = (),
 ) -> Stored:
     """Take away and give keywords (bits), and set \\Deleted (None: as it is). `remove` comes first: KEYWORDS replaces
     all.
 
-    With `unchanged_since` placements of a higher modseq are left alone and named (RFC 7162 §3.1.3). Uids that are not
-    there are passed over. Raises NoSuchAccount.
+    With `unchanged_since` placements of a higher modseq are left alone and named (RFC 7162 §3.1.3), but for those of
+    `ours`: of what the same command has changed already. Uids that are not there are passed over. Raises NoSuchAccount.
     """
     change = Change(tx, lock_account(tx, account), now)
     asked, modified = ranges.pack(uids), list[int]()
     if unchanged_since is not None:
         found = tx.all("placements_modseqs", account=account, mailbox=mailbox, uids=asked)
-        modified = [uid for uid, modseq in found if modseq > unchanged_since]
-        asked = ranges.pack([uid for uid, modseq in found if modseq <= unchanged_since])
+        modified = [uid for uid, modseq in found if modseq > unchanged_since and modseq not in ours]
+        asked = ranges.pack([uid for uid, modseq in found if modseq <= unchanged_since or modseq in ours])
     changed = [*_set_keywords(change, mailbox, asked, add & KEYWORDS, ~remove)]
     if deleted is not None:
         changed += _set_deleted(change, mailbox, asked, deleted)
@@ -69,16 +71,16 @@ def _set_keywords(change: Change, mailbox: int, asked: str, add: int, keep: int)
     found = chosen.choose(tx, account, mailbox, asked, Which(keep, add, -1))
     if found is None:
         return ()
-    placed = {mailbox: found.uids} if found.alone else _placements(tx, account, found.emails)
+    placed = {mailbox: found.uids} if found.alone else _placements(tx, account, mailbox, found)
     touched = add | ~keep
     if touched & SEEN:
         for place, uids in placed.items():
             unseen = found.unseen if found.alone else _unseen(tx, account, place, uids)
             change[place].unseen += (0 if add & SEEN else ranges.count(uids)) - unseen
-    weighing = Weighing(change, found.emails if touched & (SEEN | DRAFT) else (), places=placed)
-    chosen.over(tx, "emails_set_keywords", found.emails, account=account, add=add, keep=keep)
+    read = found.emails if touched & (SEEN | DRAFT) else ()
+    weighing = Weighing(change, read, places=placed, still=found.alone and not found.deleted)
+    chosen.over(tx, "emails_set_keywords", found.emails, account=account, add=add, keep=keep, modseq=change.modseq)
     for place, uids in placed.items():
-        chosen.over(tx, "placements_touch", uids, account=account, mailbox=place, modseq=change.modseq)
         change[place].changed += uids
     weighing.settle()
     change.emails_updated += found.visible if found.alone else _visible(change, found)
@@ -86,13 +88,20 @@ def _set_keywords(change: Change, mailbox: int, asked: str, add: int, keep: int)
 
 
 def _visible(change: Change, found: Chosen) -> Ranges:
+    if not found.deleted:
+        return found.emails
     return ranges.spans(chosen.visible(change.tx, change.account, found.emails))
 
 
-def _placements(tx: Tx, account: int, emails: Ranges) -> dict[int, Ranges]:
-    """Where these emails are: uids by mailbox."""
+def _placements(tx: Tx, account: int, here: int, found: Chosen) -> dict[int, Ranges]:
+    """Where these emails, which were found in one mailbox, are: uids by mailbox."""
+    packed = ranges.pack_ranges(found.emails)
+    if found.homes == found.count:
+        copies = tx.all("emails_copies", account=account, emails=packed)
+        all_of = {mailbox: ranges.spans(json.loads(uids)) for mailbox, uids in copies}
+        return {**all_of, here: ranges.join([*found.uids, *all_of.get(here, ())])}
     placed: dict[int, list[int]] = {}
-    for mailbox, uid, *_ in tx.all("emails_placements", account=account, emails=ranges.pack_ranges(emails)):
+    for mailbox, uid, *_ in tx.all("emails_placements", account=account, emails=packed):
         placed.setdefault(mailbox, []).append(uid)
     return {mailbox: ranges.spans(uids) for mailbox, uids in placed.items()}
 

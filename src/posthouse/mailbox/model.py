@@ -10,6 +10,7 @@ Refuses: to know IMAP's or JMAP's words.
 
 import json
 from dataclasses import dataclass
+from operator import add
 from typing import Final, NamedTuple
 
 from posthouse.mailbox import ranges
@@ -164,6 +165,24 @@ def lock_account_to_file(tx: Tx, account: int, role: str) -> tuple[State, int, i
     return State._make(row[2:]), row[0], row[1]
 
 
+class Standing(NamedTuple):
+    """A mailbox at the top as it is while its account is locked; `watched`: the highest modseq of another (0: there is
+    none)."""
+
+    name: str
+    role: str | None
+    uidnext: int
+    watched: int
+
+
+def lock_account_to_append(tx: Tx, account: int, mailbox: int, watched: int = 0) -> tuple[State, Standing] | None:
+    """The same, with a mailbox that stood at the top; None where it does not any more, or the account is gone."""
+    row = tx.one("account_lock_to_append", account=account, mailbox=mailbox, watched=watched)
+    if row is None:
+        return None
+    return State._make(row[4:]), Standing(row[0], row[1], row[2], row[3] or 0)
+
+
 def is_unread(keywords: int) -> bool:
     """What JMAP counts as unread: neither seen nor a draft (RFC 8621 §2)."""
     return not keywords & (SEEN | DRAFT)
@@ -182,15 +201,16 @@ class Ledger:
     """What one change does to one mailbox: differences to its totals, and the uids that change, go or come."""
 
     __slots__ = (
-        "changed", "deleted", "deleted_octets", "emails", "first_uid", "gone", "messages", "more_threads",
+        "before", "changed", "deleted", "deleted_octets", "emails", "first_uid", "gone", "messages", "more_threads",
         "more_unread_threads", "octets", "placed", "taken", "threads", "unread", "unseen",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.messages = self.unseen = self.octets = self.deleted = self.deleted_octets = 0
         self.emails = self.unread = 0
-        # thread → emails, unread
+        # thread → emails, unread: more, and (where it is known) before
         self.threads: dict[int, tuple[int, int]] = {}
+        self.before: dict[int, tuple[int, int]] = {}
         # Threads that are known to be more already.
         self.more_threads = self.more_unread_threads = 0
         # email, \Deleted, whether it is the email's home: they get uids when the change is finished, from `first_uid`
@@ -372,15 +392,19 @@ class Change:
         """By how much a mailbox' number of threads and of unread threads changes. Its rows are already as they will
         be."""
         moved = {thread: more for thread, more in ledger.threads.items() if more != (0, 0)}
+        before = ledger.before
         now: dict[int, tuple[int, int]] = {}
-        if older := moved.keys() - self.threads_begun:
+        if older := moved.keys() - self.threads_begun - before.keys():
             threads_in = {"account": self.account, "mailbox": mailbox, "read": SEEN | DRAFT, "low": 0, "high": 0}
             rows = self.tx.all("threads_in_mailbox", threads=ranges.pack(older), **threads_in)
             now = {thread: (emails, unread) for thread, emails, unread in rows}
         threads, unread_threads = ledger.more_threads, ledger.more_unread_threads
         for thread, more in moved.items():
-            # A thread that was begun here has nothing but what came here.
-            emails, unread = more if thread in self.threads_begun else now.get(thread, (0, 0))
+            if thread in older:
+                emails, unread = now.get(thread, (0, 0))
+            else:
+                # A thread that was begun here had nothing before.
+                emails, unread = map(add, before.get(thread, (0, 0)), more)
             threads += (emails > 0) - (emails - more[0] > 0)
             unread_threads += (unread > 0) - (unread - more[1] > 0)
         return threads, unread_threads

@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakSet, WeakValueDictionary
 
 from posthouse.limits import MB
-from posthouse.mailbox.known import Accounts
+from posthouse.mailbox.known import Accounts, Known
 from posthouse.mailbox.ranges import Ranges
 from posthouse.mailbox.snapshot import Diff, Snapshot, diff, flagged, follow
 from posthouse.mailbox.tree import Trees
@@ -65,10 +65,10 @@ class Snapshots:
                 return found
         return await self._look(key) if found is None else found
 
-    def _settled(self, key: _Key) -> Snapshot | None:
+    def _settled(self, key: _Key, known: Known | None = None) -> Snapshot | None:
         """The newest snapshot, where nothing has happened in the account since it was looked for."""
         newest = self._newest.get(key)
-        if newest is None or self.accounts.of(key[0]).get(key[1]) != newest.modseq:
+        if newest is None or (known or self.accounts.of(key[0])).get(key[1]) != newest.modseq:
             return None
         self._newest.move_to_end(key)
         return newest
@@ -93,13 +93,21 @@ class Snapshots:
         """The newest snapshot that is here, without a look whether it is the newest there is."""
         return self._newest.get((account, mailbox))
 
-    async def open(self, account: int, mailbox: int) -> View:
-        """A view for a session; it lives as long as the session holds it. Raises NoSuchMailbox, StoreUnavailable."""
-        view = View(await self.current(account, mailbox))
-        view.others = self._views.setdefault((account, mailbox), WeakSet())
-        view.others.add(view)
+    async def open(self, account: int, mailbox: int, known: Known | None = None) -> View:
+        """A view for a session; it lives as long as the session holds it. `known`: what is known of the account, where
+        the caller has just asked for it. Raises NoSuchMailbox, StoreUnavailable."""
+        key = account, mailbox
+        settled = self._settled(key, known)
+        view = View(await self.current(account, mailbox) if settled is None else settled)
+        others = self._views.get(key)
+        if others is None:
+            others = self._views[key] = WeakSet()
+        view.others = others
+        others.add(view)
         # Another reader may have gone on while this one waited.
-        view.rebase(self._newest.get((account, mailbox), view.snapshot))
+        newest = self._newest.get(key, view.snapshot)
+        if newest is not view.snapshot:
+            view.rebase(newest)
         return view
 
     async def refresh(self, view: View) -> None:

@@ -12,7 +12,7 @@ from posthouse.mailbox import chosen, ranges
 from posthouse.mailbox.chosen import EVERY, MARKED, Chosen, Weighing, Which
 from posthouse.mailbox.flagging import hide
 from posthouse.mailbox.model import Change, NoSuchMailbox, lock_account
-from posthouse.store.database import Tx
+from posthouse.store.database import Tx, Value
 
 
 def copy(tx: Tx, account: int, mailbox: int, uids: Collection[int], target: int, now: int) -> list[tuple[int, int]]:
@@ -114,15 +114,20 @@ def _place(change: Change, found: Chosen, mailbox: int, target: int, *, homes: b
     that is there from now on. Raises NoSuchMailbox."""
     tx, account = change.tx, change.account
     uid = first = change.take_uids(target, found.count)
-    for low, high in found.uids:
-        tx.run(
-            "placements_copy",
-            account=account, mailbox=mailbox, low=low, high=high, target=target, delta=uid - low,
-            homes=int(homes), modseq=change.modseq, saved_at=change.now,
-        )  # fmt: skip
-        uid += high - low + 1
-    if homes and found.parallel:
-        ((low, high),) = found.emails
+    written: dict[str, Value] = {
+        "account": account, "target": target, "homes": int(homes), "modseq": change.modseq, "saved_at": change.now,
+    }  # fmt: skip
+    parallel = found.emails[0] if found.parallel else None
+    if parallel is not None and not found.deleted:
+        low, high = parallel
+        tx.run("placements_of_emails", **written, low=low, high=high, delta=first - low)
+        uid += found.count
+    else:
+        for low, high in found.uids:
+            tx.run("placements_copy", **written, mailbox=mailbox, low=low, high=high, delta=uid - low)
+            uid += high - low + 1
+    if homes and parallel is not None:
+        low, high = parallel
         tx.run("emails_rehome", account=account, mailbox=target, delta=first - low, low=low, high=high)
     elif homes and found.homes:
         tx.run("emails_follow", account=account, mailbox=target, low=first, high=uid - 1)

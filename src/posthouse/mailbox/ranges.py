@@ -33,6 +33,8 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 def pack(numbers: Iterable[int]) -> str:
     """The JSON of these numbers, in any order, doubles allowed."""
+    if isinstance(numbers, range) and numbers and numbers.step == 1:
+        return f"[[{numbers[0]},{numbers[-1]}]]"
     ordered = sorted(set(numbers))
     if not ordered:
         return EMPTY

@@ -83,11 +83,10 @@ def save_dates(tx: Tx, account: int, mailbox: int, uids: Collection[int]) -> dic
 def wholes(tx: Tx, account: int, emails: Sequence[int]) -> Wholes | None:
     """The octets of these emails; None where not all of them lie in rows (`emails.contents` tells where they do)."""
     rows = _in_order(tx, "emails_octets", "expunged_octets", account, emails)
-    found: dict[int, bytes | None] = dict(tx.all("blobs_octets", blobs=ranges.pack([row[1] for row in rows])))
-    octets = [one for row in rows if (one := found[row[1]]) is not None]
-    if len(octets) < len(rows):
-        return None
-    return Wholes([row[0] for row in rows], [row[2] for row in rows], octets)
+    if not rows:
+        return Wholes((), (), ())
+    ids, prologues, octets = zip(*rows, strict=True)
+    return None if None in octets else Wholes(ids, prologues, octets)
 
 
 def sizes(tx: Tx, account: int, emails: Sequence[int]) -> dict[int, int]:

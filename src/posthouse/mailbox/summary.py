@@ -9,8 +9,8 @@ Where the RFC leaves room, the answers are those of Dovecot, which clients know.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from posthouse.limits import REFERENCES
@@ -22,8 +22,7 @@ from posthouse.message.mime import Part
 from posthouse.wire import multiline
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """What `render` gives.
 
     `summary` and `structure` are whole IMAP values; `parts` is a packed MIME tree, its offsets counting from the
@@ -69,7 +68,7 @@ def render(octets: Buffer) -> Rendered:
     text_at = text.text_in_place(octets, root)
     words = text.words(octets, root) if text_at is None else []
     date = header.first(b"date")
-    fields = _AddressFields(header)
+    people = _people(header)
     subject = decode_words(header.first(b"subject") or b"")[:_MAX_SUBJECT]
     base, reply = base_subject(subject)
     ids = message_ids(header.first(b"message-id") or b"")
@@ -78,11 +77,11 @@ def render(octets: Buffer) -> Rendered:
     answered = message_ids(header.first(b"in-reply-to") or b"")
     return Rendered(
         size=root.end,
-        summary=_summary(header, fields),
+        summary=_summary(header, people),
         structure=structure(octets, root),
         parts=mime.pack(root),
         preview=text.preview_text(words) if text_at is None else text.preview_in_place(octets, root, text_at),
-        head=text.head_text(header, subject, fields.by_name),
+        head=text.head_text(header, subject, {name: field.text for name, field in people.items()}),
         body=text.body_text(words),
         text_at=text_at,
         sent_at=None if date is None else parse_date(date),
@@ -91,7 +90,7 @@ def render(octets: Buffer) -> Rendered:
         references=_kept([*references, *answered]),
         subject=subject,
         base_subject=base,
-        sorting=collation.sort_text(base, fields.by_name),
+        sorting=collation.sort_text(base, {name: people[name].sorting for name in _SORTED if name in people}),
         # RFC 5256 §3: In-Reply-To counts where References says nothing, and its first id only.
         links=collation.links(message_id, _kept(references) or answered[:1], reply),
         mended=not (bytes(octets[: header.end]).isascii() and multiline.is_kept(octets)),
@@ -117,7 +116,10 @@ def has_attachment(root: Part) -> bool:
     """Whether a reader should offer something to save (RFC 8621 §4.1.4): not the text, not its pictures, not
     signatures.
     """
-    return any(_is_offered(part) for part in mime.walk(root))
+    if _is_offered(root):
+        return True
+    inside = root.children if root.message is None else (*root.children, root.message)
+    return any(map(has_attachment, inside))
 
 
 # What programs read: signatures, and the middle part of reports.
@@ -170,21 +172,42 @@ def _nstring(value: bytes | None) -> bytes:
 # ENVELOPE -------------------------------------------------------------------------------------------------------------
 
 
-class _AddressFields:
-    """The address fields of a header, each split once. A field that stands there twice counts as one longer field."""
+class _People:
+    """What a field of addresses says, split once: as IMAP shows it, as it is searched, and (asked for From, To and Cc
+    alone) as it is sorted."""
 
-    __slots__ = ("by_name",)
+    __slots__ = ("_items", "_sorting", "imap", "text")
 
-    def __init__(self, header: Header) -> None:
-        self.by_name: dict[bytes, list[RawAddress]] = {}
-        for name in (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"):
-            values = header.all(name)
-            if values:
-                self.by_name[name] = split_addresses(values[0] if len(values) == 1 else b", ".join(values))
+    def __init__(self, raw: bytes) -> None:
+        self._items = split_addresses(raw)
+        self._sorting: tuple[str, str] | None = None
+        self.imap = b"(%b)" % b"".join(map(_address, self._items)) if self._items else b"NIL"
+        self.text = text.address_text(self._items)
 
-    def imap(self, name: bytes, default: bytes = b"NIL") -> bytes:
-        addresses = self.by_name.get(name)
-        return b"(%b)" % b"".join(map(_address, addresses)) if addresses else default
+    @property
+    def sorting(self) -> tuple[str, str]:
+        if self._sorting is None:
+            self._sorting = collation.sort_lines(self._items)
+        return self._sorting
+
+
+# The same people write again and again: where all of them are known, 2 KB are rendered in 52 µs, else in 69.
+_KNOWN: Final = 1024
+_KNOWN_LENGTH: Final = 200
+_known = lru_cache(maxsize=_KNOWN)(_People)
+
+_SORTED: Final = (b"from", b"to", b"cc")
+
+
+def _people(header: Header) -> dict[bytes, _People]:
+    """The address fields of a header. A field that stands there twice counts as one longer field."""
+    found: dict[bytes, _People] = {}
+    for name in (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"):
+        values = header.all(name)
+        if values:
+            raw = values[0] if len(values) == 1 else b", ".join(values)
+            found[name] = _known(raw) if len(raw) <= _KNOWN_LENGTH else _People(raw)
+    return found
 
 
 def _address(item: RawAddress) -> bytes:
@@ -202,27 +225,31 @@ def _address(item: RawAddress) -> bytes:
     )
 
 
-def _summary(header: Header, fields: _AddressFields) -> bytes:
-    first = header.first
-    author = fields.imap(b"from")
+def _summary(header: Header, people: Mapping[bytes, _People]) -> bytes:
+    date, subject, answered, message_id = header.firsts(_SUMMED)
+    # "If the Sender or Reply-To header line is absent or empty, the server sets it to the From header line."
+    author = people[b"from"].imap if b"from" in people else b"NIL"
+    shown = {name: field.imap for name, field in people.items() if field.imap != b"NIL"}
     return b"(%b %b %b %b %b %b %b %b %b %b)" % (
-        _nstring(first(b"date")),
-        _nstring(first(b"subject")),
+        _nstring(date),
+        _nstring(subject),
         author,
-        # "If the Sender or Reply-To header line is absent or empty, the server sets it to the From header line."
-        fields.imap(b"sender", author),
-        fields.imap(b"reply-to", author),
-        fields.imap(b"to"),
-        fields.imap(b"cc"),
-        fields.imap(b"bcc"),
-        _nstring(first(b"in-reply-to")),
-        _nstring(first(b"message-id")),
+        shown.get(b"sender", author),
+        shown.get(b"reply-to", author),
+        shown.get(b"to", b"NIL"),
+        shown.get(b"cc", b"NIL"),
+        shown.get(b"bcc", b"NIL"),
+        _nstring(answered),
+        _nstring(message_id),
     )
+
+
+_SUMMED: Final = (b"date", b"subject", b"in-reply-to", b"message-id")
 
 
 def summary(header: Header) -> bytes:
     """IMAP's ENVELOPE of a header (RFC 9051 §7.5.2)."""
-    return _summary(header, _AddressFields(header))
+    return _summary(header, _people(header))
 
 
 # BODY and BODYSTRUCTURE -----------------------------------------------------------------------------------------------
@@ -256,14 +283,9 @@ def _structure(octets: Buffer, part: Part, extended: bool) -> bytes:
 def _leaf(octets: Buffer, part: Part, extended: bool) -> bytes:
     parameters = part.parameters
     is_text = part.type == "text"
-    if is_text and not any(name == b"charset" or name == b"charset*" for name, _ in parameters):
-        shown = b'(%b "charset" "us-ascii")' % _pairs(parameters) if parameters else _ASCII  # RFC 2045 §5.2
-    else:
-        shown = _parameters(parameters)
-    fields = b'"%b" "%b" %b %b %b %b %d' % (
-        part.type.encode(),
-        part.subtype.encode(),
-        shown,
+    kind = (_text_kind if is_text and _is_short(parameters) else _kind)(part.type, part.subtype, parameters)
+    fields = b"%b %b %b %b %d" % (
+        kind,
         _nstring(part.id),
         _nstring(part.description),
         _string(part.encoding),
@@ -274,6 +296,23 @@ def _leaf(octets: Buffer, part: Part, extended: bool) -> bytes:
         envelope = summary(Header.parse(octets, inner.header_start, inner.body_start))
         return b"%b %b %b %d" % (fields, envelope, _structure(octets, inner, extended), part.lines)
     return b"%b %d" % (fields, part.lines) if is_text else fields
+
+
+def _kind(type: str, subtype: str, parameters: Parameters) -> bytes:
+    if type == "text" and not any(name == b"charset" or name == b"charset*" for name, _ in parameters):
+        shown = b'(%b "charset" "us-ascii")' % _pairs(parameters) if parameters else _ASCII  # RFC 2045 §5.2
+    else:
+        shown = _parameters(parameters)
+    return b'"%b" "%b" %b' % (type.encode(), subtype.encode(), shown)
+
+
+# What text says of itself is nearly always the same.
+_text_kind = lru_cache(maxsize=256)(_kind)
+
+
+def _is_short(parameters: Parameters) -> bool:
+    """A charset at most, of a name that may be one."""
+    return len(parameters) < 2 and sum([len(name) + len(value) for name, value in parameters]) < _KNOWN_LENGTH
 
 
 def _extension(part: Part) -> bytes:

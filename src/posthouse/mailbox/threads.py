@@ -11,20 +11,25 @@ outside can make two ids collide.
 Refuses: to look at dates or at anything else in the text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
+from posthouse.mailbox import ranges
 from posthouse.mailbox.model import Change
 from posthouse.mailbox.summary import Rendered
 from posthouse.store.database import Tx
+from posthouse.terms.keywords import DRAFT, SEEN
 
 
 class Thread(NamedTuple):
-    """A thread, and whether one of its emails could be seen before."""
+    """A thread, and whether one of its emails could be seen before; `before`: how many could, and how many of these
+    were unread, in the mailbox that was asked about (None: none was)."""
 
     id: int
     visible: bool
+    before: tuple[int, int] | None = None
 
 
 def links(message: Rendered, secret: bytes) -> list[int]:
@@ -51,16 +56,55 @@ class Kin(NamedTuple):
     new_links: Sequence[int]
 
 
-def look(tx: Tx, account: int, hashes: Sequence[int]) -> Kin:
-    """Where the links of a message lead to in a locked account."""
-    if not hashes:
-        return Kin(None, ())
-    found: dict[int, int] = dict(tx.all("thread_links", account=account, hashes=_packed(hashes)))
-    if not found:
-        return Kin(None, hashes)
-    thread = next(found[hash] for hash in hashes if hash in found)
-    visible = bool(tx.all("threads_visible", account=account, threads=f"[[{thread},{thread}]]"))
-    return Kin(Thread(thread, visible), [hash for hash in hashes if hash not in found])
+_NONE: Final = Kin(None, ())
+
+
+def look(tx: Tx, account: int, hashes: Sequence[int], mailbox: int) -> Kin:
+    """Where the links of a message lead to in a locked account; it is about to be placed in `mailbox`."""
+    return Links(tx, account, [hashes], mailbox).kin(hashes)
+
+
+class Links:
+    """Where the links of some messages lead to in a locked account, looked up at once. They are about to be placed in
+    `mailbox`, and until then nothing else happens in the account."""
+
+    __slots__ = ("_found", "_threads")
+
+    def __init__(self, tx: Tx, account: int, hashes: Iterable[Sequence[int]], mailbox: int) -> None:
+        asked = list(dict.fromkeys(chain.from_iterable(hashes)))
+        self._found = _find(tx, account, asked)
+        self._threads = _stand(tx, account, set(self._found.values()), mailbox) if self._found else {}
+
+    def kin(self, hashes: Sequence[int]) -> Kin:
+        """Of one of them."""
+        if not hashes:
+            return _NONE
+        found = self._found
+        nearest = next((found[hash] for hash in hashes if hash in found), None)
+        if nearest is None:
+            return Kin(None, hashes)
+        # One that began since we looked, or of which no email is left, has nothing to be seen.
+        thread = self._threads.get(nearest) or Thread(nearest, False, (0, 0))
+        return Kin(thread, [hash for hash in hashes if hash not in found])
+
+    def joined(self, kin: Kin, thread: Thread) -> None:
+        """A message has joined this thread, and brought its new links."""
+        self._found.update(dict.fromkeys(kin.new_links, thread.id))
+
+
+def _find(tx: Tx, account: int, hashes: Sequence[int]) -> dict[int, int]:
+    """The thread of each of these links that were seen before."""
+    if len(hashes) == 1:
+        thread: int | None = tx.value("thread_of_link", account=account, hash=hashes[0])
+        return {} if thread is None else {hashes[0]: thread}
+    return dict(tx.all("thread_links", account=account, hashes=_packed(hashes))) if hashes else {}
+
+
+def _stand(tx: Tx, account: int, threads: Iterable[int], mailbox: int) -> dict[int, Thread]:
+    """These threads as they are; without those of which no email is left."""
+    asked = {"account": account, "mailbox": mailbox, "read": SEEN | DRAFT}
+    rows = tx.all("threads_stand", threads=ranges.pack(threads), **asked)
+    return {thread: Thread(thread, bool(seen), (here or 0, unread or 0)) for thread, seen, here, unread in rows}
 
 
 def join(change: Change, email: int, kin: Kin) -> Thread:
@@ -69,7 +113,9 @@ def join(change: Change, email: int, kin: Kin) -> Thread:
     if thread is None:
         thread = Thread(email, False)
         change.threads_begun.add(email)
-    if kin.new_links:
+    if len(kin.new_links) == 1:
+        change.tx.put("thread_link_one", account=change.account, hash=kin.new_links[0], thread=thread.id)
+    elif kin.new_links:
         change.tx.put("thread_link", account=change.account, thread=thread.id, hashes=_packed(kin.new_links))
     return thread
 

@@ -7,7 +7,7 @@ Refuses: to know what an untagged response looks like.
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from itertools import compress
 from operator import or_
@@ -15,11 +15,14 @@ from typing import Final, NamedTuple
 from weakref import WeakSet
 
 from posthouse.mailbox.changes import Placed
+from posthouse.mailbox.pieces import Pieces
 from posthouse.mailbox.ranges import Ranges
 from posthouse.mailbox.snapshot import Diff, Snapshot, diff
 
 # A view that has more changed uids than this to announce keeps none of them, and looks through the modseqs instead.
 _MANY: Final = 64
+# Rows of a mailbox that are looked through in one step, where many have changed: less than a millisecond.
+_STRIDE: Final = 4096
 # Up to one in so many are looked up one by one; for more, all are gone through once.
 _FEW: Final = 10
 
@@ -32,6 +35,33 @@ class Entry(NamedTuple):
     email: int
     flags: int
     modseq: int
+
+
+class Entries(NamedTuple):
+    """The same of many, in columns: an object for each would take as long as writing what is told of it."""
+
+    seqs: Sequence[int]
+    uids: Sequence[int]
+    emails: Sequence[int]
+    flags: Sequence[int]
+    modseqs: Sequence[int]
+
+    @staticmethod
+    def of(entries: Sequence[Entry]) -> "Entries":
+        """The columns of these."""
+        return Entries(*zip(*entries, strict=True)) if entries else _NONE
+
+    def chosen(self, marks: Sequence[bool]) -> "Entries":
+        """Those of them that are marked."""
+        return self if all(marks) else Entries(*[tuple(compress(column, marks)) for column in self])
+
+    def lots(self, size: int) -> "Iterator[Entries]":
+        """So many at a time."""
+        for start in range(0, len(self.uids), size):
+            yield Entries(*[column[start : start + size] for column in self])
+
+
+_NONE: Final = Entries((), (), (), (), ())
 
 
 class View:
@@ -50,8 +80,8 @@ class View:
         self.known = snapshot.uidnext
         self.modseq = snapshot.modseq
         self._told = len(snapshot)
-        self._ghosts: list[Placed] = []
-        self._ghost_seqs: list[int] = []
+        self._ghosts: Sequence[Placed] = []
+        self._ghost_seqs: Sequence[int] = []
         # None: too many, look for modseqs above `_heard`
         self._changed: set[int] | None = set()
         self._heard = snapshot.modseq
@@ -120,6 +150,13 @@ class View:
             return live
         return self._with_ghosts(live, first, last, start + 1 + first)
 
+    def columns(self, low: int, high: int) -> Entries:
+        """The placements of these sequence numbers, both ends included; all of them are there."""
+        if self._ghosts:
+            return Entries.of(self.by_seq(low, high))
+        s, place = self.snapshot, slice(low - 1, high)
+        return Entries(range(low, high + 1), s.uids[place], s.emails[place], s.flags[place], s.modseqs[place])
+
     def everything(self) -> list[Entry]:
         """All placements that the client knows."""
         return self.by_seq(1, len(self))
@@ -130,6 +167,25 @@ class View:
         high = min(high, self.known - 1)
         first = bisect_left(self.snapshot.uids, low) + bisect_left(self._ghosts, (low,)) + 1
         return first, bisect_right(self.snapshot.uids, high) + bisect_left(self._ghosts, (high + 1,))
+
+    def spans(self, uids: Ranges) -> list[tuple[int, int]]:
+        """The placements that the client knows at these ranges of uids, as ranges of sequence numbers."""
+        spans = [self.span(low, high) for low, high in uids]
+        return [(first, last) for first, last in spans if first <= last]
+
+    def chunks(self, numbers: Ranges, size: int) -> Iterator[list[Entry]]:
+        """The placements of these sequence numbers, so many at a time, each lot as it is when it is asked for."""
+        chunk: list[Entry] = []
+        for low, high in numbers:
+            while low <= high:
+                last = min(high, low + size - len(chunk) - 1)
+                chunk += self.by_seq(low, last)
+                low = last + 1
+                if len(chunk) == size:
+                    yield chunk
+                    chunk = []
+        if chunk:
+            yield chunk
 
     def live_uids(self) -> "array[int]":
         """The uids that the client knows and that are still there, in order."""
@@ -185,11 +241,13 @@ class View:
             return
         if news is None:
             news = diff(self.snapshot, snapshot)
-        gone = [place for place in news.expunged if place.uid < self.known]
+        gone: Sequence[Placed] = news.expunged
+        if gone and gone[-1].uid >= self.known:
+            gone = [place for place in gone if place.uid < self.known]
         if gone:
-            self._ghosts = sorted([*self._ghosts, *gone])
+            self._ghosts = sorted([*self._ghosts, *gone]) if self._ghosts else gone
         if self._changed is not None:
-            self._changed.update([uid for uid in news.changed if uid < self.known])
+            self._changed.update(news.changed[: bisect_left(news.changed, self.known)])
             self._changed.difference_update([place.uid for place in gone])
             if len(self._changed) > _MANY:
                 self._changed = None
@@ -201,6 +259,9 @@ class View:
         self._told = bisect_left(uids, self.known)
         # Those in front of whatever is left, and behind all of it, need not be looked for: often all were taken away.
         first, last = (uids[0], uids[-1]) if uids else (1 << 32, 0)
+        if self._ghosts and self._ghosts[-1].uid < first:
+            self._ghost_seqs = range(1, len(self._ghosts) + 1)
+            return
         self._ghost_seqs = [
             number + (0 if (uid := place[0]) < first else len(uids) if uid > last else bisect_left(uids, uid))
             for number, place in enumerate(self._ghosts, 1)
@@ -211,16 +272,13 @@ class View:
         """True where there is something to announce."""
         return bool(self._ghosts or self._changed or self._changed is None or len(self.snapshot) > self._told)
 
-    def changed(self) -> list[Entry]:
-        """Placements whose flags or modseq changed since they were last announced, by the numbers known now."""
+    def changed(self) -> Iterator[Entries]:
+        """Placements whose flags or modseq changed since they were last announced, by the numbers known now: some at a
+        time, where there are many, each lot as all were when the first was asked for; a lot may be empty."""
         if self._changed is not None:
-            found = [self.by_uid(uid, uid) for uid in sorted(self._changed)]
-            return [entry for entries in found for entry in entries]
-        s = self.snapshot
-        return [
-            Entry(self._seq_at(index), s.uids[index], s.emails[index], s.flags[index], s.modseqs[index])
-            for index in self._changed_places()
-        ]
+            few = [self.by_uid(uid, uid) for uid in sorted(self._changed)]
+            return iter([Entries.of([entry for entries in few for entry in entries])])
+        return _late(self.snapshot, self._ghosts, self._heard, self._told)
 
     def unheard(self, uids: Sequence[int]) -> list[int]:
         """Those of these uids, which are in order, that changed and have not been announced."""
@@ -235,44 +293,33 @@ class View:
         return [uid for uid in uids if uid in late]
 
     def changed_bits(self) -> int:
-        """All flags that any of them has."""
+        """All flags that any of them has, and perhaps others that stand in the mailbox."""
         if self._changed is not None:
-            return reduce(or_, [entry.flags for entry in self.changed()], 0)
-        flags, heard = self.snapshot.flags, self._heard
-        return reduce(
-            or_, [bits for bits, modseq in zip(flags, self.snapshot.modseqs, strict=True) if modseq > heard], 0
-        )
-
-    def _changed_places(self) -> list[int]:
-        """Where in the snapshot what changed stands, when there is too much of it to be kept."""
-        heard = self._heard
-        return [index for index, modseq in enumerate(self.snapshot.modseqs[: self._told]) if modseq > heard]
+            return reduce(or_, [bits for some in self.changed() for bits in some.flags], 0)
+        return reduce(or_, set(self.snapshot.flags), 0)
 
     def having(self, uids: "array[int]", flags: "array[int]") -> Collection[int]:
-        """Those of these uids, which are in order, that have the flags beside them now."""
-        s = self.snapshot
-        start = bisect_left(s.uids, uids[0]) if uids else 0
-        stop = start + len(uids)
-        if s.uids[start:stop] == uids and s.flags[start:stop] == flags:
-            return uids
-        return self._agreeing(s.flags, dict(zip(uids, flags, strict=True)))
+        """Those of these uids, which are in order, that have the flags beside them now; the column itself, where that
+        is all of them."""
+        return self._agreeing(self.snapshot.flags, uids, flags)
 
-    def unchanged(self, modseqs: Mapping[int, int]) -> set[int]:
-        """Those of these uids that have this modseq still."""
-        return self._agreeing(self.snapshot.modseqs, modseqs)
+    def unchanged(self, uids: "array[int]", modseqs: "array[int]") -> Collection[int]:
+        """The same of those that have the modseq beside them still."""
+        return self._agreeing(self.snapshot.modseqs, uids, modseqs)
 
-    def _agreeing(self, column: Sequence[int], values: Mapping[int, int]) -> set[int]:
+    def _agreeing(self, column: Pieces, uids: "array[int]", wanted: "array[int]") -> Collection[int]:
         """The uids of these that have this value in a column."""
+        start = bisect_left(self.snapshot.uids, uids[0]) if uids else 0
+        stop = start + len(uids)
+        if self.snapshot.uids[start:stop] == uids and column[start:stop] == wanted:
+            return uids
+        values = dict(zip(uids, wanted, strict=True))
         if len(values) * _FEW < len(self.snapshot):
             found = [(uid, self.snapshot.find(uid)) for uid in values]
             return {uid for uid, index in found if index is not None and column[index] == values[uid]}
         return {uid for uid, value in zip(self.snapshot.uids, column, strict=True) if values.get(uid) == value}
 
-    def _seq_at(self, index: int) -> int:
-        """The sequence number of what stands there in the snapshot."""
-        return index + 1 + (bisect_left(self._ghosts, (self.snapshot.uids[index],)) if self._ghosts else 0)
-
-    def announce_changed(self) -> list[Entry]:
+    def announce_changed(self) -> Iterator[Entries]:
         """`changed`, which then count as announced. No sequence number moves."""
         found = self.changed()
         self._changed = set()
@@ -282,18 +329,20 @@ class View:
 
     def silence(self, uids: Collection[int]) -> None:
         """The client knows of what changed at these uids (RFC 9051 §6.4.6 .SILENT): nothing to announce there."""
-        changed = self._changed
-        if changed is None:
-            heard, known, modseqs = self._heard, self.live_uids(), self.snapshot.modseqs[: self._told]
-            every = bool(modseqs) and min(modseqs) > heard
-            changed = set(known if every else compress(known, [modseq > heard for modseq in modseqs]))
-        rest = changed.difference(uids)
+        if self._changed is not None:
+            rest = self._changed.difference(uids)
+        else:
+            heard, late, modseqs = self._heard, self.live_uids(), self.snapshot.modseqs[: self._told]
+            if modseqs and min(modseqs) <= heard:
+                late = array("I", compress(late, [modseq > heard for modseq in modseqs]))
+            # Mostly a client changes all that has changed: columns are then compared in one go.
+            rest = set() if late == uids else set(late).difference(uids)
         self._changed = None if len(rest) > _MANY else rest
         if not rest:
             self._heard = self.snapshot.modseq
         self._settle_modseq()
 
-    def announce_expunged(self) -> tuple[list[int], list[int]]:
+    def announce_expunged(self) -> tuple[Sequence[int], Sequence[int]]:
         """Ghosts: the sequence numbers known before, in order, and the uids; the client hears of them now, the last one
         first.
 
@@ -317,3 +366,16 @@ class View:
         """Once nothing is left to announce, everything up to the snapshot's modseq is known (HIGHESTMODSEQ)."""
         if not self.stale:
             self.modseq = self.snapshot.modseq
+
+
+def _late(s: Snapshot, ghosts: Sequence[Placed], heard: int, told: int) -> Iterator[Entries]:
+    """Those of the first `told` placements that changed after `heard`, numbered by a client who knows the ghosts too;
+    what stands in so many rows at a time, which may be nothing."""
+    for start in range(0, told, _STRIDE):
+        stop = min(start + _STRIDE, told)
+        uids, modseqs = s.uids[start:stop], s.modseqs[start:stop]
+        seqs: Sequence[int] = range(start + 1, stop + 1)
+        if ghosts:
+            seqs = [seq + bisect_left(ghosts, (uid,)) for seq, uid in zip(seqs, uids, strict=True)]
+        rows = Entries(seqs, uids, s.emails[start:stop], s.flags[start:stop], modseqs)
+        yield rows.chosen([modseq > heard for modseq in modseqs])

@@ -13,6 +13,11 @@ _DAY_NAMES: Final = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1 Janua
 _DAYS_IN: Final = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _CLOCK = rb"(\d{1,2})\s{0,9}[:.]\s{0,9}(\d{2})(?:\s{0,9}[:.]\s{0,9}(\d{2})(?:\.\d{1,9})?)?"
+# RFC 5322 §3.3, as nearly all mail writes it.
+_USUAL = re.compile(
+    rb"(?:[A-Za-z]{3}, )?(\d{1,2}) ([A-Za-z]{3}) (\d{4}) (\d\d):(\d\d):(\d\d) "
+    rb"([+-])(\d\d)(\d\d)(?: \([A-Za-z]{1,5}\))?\Z"
+)
 # RFC 5322 §3.3 and §4.3; a dash between day, month and year is common breakage (RFC 850).
 _DATE = re.compile(
     rb"\s*(?:[A-Za-z]{3,9}\s*[,.]?\s*)?(\d{1,2})(?:st|nd|rd|th)?[\s-]{1,9}([A-Za-z]{3})[A-Za-z]{0,6}[.,]?[\s-]{1,9}"
@@ -51,6 +56,16 @@ _ZONES_SEEN: Final = {
 
 def parse_date(raw: bytes) -> int | None:
     """UTC milliseconds; None where no date can be made out. A date whose zone is unknown is read as UTC."""
+    if usual := _USUAL.match(raw):
+        day, month, year, hour, minute, second, sign, east, rest = usual.groups()
+        if number := _MONTHS.get(month.lower()):
+            minutes = int(east) * 60 + int(rest)
+            offset = 0 if minutes > 24 * 60 else -minutes if sign == b"-" else minutes
+            return _milliseconds(int(year), number, int(day), int(hour), int(minute), int(second), offset)
+    return _parse_unusual(raw)
+
+
+def _parse_unusual(raw: bytes) -> int | None:
     if b"(" in raw:  # comments may stand anywhere; those of dates are short and not nested
         raw = re.sub(rb"\([^()]{0,100}\)", b" ", raw[:400])
     if match := _DATE.match(raw):

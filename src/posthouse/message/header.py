@@ -8,6 +8,7 @@ Refuses: to correct anything. A line that is no field is kept as a field without
 
 import binascii
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from posthouse.limits import HEADER_FIELDS, HEADER_SIZE
@@ -98,6 +99,11 @@ class Header:
         """The unfolded value of the first field of this name (lower case), or None."""
         field = self._first.get(name)
         return None if field is None else self.value(field)
+
+    def firsts(self, names: Iterable[bytes]) -> list[bytes | None]:
+        """The same of several names."""
+        get, value = self._first.get, self.value
+        return [None if (field := get(name)) is None else value(field) for name in names]
 
     def all(self, name: bytes) -> list[bytes]:
         """The unfolded values of all fields of this name (lower case), topmost first."""
@@ -270,7 +276,7 @@ def message_ids(raw: bytes) -> list[str]:
     Phrases and comments around them are skipped. A lone word with an @ counts, for senders who forget the brackets.
     """
     found = _MESSAGE_ID.findall(raw)
-    if not found:
+    if not found and raw:
         bare = raw.strip(b"<> \t")
         if b"@" in bare and len(bare.split()) == 1 and len(bare) < 997:
             found = [bare]

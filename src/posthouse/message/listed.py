@@ -57,6 +57,12 @@ def list_id(address: Address) -> str:
     return f"{address.local}.{address.domain}".lower()
 
 
+def list_ids(header: Header) -> tuple[str, ...]:
+    """The lists that a message came by: what stands between the last brackets of each List-Id (RFC 2919 §3)."""
+    values = [decode_words(value) for value in header.all(b"list-id")]
+    return tuple([value.rpartition("<")[2].partition(">")[0].strip().lower() for value in values])
+
+
 def for_members(octets: bytes, edit: Edit) -> bytes:
     """The message as the members get it; the list's own fields go in front of it (`fields`)."""
     header = Header.parse(octets)

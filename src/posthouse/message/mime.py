@@ -121,6 +121,19 @@ def header_of(packed: bytes) -> slice:
 _HEADER_WORK: Final = 32
 
 
+# What a part's header says of it.
+_FIELDS: Final = (
+    b"content-type",
+    b"content-transfer-encoding",
+    b"content-disposition",
+    b"content-id",
+    b"content-description",
+    b"content-md5",
+    b"content-language",
+    b"content-location",
+)
+
+
 class _Scanner:
     """One pass over one message. `_work` is how many octets may still be gone through."""
 
@@ -134,10 +147,11 @@ class _Scanner:
     def entity(self, start: int, stop: int, depth: int, default: _Type) -> tuple[Part, Header]:
         """The part whose header begins at `start`, ending at `stop`."""
         header = Header.parse(self._octets, start, stop)
-        first, body = header.first, header.end
+        body = header.end
         self._parts += 1
         self._work -= MIME_LOOKALIKE * len(header.fields) + _HEADER_WORK * (body - start)
-        kind = _content_type(first(b"content-type"), default)
+        of_type, encoding, of_disposition, id, description, md5, language, location = header.firsts(_FIELDS)
+        kind = _content_type(of_type, default)
         children: tuple[Part, ...] = ()
         message: Part | None = None
         lines = 0
@@ -147,7 +161,7 @@ class _Scanner:
             kind, message = self._message(kind, body, stop, depth)
         if kind[0] == "text" or message is not None:
             lines = count_lines(self._octets, body, stop)
-        disposition, disposition_parameters = _disposition(first(b"content-disposition"))
+        disposition, disposition_parameters = _disposition(of_disposition)
         part = Part(
             header.start,
             body,
@@ -156,14 +170,14 @@ class _Scanner:
             kind[0],
             kind[1],
             kind[2],
-            _encoding(first(b"content-transfer-encoding")),
-            first(b"content-id"),
-            first(b"content-description"),
+            _encoding(encoding),
+            id,
+            description,
             disposition,
             disposition_parameters,
-            first(b"content-md5"),
-            first(b"content-language"),
-            first(b"content-location"),
+            md5,
+            language,
+            location,
             children,
             message,
         )
@@ -230,7 +244,8 @@ def _content_type(raw: bytes | None, default: _Type) -> _Type:
     """RFC 2045 §5.2: without Content-Type, or with one that cannot be read, the default is text/plain."""
     if raw is None:
         return default
-    return _common_type(raw) if len(raw) <= _CACHED_VALUE else _read_type(raw)
+    # A boundary does not come again.
+    return _read_type(raw) if len(raw) > _CACHED_VALUE or b"boundary" in raw else _common_type(raw)
 
 
 def _read_type(raw: bytes) -> _Type:

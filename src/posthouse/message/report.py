@@ -17,6 +17,7 @@ from posthouse.message import build, mime
 from posthouse.message.addresses import Mailbox
 from posthouse.message.cause import WORDS, cause_of
 from posthouse.message.charset import undeclared
+from posthouse.message.convert import NotConvertible, convert
 from posthouse.message.date import format_date, parse_date
 from posthouse.message.header import Buffer, Header, decode_words, message_ids
 from posthouse.message.mime import Part
@@ -70,23 +71,23 @@ def delivery_report(
     original: Buffer,
     full: bool = False,
     arrived_at: int | None = None,
+    deliver_by: int | None = None,
     envid: str | None = None,
 ) -> bytes:
     """The report as a whole message.
 
     `original` is the message it is about (its header suffices unless `full`, which returns all of it; RFC 3461 §4.3:
-    RET). `arrived_at`: when we took it; `envid`: ENVID as it came.
+    RET). `arrived_at`: when we took it; `deliver_by`: when it should have arrived; `envid`: ENVID as it came.
     """
     header = Header.parse(original)
     subject = decode_words(header.first(b"subject") or b"")
-    ids = message_ids(header.first(b"message-id") or b"")
     boundary = build.make_boundary(message_id)
+    about = _about_message(reporting_mta, arrived_at, deliver_by, envid)
     parts = [
         build.text_part(_words(reporting_mta, recipients, subject), boundary),
-        [b"Content-Type: message/delivery-status\r\n\r\n", _status(reporting_mta, recipients, arrived_at, envid)],
+        [b"Content-Type: message/delivery-status\r\n\r\n", about, *(b"\r\n" + _about(one) for one in recipients)],
         _returned(original, header, full),
     ]
-    thread = [b"%b: <%b>\r\n" % (name, ids[0].encode()) for name in (b"In-Reply-To", b"References")] if ids else []
     return b"".join(
         [
             build.address_field("From", [sender]),
@@ -94,12 +95,20 @@ def delivery_report(
             build.field("Subject", f"{_TITLES[_gravest(recipients)]}: {subject or '(no subject)'}"),
             build.date_field(at),
             build.message_id_field(message_id),
-            *thread,
+            *_thread(header),
             b"Auto-Submitted: auto-replied\r\n",  # RFC 3834 §3.1.7: nobody should answer this
             b"MIME-Version: 1.0\r\n",
             *build.multipart("report; report-type=delivery-status", boundary, parts),
         ]
     )
+
+
+def _thread(header: Header) -> list[bytes]:
+    """What binds the report to the message: an id that is one (RFC 5322 §3.6.4: ASCII), for all else may not travel."""
+    ids = message_ids(header.first(b"message-id") or b"")
+    if not ids or not (ids[0].isascii() and ids[0].isprintable() and len(ids[0]) < _LINE):
+        return []
+    return [f"{name}: <{ids[0]}>\r\n".encode() for name in ("In-Reply-To", "References")]
 
 
 _TITLES: Final[dict[Action, str]] = {
@@ -153,18 +162,21 @@ def _recipient_words(recipient: RecipientReport) -> list[str]:
     return lines
 
 
-def _status(
-    reporting_mta: str, recipients: Sequence[RecipientReport], arrived_at: int | None, envid: str | None
-) -> bytes:
-    message = [_line("Reporting-MTA", f"dns; {reporting_mta}")]
-    if envid is not None:
-        message.insert(0, _line("Original-Envelope-Id", envid))
-    if arrived_at is not None:
-        message.append(_line("Arrival-Date", format_date(arrived_at)))
-    return b"\r\n".join([b"".join(message), *(_recipient_fields(recipient) for recipient in recipients)])
+def _about_message(reporting_mta: str, arrived_at: int | None, deliver_by: int | None, envid: str | None) -> bytes:
+    fields: list[tuple[str, str | None]] = [
+        ("Original-Envelope-Id", envid),
+        ("Reporting-MTA", f"dns; {reporting_mta}"),
+        ("Arrival-Date", _moment(arrived_at)),
+        ("Deliver-By-Date", _moment(deliver_by)),  # RFC 2852
+    ]
+    return b"".join(_line(name, value) for name, value in fields if value is not None)
 
 
-def _recipient_fields(recipient: RecipientReport) -> bytes:
+def _moment(at: int | None) -> str | None:
+    return None if at is None else format_date(at)
+
+
+def _about(recipient: RecipientReport) -> bytes:
     fields: list[tuple[str, str | None]] = [
         ("Original-Recipient", _original(recipient.original)),
         ("Final-Recipient", _typed(recipient.final)),
@@ -172,8 +184,8 @@ def _recipient_fields(recipient: RecipientReport) -> bytes:
         ("Status", recipient.status),
         ("Remote-MTA", recipient.remote_mta and f"dns; {recipient.remote_mta}"),
         ("Diagnostic-Code", _diagnostic(recipient)),
-        ("Last-Attempt-Date", None if recipient.last_attempt_at is None else format_date(recipient.last_attempt_at)),
-        ("Will-Retry-Until", None if recipient.will_retry_until is None else format_date(recipient.will_retry_until)),
+        ("Last-Attempt-Date", _moment(recipient.last_attempt_at)),
+        ("Will-Retry-Until", _moment(recipient.will_retry_until)),
     ]
     return b"".join(_line(name, value) for name, value in fields if value)
 
@@ -226,9 +238,18 @@ def _returned(original: Buffer, header: Header, full: bool) -> list[bytes]:
         ]
     if octets.isascii():
         return [b"Content-Type: message/rfc822\r\n\r\n", octets]
-    # RFC 6532 §3.7: a header in UTF-8 makes it message/global.
-    kind = b"rfc822" if octets[: header.end].isascii() else b"global"
+    # RFC 6532 §3.7: a header in UTF-8 makes it message/global, which may be encoded as a whole.
+    kind = b"rfc822" if octets[: header.end].isascii() and _is_convertible(octets) else b"global"
     return [b"Content-Type: message/%b\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" % kind, octets]
+
+
+def _is_convertible(octets: bytes) -> bool:
+    """Whether it can become 7-bit part by part, as message/rfc822 must (RFC 2046 §5.2.1)."""
+    try:
+        convert(octets, signed=True)
+    except NotConvertible:
+        return False
+    return True
 
 
 # reading --------------------------------------------------------------------------------------------------------------

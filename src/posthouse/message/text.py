@@ -47,34 +47,37 @@ def fold(text: str) -> str:
     """The form in which text is searched: case and compatibility forms folded (as RFC 5051 wants), white space
     collapsed.
     """
-    if not text.isascii():
+    if text.isascii():
+        text = text.lower()
+        if len(text) < _SHORT and "  " not in text and text.isprintable():
+            return text.strip()
+    else:
         text = text.casefold()
         marks, run = _marks()
         if not marks.isdisjoint(set(text)):
             text = run.sub(r"\1", text)
         text = unicodedata.normalize("NFKC", text)
-    else:
-        text = text.lower()
-    text = text.replace("\r\n", " ").replace("\n", " ")
-    if "  " in text or not text.isprintable():
-        text = " ".join(text.replace("\0", "").split())
-    return text.strip()
+    return " ".join(text.replace("\0", "").split())
+
+
+# Of longer texts it takes as long to see that nothing need be done as to do it.
+_SHORT: Final = 100
 
 
 # The lines of a head, in this order. Folded text holds neither line ends nor tabs.
 HEAD_FIELDS: Final = (b"subject", b"from", b"to", b"message-id", b"cc", b"bcc", b"reply-to", b"sender")
 
 
-def head_text(header: Header, subject: str, addresses: Mapping[bytes, Iterable[RawAddress]]) -> str:
+def head_text(header: Header, subject: str, addresses: Mapping[bytes, str]) -> str:
     """The searched form of what stands in the header, a line for each of HEAD_FIELDS, as far as the last that there is;
-    at most SEARCH_TEXT characters. Several addresses or values of one field are parted by tabs."""
+    at most SEARCH_TEXT characters. Several addresses or values of one field are parted by tabs. `addresses`: the
+    `address_text` of each field that has some."""
     lines = [fold(subject)]
     for name in HEAD_FIELDS[1:]:
         if name == b"message-id":
             lines.append("\t".join([fold(decode_words(raw)) for raw in header.all(name)]))
         else:
-            items = addresses.get(name)
-            lines.append(address_text(items) if items else "")
+            lines.append(addresses.get(name, ""))
     return "\n".join(lines).rstrip("\n")[:SEARCH_TEXT]
 
 
@@ -214,6 +217,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 def _shortened(text: str) -> str:
     text = " ".join(text[: 8 * PREVIEW].split())[: 4 * PREVIEW]
+    shown = text[: PREVIEW + 2]
+    if shown.isascii() and shown.isprintable():
+        # Whatever comes behind, so much of it stays.
+        return shown if len(shown) <= PREVIEW else shown[: PREVIEW - 1] + "…"
     if not text.isprintable() or any(letter in text for letter in _PRINTABLE_FILLER):
         text = _FILLER.sub(" ", _CONTROL.sub("", text)).strip()
     return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"

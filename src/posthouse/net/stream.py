@@ -87,7 +87,6 @@ class Stream(asyncio.BufferedProtocol):
         "_gone",
         "_held",
         "_loop",
-        "_paused",
         "_reader",
         "_scratch",
         "_since",
@@ -96,6 +95,7 @@ class Stream(asyncio.BufferedProtocol):
         "_timer",
         "_transport",
         "_waiting",
+        "blocked",
         "local",
         "peer",
         "unwelcome",
@@ -105,6 +105,8 @@ class Stream(asyncio.BufferedProtocol):
     local: Endpoint
     unwelcome: Reply | None
     """Why nobody is to be served here, as the server's Gate said; the door says it in its protocol."""
+    blocked: bool
+    """True while `drain` would wait, for the peer reads nothing from us: a session that writes little may ask first."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connected: "Callable[[Stream], None] | None" = None) -> None:
         self._loop = loop
@@ -116,7 +118,7 @@ class Stream(asyncio.BufferedProtocol):
         self._waiting = 0
         self._deflate: Deflate | None = None
         self._held = False  # we read nothing from the peer
-        self._paused = False  # the peer reads nothing from us
+        self.blocked = False
         self._ended = False  # the peer sends nothing more
         self._gone: asyncio.Future[None] | bool = False
         self._stopping = False
@@ -128,20 +130,21 @@ class Stream(asyncio.BufferedProtocol):
 
     # --- for sessions
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[Any, Any, bytes]:
         """Everything that arrived since the last read; b"" once the peer sends nothing more.
 
         Raises StreamTimeout, and Stopping when nothing is there and the server stops. Cancelling loses no octets. Of
         what comes compressed a read gives a part; Broken (a ConnectionError) is raised where it cannot be unpacked.
         """
-        if self._deflate is None:
-            return await self._take()
-        while not (octets := self._deflate.unpack()):
+        return self._take() if self._deflate is None else self._unpack(self._deflate)
+
+    async def _unpack(self, deflate: Deflate) -> bytes:
+        while not (octets := deflate.unpack()):
             packed = await self._take()
-            if not packed or self._deflate.ended:
+            if not packed or deflate.ended:
                 # RFC 4978 knows no end of compression but that of the connection; RFC 8437's comes by `stop_compress`.
                 return b""
-            self._deflate.take(packed)
+            deflate.take(packed)
         return octets
 
     async def _take(self) -> bytes:
@@ -156,7 +159,7 @@ class Stream(asyncio.BufferedProtocol):
                 await self._reader
             finally:
                 self._reader = None
-        octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        octets = b"".join(self._chunks)
         self._chunks.clear()
         self._waiting = 0
         if self._held:
@@ -226,7 +229,7 @@ class Stream(asyncio.BufferedProtocol):
 
     async def drain(self) -> None:
         """Wait until the peer has taken most of what was written. Raises ConnectionLost, StreamTimeout."""
-        while self._paused and not self._gone:
+        while self.blocked and not self._gone:
             self._drainer = self._loop.create_future()
             self._watch()
             try:
@@ -242,11 +245,6 @@ class Stream(asyncio.BufferedProtocol):
             for start in range(0, len(view), _PIECE):
                 self.write(bytes(view[start : start + _PIECE]))
                 await self.drain()
-
-    @property
-    def blocked(self) -> bool:
-        """True while `drain` would wait: a session that writes little may ask this first."""
-        return self._paused
 
     @property
     def waiting(self) -> bool:
@@ -411,10 +409,10 @@ class Stream(asyncio.BufferedProtocol):
             self._timer = None
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self.blocked = True
 
     def resume_writing(self) -> None:
-        self._paused = False
+        self.blocked = False
         _wake(self._drainer)
 
     # --- the one timer

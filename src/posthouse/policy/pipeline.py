@@ -6,8 +6,8 @@ nor let through because of it. Junk said early stays said: each recipient's verd
 A stage that no check is interested in costs next to nothing.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from posthouse import observe
 from posthouse.policy.check import (
@@ -30,7 +30,7 @@ class _Entry(NamedTuple):
 
     exempt_as: str
     name: str
-    judge: Callable[..., object]
+    judge: Callable[..., Any]
 
 
 class Pipeline:
@@ -66,11 +66,15 @@ class Pipeline:
     async def data(self, facts: Facts) -> list[Verdict]:
         """Judge a message: the verdict for each of `facts.recipients`, what earlier stages found included."""
         common = _carried(facts.connect_verdict, facts.helo_verdict, facts.mail_verdict)
-        verdicts = [combine(common, _carried(recipient.verdict)) for recipient in facts.recipients]
+        verdicts = [_carried(common, recipient.verdict) for recipient in facts.recipients]
         for entry in self._data:
-            if _exempt(entry, facts):
+            if entry.exempt_as and _exempt(entry, facts):
                 continue
-            found = await _ask_data(entry, facts)
+            try:
+                answer: WaitingDataAnswer = entry.judge(facts)
+                found = answer if answer is None or isinstance(answer, Verdict | Mapping) else await answer
+            except Exception as error:
+                found = _failed(entry.name, "data", error)
             if found is not None:
                 _apply(entry, found, facts, verdicts)
                 if all(verdict.action is Action.REFUSE for verdict in verdicts):
@@ -93,10 +97,10 @@ async def _run(
 ) -> Verdict:
     verdict = ACCEPT
     for entry in entries:
-        if _exempt(entry, facts, recipient):
+        if entry.exempt_as and _exempt(entry, facts, recipient):
             continue
         try:
-            answer = cast("Answer", entry.judge(facts) if recipient is None else entry.judge(facts, recipient))
+            answer: Answer = entry.judge(facts) if recipient is None else entry.judge(facts, recipient)
             found = answer if answer is None or isinstance(answer, Verdict) else await answer
         except Exception as error:
             found = _failed(entry.name, stage, error)
@@ -108,19 +112,9 @@ async def _run(
 
 
 def _exempt(entry: _Entry, facts: Facts, recipient: RecipientFacts | None = None) -> bool:
-    """Asked before each check, for the one before it may just have exempted somebody."""
+    """Asked before each check that somebody may be exempt from, for the one before it may just have exempted him."""
     name = entry.exempt_as
-    if not name:
-        return False
     return name in facts.exempt or name in facts.envelope_exempt or (recipient is not None and name in recipient.exempt)
-
-
-async def _ask_data(entry: _Entry, facts: Facts) -> Verdict | Mapping[int, Verdict] | None:
-    try:
-        answer = cast("WaitingDataAnswer", entry.judge(facts))
-        return await answer if isinstance(answer, Awaitable) else answer
-    except Exception as error:
-        return _failed(entry.name, "data", error)
 
 
 def _apply(
@@ -131,7 +125,7 @@ def _apply(
 ) -> None:
     for index, recipient in enumerate(facts.recipients):
         one = found if isinstance(found, Verdict) else found.get(index)
-        if one is not None and not _exempt(entry, facts, recipient):
+        if one is not None and not (entry.exempt_as and _exempt(entry, facts, recipient)):
             verdicts[index] = combine(verdicts[index], one)
 
 

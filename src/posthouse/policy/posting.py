@@ -5,7 +5,7 @@ refused any more, since somebody else took the message by the same reply, waits 
 Refuses: to look at mail for other addresses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from posthouse.directory import lists, members
 from posthouse.directory.addresses import ListReached
 from posthouse.directory.lists import MailingList
 from posthouse.message.header import Header
-from posthouse.message.listed import list_id
+from posthouse.message.listed import list_id, list_ids
 from posthouse.message.marks import is_automatic, senders_on
 from posthouse.message.people import address_of, author
 from posthouse.policy.check import Check, Facts, Verdict, defer, refuse
@@ -42,7 +42,7 @@ class Posting(Check):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def data(self, facts: Facts) -> Mapping[int, Verdict] | None:
+    def data(self, facts: Facts) -> Awaitable[Mapping[int, Verdict]] | None:
         """Judge the message for each recipient that is a list."""
         wanted = [
             (index, reached)
@@ -50,16 +50,19 @@ class Posting(Check):
             for reached in one.expansion.lists
             if reached.purpose in _JUDGED and not one.expansion.local and not one.expansion.remote
         ]
-        if not wanted or facts.header is None:
-            return None
-        writer = author(facts.header)
+        return self._judged(facts, facts.header, wanted) if wanted and facts.header is not None else None
+
+    async def _judged(
+        self, facts: Facts, header: Header, wanted: Sequence[tuple[int, ListReached]]
+    ) -> Mapping[int, Verdict]:
+        writer = author(header)
         address = None if writer is None else address_of(writer)
         found = await self._store.read(_look, [reached for _, reached in wanted], address)
         verdicts: dict[int, Verdict] = {}
         for (index, reached), known in zip(wanted, found, strict=True):
-            verdict = self._of_loop(facts.header, known.list, reached.purpose)
+            verdict = self._of_loop(header, known.list, reached.purpose)
             if verdict is None and not reached.purpose:
-                verdict = self._judge(facts, facts.header, known)
+                verdict = self._judge(facts, header, known)
             if verdict is not None:
                 verdicts[index] = verdict
         return verdicts
@@ -67,8 +70,7 @@ class Posting(Check):
     def _of_loop(self, header: Header, mailing_list: MailingList, purpose: str) -> Verdict | None:
         """It came by this list before, perhaps by others since."""
         address = mailing_list.beside(purpose) if purpose else mailing_list.address
-        known = list_id(mailing_list.address).encode()
-        own = not purpose and any(known in value.lower() for value in header.all(b"list-id"))
+        own = not purpose and list_id(mailing_list.address) in list_ids(header)
         if not own and str(address).casefold() not in senders_on(header):
             return None
         return refuse(

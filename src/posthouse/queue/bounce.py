@@ -213,6 +213,7 @@ def compose(draft: Draft, told: Sequence[Told]) -> bytes:
     """The report to the sender of the draft's job. Pure."""
     mail, to = draft.job.mail, draft.job.sender
     assert to is not None, "nothing is reportable where there is nobody to tell"
+    by = mail.wishes.deliver_by
     return delivery_report(
         reporting_mta=draft.hostname,
         # RFC 3464 §2 wants a human-readable From; the name is what every reader of mail knows.
@@ -224,6 +225,7 @@ def compose(draft: Draft, told: Sequence[Told]) -> bytes:
         original=draft.returned,
         full=draft.full,
         arrived_at=mail.queued_at,
+        deliver_by=None if by is None else by.at,
         envid=mail.wishes.envid,
     )
 

@@ -6,10 +6,10 @@ Refuses: to attempt and to schedule.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from posthouse import observe
 from posthouse.clock import Clock
@@ -18,7 +18,7 @@ from posthouse.queue import bounce, settling
 from posthouse.queue.lanes import Cursor, Lease
 from posthouse.queue.outcome import Report
 from posthouse.queue.queue import Job
-from posthouse.queue.settling import Entry, Mark, Rules, Settled, Settlement, Telling
+from posthouse.queue.settling import Entry, Mark, Marked, Rules, Settled, Settlement, Telling
 from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import Store, StoreUnavailable
 
@@ -26,6 +26,9 @@ from posthouse.store.database import Store, StoreUnavailable
 _PAUSE: Final = 1.0
 # Entries in one transaction: each costs the only writer some 30 µs, a bounce or a filed email more.
 _MOST_TOGETHER: Final = 200
+
+# Who hears what became of something that was written beside his work.
+Then = Callable[[Settled | Exception], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +50,18 @@ class Clerk:
         self._terms = terms
         self._clock = clock
         self._random = random
-        self._waiting: list[tuple[Entry, asyncio.Future[Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._writing: set[asyncio.Task[None]] = set()
 
     # --- what couriers report
 
-    async def mark(self, held: Lease, recipients: Sequence[int]) -> bool:
-        """Note, before the final dot is sent, that from now on these may have been taken. False: the lease was lost.
+    async def mark(self, held: Lease, recipients: Sequence[int]) -> Marked:
+        """Note, before the final dot is sent, that from now on these may have been taken. The dot must not be sent but
+        where that was NOTED.
 
-        Raises StoreUnavailable: nothing was noted, and the dot must not be sent.
+        Raises StoreUnavailable: nothing was noted.
         """
-        marked: bool = await self._write(Mark(held, recipients))
+        marked: Marked = await self._enter(Mark(held, recipients))
         return marked
 
     async def settle(
@@ -69,10 +73,13 @@ class Clerk:
         site_down: bool = False,
         after: Cursor | None = None,
         last: bool = False,
+        keep: bool = False,
     ) -> Settled:
-        """Write the outcomes down, with what the sender is told of them; the other arguments are the Settlement's."""
+        """Write the outcomes down, with what the sender is told of them; the other arguments are the Settlement's.
+
+        Deferrals of mail whose time is up are made failures, but to `keep`."""
         now = self._clock.now()
-        if now >= job.mail.expires_at:
+        if now >= job.mail.expires_at and not keep:
             report = replace(report, outcomes=bounce.give_up(job, report.outcomes, now))
         told = bounce.reportable(job, report.outcomes)
         if not told and (silence := bounce.silence(job, report.outcomes, now)):
@@ -87,13 +94,27 @@ class Clerk:
         settlement = Settlement(held, job, report, now, jitter, telling, site_down, after, last)
         while True:
             try:
-                settled: Settled = await self._write(settlement)
+                settled: Settled = await self._enter(settlement)
                 break
             except StoreUnavailable as error:
                 await self._pause(error)
         for step in settled.steps:
             observe.emit(step)
         return settled
+
+    def settle_beside(self, held: Lease, job: Job, report: Report, then: Then) -> "asyncio.Future[Any]":
+        """Have it written down that all of a job were relayed, where nobody is to be told of it and nothing claimed.
+
+        `then` hears what was done, before whoever waits for what is returned; or why it can never be.
+        """
+
+        def written(answer: Settled | Exception) -> None:
+            if isinstance(answer, Settled):
+                for step in answer.steps:
+                    observe.emit(step)
+            then(answer)
+
+        return self._enter(Settlement(held, job, report, self._clock.now(), 0.0), written)
 
     async def tell_of_delay(self, job: Job) -> None:
         """Tell the sender that these recipients wait, where he wants to hear of it (RFC 3461 §4.1). Raises
@@ -125,43 +146,72 @@ class Clerk:
 
     # --- writing
 
-    async def _write(self, entry: Entry) -> Any:
-        """Have it written, with whatever else comes while the loop goes once through what it has to do. Raises what
-        writing it raised."""
+    def _enter(self, entry: Entry, then: Then | None = None) -> "asyncio.Future[Any]":
+        """Have it written, with whatever else comes while the loop goes once through what it has to do: what writing it
+        answers, or raises."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((entry, future))
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._wait(_Waiting(entry, answer, then), loop)
+        return answer
+
+    def _wait(self, one: "_Waiting", loop: asyncio.AbstractEventLoop) -> None:
+        self._waiting.append(one)
         if len(self._waiting) == 1:
             loop.call_soon(self._write_waiting)
-        return await future
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), _MOST_TOGETHER):
-            task = asyncio.create_task(self._write_batch(waiting[start : start + _MOST_TOGETHER]))
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            self._spawn(self._write_batch(waiting[start : start + _MOST_TOGETHER]))
 
-    async def _write_batch(self, batch: Sequence[tuple[Entry, asyncio.Future[Any]]]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write_batch(self, batch: "Sequence[_Waiting]") -> None:
         try:
-            answers = await self._store.write(settling.write_down, [entry for entry, _ in batch], self._terms.rules)
+            answers = await self._store.write(settling.write_down, [one.entry for one in batch], self._terms.rules)
         except StoreUnavailable as error:
-            for _, future in batch:
-                _raise(future, error)
+            # Whoever waits is told, and may try again; what is written beside his work is tried again here.
+            for one in batch:
+                if one.then is None:
+                    one.tell(error)
+            if beside := [one for one in batch if one.then is not None]:
+                self._spawn(self._try_again(beside, error))
         except Exception as error:
             if len(batch) == 1:
-                _raise(batch[0][1], error)
+                batch[0].tell(error)
                 return
             # One of them cannot be written; the others can.
             for one in batch:
                 await self._write_batch([one])
         else:
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            for one, answer in zip(batch, answers, strict=True):
+                one.tell(answer)
+
+    async def _try_again(self, beside: "Sequence[_Waiting]", error: StoreUnavailable) -> None:
+        await self._pause(error)
+        for one in beside:
+            # One that is done was given up, by a runner that ends.
+            if not one.answer.done():
+                self._wait(one, asyncio.get_running_loop())
 
 
-def _raise(future: "asyncio.Future[Any]", error: Exception) -> None:
-    """Whoever went away abandoned the answer."""
-    if not future.done():
-        future.set_exception(error)
+class _Waiting(NamedTuple):
+    """An entry to be written, and whose it is. With `then`, which hears it first, nobody waits for what it says."""
+
+    entry: Entry
+    answer: "asyncio.Future[Any]"
+    then: Then | None
+
+    def tell(self, answer: Any) -> None:
+        """What writing it answered, or raised. Whoever went away abandoned the answer."""
+        if self.then is not None:
+            self.then(answer)
+        if self.answer.done():
+            return
+        if isinstance(answer, Exception) and self.then is None:
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)

@@ -2,15 +2,15 @@
 
 Promises: each works on a bounded number of recipients and says where to go on, so that a queue of a million is no
 different from one of ten; `each` goes through all of them, a short transaction at a time. What is in flight is left to
-its courier: it is neither taken away under it nor sent twice.
+its courier: it is neither taken away under it nor sent twice. What is said to be held is not sent.
 Refuses: to send anything itself: it moves due times and rings. `give_up` fails what is to go back now, under the lanes'
 leases, as the runner would.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from posthouse import journey
 from posthouse.clock import Clock
@@ -18,10 +18,12 @@ from posthouse.observe import Step
 from posthouse.queue import lanes
 from posthouse.queue.clerk import Clerk
 from posthouse.queue.outcome import Fate, Outcome, Report
-from posthouse.queue.queue import DOMAIN, as_list, find_messages, forget_messages, open_lane, read_reply
+from posthouse.queue.queue import DOMAIN, as_list, end, find_messages, open_lane, read_reply
 from posthouse.store.database import Row, Store, Topic, Tx
 from posthouse.terms.address import parse
 from posthouse.terms.reply import Reply
+
+T = TypeVar("T")
 
 _CHUNK: Final = 500
 # Recipients of one lane that are made due together.
@@ -73,7 +75,6 @@ class Listed:
     last_reply: Reply | None
     last_remote: str | None
     lane: int
-    message: int
     scheduled: bool
     delayed_at: int | None
 
@@ -97,18 +98,26 @@ class ListedLane:
 
 
 def list_recipients(
-    tx: Tx, wanted: Selection, now: int, after: int = 0, limit: int = 100, upto: int = lanes.NEVER
+    tx: Tx,
+    wanted: Selection,
+    now: int,
+    after: int = 0,
+    limit: int = 100,
+    upto: int = lanes.NEVER,
+    queued_by: int = lanes.NEVER,
 ) -> list[Listed]:
-    """Recipients that fit, in the order they were queued, those behind the id `after` and up to the id `upto`."""
+    """Recipients that fit, in the order of their ids, those behind `after` and up to `upto`, of messages that were
+    queued at `queued_by` or before."""
     rows = tx.all(
         "queue_list",
         now=now,
         after=after if wanted.id is None else max(after, wanted.id - 1),
         upto=upto if wanted.id is None else wanted.id,
+        queued_by=queued_by,
         limit=limit,
         **_parameters(wanted),
     )
-    return [Listed(*[*_readable(row[:17], 11), bool(row[17]), row[18]]) for row in rows]
+    return [Listed(*[*_readable(row[:16], 11), bool(row[16]), row[17]]) for row in rows]
 
 
 def count(tx: Tx, wanted: Selection, most: int = 1_000_000) -> int:
@@ -146,9 +155,20 @@ Operation = Callable[[Tx, list[Listed], int], int]
 """Does something to recipients; how many it concerned."""
 
 
-def hold(tx: Tx, recipients: list[Listed], now: int) -> int:
-    """Keep these where they are until released. An attempt under way goes on."""
-    return sum(tx.run("queue_hold_recipient", id=one.id) for one in recipients)
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """So many are held now, and are not sent. So many more are `under_way`: their octets are on the way just now, and
+    may arrive; whoever is not taken is held then."""
+
+    held: int
+    under_way: int
+
+
+def hold(tx: Tx, recipients: list[Listed], now: int) -> Holding:
+    """Keep these where they are until released. Couriers ask, before they send, whether they still may."""
+    under_way = {id for (id,) in tx.all("queue_under_way", ids=as_list(one.id for one in recipients), now=now)}
+    fresh = [one.id for one in recipients if tx.run("queue_hold_recipient", id=one.id)]
+    return Holding(sum(id not in under_way for id in fresh), len(under_way))
 
 
 def hold_restored(tx: Tx) -> int:
@@ -181,10 +201,9 @@ def drop(tx: Tx, recipients: list[Listed], now: int) -> int:
     for one in dropped:
         step = Step("recipient.dropped", now, one.journey, {"recipient": one.address, "reason": "dropped by hand"})
         steps.setdefault(one.journey, []).append(step)
-    tx.run("queue_settle_final", ids=as_list(one.id for one in dropped))
+    end(tx, [one.id for one in dropped], now)
     for of, told in steps.items():
         journey.record(tx, of, told)
-    forget_messages(tx, sorted({one.message for one in dropped}), now)
     for lane in sorted({one.lane for one in dropped}):
         tx.run("lane_delete_if_empty", lane=lane)
     return len(dropped)
@@ -198,11 +217,11 @@ def reroute(destination: str | None) -> Operation:
         moved = [one for one in recipients if not one.in_flight]
         for lane in {one.lane for one in moved}:
             lanes.clear_past_dot(tx, lane, now)
-        messages = find_messages(tx, {one.message for one in moved})
+        messages = find_messages(tx, [one.id for one in moved])
         targets: dict[tuple[str, str, int], int] = {}
         steps: dict[int, list[Step]] = {}
         for one in moved:
-            mail = messages[one.message].mail
+            mail = messages[one.id].mail
             to = destination or DOMAIN + parse(one.address).domain
             key = (to, mail.lane_sender, mail.wishes.priority)
             if key not in targets:
@@ -228,9 +247,16 @@ def _wake(tx: Tx, recipients: list[Listed], now: int) -> None:
 
 def _wake_lane(tx: Tx, lane: int, now: int) -> None:
     """The lane is tried now, whether it or its site backs off or not."""
-    if (row := tx.one("queue_retry_lane", lane=lane, now=now)) is not None:
-        for name in row:
-            tx.run("queue_retry_site", site=name)
+    for name in tx.one("queue_retry_lane", lane=lane, now=now) or ():
+        tx.run("queue_retry_site", site=name)
+
+
+def _try_all_of(tx: Tx, destination: str, now: int) -> None:
+    """What waits for the destination is tried now, but for what is held, or is to leave later by its sender's wish."""
+    for (lane,) in tx.all("queue_lanes_of", destination=destination):
+        tx.run("queue_retry_of_lane", lane=lane, now=now, limit=_FLUSHED)
+        _wake_lane(tx, lane, now)
+    tx.ring(Topic.QUEUE)
 
 
 # --- destinations -----------------------------------------------------------------------------------------------------
@@ -239,27 +265,26 @@ def _wake_lane(tx: Tx, lane: int, now: int) -> None:
 def flush(tx: Tx, domain: str, now: int) -> int:
     """Try what waits for this domain now, as ETRN wants it (RFC 1985); how many recipients wait, counted up to a
     thousand. What is held stays so, and what is to leave later by its sender's wish."""
-    destination = DOMAIN + domain
-    for (lane,) in tx.all("queue_lanes_of", destination=destination):
-        tx.run("queue_retry_of_lane", lane=lane, now=now, limit=_FLUSHED)
-        _wake_lane(tx, lane, now)
-    waiting = count(tx, Selection(destination=destination), most=1000)
-    tx.ring(Topic.QUEUE)
-    return waiting
+    _try_all_of(tx, DOMAIN + domain, now)
+    return count(tx, Selection(destination=DOMAIN + domain), most=1000)
 
 
-def hold_destination(tx: Tx, destination: str, now: int) -> None:
-    """Hold a destination: everything that waits for it, and what comes later."""
+def hold_destination(tx: Tx, destination: str, now: int) -> int:
+    """Hold a destination: everything that waits for it, and what comes later; how many are under way all the same, as
+    in Holding."""
     tx.value("queue_lane_open", destination=destination, sender="", priority=0, due_at=now)
     tx.run("queue_hold_destination", destination=destination)
+    under_way: int = tx.value("queue_under_way_to", destination=destination, now=now)
+    return under_way
 
 
 def release_destination(tx: Tx, destination: str, now: int) -> int:
     """Let a destination that was held go on, now; the number of its lanes."""
-    lanes = tx.run("queue_release_destination", destination=destination, now=now)
+    lanes = tx.run("queue_release_destination", destination=destination)
+    if lanes:
+        _try_all_of(tx, destination, now)
     for (lane,) in tx.all("queue_lanes_of", destination=destination):
         tx.run("lane_delete_if_empty", lane=lane)
-    tx.ring(Topic.QUEUE)
     return lanes
 
 
@@ -273,28 +298,49 @@ async def each(
     store: Store, operation: Operation, wanted: Selection, now: int, progress: Progress = lambda _: None
 ) -> int:
     """Carry `operation` out on every recipient that fits, some hundreds a commit; how many it concerned. What is queued
-    meanwhile is not meant."""
-    done = after = seen = 0
-    newest = await store.read(_newest)
-    while True:
-        some = await store.read(list_recipients, wanted, now, after, _CHUNK, newest)
-        if not some:
-            return done
-        done += await store.write(_again, operation, wanted, now, some[0].id - 1, len(some))
+    meanwhile is not meant, unless it comes of a message that was there."""
+    return sum([done async for done in _through(store, operation, wanted, now, progress)])
+
+
+async def hold_each(store: Store, wanted: Selection, now: int, progress: Progress = lambda _: None) -> Holding:
+    """Hold every recipient that fits, as `each` does."""
+    done = [one async for one in _through(store, hold, wanted, now, progress)]
+    return Holding(sum(one.held for one in done), sum(one.under_way for one in done))
+
+
+async def _through(
+    store: Store, operation: Callable[[Tx, list[Listed], int], T], wanted: Selection, now: int, progress: Progress
+) -> AsyncIterator[T]:
+    after = seen = 0
+    newest, queued_by = await store.read(_newest, now)
+    while some := await store.read(list_recipients, wanted, now, after, _CHUNK, newest, queued_by):
+        yield await store.write(_again, operation, wanted, now, some[0].id - 1, some[-1].id, queued_by)
         after = some[-1].id
         seen += len(some)
         progress(seen)
 
 
-def _newest(tx: Tx) -> int:
-    """The highest id of a recipient."""
-    newest: int = tx.value("queue_newest") or 0
-    return newest
+def _newest(tx: Tx, now: int) -> tuple[int, int]:
+    """The highest id of a recipient, and by when what is there was queued: now, unless the clock was set back.
+
+    Ids alone do not tell who comes later: each process takes numbers of its own, and another's may be far ahead.
+    """
+    row = tx.one("queue_newest")
+    assert row is not None, "a maximum has a row"
+    return row[0] or 0, max(row[1] or now, now)
 
 
-def _again(tx: Tx, operation: Operation, wanted: Selection, now: int, after: int, limit: int) -> int:
+def _again(
+    tx: Tx,
+    operation: Callable[[Tx, list[Listed], int], T],
+    wanted: Selection,
+    now: int,
+    after: int,
+    upto: int,
+    queued_by: int,
+) -> T:
     """The same recipients, as they stand inside the writing transaction."""
-    return operation(tx, list_recipients(tx, wanted, now, after, limit), now)
+    return operation(tx, list_recipients(tx, wanted, now, after, lanes.NEVER, upto, queued_by), now)
 
 
 async def give_up(
@@ -303,8 +349,8 @@ async def give_up(
     """Fail every recipient that fits, now, and tell the senders who want to hear of it; how many. Those in lanes at
     work stay: a courier has them in hands."""
     done = after = seen = 0
-    newest = await store.read(_newest)
-    while some := await store.read(list_recipients, wanted, clock.now(), after, _CHUNK, newest):
+    newest, queued_by = await store.read(_newest, clock.now())
+    while some := await store.read(list_recipients, wanted, clock.now(), after, _CHUNK, newest, queued_by):
         by_lane: dict[int, list[int]] = {}
         for one in some:
             if not one.in_flight:

@@ -1,12 +1,13 @@
 """What comes back of mail that an account sent: failures in our queue, reports and complaints (RFC 3464, 5965).
 
 Promises: a report of others counts only where it is about a message of the account that gets it: by the Message-ID or
-the ENVID of a journey that this account's submission began, and about a recipient whom another server took it for: of
-the others we know ourselves what became of them. It is told in that journey. One that came with a sender is no report.
+the ENVID that this account submitted it with, and about a recipient whom another server took it for: of the others we
+know ourselves what became of them. It is told in that journey. One that came with a sender is no report. What it is
+about is looked for outside the transaction that files it (`look`): strangers decide how much there is to look at.
 Refuses: to hold mail back (directory/suppression.py keeps the list; who sends asks it).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,20 +28,29 @@ from posthouse.terms.address import Address, BadAddress, parse
 
 # A report that returns a whole message is seldom larger; of larger ones we believe nothing.
 _LARGEST: Final = 1 * MB
-# Of one report so many recipients are looked at, and of journeys with its Message-ID so many.
+# Of one report so many recipients are looked at, and of what the account submitted with its Message-ID so many.
 _MOST_TOLD: Final = 100
 _MOST_JOURNEYS: Final = 5
 _NOT_ABUSE: Final = "not-spam"
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
+class News:
     """What is said of one recipient. `cause` None: nothing that the list should hold."""
 
     address: Address
     cause: str | None
     told: str
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a report says to an account of a message that it submitted: the one of this journey."""
+
+    account: int
+    journey: int
+    news: tuple[News, ...]
 
 
 def of_outcomes(tx: Tx, job: Job, outcomes: Sequence[Outcome], now: int) -> None:
@@ -71,32 +81,39 @@ def read(header: Header, octets: Buffer, *, null_sender: bool) -> Report | Feedb
     return parse_report(octets) if null_sender else None
 
 
-def of_report(tx: Tx, account: int, found: Report | Feedback, secret: bytes, now: int) -> tuple[Step, ...]:
-    """Take in what a report says that this account gets; the steps that its message's journey gains."""
-    about = _about(tx, account, found, secret)
-    if about is None:
-        return ()
-    recipients = {address.key for one in _handed_on(about) if (address := _address(one)) is not None}
+def look(tx: Tx, accounts: Iterable[int], found: Report | Feedback, secret: bytes) -> tuple[Heard, ...]:
+    """What a report says to the accounts that get it. Only reads."""
+    heard = [_heard(tx, account, found, secret) for account in accounts]
+    return tuple([one for one in heard if one is not None])
+
+
+def take_in(tx: Tx, heard: Iterable[Heard], account: int, now: int) -> tuple[Step, ...]:
+    """Write down what this account has heard; the steps that its message's journey gains."""
     steps: list[Step] = []
-    for news in _news(found, about):
-        if news.address.key not in recipients:
-            continue
-        if news.cause is not None:
-            suppression.note(tx, account, news.address, news.cause, news.words, now)
-        facts = {"recipient": str(news.address), "action": news.told, "cause": news.cause, "reply": news.words}
-        steps.append(Step("report.received", now, about.id, facts))
-    if steps:
-        journey.record(tx, about.id, steps)
+    for one in heard:
+        if one.account == account:
+            steps += _take_in(tx, one, now)
     return tuple(steps)
 
 
-def _about(tx: Tx, account: int, found: Report | Feedback, secret: bytes) -> Journey | None:
-    """The journey of the message that it is about, where the account submitted that."""
+def _take_in(tx: Tx, heard: Heard, now: int) -> list[Step]:
+    steps: list[Step] = []
+    for news in heard.news:
+        if news.cause is not None:
+            suppression.note(tx, heard.account, news.address, news.cause, news.words, now)
+        facts = {"recipient": str(news.address), "action": news.told, "cause": news.cause, "reply": news.words}
+        steps.append(Step("report.received", now, heard.journey, facts))
+    journey.record(tx, heard.journey, steps)
+    return steps
+
+
+def _heard(tx: Tx, account: int, found: Report | Feedback, secret: bytes) -> Heard | None:
     envid = found.envid if isinstance(found, Report) else None
-    for name in (found.message_id, envid):
-        for one in journey.find(tx, name, secret, _MOST_JOURNEYS) if name else ():
-            if _submitted_by(tx, one, account):
-                return one
+    for about in journey.submitted(tx, account, found.message_id, envid, secret, _MOST_JOURNEYS):
+        handed_on = {address.key for one in _handed_on(about) if (address := _address(one)) is not None}
+        news = tuple([one for one in _news(found, about) if one.address.key in handed_on])
+        if news:
+            return Heard(account, about.id, news)
     return None
 
 
@@ -107,14 +124,7 @@ def _handed_on(one: Journey) -> Iterator[str]:
             yield address
 
 
-def _submitted_by(tx: Tx, one: Journey, account: int) -> bool:
-    row = tx.one("account_find", account=account)
-    return row is not None and any(
-        step.facts.get("login") == row[1] for step in one.steps if step.kind == "mail.received"
-    )
-
-
-def _news(found: Report | Feedback, about: Journey) -> Iterator[_News]:
+def _news(found: Report | Feedback, about: Journey) -> Iterator[News]:
     if isinstance(found, Report):
         for report in found.recipients[:_MOST_TOLD]:
             # A server behind an alias names its own address last, and ours first.
@@ -127,13 +137,13 @@ def _news(found: Report | Feedback, about: Journey) -> Iterator[_News]:
     # For privacy the recipient is often left out: with one there is no doubt who it was.
     for one in found.recipients[:_MOST_TOLD] or (about.recipients if len(about.recipients) == 1 else ()):
         if (address := _address(one)) is not None:
-            yield _News(address, cause, told, told)
+            yield News(address, cause, told, told)
 
 
-def _of_recipient(report: RecipientReport, address: Address) -> _News:
+def _of_recipient(report: RecipientReport, address: Address) -> News:
     words = report.diagnostic or report.status
     cause = cause_of(report.status, words).value if report.action == "failed" else None
-    return _News(address, cause, report.action, words)
+    return News(address, cause, report.action, words)
 
 
 def _address(text: str) -> Address | None:

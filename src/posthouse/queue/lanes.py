@@ -23,7 +23,7 @@ from posthouse.queue.queue import (
     QueuedMessage,
     QueuedRecipient,
     as_list,
-    find_messages,
+    read_message,
     read_reply,
 )
 from posthouse.queue.schedule import LaneState, Postpone, is_local
@@ -42,6 +42,9 @@ CLAIM_MESSAGES: Final = 25
 FIRST_MESSAGES: Final = 5
 # What the rows' octets of one claim may hold in memory, about; the first message is taken whatever its size.
 CLAIM_OCTETS: Final = 256 * KB
+
+# Where the envelope begins in a row of a claim.
+_ENVELOPE: Final = 12
 
 Cursor = tuple[int, int]
 START: Final[Cursor] = (-1, -1)
@@ -71,7 +74,7 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a runner needs to know: lanes that are due, which of their sites are down (failures, and until when), when
-    a lane becomes due by itself, and when a message's time is up next, or it should have arrived."""
+    a lane becomes due by itself, and what next_deadline says."""
 
     lanes: tuple[LaneState, ...]
     sites: Mapping[str, tuple[int, int]]
@@ -92,8 +95,7 @@ class _Found:
     def add(self, rows: Sequence[Row]) -> int:
         for id, destination, sender, due_at, site, priority, failures, site_failures, site_due_at in rows:
             self.lanes[id] = LaneState(id, destination, sender, due_at, site, priority, failures)
-            if site is not None:
-                self.sites[site] = (site_failures or 0, site_due_at or 0)
+            self.sites[site or destination] = (site_failures or 0, site_due_at or 0)
         return len(rows)
 
 
@@ -106,7 +108,7 @@ def look(tx: Tx, now: int, holder: int = 0, full: Sequence[str] = (), limit: int
         found.add(tx.all("lanes_due_elsewhere", now=now, holder=holder, full=names, limit=limit))
         found.add(tx.all("lanes_due_urgent", now=now, holder=holder, limit=limit // 5))
         _add_senders(tx, found, now, holder)
-    return Look(tuple(found.lanes.values()), found.sites, next_due(tx, now), _next_deadline(tx, now))
+    return Look(tuple(found.lanes.values()), found.sites, next_due(tx, now), next_deadline(tx, now))
 
 
 def _add_senders(tx: Tx, found: _Found, now: int, holder: int, senders: int = 50, each: int = 5) -> None:
@@ -120,41 +122,16 @@ def _add_senders(tx: Tx, found: _Found, now: int, holder: int, senders: int = 50
 
 def next_due(tx: Tx, now: int) -> int | None:
     """When a lane becomes due that is not due yet, or another's lease ends; None: never."""
-    return _first(tx.value("lanes_next_due", now=now), tx.value("lanes_next_lease_end", now=now))
+    return first(tx.value("lanes_next_due", now=now), tx.value("lanes_next_lease_end", now=now))
 
 
-# --- time -------------------------------------------------------------------------------------------------------------
+def next_deadline(tx: Tx, now: int) -> int | None:
+    """When a message's time is up next that has not much, or one should have arrived; None: never, or not soon."""
+    return first(tx.value("queue_next_expiry", now=now), tx.value("queue_next_overdue", now=now))
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """Messages whose time is up, lanes where their recipients wait, and where the next look goes on (None: that was
-    all)."""
-
-    messages: tuple[int, ...]
-    lanes: tuple[int, ...]
-    after: Cursor | None
-
-
-def expired(tx: Tx, now: int, after: Cursor, limit: int = 100) -> Expired:
-    """The next messages behind `after` whose time is up. What was due while nobody ran is tried first, not given up."""
-    rows = tx.all("queue_expired_messages", now=now, after_at=after[0], after_id=after[1], limit=limit)
-    ids = [id for _, id in rows]
-    lanes = [lane for (lane,) in tx.all("queue_expired_lanes", ids=as_list(ids), now=now)] if ids else []
-    return Expired(tuple(ids), tuple(lanes), rows[-1] if len(rows) == limit else None)
-
-
-def next_time(tx: Tx, now: int, notice: int) -> int | None:
-    """When a message's time is up next, should have arrived, or has waited for `notice` milliseconds; None: never."""
-    since = tx.value("queue_next_delayed", since=now - notice)
-    return _first(_next_deadline(tx, now), None if since is None else since + notice)
-
-
-def _next_deadline(tx: Tx, now: int) -> int | None:
-    return _first(tx.value("queue_next_expiry", now=now), tx.value("queue_next_overdue", now=now))
-
-
-def _first(*times: int | None) -> int | None:
+def first(*times: int | None) -> int | None:
+    """The first of these times; None: never."""
     return min((time for time in times if time is not None and time < NEVER), default=None)
 
 
@@ -229,9 +206,13 @@ def renew(tx: Tx, leases: Sequence[Lease], until: int) -> set[int]:
 
 def release(tx: Tx, held: Lease, not_before: int = 0) -> None:
     """Give the lane back: it is due when its first recipient is, or when its backoff says; an empty lane goes."""
-    if tx.value("lane_of_lease", lane=held.lane, token=held.token) is not None:
-        tx.run("lane_release", lane=held.lane, never=NEVER, not_before=not_before)
-        tx.run("lane_delete_if_empty", lane=held.lane)
+    row = tx.one("lane_of_lease", lane=held.lane, token=held.token)
+    if row is None:
+        return
+    if row[1]:
+        tx.run("lane_backs_off_for_nobody", lane=held.lane)
+    tx.run("lane_release", lane=held.lane, never=NEVER, not_before=not_before)
+    tx.run("lane_delete_if_empty", lane=held.lane)
 
 
 def abandon(tx: Tx, held: Lease) -> None:
@@ -280,11 +261,11 @@ def _due(tx: Tx, held: Lease, after: Cursor, now: int, messages: int) -> tuple[l
     return rows, True
 
 
-def claim_of(tx: Tx, held: Lease, messages: Sequence[int]) -> tuple[Job, ...]:
-    """Recipients of the lane that these messages wait for, with what was last said of them."""
+def claim_of(tx: Tx, held: Lease, recipients: Sequence[int]) -> tuple[Job, ...]:
+    """Those of these recipients that stand in the lane and are not held, with what was last said of them."""
     if tx.value("lane_of_lease", lane=held.lane, token=held.token) is None:
         return ()
-    rows = tx.all("queue_claim_expired", lane=held.lane, messages=as_list(messages), limit=CLAIM_RECIPIENTS)
+    rows = tx.all("queue_claim_expired", lane=held.lane, ids=as_list(recipients), limit=CLAIM_RECIPIENTS)
     return _jobs(tx, held.lane, held.destination, rows)[1]
 
 
@@ -310,8 +291,6 @@ def _jobs(
     A recipient that stands for a batch of a list's members is a job of its own, for each is to be a commit.
     """
     alone = destination.startswith(MEMBERS)
-    ids = list(dict.fromkeys(row[1] for row in rows))[:most]
-    messages = find_messages(tx, ids) if ids else {}
     groups: dict[tuple[int, bytes, str | None, int], list[QueuedRecipient]] = {}
     wanted: dict[int, QueuedMessage] = {}
     octets = taken = 0
@@ -320,8 +299,8 @@ def _jobs(
         if id not in wanted:
             if wanted and (len(wanted) == most or octets >= CLAIM_OCTETS):
                 break
-            wanted[id] = messages[id]
-            octets += messages[id].mail.size
+            wanted[id] = message = read_message(row[0], id, row[_ENVELOPE:])
+            octets += message.mail.size
         groups.setdefault((id, row[6], row[11], row[0] if alone else 0), []).append(_recipient(row))
         taken += 1
     refs = blobs.find_many(tx, [one.mail.blob for one in wanted.values()]) if wanted else {}
@@ -345,7 +324,7 @@ def _blob(found: Mapping[int, blobs.BlobRef], id: int) -> blobs.BlobRef:
 
 
 def _recipient(row: Row) -> QueuedRecipient:
-    id, _, address, original, notify, orcpt, _, due_at, attempts, last_reply, last_remote, _ = row
+    id, _, address, original, notify, orcpt, _, due_at, attempts, last_reply, last_remote, *_ = row
     return QueuedRecipient(
         id=id,
         address=parse(address),

@@ -6,13 +6,14 @@ Refuses: to know how mail travels. A destination is a word that a courier unders
 and `local:junk` for delivery at home.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from posthouse.queue.schedule import LOCAL
 from posthouse.store import blobs
-from posthouse.store.database import Row, Topic, Tx, Value
+from posthouse.store.database import Topic, Tx, Value
 from posthouse.terms.address import Address, parse
 from posthouse.terms.envelope import NO_WISHES, Body, DeliverBy, Wishes
 from posthouse.terms.reply import Reply
@@ -23,6 +24,12 @@ LIST: Final = "list:"
 HELD: Final = ":held"
 # A batch of a list's members (directory/members.py).
 MEMBERS: Final = "members:"
+
+# A recipient's id is its blob's with so many bits of a series behind it: what needs the same octets stands together,
+# and is found by them without an index. No two that wait have one id unless millions came between them.
+_SERIES_BITS: Final = 24
+_SERIES: Final = (1 << _SERIES_BITS) - 1
+_WRITTEN_ID: Final = re.compile(r"([0-9]{1,11})\.([0-9]{1,8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class NewRecipient:
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A message in the queue, as its row tells it."""
+    """A message in the queue, as any of its recipients' rows tells it. `id` is that of its first recipient."""
 
     id: int
     mail: QueuedMail
@@ -130,45 +137,56 @@ def accept(tx: Tx, mail: QueuedMail, recipients: Sequence[NewRecipient]) -> list
 
     Returns the recipients' ids in the queue, in order. Rings the queue's bell.
     """
-    message = tx.number("queued_message")
-    tx.put(
-        "queue_message_insert",
-        id=message,
-        journey=mail.journey,
-        blob=mail.blob,
-        size=mail.size,
-        sender=str(mail.sender) if mail.sender else None,
-        account=mail.account,
-        **_write_wishes(mail.wishes),
-        queued_at=mail.queued_at,
-        expires_at=mail.expires_at,
-    )
-    return add(tx, QueuedMessage(message, mail), recipients, mail.queued_at)
+    first = _new_id(tx, mail.blob)
+    return _insert(tx, QueuedMessage(first, mail), first, recipients, mail.queued_at)
 
 
 def add(tx: Tx, message: QueuedMessage, recipients: Sequence[NewRecipient], now: int) -> list[int]:
-    """Queue a message that is in the queue already for more recipients, such as those an alias expands to."""
+    """Queue a message that is in the queue already for more recipients, such as those an alias expands to. Whether its
+    sender heard that it is late (RFC 2852 §4.1.4, mode N) holds for them too."""
+    by = message.mail.wishes.deliver_by
+    told = by is not None and not by.returned and bool(tx.value("queue_by_told", message=message.id))
+    return _insert(tx, message, _new_id(tx, message.mail.blob), recipients, now, told)
+
+
+def _new_id(tx: Tx, blob: int) -> int:
+    return blob << _SERIES_BITS | tx.number("queued_recipient") & _SERIES
+
+
+def _insert(
+    tx: Tx,
+    message: QueuedMessage,
+    first: int,
+    recipients: Sequence[NewRecipient],
+    now: int,
+    told_late: bool = False,
+) -> list[int]:
+    mail = message.mail
+    envelope = {"message": message.id, **_write_envelope(mail)}
+    if told_late:
+        envelope["by_told"] = 1
     lanes: dict[str, int] = {}
     ids: list[int] = []
     for recipient in recipients:
         destination = recipient.destination or DOMAIN + recipient.address.domain
         due_at = recipient.due_at or now
         if destination not in lanes:
-            lanes[destination] = open_lane(tx, destination, message.mail, due_at)
-        ids.append(tx.number("queued_recipient"))
+            lanes[destination] = open_lane(tx, destination, mail, due_at)
+        ids.append(_new_id(tx, mail.blob) if ids else first)
+        address = str(recipient.address)
         tx.put(
             "queue_recipient_insert",
             id=ids[-1],
             lane=lanes[destination],
-            message=message.id,
-            address=str(recipient.address),
-            original=recipient.original or str(recipient.address),
+            address=address,
+            original=recipient.original or address,
             notify=None if recipient.notify is None else ",".join(sorted(recipient.notify)),
             orcpt=recipient.orcpt,
             prologue=recipient.prologue,
             return_path=str(recipient.return_path) if recipient.return_path else None,
             due_at=due_at,
-            waits_since=max(due_at, now) if _wants_to_hear(message.mail, recipient.notify) else None,
+            waits_since=max(due_at, now) if _wants_to_hear(mail, recipient.notify) else None,
+            **envelope,
         )
     tx.ring(Topic.QUEUE)
     return ids
@@ -177,13 +195,13 @@ def add(tx: Tx, message: QueuedMessage, recipients: Sequence[NewRecipient], now:
 def open_lane(tx: Tx, destination: str, mail: QueuedMail, due_at: int) -> int:
     """The lane of such mail to this destination, made where it is not there; due at that time at the latest, unless it
     backs off."""
-    lane: int = tx.value(
-        "queue_lane_open",
-        destination=destination,
-        sender=mail.lane_sender,
-        priority=mail.wishes.priority,
-        due_at=due_at,
-    )
+    key: dict[str, Value] = {
+        "destination": destination,
+        "sender": mail.lane_sender,
+        "priority": mail.wishes.priority,
+        "due_at": due_at,
+    }
+    lane: int = tx.value("queue_lane_find", **key) or tx.value("queue_lane_open", **key)
     return lane
 
 
@@ -192,15 +210,15 @@ def _wants_to_hear(mail: QueuedMail, notify: frozenset[str] | None) -> bool:
     return mail.sender is not None and (notify is None or "DELAY" in notify)
 
 
-def find_message(tx: Tx, id: int) -> QueuedMessage | None:
-    """The message with this id, if any recipient still waits for it."""
-    row = tx.one("queue_message", id=id)
-    return None if row is None else _message(row)
+def find_message(tx: Tx, recipient: int) -> QueuedMessage | None:
+    """The message that this recipient waits for, if he does."""
+    return find_messages(tx, [recipient]).get(recipient)
 
 
-def find_messages(tx: Tx, ids: Iterable[int]) -> dict[int, QueuedMessage]:
-    """Those of these messages that are in the queue. Whoever asks bounds their number."""
-    return {row[0]: _message(row) for row in tx.all("queue_messages", ids=as_list(ids))}
+def find_messages(tx: Tx, recipients: Iterable[int]) -> dict[int, QueuedMessage]:
+    """The message of each of these recipients that is in the queue. Whoever asks bounds their number."""
+    rows = tx.all("queue_messages", ids=as_list(recipients))
+    return {id: read_message(id, message, envelope) for id, message, *envelope in rows}
 
 
 def as_list(numbers: Iterable[int]) -> str:
@@ -208,24 +226,32 @@ def as_list(numbers: Iterable[int]) -> str:
     return f"[{','.join(map(str, numbers))}]"
 
 
-def _message(row: Row) -> QueuedMessage:
-    id, journey, blob, size, sender, account, queued_at, expires_at, *wishes = row
+def read_message(recipient: int, message: int, envelope: Sequence[Any]) -> QueuedMessage:
+    """The message of a recipient, from the envelope's columns in his row."""
+    journey, size, sender, account, queued_at, expires_at, *wishes = envelope
     mail = QueuedMail(
-        journey=journey,
-        blob=blob,
-        size=size,
-        sender=parse(sender) if sender else None,
-        queued_at=queued_at,
-        expires_at=expires_at,
-        account=account,
-        wishes=_read_wishes(*wishes),
+        journey,
+        recipient >> _SERIES_BITS,
+        size,
+        parse(sender) if sender else None,
+        queued_at,
+        expires_at,
+        account,
+        _read_wishes(*wishes),
     )
-    return QueuedMessage(id, mail)
+    return QueuedMessage(message, mail)
 
 
-def _write_wishes(wishes: Wishes) -> dict[str, Value]:
+def _write_envelope(mail: QueuedMail) -> Mapping[str, Value]:
+    wishes = mail.wishes
     by = wishes.deliver_by
     return {
+        "journey": mail.journey,
+        "size": mail.size,
+        "sender": str(mail.sender) if mail.sender else None,
+        "account": mail.account,
+        "queued_at": mail.queued_at,
+        "expires_at": mail.expires_at,
         "body": wishes.body,
         "smtputf8": int(wishes.smtputf8),
         "envid": wishes.envid,
@@ -252,11 +278,24 @@ def _read_wishes(
     return Wishes(body, bool(smtputf8), envid, ret, bool(requiretls), priority, by)
 
 
-def forget_messages(tx: Tx, ids: Iterable[int], now: int) -> None:
-    """Remove those of these messages that no recipient waits for; their octets become suspects of the sweep."""
-    gone = [blob for (blob,) in tx.all("queue_messages_forget", ids=as_list(ids))]
-    if gone:
-        blobs.suspect(tx, gone, now)
+def end(tx: Tx, recipients: Sequence[int], now: int) -> None:
+    """These leave the queue; octets that nobody else waits for become suspects of the sweep."""
+    ids = as_list(recipients)
+    tx.run("queue_settle_final", ids=ids)
+    tx.run("queue_settle_blobs", ids=ids, now=now)
+
+
+def write_id(recipient: int) -> str:
+    """A recipient's id as people see it: 17.4."""
+    return f"{recipient >> _SERIES_BITS}.{recipient & _SERIES}"
+
+
+def read_id(text: str) -> int | None:
+    """The id that `write_id` wrote; None where it wrote no such text."""
+    found = _WRITTEN_ID.fullmatch(text)
+    if found is None or (number := int(found[2])) > _SERIES:
+        return None
+    return int(found[1]) << _SERIES_BITS | number
 
 
 def write_reply(reply: Reply) -> str:

@@ -1,39 +1,36 @@
 """The queue's loop: look which lanes are due, start couriers, settle what they report, write bounces, sleep.
 
 Promises: nothing leaves the queue but by a commit that holds its outcome, and the bounce where one is due stands in the
-same commit. A courier that raises defers its recipients. What a courier did is written down even where the database
-cannot take it at once: the runner tries until it can, or is stopped.
+same commit. A courier that raises defers its recipients, and so does a report that can never be settled. What a courier
+did is written down even where the database cannot take it at once: the runner tries until it can, or is stopped.
 Refuses: to know how mail travels (couriers do), who goes first (schedule.py), what is learnt of peers (learning.py),
 what time brings (deadlines.py) and how it is written down (clerk.py, settling.py). It keeps nothing a restart needs.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.observe import WARNING
 from posthouse.queue import bounce, lanes, learning
+from posthouse.queue.attempt import AtWork, Courier, Forgo, Held, LeaseLost, our_fault
 from posthouse.queue.clerk import Clerk, Terms
 from posthouse.queue.deadlines import Deadlines
-from posthouse.queue.lanes import Claim, Lease, Look
-from posthouse.queue.outcome import Fate, Outcome, Report, pushes_back
+from posthouse.queue.lanes import Claim, Cursor, Lease, Look
+from posthouse.queue.outcome import Fate, Report, pushes_back
 from posthouse.queue.queue import Job
-from posthouse.queue.schedule import Decisions, LaneState, Limits, schedule
-from posthouse.queue.settling import Rules
+from posthouse.queue.schedule import Decisions, LaneState, Limits, longest_delay, schedule
+from posthouse.queue.settling import Marked, Rules, Settled
 from posthouse.queue.sites import Sites
 from posthouse.queue.work import Run, Worker
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Listener, Store, StoreUnavailable, Topic
-from posthouse.terms.reply import Reply
-
-# Called before the final dot with the recipients that may be taken by it. Raises LeaseLost: do not send it.
-BeforeDot = Callable[[Sequence[int]], Awaitable[None]]
-Forgo = Callable[[Job], None]
 
 # Couriers past the dot wait up to ten minutes for the reply (RFC 5321 §4.5.3.2.6); a stop does not wait as long.
 GRACE: Final = 60.0
@@ -41,44 +38,15 @@ GRACE: Final = 60.0
 _PAUSE: Final = 1.0
 # How long a lane is left alone that met an error of ours.
 _AVOIDED_MS: Final = 60_000
+# A clock that goes back by less is believed: nothing waits for longer by it.
+_SET_BACK_MS: Final = 60_000
 # Looks at the queue take no more than a part of the time: so many times what one takes passes until the next, and at
 # least so long. What came meanwhile is seen together.
-_LOOK_PART: Final = 2
+_LOOK_PART: Final = 5
 _LOOK_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 # Lanes started in one transaction: each costs the only writer some 0.3 ms.
 _STARTED_TOGETHER: Final = 20
-_OUR_FAULT: Final = Reply(451, "4.3.0", "An error of this server's; it will try again")
-
-
-class LeaseLost(Exception):
-    """The lane has another holder by now: whatever has not been done must not be done."""
-
-
-class AtWork(Protocol):
-    """Whoever gave a courier its job: a BeforeDot, and the job that comes behind this one."""
-
-    async def __call__(self, recipients: Sequence[int]) -> None:
-        """As BeforeDot."""
-        ...
-
-    def ahead(self, forgo: Forgo) -> Job | None:
-        """What this courier is asked to attempt next, where that is known: it may say its envelope, and no more.
-
-        `forgo` is called with the job where it will not be asked to.
-        """
-        ...
-
-
-class Courier(Protocol):
-    """What attempts the jobs of one kind of destination."""
-
-    async def attempt(self, job: Job, before_dot: AtWork) -> Report:
-        """Attempt the job once and report an outcome for each of its recipients.
-
-        May be cancelled at any point before `before_dot` was called; nothing has then happened. Lets LeaseLost pass.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _AtWork:
-    """AtWork for one attempt."""
+    """AtWork for the attempts of one worker."""
 
     runner: "Runner"
     run: Run
@@ -141,7 +109,9 @@ class Runner:
         self._renewed_at = 0
         self._look_took = 0.0
         self._avoided: dict[int, int] = {}
-        self._deadlines = Deadlines(store, self._clerk, clock, settings.delay_notice, settings.lease_seconds)
+        self._latest_seen = 0
+        longest = longest_delay(settings.delays) + _SET_BACK_MS / 1000
+        self._deadlines = Deadlines(store, self._clerk, clock, settings.delay_notice, longest, settings.lease_seconds)
 
     # --- the loop
 
@@ -187,6 +157,9 @@ class Runner:
         Raises StoreUnavailable.
         """
         now = self._clock.now()
+        if now < self._latest_seen - _SET_BACK_MS:
+            self._clock_set_back(now)
+        self._latest_seen = max(self._latest_seen, now)
         await self._renew(now)
         began = self._clock.monotonic()
         look = await self._store.read(lanes.look, now, self._holder, self._full_sites())
@@ -202,6 +175,18 @@ class Runner:
             self._spawn(self._deadlines.look(now))
         wakes = [look.wake_at, decisions.wake_at, self._deadlines.due_at]
         return min((at for at in wakes if at is not None and at > now), default=None)
+
+    def _clock_set_back(self, now: int) -> None:
+        """What was learnt by times that are to come again is forgotten."""
+        observe.tell("queue.clock_set_back", level=WARNING, seconds=(self._latest_seen - now) // 1000)
+        self._latest_seen, self._renewed_at = now, 0
+        self._avoided.clear()
+        self._sites = Sites(self._settings.limits.site)
+        for run in self._runs.values():
+            run.since = now
+            for worker in run.workers.values():
+                worker.began_at = min(worker.began_at, now)
+        self._deadlines.clock_set_back()
 
     def _full_sites(self) -> list[str]:
         """Sites that have all the connections they may have."""
@@ -286,8 +271,8 @@ class Runner:
                 task.cancel()
             await self.idle()
 
-    def _tasks(self) -> set[asyncio.Task[None]]:
-        return self._chores.union(*[run.tasks for run in self._runs.values()])
+    def _tasks(self) -> set[asyncio.Future[None]]:
+        return {*self._chores}.union(*[run.tasks for run in self._runs.values()])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -390,16 +375,15 @@ class Runner:
 
     async def _work(self, run: Run, worker: Worker) -> None:
         """Job after job on this lane, until none is left or others are to have their turn."""
-        go_on = True
+        go_on, at_work = True, _AtWork(self, run, worker)
         try:
             while go_on and not (self._stopping or run.ending or self._gives_way(run)):
                 job = worker.take_ahead() or await self._next_job(run)
-                go_on = job is not None and await self._attempt(run, worker, job)
+                go_on = job is not None and await self._attempt(run, worker, at_work, job)
         finally:
             worker.committed = True
             self._forgo(run, worker)
-            if worker.settling is not None:
-                await worker.settling
+            await self._settled_before(worker)
 
     def _gives_way(self, run: Run) -> bool:
         if run.yields:
@@ -431,33 +415,41 @@ class Runner:
     def _take(self, run: Run, claim: Claim) -> None:
         run.pending.extend(claim.jobs)
         run.after, run.more = claim.after, claim.more
-        if len(run.pending) > 1:
+        if len(run.pending) > 1 and len(run.workers) < self._settings.limits.site:
+            # It may have another connection.
             self._changed.set()
 
-    async def _attempt(self, run: Run, worker: Worker, job: Job) -> bool:
+    async def _attempt(self, run: Run, worker: Worker, at_work: AtWork, job: Job) -> bool:
         """Attempt a job and have it written down. False: nothing more is to be done here."""
         now = worker.began_at = self._clock.now()
         try:
             if (late := bounce.too_late(job, now)) is not None:
                 report = Report(late)
             else:
-                report = await self._courier(job).attempt(job, _AtWork(self, run, worker))
+                report = await self._courier(job).attempt(job, at_work)
         except LeaseLost:
             self._lose(run)
             return False
+        except Held:
+            return False
         except Exception as error:
             observe.fault("courier.failed", error, journey=job.mail.journey, destination=job.destination)
-            report = Report(tuple(Outcome(one.id, Fate.DEFERRED, _OUR_FAULT) for one in job.recipients))
+            report = our_fault(job)
         worker.committed, worker.began_at = True, 0
         go_on = await self._hand_in(run, worker, job, report)
         worker.committed = False
         return go_on
 
     async def note_dot(self, run: Run, worker: Worker, recipients: Sequence[int]) -> None:
-        """Note that a courier is about to send its final dot. Raises LeaseLost, StoreUnavailable."""
+        """Note that a courier is about to send its final dot. Raises LeaseLost, Held, StoreUnavailable."""
         worker.committed = True
-        if not await self._clerk.mark(run.lease, recipients):
+        marked = await self._clerk.mark(run.lease, recipients)
+        if marked is Marked.LOST:
             raise LeaseLost
+        if marked is Marked.HELD:
+            # The others that were claimed may be held as well: the next claim tells.
+            run.ending = True
+            raise Held
 
     def go_ahead(self, run: Run, worker: Worker, forgo: Forgo) -> Job | None:
         """The job that this worker will do next, where all goes well on the lane and nothing is asked of its time."""
@@ -477,27 +469,72 @@ class Runner:
     async def _hand_in(self, run: Run, worker: Worker, job: Job, report: Report) -> bool:
         """Settle, behind the job before: beside the next one where there is one and all went well, else here and now.
         False: nothing more is to be done here."""
-        if worker.settling is not None:
-            await worker.settling
-            worker.settling = None
+        await self._settled_before(worker)
         if (worker.ahead or run.pending) and self._goes_well(run, job, report):
-            worker.settling = asyncio.create_task(self._settle_beside(run, job, report))
+            if run.runs_low and not (run.claims_soon or run.claiming.locked()):
+                run.claims_soon = True
+                worker.settling = asyncio.create_task(self._settle_beside(run, job, report))
+            else:
+                then = partial(self._settled, run, worker, job, report)
+                worker.settling = self._clerk.settle_beside(run.lease, job, report, then)
             return True
         return await self._settle(run, job, report)
+
+    @staticmethod
+    async def _settled_before(worker: Worker) -> None:
+        """The worker's last job is written down, deferred where it could not be as it was reported."""
+        while (settling := worker.settling) is not None:
+            await settling
+            if worker.settling is settling:
+                worker.settling = None
 
     def _goes_well(self, run: Run, job: Job, report: Report) -> bool:
         """Nothing in the report can end or slow down the work on its lane, and nobody is to be told of it."""
         site = self._sites.find(run.site)
-        if site.down or site.pace or report.pushed_back or report.inside:
+        if site.down or site.pace or report.pushed_back or report.inside or report.site not in (None, run.site):
             return False
         if job.mail.wishes.deliver_by or bounce.wants_success(job):
             return False
         return all(outcome.fate is Fate.RELAYED for outcome in report.outcomes)
 
+    def _go_by(self, run: Run, report: Report, settled: Settled) -> bool:
+        """Learn from a report, and do as it was settled. False: the lane was lost."""
+        learning.learn(self._sites, self._runs.values(), run, report, settled, self._clock.now())
+        run.released = settled.released
+        if settled.lease is None:
+            self._lose(run)
+            return False
+        run.lease = settled.lease
+        run.ending = run.ending or settled.doomed or settled.released or settled.held
+        return True
+
     async def _settle_beside(self, run: Run, job: Job, report: Report) -> None:
-        """Settle while the worker goes on with its next job."""
+        """Settle, and claim, while the worker goes on with its next job."""
+        run.claims_soon = False
         try:
             await self._settle(run, job, report, beside=True)
+        except Exception as error:
+            self._worker_failed(run, error)
+
+    async def _defer_beside(self, run: Run, job: Job, report: Report, error: Exception) -> None:
+        """Defer what can never be settled as it was reported, while the worker is at its next job."""
+        try:
+            deferred = self._deferred(job, report, error)
+            self._go_by(run, deferred, await self._clerk.settle(run.lease, job, deferred, keep=True))
+        except Exception as failed:
+            self._worker_failed(run, failed)
+
+    def _settled(self, run: Run, worker: Worker, job: Job, report: Report, answer: Settled | Exception) -> None:
+        """The report was written down beside the worker's next job, or cannot be."""
+        if isinstance(answer, Exception):
+            if not any(one is worker for one in run.workers.values()):
+                # The runner ends, and waits for nothing more.
+                self._worker_failed(run, answer)
+                return
+            worker.settling = asyncio.create_task(self._defer_beside(run, job, report, answer))
+            return
+        try:
+            self._go_by(run, report, answer)
         except Exception as error:
             self._worker_failed(run, error)
 
@@ -509,18 +546,41 @@ class Runner:
         report, crowded = learning.soften(self._sites, run, report, self._clock.now())
         down = self._sites.find(run.site).down or (report.site is not None and self._sites.find(report.site).down)
         if run.claiming.locked() or not run.runs_low:
-            settled = await self._clerk.settle(run.lease, job, report, site_down=down)
+            report, settled = await self._write_down(run, job, report, site_down=down)
         else:
             async with run.claiming:
                 last = len(run.workers) == 1 and not run.job_waits and not beside
-                settled = await self._clerk.settle(run.lease, job, report, site_down=down, after=run.after, last=last)
+                report, settled = await self._write_down(run, job, report, site_down=down, after=run.after, last=last)
                 if settled.claim is not None:
                     self._take(run, settled.claim)
-        learning.learn(self._sites, self._runs.values(), run, report, settled, self._clock.now())
-        run.released = settled.released
-        if settled.lease is None:
-            self._lose(run)
-            return False
-        run.lease = settled.lease
-        run.ending = run.ending or settled.doomed or settled.released
-        return not crowded and (settled.claim is None or run.job_waits)
+        stands = self._go_by(run, report, settled)
+        return stands and not crowded and (settled.claim is None or run.job_waits)
+
+    async def _write_down(
+        self,
+        run: Run,
+        job: Job,
+        report: Report,
+        *,
+        site_down: bool,
+        after: Cursor | None = None,
+        last: bool = False,
+    ) -> tuple[Report, Settled]:
+        """Settle; the report as it was written down. Where that can never be, all of the job are deferred: it would be
+        first again, and the others behind it would wait for ever."""
+        try:
+            return report, await self._clerk.settle(run.lease, job, report, site_down=site_down, after=after, last=last)
+        except Exception as error:
+            deferred = self._deferred(job, report, error)
+        # It may be what its sender is to be told that cannot be written; not so where that is known in the commit only.
+        keep = report.inside is None
+        return deferred, await self._clerk.settle(run.lease, job, deferred, site_down=site_down, keep=keep)
+
+    def _deferred(self, job: Job, report: Report, error: Exception) -> Report:
+        """What is written instead of a report that cannot be: all are tried again, who was taken already too."""
+        observe.fault("queue.cannot_settle_so", error, journey=job.mail.journey, destination=job.destination)
+        now = self._clock.now()
+        taken = {outcome.recipient for outcome in report.outcomes if outcome.fate is Fate.RELAYED}
+        twice = [str(one.address) for one in job.recipients if one.id in taken]
+        steps = tuple(lanes.possible_duplicate(job.mail.journey, address, now) for address in twice)
+        return replace(our_fault(job), steps=steps)

@@ -308,6 +308,11 @@ def delay(delays: Sequence[float], failures: int, jitter: float) -> float:
     return delays[min(max(failures, 1), len(delays)) - 1] * (0.9 + 0.2 * jitter)
 
 
+def longest_delay(delays: Sequence[float]) -> float:
+    """Seconds: no `delay` is longer."""
+    return max(delays) * 1.1
+
+
 def retry_at(delays: Sequence[float], failures: int, jitter: float, now: int, expires_at: int | None = None) -> int:
     """When to try again, in UTC milliseconds: after `delay`, but no later than `expires_at`, so that the last attempt
     comes when time is up and not hours after it."""

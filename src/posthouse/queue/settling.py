@@ -8,6 +8,7 @@ Refuses: to wait, to attempt, and to word what the sender is told (bounce.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Final
 
 from posthouse import journey
@@ -15,7 +16,7 @@ from posthouse.observe import Fact, Step
 from posthouse.queue import bounce, feedback, lanes
 from posthouse.queue.lanes import Claim, Cursor, Lease, possible_duplicate
 from posthouse.queue.outcome import Fate, Outcome, Report
-from posthouse.queue.queue import Job, QueuedRecipient, as_list, forget_messages, write_reply
+from posthouse.queue.queue import Job, QueuedRecipient, as_list, end, write_reply
 from posthouse.queue.schedule import is_local, retry_at
 from posthouse.store.database import Topic, Tx
 
@@ -37,6 +38,15 @@ class Mark:
 
     held: Lease
     recipients: Sequence[int]
+
+
+class Marked(Enum):
+    """What became of a mark. HELD: somebody held one of these recipients, or their lane, since they were claimed; none
+    was marked, and none may be sent. LOST: the lease is another's."""
+
+    NOTED = "noted"
+    HELD = "held"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,8 @@ class Settled:
     lane now backs off.
 
     `down`: the site or destination that is down with it, its failures and until when. `inside`: outcomes that came out
-    in the transaction. `claim`: the next jobs, where they were asked for. `released`: the lane was given back.
+    in the transaction. `claim`: the next jobs, where they were asked for. `released`: the lane was given back. `held`:
+    somebody held one of the recipients since they were claimed; what was to be done `inside` was not done for any.
     """
 
     steps: tuple[Step, ...]
@@ -74,6 +85,7 @@ class Settled:
     inside: tuple[Outcome, ...] = ()
     claim: Claim | None = None
     released: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,49 +99,64 @@ class Rules:
 Entry = Mark | Settlement
 
 
-def write_down(tx: Tx, entries: Sequence[Entry], rules: Rules) -> list[bool | Settled]:
-    """All of these in one transaction, in order: of a mark whether the lease stands, of a settlement what it did.
+def write_down(tx: Tx, entries: Sequence[Entry], rules: Rules) -> list[Marked | Settled]:
+    """All of these in one transaction, in order: what became of each mark, and what each settlement did.
 
     The instant of responsibility: before this commits, each recipient is the queue's; after it, those with a final
     outcome are the next MTA's, their mailbox's, or told of in a bounce that the same commit queued.
     """
     wanted = {(entry.held.lane, entry.held.token): None for entry in entries}
     packed = f"[{','.join(f'[{lane},{token}]' for lane, token in wanted)}]"
-    standing = {lane for (lane,) in tx.all("lanes_of_leases", leases=packed)}
-    marked: list[int] = []
+    # Whether they are held, of those that stand.
+    standing: dict[int, int] = {row[0]: row[1] for row in tx.all("lanes_of_leases", leases=packed)}
+    marks: list[int] = []
     ended: list[int] = []
     deferred: list[int] = []
-    messages: dict[int, int] = {}
-    answers: list[bool | Settled] = []
-    for entry in entries:
-        stands = entry.held.lane in standing
+    answers: list[Marked | Settled] = []
+    for at, entry in enumerate(entries):
+        lane_held = standing.get(entry.held.lane)
         match entry:
-            case Mark(recipients=recipients):
-                marked += recipients if stands else ()
-                answers.append(stands)
-            case Settlement() if stands:
-                settled, final = _settle(tx, entry, rules)
+            case Mark():
+                answers.append(Marked.LOST if lane_held is None else Marked.HELD if lane_held else Marked.NOTED)
+                if lane_held == 0:
+                    marks.append(at)
+            case Settlement() if lane_held is not None:
+                settled, final = _settle(tx, entry, rules, bool(lane_held))
                 ended += final
-                if final:
-                    messages[entry.job.message.id] = entry.now
                 if len(final) < len(entry.job.recipients):
                     deferred += [one.id for one in entry.job.recipients]
                 answers.append(settled)
             case Settlement():
                 answers.append(_too_late(tx, entry))
-    if marked:
-        tx.run("queue_past_dot", ids=as_list(marked))
+    if marks:
+        _mark(tx, entries, marks, answers)
     if deferred:
         tx.run("queue_not_past_dot", ids=as_list(deferred))
     if ended:
-        tx.run("queue_settle_final", ids=as_list(ended))
-        forget_messages(tx, messages, max(messages.values()))
+        end(tx, ended, max(entry.now for entry in entries if isinstance(entry, Settlement)))
     return [_go_on(tx, entry, answer) for entry, answer in zip(entries, answers, strict=True)]
 
 
-def _settle(tx: Tx, entry: Settlement, rules: Rules) -> tuple[Settled, list[int]]:
+def _mark(tx: Tx, entries: Sequence[Entry], marks: Sequence[int], answers: list[Marked | Settled]) -> None:
+    """Note who may be taken from now on. Who was held since the claim is found where fewer are noted than wanted."""
+    wanted = {at: entry.recipients for at in marks if isinstance(entry := entries[at], Mark)}
+    ids = [id for recipients in wanted.values() for id in recipients]
+    if tx.run("queue_past_dot", ids=as_list(ids)) == len(ids):
+        return
+    # The others may also have been noted in an earlier transaction of their attempt.
+    held = {id for (id,) in tx.all("queue_held_of", ids=as_list(ids))}
+    for at, recipients in wanted.items():
+        if not held.isdisjoint(recipients):
+            answers[at] = Marked.HELD
+            tx.run("queue_not_past_dot", ids=as_list(recipients))
+
+
+def _settle(tx: Tx, entry: Settlement, rules: Rules, lane_held: bool) -> tuple[Settled, list[int]]:
     """What became of one job; and the recipients that have ended."""
     job, now, report, held = entry.job, entry.now, entry.report, entry.held
+    if report.inside and (lane_held or tx.one("queue_held_of", ids=as_list(one.id for one in job.recipients))):
+        # What is done at home is done here, and nothing before: it has no mark.
+        return Settled((), held, held=True), []
     inside = report.inside(tx) if report.inside else None
     outcomes = report.outcomes + (inside.outcomes if inside else ())
     steps = [*report.steps, *(inside.steps if inside else ())]
@@ -241,14 +268,14 @@ def _revive(tx: Tx, held: Lease, outcomes: Sequence[Outcome], entry: Settlement)
 # --- afterwards -------------------------------------------------------------------------------------------------------
 
 
-def _go_on(tx: Tx, entry: Entry, answer: bool | Settled) -> bool | Settled:
+def _go_on(tx: Tx, entry: Entry, answer: Marked | Settled) -> Marked | Settled:
     """The next claim where it was asked for, and the lane given back where nothing is left."""
-    if isinstance(answer, bool) or isinstance(entry, Mark) or answer.lease is None:
+    if isinstance(answer, Marked) or isinstance(entry, Mark) or answer.lease is None:
         return answer
-    claim = None
-    if entry.after is not None and not answer.doomed:
+    claim, ends = None, answer.doomed or answer.held
+    if entry.after is not None and not ends:
         claim = lanes.claim(tx, answer.lease, entry.after, entry.now)
-    if entry.last and (answer.doomed or (claim is not None and not claim.jobs)):
+    if entry.last and (ends or (claim is not None and not claim.jobs)):
         lanes.release(tx, answer.lease)
         return replace(answer, claim=claim, released=True)
     return answer if claim is None else replace(answer, claim=claim)
@@ -284,38 +311,13 @@ def outcome_step(job: Job, recipient: QueuedRecipient, outcome: Outcome, now: in
 # --- delays -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Delays:
-    """Jobs whose recipients wait for long, and whose senders want to hear of it; where the next look goes on (None:
-    that was all); and whether some are left because they are about to be tried."""
-
-    jobs: tuple[Job, ...]
-    after: Cursor | None
-    left: bool
-
-
-def delayed(tx: Tx, now: int, notice: int, after: Cursor, limit: int = 200) -> Delays:
-    """The next of those who wait longer than `notice` milliseconds. What waited while nobody ran is tried first."""
-    rows = tx.all("queue_delayed", since=now - notice, after_since=after[0], after_id=after[1], now=now, limit=limit)
-    found = dict.fromkeys(message for _, _, message, soon in rows if not soon)
-    jobs = tuple(job for message in found for job in lanes.jobs_that_wait(tx, message))
-    return Delays(jobs, rows[-1][:2] if len(rows) == limit else None, any(soon for *_, soon in rows))
-
-
-def overdue(tx: Tx, now: int, limit: int = 100) -> tuple[list[int], tuple[Job, ...]]:
-    """Messages that should have arrived by now (RFC 2852 §4.1.4, mode N), and the jobs of those who want to hear."""
-    messages = [id for (id,) in tx.all("queue_overdue", now=now, limit=limit)]
-    return messages, tuple(job for message in messages for job in lanes.jobs_that_wait(tx, message))
-
-
 def tell_of_delay(tx: Tx, job: Job, prepared: bounce.Bounce | None, now: int, secret: bytes) -> tuple[Step, ...]:
-    """Note that the sender is told of these recipients' delay, and queue what tells it: one commit. Those who left
-    meanwhile are told of all the same: it was true when it was written."""
-    tx.run("queue_delay_told", ids=as_list(one.id for one in job.recipients), now=now)
-    return bounce.queue(tx, prepared, secret) if prepared else ()
-
-
-def overdue_told(tx: Tx, messages: Sequence[int]) -> None:
-    """Whoever wanted to hear that these are overdue was told."""
-    for message in messages:
-        tx.run("queue_overdue_told", id=message)
+    """Note that the sender is told of these recipients' delay, and queue what tells it: one commit. Nothing is said of
+    those who left meanwhile, or whose delay another process has told of."""
+    wait = {id for (id,) in tx.all("queue_delay_told", ids=as_list(one.id for one in job.recipients), now=now)}
+    if prepared is None:
+        return ()
+    if len(wait) == len(job.recipients):
+        return bounce.queue(tx, prepared, secret)
+    told = [one for one in bounce.delayed(job) if one.recipient.id in wait]
+    return bounce.write(tx, prepared.draft, told, secret)

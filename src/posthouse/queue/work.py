@@ -23,6 +23,7 @@ class Run:
     """A lane that this process holds: its lease, the jobs claimed and not begun, and the workers on it.
 
     `site` is what it counts for. `yields`: so many of its connections are to give way. Once `ending`, no job is begun.
+    `claims_soon`: a worker's report that is about to be written down will ask for more of them.
     """
 
     lease: Lease
@@ -34,6 +35,7 @@ class Run:
     more: bool
     workers: "dict[asyncio.Task[None], Worker]" = field(default_factory=dict)
     claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
+    claims_soon: bool = False
     yields: int = 0
     ending: bool = False
     failed: bool = False
@@ -51,7 +53,7 @@ class Run:
         return bool(self.pending) or any(worker.ahead is not None for worker in self.workers.values())
 
     @property
-    def tasks(self) -> "set[asyncio.Task[None]]":
+    def tasks(self) -> "set[asyncio.Future[None]]":
         """The workers, and what writes down for them."""
         return {*self.workers, *(worker.settling for worker in self.workers.values() if worker.settling is not None)}
 
@@ -83,7 +85,7 @@ class Worker:
 
     committed: bool = False
     began_at: int = 0
-    settling: "asyncio.Task[None] | None" = None
+    settling: "asyncio.Future[None] | None" = None
     ahead: Job | None = None
     forgo: Callable[[Job], None] | None = None
 

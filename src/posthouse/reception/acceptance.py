@@ -6,6 +6,7 @@ Refuses: to work anything out that needs more than rows; the plan holds what was
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,15 +15,15 @@ from posthouse.delivery.courier import filed_step
 from posthouse.delivery.filing import INBOX, JUNK, SENT, Copy, Fate, file_local, prologue
 from posthouse.delivery.forward import AS_IT_IS, Forwarding, forwarding, keep_sender
 from posthouse.directory import accounts, addresses, lists
-from posthouse.directory.addresses import Expansion, RemoteRecipient, Resolution, Rules
+from posthouse.directory.addresses import Expansion, ListReached, RemoteRecipient, Resolution, Rules
+from posthouse.directory.model import NoSuchAccount, NoSuchList
 from posthouse.mailbox.append import Filed
 from posthouse.mailbox.model import OverQuota
 from posthouse.mailbox.summary import Gist, Rendered
-from posthouse.message.feedback import Feedback
-from posthouse.message.report import Report
 from posthouse.observe import Step
 from posthouse.policy.check import RecipientFacts
 from posthouse.queue import feedback, queue
+from posthouse.queue.feedback import Heard
 from posthouse.queue.queue import HELD, LIST, NewRecipient, QueuedMail
 from posthouse.queue.schedule import LOCAL
 from posthouse.reception.refusals import MOST_TOLD
@@ -49,18 +50,32 @@ class Nobody(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A recipient that the delivery courier looks after, from `due_at` on; `junk`: in Junk."""
+    """A recipient that the delivery courier looks after, from `due_at` on; `junk`: in Junk. With `accounts` or `lists`
+    only those of the members of its alias: the others get the message otherwise.
+    """
 
     recipient: Recipient
     due_at: int
     junk: bool = False
+    accounts: tuple[int, ...] = ()
+    lists: tuple[ListReached, ...] = ()
 
-    def row(self) -> NewRecipient:
+    def rows(self, tx: Tx) -> Iterator[NewRecipient]:
         """What is queued."""
         wish = self.recipient
         destination = LOCAL + (JUNK if self.junk else "")
         notify = _notify(wish, junk=self.junk)
-        return NewRecipient(wish.address, destination, None, notify, wish.orcpt, due_at=self.due_at)
+        for address in self._members(tx) if self.accounts or self.lists else (wish.address,):
+            yield NewRecipient(address, destination, None, notify, wish.orcpt, due_at=self.due_at)
+
+    def _members(self, tx: Tx) -> Iterator[Address]:
+        """Those that are still there."""
+        for account in self.accounts:
+            with suppress(NoSuchAccount):
+                yield parse(accounts.find(tx, account).name)
+        for reached in self.lists:
+            with suppress(NoSuchList):
+                yield lists.address_of(tx, reached)
 
 
 def _notify(wish: Recipient, *, junk: bool) -> frozenset[str] | None:
@@ -76,7 +91,7 @@ class Plan:
 
     `refused` are addresses that were told no, to find the journey by; `before` are its steps so far, `received` the
     one that tells of the message. `each`: every recipient is answered for himself (LMTP).
-    `report`: what the message tells of one that an account here sent. `rendered` None: nobody here was to get it.
+    `heard`: what the message tells of one that an account here sent. `rendered` None: nobody here was to get it.
     """
 
     id: int
@@ -99,7 +114,7 @@ class Plan:
     received: Step
     each: bool = False
     copy_to_sent: bool = False
-    report: Report | Feedback | None = None
+    heard: Sequence[Heard] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +146,9 @@ def accept(tx: Tx, plan: Plan) -> Accepted:
         *_refused_steps(plan, answers),
         *_unforwarded_steps(plan, resolution),
     ]
-    if plan.report is not None:
+    if plan.heard:
         for account in [account for account, fate in fates.items() if isinstance(fate, Filed)]:
-            steps += feedback.of_report(tx, account, plan.report, plan.secret, plan.now)
+            steps += feedback.take_in(tx, plan.heard, account, plan.now)
     if plan.copy_to_sent:
         steps += _file_in_sent(tx, plan, content)
     if queued:
@@ -194,7 +209,7 @@ def _to_queue(tx: Tx, plan: Plan, resolution: Resolution) -> list[NewRecipient]:
     if not plan.each and (resolution.local or resolution.remote or resolution.lists or plan.later):
         # SMTP cannot say no for one of several: the courier looks again, and the queue tells the sender.
         queued += [row(address, address, _lane(plan, address)) for address, _ in resolution.failed]
-    return queued + [one.row() for one in plan.later]
+    return queued + [row for one in plan.later for row in one.rows(tx)]
 
 
 def _lane(plan: Plan, original: Address) -> str:
@@ -339,7 +354,11 @@ def _refused_steps(plan: Plan, answers: dict[Address, Reply]) -> Iterator[Step]:
 
 def _forwarded(plan: Plan, resolution: Resolution) -> list[RemoteRecipient]:
     """Those elsewhere who get it. Junk is not sent on where a mailbox here has it; what an address refuses never is."""
-    kept = {one.original for one in resolution.local} & plan.junked
+    if not plan.junked:
+        return list(resolution.remote)
+    at_home = {one.recipient.address for one in plan.taken if one.expansion.local}
+    at_home.update([one.original for one in resolution.local])
+    kept = at_home & plan.junked
     return [one for one in resolution.remote if one.original not in kept and one.original not in plan.unwanted]
 
 
@@ -372,4 +391,6 @@ def _record(tx: Tx, plan: Plan, steps: Sequence[Step]) -> None:
         subject=plan.gist.subject,
         secret=plan.secret,
         steps=steps,
+        account=plan.account,
+        envid=plan.envelope.wishes.envid,
     )

@@ -23,12 +23,14 @@ from posthouse.observe import Step
 from posthouse.policy.check import Facts, RecipientFacts, Verdict
 from posthouse.policy.pipeline import Pipeline
 from posthouse.queue import feedback
+from posthouse.queue.feedback import Heard
 from posthouse.reception.acceptance import Accepted, Later, Nobody, Plan, accept
 from posthouse.reception.binary import GROWTH, as_text
 from posthouse.reception.decision import Decision, decide
-from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, too_long
+from posthouse.reception.intake import NO_ROOM, HeaderEdit, Intake, owner_of, too_long
+from posthouse.reception.patience import within
 from posthouse.reception.refusals import Refusals, Trail, recipients_of
-from posthouse.store.blobs import Blobs, Buffer, SpoolFull
+from posthouse.store.blobs import Blobs, Buffer, Reserve, SpoolFull
 from posthouse.store.database import Store, StoreUnavailable
 from posthouse.terms.address import Address
 from posthouse.terms.envelope import Envelope
@@ -91,6 +93,10 @@ class Reception:
             text = "No room to make text of a binary message; send it as 8BITMIME, or later"
             raise Refusal(455, "4.3.1", text)  # RFC 5321 §4.2.2: a parameter that cannot be had now
 
+    def reserve(self, facts: Facts) -> Reserve:
+        """For recipients beyond RECIPIENTS_FREE of a session's message: paid from the same budget as the message."""
+        return self._blobs.reserve(owner_of(facts))
+
     def begin(
         self, facts: Facts, envelope: Envelope, trail: Trail, protocol: str, edit: HeaderEdit | None = None
     ) -> Intake:
@@ -124,32 +130,35 @@ class Reception:
             return self._refuse(intake, intake.refusal, each=each)
         try:
             # 60 s in all, then 451: RFC 5321 §4.5.3.2.6 lets the peer wait for ten minutes.
-            async with asyncio.timeout(self._settings.judgement_timeout):
-                verdicts = await self._judge(intake)
-                decision = decide(verdicts, each=each)
-                if decision.nobody:
-                    return self._refuse_all(intake, verdicts, decision, each=each)
-                if intake.envelope.wishes.body == "BINARYMIME":
-                    await as_text(self._blobs, intake)
-                plan = await self._plan(intake, verdicts, decision, each=each)
+            decided = await within(self._settings.judgement_timeout, self._decide(intake, each=each))
         except Refusal as refusal:
             return self._refuse(intake, refusal.reply, each=each)
         except TimeoutError:
             return self._refuse(intake, _TOO_SLOW, each=each)
         except StoreUnavailable as error:
             return self._unavailable(intake, error, each=each)
+        if isinstance(decided, list):
+            return decided
+        plan, decision = decided
         if not still_there():
             await self._blobs.abandon(plan.staged)
             return self._refuse(intake, _GONE, each=each)
         return await self._commit(intake, plan, decision)
 
-    async def _judge(self, intake: Intake) -> list[Verdict]:
+    async def _decide(self, intake: Intake, *, each: bool) -> tuple[Plan, Decision] | list[Reply]:
+        """What is to be done; or the replies, where nobody gets the message."""
         facts, header = intake.facts, intake.header
         assert header is not None, "the header ends with the message at the latest"
         facts.header = header
         facts.received = header.count(b"received")
         facts.size = intake.size
-        return await self._pipeline.data(facts)
+        verdicts = await self._pipeline.data(facts)
+        decision = decide(verdicts, each=each)
+        if decision.nobody:
+            return self._refuse_all(intake, verdicts, decision, each=each)
+        if intake.envelope.wishes.body == "BINARYMIME":
+            await as_text(self._blobs, intake)
+        return await self._plan(intake, verdicts, decision, each=each), decision
 
     async def _plan(self, intake: Intake, verdicts: Sequence[Verdict], decision: Decision, *, each: bool) -> Plan:
         """Everything the transaction needs, worked out before it."""
@@ -165,6 +174,9 @@ class Reception:
         octets = intake.spool.buffer()
         rendered = await _render(octets) if _filed_now(facts, resolution) else None
         known = gist(octets) if rendered is None else Gist(rendered.size, rendered.message_id, rendered.subject)
+        report = _report(intake, octets)
+        heard = () if report is None else await self._heard(report, resolution)
+        # Nothing is waited for once it is staged: what fails there would leave a file behind.
         return Plan(
             id=trail.id,
             envelope=intake.envelope,
@@ -186,8 +198,15 @@ class Reception:
             copy_to_sent=facts.account is not None and facts.account.copy_to_sent,
             received=_received_step(intake, known, verdicts),
             each=each,
-            report=_report(intake, octets),
+            heard=heard,
         )
+
+    async def _heard(self, report: Report | Feedback, resolution: Resolution) -> Sequence[Heard]:
+        """What it tells those who get it now of mail that they have sent."""
+        if not 0 < len(resolution.local) <= limits.LOCAL_RECIPIENTS:
+            return ()
+        accounts = [one.account for one in resolution.local]
+        return await self._store.read(feedback.look, accounts, report, self._settings.secret)
 
     async def _commit(self, intake: Intake, plan: Plan, decision: Decision) -> list[Reply]:
         try:
@@ -240,9 +259,13 @@ def _now_and_later(intake: Intake, decision: Decision, now: int) -> tuple[list[R
     was delivered (RFC 3461), all who have a mailbox here, so that an account that two of them lead to gets one email.
     """
     wishes, recipients = intake.envelope.wishes, intake.facts.recipients
-    taken = [recipients[index] for index in decision.taken]
-    put_off = _once([recipients[index] for index in decision.deferred])
-    deferred = [Later(one.recipient, now + _DEFERRED_MS) for one in put_off]
+    # Who is reached by two gets it by the one that wants it, for the first one counts (addresses.merge).
+    order = sorted(decision.taken, key=decision.junked.__contains__) if decision.junked else decision.taken
+    taken = [recipients[index] for index in order]
+    deferred: list[Later] = []
+    if decision.deferred:
+        put_off = _once([recipients[index] for index in decision.deferred])
+        deferred = [Later(one.recipient, now + _DEFERRED_MS) for one in put_off]
     if wishes.hold_until is None and not any("SUCCESS" in (one.recipient.notify or ()) for one in taken):
         return taken, deferred
     junked = {recipients[index].recipient.address for index in decision.junked}
@@ -257,12 +280,15 @@ def _by_courier(local: Sequence[RecipientFacts], junked: Collection[Address], du
     """
     wanted = _once([one for one in local if one.recipient.address not in junked])
     reached = {found.account for one in wanted for found in one.expansion.local}
-    unwanted = [
-        one
-        for one in _once([one for one in local if one.recipient.address in junked])
-        if one.expansion.lists or not {found.account for found in one.expansion.local} <= reached
-    ]
-    return [Later(one.recipient, due_at) for one in wanted] + [Later(one.recipient, due_at, True) for one in unwanted]
+    later = [Later(one.recipient, due_at) for one in wanted]
+    for one in _once([one for one in local if one.recipient.address in junked]):
+        found = one.expansion
+        left = tuple([member.account for member in found.local if member.account not in reached])
+        if len(left) == len(found.local):
+            later.append(Later(one.recipient, due_at, True))
+        elif left or found.lists:
+            later.append(Later(one.recipient, due_at, True, left, found.lists))
+    return later
 
 
 def _once(some: Sequence[RecipientFacts]) -> Sequence[RecipientFacts]:

@@ -33,11 +33,13 @@ class Decision:
     @property
     def nobody(self) -> bool:
         """No recipient gets the message."""
-        return all(self.refused)
+        return None not in self.refused
 
 
 def decide(verdicts: Sequence[Verdict], *, each: bool) -> Decision:
     """What becomes of a message with at least one recipient; `each`: every recipient is answered (LMTP)."""
+    if all(verdict.action is Action.ACCEPT for verdict in verdicts):
+        return Decision((None,) * len(verdicts), tuple(range(len(verdicts))))
     if each:
         return _for_each(verdicts)
     if all(verdict.action >= Action.DEFER for verdict in verdicts):

@@ -92,7 +92,7 @@ class Refusals:
 
 def recipients_of(facts: Facts) -> tuple[str, ...]:
     """The recipients that were taken, the first few of them, for a step."""
-    return tuple(str(one.recipient.address) for one in facts.recipients[:MOST_TOLD])
+    return tuple([str(one.recipient.address) for one in facts.recipients[:MOST_TOLD]])
 
 
 def _facts(

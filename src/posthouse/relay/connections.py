@@ -87,6 +87,8 @@ class HopFailed(Exception):
         self.reply = reply
         self.said = said
         self.place = place
+        self.behind = False
+        """What was said behind the end of a message may be why: the same may be borne in a conversation of its own."""
         self.failure: Failure = "validation-failure"
         """Where TLS broke: what a report calls it (RFC 8460 §4.3)."""
 
@@ -100,7 +102,7 @@ class Connection:
     """One conversation with a hop. `messages` counts those offered on it; `kept`: it has waited in the pool, the last
     time since `idle_since`, by the loop's clock.
 
-    `verified`: the peer has shown who it is.
+    `verified`: the peer has shown who it is. `followed`: it has borne an envelope behind the end of a message.
     """
 
     def __init__(self, hop: Hop, address: Place, transport: Stream) -> None:
@@ -109,8 +111,11 @@ class Connection:
         self.messages = 0
         self.kept = False
         self.verified = False
+        self.followed = False
         self.client = SmtpClient(lmtp=hop.lmtp)
         self.idle_since = 0.0
+        # As journeys call it: each message's tells.
+        self.shown_address = str(address)
         self._stream = transport
         self._loop = asyncio.get_running_loop()
 
@@ -154,6 +159,12 @@ class Connection:
             self.client.receive(octets)
         self.flush()
         return event
+
+    async def interrupted(self) -> Lost | None:
+        """As the engine's, of all that has arrived by now."""
+        if self._stream.waiting:
+            self.client.receive(await self._stream.read())
+        return self.client.interrupted()
 
     async def expect(self, stage: Stage, seconds: float) -> Answered:
         """The answer to the one command under way. Raises HopFailed where there is none, and on 421."""

@@ -15,14 +15,15 @@ from posthouse import observe
 from posthouse.clock import Clock
 from posthouse.net.stream import Stream
 from posthouse.observe import DEBUG, Step
+from posthouse.queue.attempt import AtWork, Held, LeaseLost
 from posthouse.queue.outcome import Dooms, Fate, Filed, Outcome, Report, Stage, Trouble, classify
 from posthouse.queue.queue import Job, QueuedRecipient
-from posthouse.queue.runner import AtWork, LeaseLost
+from posthouse.relay.alone import Alone
 from posthouse.relay.connections import Connection, Hop, HopFailed, Opener, Place, Pool
 from posthouse.relay.route import NoRoute, Router, is_address
 from posthouse.relay.security import Approach, Security, meets_requiretls, returned
 from posthouse.relay.transaction import Transaction
-from posthouse.relay.trip import Form, Signer, Trip
+from posthouse.relay.trip import Signer, Trip
 from posthouse.relay.ways import ROUTE, Way, Ways
 from posthouse.store.blobs import Blobs, Buffer, SpoolFull
 from posthouse.store.database import Tx
@@ -86,11 +87,12 @@ class RelayCourier:
         self._ways = ways
         self._signer = signer
         self._stops: dict[str, list[_Stop]] = {}
+        self._alone = Alone(clock)
         # By its first recipient.
         self._ahead: dict[int, _Ahead] = {}
 
     async def attempt(self, job: Job, before_dot: AtWork) -> Report:
-        """Offer the message along the way that is for it. Raises BlobLost, StoreUnavailable, LeaseLost."""
+        """Offer the message along the way that is for it. Raises BlobLost, StoreUnavailable, LeaseLost, Held."""
         if ahead := self._ahead.pop(job.recipients[0].id, None):
             return await self._report(ahead.trip, self._go_on(ahead))
         way = await self._way_of(job)
@@ -111,6 +113,11 @@ class RelayCourier:
             return trip.report()
         except LeaseLost:
             raise
+        except Held:
+            if not trip.outcomes:
+                raise
+            # Who was not answered for stays as he is.
+            return trip.report()
         except Exception as error:
             if not trip.outcomes:
                 raise
@@ -242,7 +249,7 @@ class RelayCourier:
 
     async def _offer_on(self, trip: Trip, connection: Connection, begun: Transaction | None = None) -> None:
         """Offer on a kept connection. That it died while it was idle says nothing of the host."""
-        trip.tell("relay.kept", host=connection.hop.name, address=str(connection.address))
+        trip.tell("relay.kept", host=connection.hop.name, address=connection.shown_address)
         trip.answered = False
         try:
             await self._offer(trip, connection, begun)
@@ -322,7 +329,7 @@ class RelayCourier:
         try:
             if trip.wish is Wish.TLS:
                 meets_requiretls(connection)
-            form = await trip.form(connection)
+            form = begun.form if begun else await trip.form(connection)
             while form and trip.left and (begun or not connection.spent):
                 count = len(trip.left)
                 transaction = begun or Transaction(trip, connection, form, self._opener.timeouts, self._clock)
@@ -332,6 +339,9 @@ class RelayCourier:
                     # Nobody was refused and nobody served: offering it again would go on for ever.
                     raise HopFailed(Stage.DATA, Reply(451, "4.5.0", "The peer's answers make no sense"), said=False)
             kept = True
+        except HopFailed as error:
+            if not (error.behind and self._goes_alone(trip, connection, error)):
+                raise
         except SpoolFull as error:
             raise HopFailed(Stage.MAIL, Reply(452, "4.3.1", "No room to convert the message"), said=False) from error
         finally:
@@ -343,31 +353,41 @@ class RelayCourier:
 
     # --- the message behind
 
+    def _goes_alone(self, trip: Trip, connection: Connection, error: HopFailed) -> bool:
+        """Learn that each message goes alone here. True: this one is to be offered again at once, in a conversation of
+        its own; False: the peer may have it, or wants to be left in peace."""
+        trip.alone = True
+        trip.tell("relay.alone", host=connection.hop.name, stage=error.stage.value, reply=str(error.reply))
+        self._alone.learn(_site(trip, connection))
+        return error.stage is not Stage.DOT or (error.said and error.reply.code != 421)
+
     async def _prepare(self, trip: Trip, connection: Connection) -> Transaction | None:
         """The transaction of the job behind this one, where it goes the same way and wants nothing special of it."""
         if trip.many_domains or trip.wish is not Wish.NONE or self._pool.has_served(connection):
+            return None
+        if trip.alone or self._alone.holds(_site(trip, connection)):
             return None
         job = trip.before_dot.ahead(self._forgo)
         if job is None or len(job.recipients) > _MOST_AHEAD:
             return None
         following: Trip | None = None
-        form: Form | None = None
         try:
             if await self._way_of(job) is not trip.way:
                 return None
             following = self._trip(job, trip.way, await self._blobs.load(job.blob), trip.before_dot)
             following.comes_behind(trip)
             form = await following.form(connection) if following.wish is Wish.NONE else None
+            if form is not None:
+                transaction = Transaction(following, connection, form, self._opener.timeouts, self._clock)
+                transaction.write()
+                self._ahead[job.recipients[0].id] = _Ahead(following, connection, transaction)
+                return transaction
         except Exception as error:
             # The message before it must not suffer: what is wrong will be met, and told, at the job's own attempt.
             observe.tell("relay.not_ahead", level=DEBUG, journey=job.mail.journey, error=str(error))
-        if following is None or form is None:
-            if following is not None:
-                following.close()
-            return None
-        transaction = Transaction(following, connection, form, self._opener.timeouts, self._clock)
-        self._ahead[job.recipients[0].id] = _Ahead(following, connection, transaction)
-        return transaction
+        if following is not None:
+            following.close()
+        return None
 
     async def _go_on(self, ahead: _Ahead) -> None:
         """Attempt what was begun; where its connection is lost, as if it had not been."""
@@ -385,6 +405,11 @@ class RelayCourier:
         connection.abort()
         for first in [first for first, ahead in self._ahead.items() if ahead.connection is connection]:
             self._ahead.pop(first).trip.close()
+
+
+def _site(trip: Trip, connection: Connection) -> str:
+    """What is learnt of this peer holds for all of these."""
+    return trip.site or connection.hop.name
 
 
 def _written_stop(way: Way, target: Written) -> _Stop:

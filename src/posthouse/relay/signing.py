@@ -19,6 +19,7 @@ from typing import Final
 from posthouse.clock import Clock
 from posthouse.directory.cache import Directory
 from posthouse.directory.throttle import address_of
+from posthouse.message.header import unfold
 from posthouse.message.octets import Buffer
 from posthouse.message.people import people
 from posthouse.terms.address import Address, BadAddress, parse_domain
@@ -26,6 +27,10 @@ from posthouse.trust.dkim import Parts, sign, take_apart
 
 # Octets. Up to here a signature holds the loop for less than a millisecond, most of which is RSA's.
 _INLINE: Final = 64 * 1024
+# Where the header of nearly all mail ends.
+_NEAR: Final = 16 * 1024
+# From fields in a header that begins with a line ending: where `Header` sees one, this does. It may see more.
+_FROM: Final = re.compile(rb"\n[Ff][Rr][Oo][Mm][ \t]*:([^\n]*(?:\n[\x00-\x09\x0b-\x20][^\n]*)*)")
 # Authors of one message: each may be of another domain, and each domain is looked up.
 _MOST_DOMAINS: Final = 5
 # Octets of a From that is remembered, and how many are: most people write again.
@@ -77,7 +82,7 @@ class DkimSigner:
         `sender` is the reverse-path; `prologue` and `octets` are the message as it will be sent. Raises
         StoreUnavailable.
         """
-        if not await self._directory.signs():
+        if not await self._directory.signs() or self._nobody_can(sender, prologue, octets):
             return UNSIGNED
         parts = take_apart(prologue, octets)
         for domain in self._signatories(sender, len(prologue), parts):
@@ -91,6 +96,13 @@ class DkimSigner:
                 fields = await asyncio.to_thread(sign, parts, found.domain, found.keys, now)
             return Signed(fields, found.domain, tuple(key.selector for key in found.keys))
         return UNSIGNED
+
+    def _nobody_can(self, sender: Address | None, prologue: bytes, octets: Buffer) -> bool:
+        """Whether memory knows that none of the domains which may be asked for has keys. Nothing else need be read of
+        mail that is only passed on."""
+        domains = _may_be_asked(sender, prologue, octets)
+        known = map(self._directory.known_signatory, domains)
+        return bool(domains) and all(one is not None and not one.keys for one in known)
 
     def _signatories(self, sender: Address | None, prologue: int, parts: Parts) -> Iterator[str]:
         """The domains that may sign it, the best first. `prologue`: how many octets of its header were added by us."""
@@ -137,6 +149,17 @@ class DkimSigner:
         if address is None:
             return False
         return (loopback and address.is_loopback) or any(address in network for network in self._trusted)
+
+
+def _may_be_asked(sender: Address | None, prologue: bytes, octets: Buffer) -> set[str]:
+    """All domains that may sign such a message, and perhaps more; none where that cannot be said so quickly."""
+    if not isinstance(octets, bytes) or (end := octets.find(b"\n\r\n", 0, _NEAR)) < 0:
+        return set()
+    head = b"\n" + prologue + octets[:end]
+    domains = {domain for value in _FROM.findall(head) for domain in _authors(unfold(value))}
+    if sender is not None:
+        domains.add(sender.domain)
+    return domains
 
 
 def _written_here(prologue: int, parts: Parts) -> bool:

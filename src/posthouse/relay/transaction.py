@@ -9,6 +9,8 @@ packet, one round trip in all (RFC 3030 §4.2). A larger one follows the answers
 no CHUNKING. The price of the single packet: whoever is lost after it may have taken the message.
 Behind the end of DATA's message, the envelope of the next one leaves in the same packet where the peer announces
 PIPELINING (RFC 2920 §3.1): again one round trip a message. Nothing is sure of that next one before its own answers.
+What breaks while something stands behind an end, or speaks of the protocol's order then, may come of that: HopFailed
+says so (`behind`).
 """
 
 import asyncio
@@ -20,16 +22,20 @@ from posthouse.limits import KB
 from posthouse.queue.lanes import possible_duplicate
 from posthouse.queue.outcome import Dooms, Fate, Stage, Trouble, classify
 from posthouse.queue.queue import QueuedRecipient
+from posthouse.relay.alone import out_of_order
 from posthouse.relay.connections import Connection, HopFailed, Timeouts, lost
 from posthouse.relay.trip import Form, Trip
 from posthouse.terms.reply import Reply
 from posthouse.wire.lines import BareLineEnding, clean
-from posthouse.wire.smtp.client import Answered, Lost
+from posthouse.wire.smtp.client import Answered, Commands, Lost
 
 # RFC 5321 §4.5.3.1.8: a peer takes at least so many recipients in one transaction.
 _RECIPIENTS: Final = 100
 # What may be sent in vain to a peer that refuses all recipients.
 _ONE_PACKET: Final = 64 * KB
+# Seconds for the answer to a MAIL that stood behind a message's end, which was answered: some peers throw it away, and
+# nothing is lost where it is said again.
+_SOON: Final = 30.0
 
 _STAGES: Final = {"MAIL": Stage.MAIL, "RCPT": Stage.RCPT, "DATA": Stage.DATA, ".": Stage.DOT}
 # After the answer to this verb, the next one awaited is of that stage (or of the same: another RCPT).
@@ -46,11 +52,12 @@ class Transaction:
     def __init__(self, trip: Trip, connection: Connection, form: Form, timeouts: Timeouts, clock: Clock) -> None:
         self._trip = trip
         self._connection = connection
+        self.form = form
         self._follow: Follow = _nothing
         self._follower: Transaction | None = None
         self._begun = False
+        self._written: Commands = ()
         self._client = connection.client
-        self._form = form
         self._times = timeouts
         self._clock = clock
         self._batch = batch(trip.left, connection.client.limits)
@@ -66,14 +73,14 @@ class Transaction:
 
     async def run(self, follow: Follow | None = None) -> "Transaction | None":
         """Until every recipient of the batch has an outcome, or waits for the next transaction. `follow` is asked for
-        what may be begun behind the message; what has been. Raises HopFailed, LeaseLost.
+        what may be begun behind the message; what has been. Raises HopFailed, LeaseLost, Held.
         """
         self._follow = follow or _nothing
         if not self._begun:
             await self._say()
         await self._hear_all()
         if self._chunking and not self._all_sent and self._accepted:
-            self._client.chunk(self._form.size + len(self._ending))
+            self._client.chunk(self.form.size + len(self._ending))
             await self._hear_all()
         if not self._over:
             await self._reset()
@@ -89,17 +96,21 @@ class Transaction:
         now = self._clock.now()
         self._client.transaction(self._envelope, chunk=chunk, now=now, data=not self._chunking)
 
+    def write(self) -> None:
+        """The envelope, for `begin`. Raises NotOffered, and ValueError for what cannot be said."""
+        self._written = self._client.written(self._envelope, now=self._clock.now())
+
     def begin(self) -> bytes:
         """The envelope, to be sent behind a message whose end was not answered yet; `run` hears what is said of it."""
         self._begun = True
         self._connection.messages += 1
-        self._client.transaction(self._envelope, now=self._clock.now())
+        self._client.say(self._written)
         self._trip.said += self._client.take_transcript()
         return self._client.outgoing()
 
     def _one_packet(self) -> bytes | None:
         """The whole message, where it may leave with its envelope."""
-        form, offered = self._form, self._client.extensions
+        form, offered = self.form, self._client.extensions
         if not self._chunking or "PIPELINING" not in offered or self._client.lmtp or form.size > _ONE_PACKET:
             return None
         chunk = form.front + form.octets + self._ending if isinstance(form.octets, bytes) else None
@@ -111,23 +122,31 @@ class Transaction:
             if self._client.ready_for_content:
                 await self._send_message()
                 self._stage = Stage.DOT
-            event = await self._connection.next_event(self._patience())
+            # What the engine wants sent leaves before anything is waited for.
+            event = self._client.next_event() or await self._connection.next_event(self._patience())
             if isinstance(event, Lost):
                 self._tell_of_loss(event)
-                raise lost(self._lost_at(event), event)
+                raise self._lost(event)
             self._stage = _STAGE_AFTER.get(event.verb, self._stage)
             self._hear(event)
 
     def _patience(self) -> float:
         times = self._times
         if self._stage is Stage.MAIL:
-            return times.mail
+            return min(times.mail, _SOON) if self._begun else times.mail
         return times.dot if self._all_sent else max(times.rcpt, times.data)
 
     def _lost_at(self, event: Lost) -> Stage:
         """What was under way. Who hangs up a kept connection without a word has not read what we said on it."""
         unread = self._connection.kept and not self._trip.answered and not event.silent
         return Stage.DOT if self._all_sent and not unread else self._stage
+
+    def _lost(self, event: Lost) -> HopFailed:
+        failed = lost(self._lost_at(event), event)
+        # A peer that has borne an envelope behind a message may hang up for any other reason.
+        chance = self._connection.followed and not event.silent
+        failed.behind = self._follower is not None or (self._begun and not self._all_sent and not chance)
+        return failed
 
     def _tell_of_loss(self, event: Lost) -> None:
         """RFC 1047 §2: whether it has the message is the peer's secret, and it will be offered again."""
@@ -139,8 +158,8 @@ class Transaction:
     def _hear(self, event: Answered) -> None:
         """What this answer means. 421 is for the host: the loss that follows tells it."""
         reply = event.reply
-        if reply.code == 421:
-            raise HopFailed(_STAGES[event.verb], reply, said=True)
+        if reply.code >= 400:
+            self._weigh(event)
         self._trip.answered = True
         match event.verb:
             case "RCPT":
@@ -156,6 +175,30 @@ class Transaction:
                 self._hear_of_message(Stage.DATA, reply)
             case _:
                 pass
+
+    def _weigh(self, event: Answered) -> None:
+        """Raises HopFailed where this refusal is not for the mail: for the host, or for what stood behind an end."""
+        misplaced = self._misplaced(event)
+        if misplaced or event.reply.code == 421:
+            failed = HopFailed(_STAGES[event.verb], event.reply, said=True)
+            failed.behind = misplaced or self._follower is not None
+            raise failed
+
+    def _misplaced(self, event: Answered) -> bool:
+        if self._follower is not None:
+            return out_of_order(event.reply)
+        if not self._begun or self._all_sent or not self._trip.left:
+            return False
+        match event.verb:
+            case "MAIL":
+                return out_of_order(event.reply)
+            case "RCPT":
+                # Some say 5.5.z of a mailbox.
+                return event.reply.code == 503
+            case "DATA":
+                return bool(self._accepted) and out_of_order(event.reply)
+            case _:
+                return False
 
     def _hear_of_recipient(self, event: Answered) -> None:
         recipient = self._of[id(event.recipient)]
@@ -202,15 +245,16 @@ class Transaction:
         self._trip.settle(self._trip.left, classify(stage, reply), reply, self._connection.hop.name)
 
     async def _send_message(self) -> None:
-        """The message, and its end once the queue has noted that it will be sent. Raises HopFailed, LeaseLost."""
+        """The message, and its end once the queue has noted that it will be sent. Raises HopFailed, LeaseLost, Held."""
         if not self._accepted:
             # MAIL was refused and DATA, pipelined behind it, taken all the same: RFC 2920 §3.1, an empty message.
             await self._connection.send(b"".join(self._client.content()), self._times.block)
             return
-        form = self._form
+        form = self.form
         ending = self._ending if self._chunking else b""
         content = self._client.content(form.front, form.octets, ending, binary=form.body == "BINARYMIME")
         taken = [one.id for one in self._accepted]
+        self._connection.followed |= self._begun
         follower = await self._find_follower()
         try:
             if form.size <= _ONE_PACKET:
@@ -223,6 +267,8 @@ class Transaction:
             reply = Reply(554, "5.6.0", f"The message holds a bare {error}, which no server should send")
             self._trip.settle(self._trip.left, Trouble(Fate.FAILED, Dooms.MESSAGE), reply, None)
             raise HopFailed(Stage.DATA, reply, said=False) from error
+        if (early := await self._connection.interrupted()) is not None:
+            raise lost(Stage.DATA, early)
         self._all_sent = True
         behind = b""
         if follower is not None:
@@ -238,7 +284,7 @@ class Transaction:
         return await self._follow() if len(self._accepted) == len(self._trip.left) else None
 
     async def _send_all_but_the_end(self, content: Iterable[bytes], taken: Sequence[int]) -> bytes:
-        """While the queue notes that the end will be sent; the end. Raises HopFailed, LeaseLost, BareLineEnding."""
+        """While the queue notes that the end will be sent; the end. Raises as the sending, and BareLineEnding."""
         noting = asyncio.ensure_future(self._trip.before_dot(taken))
         try:
             held = b""
@@ -264,8 +310,10 @@ async def _nothing() -> None:
 def batch(left: Sequence[QueuedRecipient], limits: dict[str, int]) -> list[QueuedRecipient]:
     """As many of these as the peer takes in one transaction (RFC 9422 §4)."""
     most = min(limits.get("RCPTMAX", _RECIPIENTS), _RECIPIENTS)
+    if "RCPTDOMAINMAX" not in limits:
+        return list(left[:most])
     domains: set[str] = set()
-    most_domains = limits.get("RCPTDOMAINMAX", len(left))
+    most_domains = limits["RCPTDOMAINMAX"]
     chosen: list[QueuedRecipient] = []
     for recipient in left:
         if len(domains | {recipient.address.domain}) <= most_domains:

@@ -3,8 +3,8 @@ the peer at hand can carry.
 
 Promises: one outcome a recipient. The octets a peer gets are final when they are signed: converted first where the
 peer needs that and nobody's signature forbids it (RFC 6152 §3), then signed.
-Refuses: to convert mail that was not submitted here (it may carry signatures of others), and to send what the peer
-cannot carry: that is answered here, without an offer.
+Refuses: to convert mail that was neither submitted nor written here (it may carry signatures of others), and to send
+what the peer cannot carry: that is answered here, without an offer.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from typing import Final, Protocol
 
 from posthouse.clock import Clock
 from posthouse.message.convert import NotConvertible, convert, is_binary
+from posthouse.message.header import Header
 from posthouse.observe import DEBUG, INFO, Fact, Level, Step
+from posthouse.queue.attempt import AtWork
 from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Trouble, after_all_hosts, classify, pushes_back
 from posthouse.queue.queue import Job, QueuedRecipient
-from posthouse.queue.runner import AtWork
 from posthouse.relay.connections import Connection, HopFailed
 from posthouse.relay.security import wish_of
 from posthouse.relay.signing import Signed
@@ -69,7 +70,7 @@ class Form:
 class Trip:
     """One job on its way. `left` have no outcome yet; `answered`: a peer has said something about this offer. `said`:
     lines of the conversation that were taken before its end. `site`: what the destination rolls up to. `way`: None
-    where the configuration does not know it."""
+    where the configuration does not know it. `alone`: nothing is to be said behind it."""
 
     job: Job
     way: Way | None
@@ -84,6 +85,7 @@ class Trip:
     steps: list[Step] = field(default_factory=list)
     troubles: list[tuple[Trouble, Reply, str | None]] = field(default_factory=list)
     answered: bool = False
+    alone: bool = False
     said: list[tuple[str, str]] = field(default_factory=list)
     site: str | None = None
     body: Body = "7BIT"
@@ -93,9 +95,10 @@ class Trip:
     _spools: list[Spool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        wishes = self.job.mail.wishes
+        mail = self.job.mail
+        wishes = mail.wishes
         self.left = list(self.job.recipients)
-        self.wish = wish_of(self.job.mail, self.octets)
+        self.wish = wish_of(mail, self.octets)
         self.body = "7BIT" if _is_ascii(self.octets) else "8BITMIME"
         if wishes.body == "BINARYMIME" and is_binary(self.octets):
             self.body = "BINARYMIME"
@@ -129,7 +132,8 @@ class Trip:
         """It goes where the other one goes."""
         self.site = other.site
         now, of = self.clock.now(), self.job.mail.journey
-        self.steps += [replace(step, at=now, journey=of) for step in other.steps if step.kind in _OF_THE_WAY]
+        of_the_way = [step for step in other.steps if step.kind in _OF_THE_WAY]
+        self.steps += [Step(step.kind, now, of, step.facts, step.level) for step in of_the_way]
 
     def tell_security(self, target: Target, required: Required) -> None:
         """What the recipient's domain, or the sender, asks for on the way to this host; nothing where nobody does."""
@@ -149,12 +153,12 @@ class Trip:
 
     def tell_conversation(self, connection: Connection) -> None:
         """The lines that passed, verbatim but for their length: a peer may say megabytes in one conversation."""
-        said, self.said = [*self.said, *connection.client.take_transcript()], []
+        said, self.said = self.said + connection.client.take_transcript(), []
         lines = [f"{who}: {line[:_LONGEST_LINE]}" for who, line in said]
         if len(lines) > _MOST_LINES:
             half = _MOST_LINES // 2
             lines = [*lines[:half], f"({len(lines) - _MOST_LINES} lines)", *lines[-half:]]
-        self.tell("relay.said", host=connection.hop.name, address=str(connection.address), lines=tuple(lines))
+        self.tell("relay.said", host=connection.hop.name, address=connection.shown_address, lines=tuple(lines))
 
     def settle(
         self,
@@ -166,7 +170,7 @@ class Trip:
     ) -> None:
         """These have met their outcome; `kept`: the extensions of whoever has the message now."""
         dsn, by = "DSN" in kept, "DELIVERBY" in kept
-        for recipient in list(recipients):
+        for recipient in tuple(recipients):
             self.left.remove(recipient)
             self.outcomes.append(
                 Outcome(recipient.id, trouble.fate, reply, trouble.dooms, remote, dsn_carried=dsn, by_carried=by)
@@ -256,7 +260,7 @@ class Trip:
 
     async def _convert(self, wanted: Body) -> Buffer:
         """Raises NotConvertible."""
-        if self.job.mail.account is None:
+        if self.job.mail.account is None and not self._written_here():
             # Signatures of others hold for it, also those that DKIM's header does not show (S/MIME detached, a list's).
             raise NotConvertible("it was only forwarded here", prohibited=True)
         if len(self.octets) <= _INLINE:
@@ -267,6 +271,11 @@ class Trip:
         while piece := await asyncio.to_thread(next, pieces, b""):
             spool.write(piece)
         return spool.buffer()
+
+    def _written_here(self) -> bool:
+        """By this server itself: reports, letters, digests. Whatever comes in by a door has a Received field of ours
+        (RFC 5321 §4.4)."""
+        return not Header.parse(self.octets).count(b"received")
 
     async def _sign(self, octets: Buffer, body: Body) -> Form:
         front = self.job.prologue
@@ -288,7 +297,7 @@ class Trip:
             wishes = replace(wishes, body=form.body, smtputf8=self.needs_utf8, requiretls=requiretls)
         return Envelope(
             sender=self.job.sender,
-            recipients=tuple(Recipient(one.address, one.notify, one.orcpt) for one in recipients),
+            recipients=tuple([Recipient(one.address, one.notify, one.orcpt) for one in recipients]),
             size=form.size,
             wishes=wishes,
         )

@@ -18,7 +18,7 @@ from posthouse.directory.model import Account, MembersHidden
 from posthouse.net.stream import Stream
 from posthouse.policy.check import Door
 from posthouse.reception.intake import HeaderEdit
-from posthouse.smtpd.mx import UNTOLD, announced
+from posthouse.smtpd.mx import UNTOLD, announced, farewell
 from posthouse.smtpd.role import Surroundings, Talk
 from posthouse.smtpd.server import converse
 from posthouse.smtpd.session import MailSession
@@ -64,7 +64,8 @@ class Msa:
         clear_text_login: bool,
         certificates: bool = False,
     ) -> None:
-        self.greeting = f"{around.hostname} ESMTP posthouse submission"
+        self.greeting = Reply(220, None, f"{around.hostname} ESMTP posthouse submission")
+        self.farewell = farewell(around)
         self._around = around
         self._authenticator = authenticator
         self._submission = submission

@@ -6,8 +6,8 @@ what waits for them.
 """
 
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Literal
 
 from posthouse.directory.kept import Kept
 from posthouse.directory.model import Account
@@ -53,6 +53,11 @@ def announced(
     return announce(kind, {**values, **more})
 
 
+def farewell(around: Surroundings) -> Reply:
+    """What QUIT is answered."""
+    return Reply(221, "2.0.0", f"{around.hostname} says goodbye")
+
+
 async def _nobody(login: str) -> Account | None:
     return None
 
@@ -77,7 +82,8 @@ class Mx:
         """
         self.kind: Kind = kind
         self.door: Door = kind
-        self.greeting = f"{around.hostname} {'LMTP' if kind == 'lmtp' else 'ESMTP'} posthouse"
+        self.greeting = Reply(220, None, f"{around.hostname} {'LMTP' if kind == 'lmtp' else 'ESMTP'} posthouse")
+        self.farewell = farewell(around)
         self._around = around
         self._believed = Networks(xclient_from)
         self.named = named
@@ -94,11 +100,11 @@ class Mx:
         """What STARTTLS begins with."""
         return self._around.certificates.context
 
-    async def serve(self, stream: Stream) -> None:
+    def serve(self, stream: Stream) -> Coroutine[Any, Any, None]:
         """Hold one conversation."""
         stream.timeout = self._around.limits.smtp_timeout
         session = MailSession(stream, self, self._around)
-        await converse(stream, session.engine, session)
+        return converse(stream, session.engine, session)
 
     def extensions(self, stream: Stream) -> Mapping[str, str]:
         """What EHLO announces."""

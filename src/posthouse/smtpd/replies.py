@@ -44,7 +44,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(451, "4.3.5", "RCPT", "no domain was ever served: a new store, or the disk with the other is not there"),
     Reason(451, "4.4.2", "the message", "the client had hung up, and will send again (RFC 1047)"),
     Reason(452, "4.2.2", "RCPT, the message", "the mailbox is full"),
-    Reason(452, "4.3.1", "MAIL, DATA, the message", "no room for unfinished mail just now"),
+    Reason(452, "4.3.1", "MAIL, RCPT past the fiftieth, DATA, the message", "no room for unfinished mail just now"),
     Reason(452, "4.5.3", "RCPT", "one recipient more than a message may have; the others get another copy"),
     Reason(454, "4.7.0", "AUTH", "too many wrong logins, too many at once, or the store is away"),
     Reason(455, "4.3.1", "MAIL", "a parameter cannot be had now: no room to convert a binary message"),

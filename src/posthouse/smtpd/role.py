@@ -59,7 +59,8 @@ class Role(Protocol):
 
     kind: Kind
     door: Door
-    greeting: str
+    greeting: Reply
+    farewell: Reply
 
     @property
     def context(self) -> ssl.SSLContext:

@@ -23,6 +23,7 @@ from posthouse.wire.smtp.table import State
 _MESSAGE: Final = frozenset({State.DATA, State.CHUNK})
 # One has begun to come in chunks, and has not ended: commands between them are part of its time.
 _IN_CHUNKS: Final = frozenset({State.CHUNK, State.CHUNKS})
+_OF_MESSAGE: Final = _MESSAGE | _IN_CHUNKS
 # Events in a row that others wait for: one read may hold forty thousand commands.
 _TURN: Final = 50
 _SILENT: Final = Reply(421, "4.4.2", "You said nothing for too long; goodbye")
@@ -65,12 +66,20 @@ async def converse(stream: Stream, engine: SmtpServer, session: Session) -> None
 
 
 async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Closed:
-    turn = 0
+    turn, said = 0, False
     while True:
         event = engine.next_event()
         if event is None:
-            turn = 0
-            await _listen(stream, engine, session)
+            if not (said or _send(stream, engine)) and engine.state in _MESSAGE:
+                # No answer carries the acknowledgement of what has come.
+                stream.acknowledge()
+            if stream.blocked:
+                await stream.drain()
+            octets = await stream.read()
+            if session.pace.is_late(len(octets), message=engine.state in _OF_MESSAGE):
+                raise StreamTimeout
+            engine.receive(octets)
+            turn, said = 0, False
             continue
         if isinstance(event, Closed):
             return event
@@ -82,28 +91,16 @@ async def _converse(stream: Stream, engine: SmtpServer, session: Session) -> Clo
                 await stream.pause(session.pause)
                 session.pause = 0.0
             session.pace.begin(goes_on=engine.state in _IN_CHUNKS)
-        if engine.must_flush:
-            _send(stream, engine)
+        said = engine.must_flush and _send(stream, engine)
         turn += 1
         if turn == _TURN:
             turn = 0
             await asyncio.sleep(0)
 
 
-async def _listen(stream: Stream, engine: SmtpServer, session: Session) -> None:
-    """Say what has gathered, and wait for more octets."""
-    _send(stream, engine)
-    if stream.blocked:
-        await stream.drain()
-    message = engine.state in _MESSAGE
-    if message:
-        stream.acknowledge()
-    octets = await stream.read()
-    if session.pace.is_late(len(octets), message=message or engine.state in _IN_CHUNKS):
-        raise StreamTimeout
-    engine.receive(octets)
-
-
-def _send(stream: Stream, engine: SmtpServer) -> None:
-    if octets := engine.outgoing():
+def _send(stream: Stream, engine: SmtpServer) -> bool:
+    """Say what has gathered; was there anything?"""
+    octets = engine.outgoing()
+    if octets:
         stream.write(octets)
+    return bool(octets)

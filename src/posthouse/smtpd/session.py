@@ -14,17 +14,19 @@ from typing import Final, cast
 
 from posthouse import observe
 from posthouse.directory.addresses import Standing
+from posthouse.limits import RECIPIENT_MEMORY, RECIPIENTS_FREE
 from posthouse.net.stream import Stream
 from posthouse.policy.abuse import Offence
 from posthouse.policy.check import Action, Facts, RecipientFacts, Verdict
 from posthouse.reception.answer import STORE_DOWN
-from posthouse.reception.intake import Intake, owner_of
+from posthouse.reception.intake import NO_ROOM, Intake, owner_of
 from posthouse.reception.refusals import Trail
 from posthouse.smtpd import help
 from posthouse.smtpd.introduction import ATTRIBUTES, introduced, local_told, told
 from posthouse.smtpd.pace import Pace
 from posthouse.smtpd.role import Role, Surroundings
 from posthouse.smtpd.wishes import SENDER_OK, need_settling, settled
+from posthouse.store.blobs import Reserve
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import Address, literal_of
 from posthouse.terms.envelope import Envelope, Recipient, Wishes
@@ -51,6 +53,7 @@ from posthouse.wire.smtp.event import ChunkEnd, Closed, Connected, DataChunk, Da
 from posthouse.wire.smtp.server import SmtpServer
 from posthouse.wire.smtp.table import State
 
+_RECIPIENT_OK: Final = Reply(250, "2.1.5", "Recipient ok")
 _GO_AHEAD: Final = Reply(354, None, "Send the message; a dot on a line of its own ends it")
 _LOGIN_FIRST: Final = 530
 # RFC 5321 §3.1: the greeting is what a conversation begins with.
@@ -76,9 +79,12 @@ class MailSession:
         limits = around.limits
         session = limits.login_timeout if role.door == "submission" else limits.session_timeout
         self.pace = Pace(around.clock, line=limits.smtp_timeout, rate=limits.data_rate, session=session)
-        self._literal = literal_of(stream.local.host)
+        # The address of ours that the client has connected to, where it is not the stream's.
+        self._local: str | None = None
         self._trail: Trail | None = None
         self._intake: Intake | None = None
+        # The memory that many recipients take.
+        self._reserve: Reserve | None = None
         # Why the message that BDAT began is not taken: said at the end of the chunk.
         self._unwanted: Reply | None = None
 
@@ -105,7 +111,7 @@ class MailSession:
         if self.stream.unwelcome is not None:
             self._turn_away(self.stream.unwelcome)
         elif not self._refused(await self.around.pipeline.connect(self.facts)) and not await self._is_early():
-            self.engine.reply(Reply(220, None, self.role.greeting))
+            self.engine.reply(self.role.greeting)
 
     def _turn_away(self, reply: Reply) -> None:
         self.stream.timeout = _PARTING_SECONDS
@@ -149,7 +155,7 @@ class MailSession:
             return
         self._drop()
         self.facts = facts
-        self._literal = self._literal if local is None else literal_of(local)
+        self._local = local or self._local
         refusal = self.around.abuse.refusal(facts.peer)
         if refusal is not None:
             self.engine.end(refusal)
@@ -157,7 +163,7 @@ class MailSession:
         # Whoever is refused here must not go on, as one who was refused a command may.
         verdict = replace(await self.around.pipeline.connect(facts), close=True)
         if not self._refused(verdict):
-            self.engine.reply(Reply(220, None, self.role.greeting))
+            self.engine.reply(self.role.greeting)
 
     async def _hello(self, event: Hello) -> None:
         self.facts.helo, self.facts.esmtp = event.name, event.extended
@@ -219,6 +225,10 @@ class MailSession:
         assert self.envelope is not None, "the table lets no RCPT come before MAIL"
         wanted = self._at_home(event.recipient)
         address = wanted.address
+        count = len(self.facts.recipients)
+        if count and count % RECIPIENTS_FREE == 0 and not self._pays_for_more(count):
+            self._refuse(NO_ROOM, recipient=address)
+            return
         try:
             expansion = await self.around.directory.recipient(address)
         except StoreUnavailable:
@@ -232,12 +242,19 @@ class MailSession:
             return
         self.facts.recipients.append(recipient)
         self.envelope = self.envelope.with_recipient(wanted)
-        self.engine.reply(Reply(250, "2.1.5", "Recipient ok"))
+        self.engine.reply(_RECIPIENT_OK)
+
+    def _pays_for_more(self, count: int) -> bool:
+        """Is there memory for so many recipients and RECIPIENTS_FREE more?"""
+        if self._reserve is None:
+            self._reserve = self.around.reception.reserve(self.facts)
+        wanted = count * RECIPIENT_MEMORY
+        return self._reserve.taken >= wanted or self._reserve.take(wanted - self._reserve.taken)
 
     def _at_home(self, recipient: Recipient) -> Recipient:
         """RFC 5321 §4.1.3, §4.5.1: an address literal of ours is a name of this host."""
         address = recipient.address
-        if address.domain != self._literal:
+        if not address.domain.startswith("[") or address.domain != literal_of(self._local or self.stream.local.host):
             return recipient
         return replace(recipient, address=Address(address.local, self.around.hostname))
 
@@ -335,6 +352,10 @@ class MailSession:
         if self._trail is not None:
             self.around.refusals.end(self._trail, self.facts)
             self._trail = None
+        if self._reserve is not None:
+            self.facts.recipients = []
+            self._reserve.discard()
+            self._reserve = None
 
     # The others
 
@@ -368,7 +389,7 @@ class MailSession:
             self._erred()
 
     def _quit(self, event: Quit) -> None:
-        self.engine.reply(Reply(221, "2.0.0", f"{self.around.hostname} says goodbye"))
+        self.engine.reply(self.role.farewell)
 
     async def _auth(self, event: Auth | AuthResponse) -> None:
         try:

@@ -14,7 +14,6 @@ import mmap
 import os
 import weakref
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol
@@ -85,8 +84,7 @@ class Place(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """Octets ready to be named in a transaction: they go into the row, or have a name in a place already."""
 
     size: int
@@ -286,6 +284,28 @@ class Spool:
             raise SpoolFull from error
 
 
+class Reserve:
+    """Memory of the budget for what belongs to unfinished mail and is no message."""
+
+    __slots__ = ("_purse", "taken")
+
+    def __init__(self, purse: Purse) -> None:
+        self._purse = purse
+        self.taken = 0
+
+    def take(self, octets: int) -> bool:
+        """True where there was room, which is then taken."""
+        if not self._purse.memory.take(octets):
+            return False
+        self.taken += octets
+        return True
+
+    def discard(self) -> None:
+        """Give it back. Safe to call twice."""
+        self._purse.memory.give_back(self.taken)
+        self.taken = 0
+
+
 class Blobs:
     """Where octets are staged and loaded. `directory` is `blobs/` beside the database."""
 
@@ -328,6 +348,10 @@ class Blobs:
         if self._purse.empty or purse.empty:
             raise SpoolFull
         return Spool(self._workshop, purse)
+
+    def reserve(self, owner: str | None = None) -> Reserve:
+        """Nothing yet, to be taken from what this owner's spools may hold in memory."""
+        return Reserve(self._purse if owner is None else self._purse_of(owner))
 
     def _purse_of(self, owner: str) -> Purse:
         purse = self._purses.get(owner)

@@ -1,8 +1,8 @@
 """A backup put in the place of a store: its files copied beside the place, and moved into it when all is ready.
 
 Promises: what is moved into place is whole and on the disk; until then there is no store there, and a copy that was
-broken off is begun anew. Refuses: a place that holds a store, or blobs, a source that is none or is in use, and one
-whose files are not all there, unless told to.
+broken off is begun anew, also where it was between the two moves at its end. Refuses: a place that holds a store, or
+blobs, a source that is none or is in use, and one whose files are not all there, unless told to.
 """
 
 import os
@@ -59,8 +59,7 @@ def stage(
             "look for another copy of it, or restore what there is with --incomplete"
         )
     staging = data / _STAGING
-    if staging.exists():
-        shutil.rmtree(staging)
+    _discard(staging, data, database)
     (staging / _BLOBS).mkdir(mode=0o700, parents=True)
     staging.chmod(0o700)
     names = [Path(database), *(path.relative_to(source) for path in sorted((source / _BLOBS).rglob("*")))]
@@ -82,7 +81,7 @@ def _check(source: Path, data: Path, database: str) -> None:
         # SQLite would take the log of another database for this one's, and destroy what was restored.
         if (data / f"{database}{end}").exists():
             raise CannotRestore(f"{data / database}{end} is of the store that was there; move it away first, too")
-    if any(map(_is_somebodys, (data / _BLOBS).rglob("*"))):
+    if not _is_half_moved(data, database) and any(map(_is_somebodys, (data / _BLOBS).rglob("*"))):
         raise CannotRestore(f"{data / _BLOBS} holds messages already; move it away first")
     if not (source / database).is_file():
         raise CannotRestore(f"{source} is no backup: there is no {database} in it")
@@ -93,6 +92,29 @@ def _check(source: Path, data: Path, database: str) -> None:
 def _is_somebodys(path: Path) -> bool:
     """A file that the sweep's lock is not."""
     return path.is_file() and path.name != LOCK
+
+
+def _is_half_moved(data: Path, database: str) -> bool:
+    """A restore moved its files to blobs/ and was broken off before its database followed: nothing else lies there."""
+    staging = data / _STAGING
+    if not (staging / database).is_file() or (staging / _BLOBS).exists():
+        return False
+    moved = {name for name, _ in _files(staging / database)}
+    blobs = data / _BLOBS
+    return all(str(path.relative_to(blobs)) in moved for path in blobs.rglob("*") if _is_somebodys(path))
+
+
+def _discard(staging: Path, data: Path, database: str) -> None:
+    """Remove what a restore that was broken off has left."""
+    if not staging.exists():
+        return
+    if _is_half_moved(data, database) and (data / _BLOBS).exists():
+        (data / _BLOBS).rename(staging / _BLOBS)
+        sync_directory(data)
+    # First, for with it but without its files it would look half moved.
+    (staging / database).unlink(missing_ok=True)
+    sync_directory(staging)
+    shutil.rmtree(staging)
 
 
 def finish(staging: Path, data: Path, database: str) -> None:

@@ -10,8 +10,8 @@ Refuses: to make anything inside a transaction, where a rollback would take it a
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -28,6 +28,31 @@ _WATCHED: Final = 1000
 log = logging.getLogger(__name__)
 
 
+class Together(NamedTuple):
+    """What carries a sequence out at once, the values of all its statements given in order: so many."""
+
+    sql: str
+    values: int
+
+
+def rounds(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """A sequence too long to be made one, as the shorter ones that it is made of: each begins with the statement that
+    is the first to come again."""
+    seen: set[str] = set()
+    again = None
+    for name in names:
+        if name in seen:
+            again = name
+            break
+        seen.add(name)
+    start = 0
+    for at, name in enumerate(names):
+        if name == again and at > start:
+            yield tuple(names[start:at])
+            start = at
+    yield tuple(names[start:])
+
+
 class Sequences:
     """The sequences of one connection."""
 
@@ -35,13 +60,12 @@ class Sequences:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._made: dict[tuple[str, ...], str | None] = {}
+        self._made: dict[tuple[str, ...], Together | None] = {}
         self._met: dict[tuple[str, ...], int] = {}
         self._worth: dict[tuple[str, ...], Sequence[Statement]] = {}
 
-    def find(self, names: tuple[str, ...]) -> str | None:
-        """What carries these statements out at once, the values of all of them given in order; None where nothing
-        does."""
+    def find(self, names: tuple[str, ...]) -> Together | None:
+        """What carries these statements out at once; None where nothing does."""
         return self._made.get(names)
 
     def met(self, names: tuple[str, ...], statements: Sequence[Statement]) -> None:
@@ -65,8 +89,9 @@ class Sequences:
                 log.exception("a sequence of statements could not be made one: %s", ", ".join(names))
                 self._made[names] = None
             else:
-                marks = ", ?" * sum(len(one.names) for one in statements)
-                self._made[names] = f"INSERT INTO temp.{name} VALUES (NULL{marks})"  # noqa: S608 (a name of ours and marks)
+                values = sum(len(one.names) for one in statements)
+                sql = f"INSERT INTO temp.{name} VALUES (NULL{', ?' * values})"  # noqa: S608 (a name of ours and marks)
+                self._made[names] = Together(sql, values)
             self._met.pop(names, None)
         self._worth.clear()
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import apsw
 
 from posthouse.store.database import Row, StoreUnavailable, Topic, Value
-from posthouse.store.sqlite_together import Sequences
+from posthouse.store.sqlite_together import MOST, Sequences, rounds
 from posthouse.store.statements import Statement, load
 
 # Statements kept prepared. apsw looks for one by walking along all of these places, and lets go of the one whose place
@@ -198,19 +198,30 @@ class SqliteTx:
         return rows[0] if rows else None
 
     def _put_gathered(self) -> None:
-        """Carry out what `put` gathered: as one, where the sequence is known; else one by one."""
-        names, values = tuple(self._names), self._values
+        """Carry out what `put` gathered."""
+        names, values = self._names, self._values
         self._names, self._values = [], []
-        if (together := self._sequences.find(names)) is not None:
-            self._execute(together, values)
+        if len(names) <= MOST:
+            self._carry_out(tuple(names), values)
             return
-        statements = [self._statements[name] for name in names]
         at = 0
+        for some in rounds(names):
+            at += self._carry_out(some, values, at)
+
+    def _carry_out(self, names: tuple[str, ...], values: Sequence[Value], start: int = 0) -> int:
+        """Carry these statements out: as one, where the sequence is known; else one by one. How many values it took."""
+        if (together := self._sequences.find(names)) is not None:
+            whole = len(values) == together.values
+            self._execute(together.sql, values if whole else values[start : start + together.values])
+            return together.values
+        statements = [self._statements[name] for name in names]
+        at = start
         for statement in statements:
             end = at + len(statement.names)
             self._execute(statement.sql, values[at:end])
             at = end
         self._sequences.met(names, statements)
+        return at - start
 
     def _execute(self, sql: str, bound: Sequence[Value]) -> None:
         if self._names:

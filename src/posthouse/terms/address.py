@@ -4,7 +4,8 @@ again.
 Promises: a domain is held in lower-case A-labels (RFC 5890), so equal domains compare equal; a local part is held
 unquoted and exactly as written (RFC 5321 §2.4: only its own host may interpret it). Address literals (RFC 5321
 §4.1.3) are held as `[192.0.2.1]` or `[IPv6:2001:db8::1]`.
-Refuses: source routes, comments, white space, control octets, and non-ASCII unless the caller allows it (RFC 6531).
+Refuses: source routes, comments, white space of ASCII, what cannot stand in a line (text.py), and non-ASCII unless the
+caller allows it (RFC 6531).
 """
 
 import ipaddress
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import idna
+
+from posthouse.terms.text import is_line
 
 # Octets. RFC 5321 §4.5.3.1.1 asks for 64 at least; the reverse-paths of forwarders and bulk senders are longer.
 MAX_LOCAL = 256
@@ -59,6 +62,8 @@ def parse(text: str, *, utf8: bool = True) -> Address:
     """
     if len(text) > _LONGEST:
         raise BadAddress("address is too long")
+    if not is_line(text):
+        raise BadAddress("address holds a control character")
     local, at, domain = text.rpartition("@")
     if not at:
         raise BadAddress("address lacks a domain")
@@ -71,7 +76,7 @@ def parse(text: str, *, utf8: bool = True) -> Address:
         raise BadAddress("local part is malformed")
     if not utf8 and not local.isascii():
         raise BadAddress("local part is not ASCII")
-    if not local or len(local.encode("utf-8", "surrogatepass")) > MAX_LOCAL:
+    if not local or len(local.encode()) > MAX_LOCAL:
         raise BadAddress("local part is empty or too long")
     return Address(local, parse_domain(domain))
 

@@ -1,6 +1,6 @@
 """The envelope: what travels outside the message (RFC 5321 §2.3.1), and the wishes that travel with it."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Final, Literal
 
 from posthouse.terms.address import Address
@@ -74,4 +74,4 @@ class Envelope:
 
     def with_recipient(self, recipient: Recipient) -> "Envelope":
         """The same envelope with one more forward-path."""
-        return replace(self, recipients=(*self.recipients, recipient))
+        return Envelope(self.sender, (*self.recipients, recipient), self.size, self.wishes)

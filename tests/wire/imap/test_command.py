@@ -8,6 +8,7 @@ import pytest
 from posthouse.wire.imap import command
 from posthouse.wire.imap.command import TABLE, Row, State
 from posthouse.wire.imap.event import Command
+from posthouse.wire.imap.grammar import ParseError
 from posthouse.wire.imap.server import ImapServer
 
 # At least one whole line of each command, without its tag.
@@ -165,6 +166,46 @@ def test_every_example_parses() -> None:
             assert head.row is TABLE[name]
             if not head.row.streams:
                 command.parse(head.row, b"a " + line, head.arguments, utf8=False)
+
+
+def test_what_is_said_again_means_the_same_and_cannot_be_changed() -> None:
+    for name, lines in EXAMPLES.items():
+        row = TABLE[name]
+        for line in lines:
+            if row.streams or State.NOT_AUTHENTICATED in row.states:
+                continue
+            first, again, strange = (
+                command.parse(row, tag + line, len(tag) + len(name), utf8=False) for tag in (b"a ", b"b1 ", b"c23 ")
+            )
+            assert first == again == strange
+            # All of it, to the bottom: what can be changed has no hash.
+            hash(first)
+
+
+def test_a_mistake_is_told_where_it_stands() -> None:
+    row = TABLE[b"SELECT"]
+    for tag in (b"a ", b"long-tag "):
+        with pytest.raises(ParseError) as caught:
+            command.parse(row, tag + b"SELECT a (X)", len(tag) + 6, utf8=False)
+        assert caught.value.text == f"Expected a parameter of SELECT at octet {len(tag) + 11}"
+
+
+def test_names_mean_what_the_client_has_enabled() -> None:
+    row = TABLE[b"SELECT"]
+    line = b'a SELECT "&ZeVnLIqe-"'
+    found = [command.parse(row, line, 8, utf8=utf8) for utf8 in (False, True, False)]
+    assert [getattr(one, "mailbox", None) for one in found] == ["日本語", "&ZeVnLIqe-", "日本語"]
+
+
+def test_of_passwords_nothing_is_remembered() -> None:
+    command._parsed.cache_clear()
+    for name in (b"LOGIN", b"AUTHENTICATE", b"ID"):
+        for line in EXAMPLES[name]:
+            command.parse(TABLE[name], b"a " + line, 2 + len(name), utf8=False)
+    command.parse(TABLE[b"CREATE"], b"a CREATE " + b"x" * 200, 8, utf8=False)
+    assert command._parsed.cache_info().currsize == 0
+    command.parse(TABLE[b"CREATE"], b"a CREATE x", 8, utf8=False)
+    assert command._parsed.cache_info().currsize == 1
 
 
 def test_the_manual_shows_the_table() -> None:

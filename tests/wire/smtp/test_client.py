@@ -313,6 +313,23 @@ def test_needs_that_the_peer_does_not_meet() -> None:
         client.hello("a\r\nRSET")
 
 
+@pytest.mark.parametrize("control", ["\r\n", "\x85", "\u2028", "\ud800", "\x7f"])
+def test_what_no_line_may_hold_is_found_out_before_anything_is_said(control: str) -> None:
+    client = SmtpClient()
+    client.hello("a")
+    for reply in (b"220 hi\r\n", b"250-x\r\n250-SMTPUTF8\r\n250 PIPELINING\r\n"):
+        client.receive(reply)
+        client.next_event()
+    client.outgoing()
+    bad = Envelope(None, (Recipient(Address(f"a{control}b", "example.org")),), wishes=Wishes(smtputf8=True))
+    with pytest.raises(ValueError, match="cannot stand in a line"):
+        client.written(bad)
+    assert client.outgoing() == b""
+    good = Envelope(None, (Recipient(Address("a\u200cb", "example.org")),), wishes=Wishes(smtputf8=True))
+    client.say(client.written(good, data=False))
+    assert client.outgoing() == "MAIL FROM:<> SMTPUTF8\r\nRCPT TO:<a\u200cb@example.org>\r\n".encode()
+
+
 def test_what_the_peer_announces() -> None:
     client = SmtpClient()
     client.receive(b"220 hi\r\n250-x\r\n"[:8])

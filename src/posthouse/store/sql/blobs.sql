@@ -11,11 +11,6 @@ SELECT id, size, sha256, octets, name, place FROM blob WHERE id = :id;
 SELECT b.id, b.size, b.sha256, b.octets, b.name, b.place
   FROM json_each(:ids) AS r CROSS JOIN blob AS b ON b.id = r.value;
 
--- name: blobs_octets
--- `blobs`: JSON ranges. NULL where they lie in a place.
-SELECT b.id, b.octets
-  FROM json_each(:blobs) AS r CROSS JOIN blob AS b ON b.id BETWEEN r.value ->> 0 AND r.value ->> 1;
-
 -- name: blob_suspect_insert
 INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT DO NOTHING;
 
@@ -23,7 +18,8 @@ INSERT INTO blob_suspect (blob, since_at) VALUES (:blob, :since_at) ON CONFLICT 
 -- Suspects, and whether anything refers to them. Every table that holds a reference to a blob stands here.
 SELECT suspect.blob, blob.place, blob.name,
        EXISTS (SELECT 1 FROM message WHERE message.id = suspect.blob)
-    OR EXISTS (SELECT 1 FROM queued_message WHERE queued_message.blob = suspect.blob)
+    OR EXISTS (SELECT 1 FROM queued_recipient AS r
+       WHERE r.id BETWEEN suspect.blob << 24 AND (suspect.blob << 24) + 16777215)
     OR EXISTS (SELECT 1 FROM list_held WHERE list_held.blob = suspect.blob)
     OR EXISTS (SELECT 1 FROM list_digest_post WHERE list_digest_post.blob = suspect.blob)
   FROM blob_suspect AS suspect LEFT JOIN blob ON blob.id = suspect.blob

@@ -31,12 +31,12 @@ FROM json_each(:placed) AS r
 -- reading --------------------------------------------------------------------------------------------------------------
 
 -- name: snapshot_load
-SELECT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq
+SELECT p.uid, p.email, e.keywords | (p.deleted << 62), max(p.modseq, e.modseq)
 FROM placement AS p JOIN email AS e ON e.account = p.account AND e.id = p.email
 WHERE p.account = :account AND p.mailbox = :mailbox AND p.uid > :after ORDER BY p.uid LIMIT :limit
 
 -- name: placements_seen
-SELECT p.uid, p.email, e.keywords | (p.deleted << 62), p.modseq FROM json_each(:uids) AS r
+SELECT p.uid, p.email, e.keywords | (p.deleted << 62), max(p.modseq, e.modseq) FROM json_each(:uids) AS r
 CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
 CROSS JOIN email AS e ON e.account = :account AND e.id = p.email ORDER BY p.uid
 
@@ -68,13 +68,15 @@ FROM json_each(:emails) AS r CROSS JOIN expunged AS e
 ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- name: emails_octets
-SELECT e.id, e.message, e.prologue, e.size
+-- NULL where they lie in a place, or are lost.
+SELECT e.id, e.prologue, b.octets
 FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+LEFT JOIN blob AS b ON b.id = e.message
 
 -- name: expunged_octets
-SELECT e.email, e.message, e.prologue, e.size
+SELECT e.email, e.prologue, b.octets
 FROM json_each(:emails) AS r CROSS JOIN expunged AS e
-ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1 LEFT JOIN blob AS b ON b.id = e.message
 
 -- name: messages_summaries
 SELECT m.id, m.summary, m.structure FROM json_each(:messages) AS r
@@ -104,6 +106,22 @@ CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p
 CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
 WHERE (e.keywords & :keep) | :add <> e.keywords OR p.deleted = :standing
 
+-- name: placements_ends
+-- The emails of two placements.
+SELECT (SELECT email FROM placement WHERE account = :account AND mailbox = :mailbox AND uid = :low),
+       (SELECT email FROM placement WHERE account = :account AND mailbox = :mailbox AND uid = :high)
+
+-- name: placements_parallel
+-- How many of these placements are the home of the email `delta` above their uid, and marked \Deleted or not; and what
+-- placements_chosen says of these emails. Two walks along a key, in place of a look for each.
+SELECT homes.count, theirs.count, octets, unseen
+FROM (SELECT count(*) AS count FROM placement
+      WHERE account = :account AND mailbox = :mailbox AND uid BETWEEN :low AND :high
+        AND email - uid = :delta AND home = 1 AND deleted = :deleted) AS homes,
+     (SELECT count(*) AS count, sum(size) AS octets, sum(keywords & :seen = 0) AS unseen FROM email
+      WHERE account = :account AND id BETWEEN :low + :delta AND :high + :delta
+        AND ((keywords & :keep) | :add <> keywords OR :standing >= 0)) AS theirs
+
 -- name: placements_listed
 SELECT p.uid, p.email, p.deleted FROM json_each(:uids) AS r
 CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
@@ -111,8 +129,9 @@ CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
 WHERE (e.keywords & :keep) | :add <> e.keywords OR p.deleted = :standing
 
 -- name: placements_modseqs
-SELECT p.uid, p.modseq FROM json_each(:uids) AS r
+SELECT p.uid, max(p.modseq, e.modseq) FROM json_each(:uids) AS r
 CROSS JOIN placement AS p ON p.account = :account AND p.mailbox = :mailbox AND p.uid BETWEEN r.value ->> 0 AND r.value ->> 1
+CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
 ORDER BY p.uid
 
 -- name: placements_unseen
@@ -122,9 +141,10 @@ CROSS JOIN email AS e ON e.account = :account AND e.id = p.email
 WHERE e.keywords & :seen = 0
 
 -- name: emails_threads
--- The threads of these emails, and how many of them are unread in each.
-SELECT e.thread, sum(e.keywords & :read = 0) FROM json_each(:emails) AS r
-CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 GROUP BY e.thread
+-- The threads of these emails, and those of the unread ones.
+-- Two lists, in which a thread may come more than once: rows would each cost as much again.
+SELECT json_group_array(e.thread), json_group_array(e.thread) FILTER (WHERE e.keywords & :read = 0) FROM json_each(:emails) AS r
+CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
 
 -- name: emails_total_size
 SELECT sum(e.size) FROM json_each(:emails) AS r
@@ -161,10 +181,16 @@ UNION ALL
 SELECT p.mailbox, p.uid, p.email, p.deleted FROM json_each(:emails) AS r
 CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1 AND p.home = 0
 
+-- name: emails_copies
+-- Those that are not their emails' home, by mailbox: their uids. The index has all of it.
+SELECT p.mailbox, json_group_array(p.uid) FROM json_each(:emails) AS r
+CROSS JOIN placement AS p ON p.account = :account AND p.email BETWEEN r.value ->> 0 AND r.value ->> 1 AND p.home = 0
+GROUP BY p.mailbox
+
 -- Writing goes by one range after the other: an IN of 20,000 numbers costs five times as much.
 
 -- name: emails_set_keywords
-UPDATE email SET keywords = (keywords & :keep) | :add WHERE account = :account AND id BETWEEN :low AND :high
+UPDATE email SET keywords = (keywords & :keep) | :add, modseq = :modseq WHERE account = :account AND id BETWEEN :low AND :high
 
 -- name: emails_rehome
 -- Where uids and ids run in parallel.
@@ -181,8 +207,12 @@ INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq, save
 SELECT account, :target, uid + :delta, email, deleted, home * :homes, :modseq, :saved_at FROM placement
 WHERE account = :account AND mailbox = :mailbox AND uid BETWEEN :low AND :high
 
--- name: placements_touch
-UPDATE placement SET modseq = :modseq WHERE account = :account AND mailbox = :mailbox AND uid BETWEEN :low AND :high
+-- name: placements_of_emails
+-- Where uids and ids run in parallel: placements_copy, without a look at what stands there, which is written down before any
+-- of it is copied.
+INSERT INTO placement (account, mailbox, uid, email, deleted, home, modseq, saved_at)
+SELECT account, :target, id + :delta, id, 0, :homes, :modseq, :saved_at FROM email
+WHERE account = :account AND id BETWEEN :low AND :high
 
 -- name: placements_set_deleted
 UPDATE placement SET deleted = :deleted, modseq = :modseq

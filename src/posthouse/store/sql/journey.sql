@@ -30,7 +30,7 @@ INSERT INTO journey_key (hour, hash, journey)
 SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:keys) WHERE true ON CONFLICT DO NOTHING
 
 -- name: journey_find_new
-SELECT journey, hashes FROM journey_new WHERE instr(hashes, :as_message_id) OR instr(hashes, :as_address)
+SELECT journey, hashes FROM journey_new WHERE instr(hashes, :hash) OR instr(hashes, :other)
 
 -- name: journey_find
 -- Hour by hour: there are as many as there are hours that journeys are kept for.
@@ -39,7 +39,7 @@ WITH RECURSIVE hours(hour) AS (
   UNION ALL SELECT (SELECT max(k.hour) FROM journey_key AS k WHERE k.hour < hours.hour) FROM hours WHERE hour IS NOT NULL
 )
 SELECT DISTINCT k.journey FROM hours CROSS JOIN journey_key AS k
-ON k.hour = hours.hour AND k.hash IN (:as_message_id, :as_address) ORDER BY k.journey DESC LIMIT :limit
+ON k.hour = hours.hour AND k.hash IN (:hash, :other) ORDER BY k.journey DESC LIMIT :limit
 
 -- expiry: ids grow with time -------------------------------------------------------------------------------------------
 

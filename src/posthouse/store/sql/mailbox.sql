@@ -38,6 +38,25 @@ JOIN mailbox AS m ON m.account = s.account
                      (SELECT id FROM mailbox WHERE account = :account AND role = 'inbox'))
 WHERE s.account = :account FOR UPDATE OF s
 
+-- name: account_lock_to_append (sqlite)
+-- The same of a mailbox at the top: what it is called, its next uid, and how far another has come.
+SELECT m.name, m.role, m.uidnext, (SELECT highest_modseq FROM mailbox WHERE account = :account AND id = :watched),
+       s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
+       s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
+       a.quota_octets, a.quota_emails, a.quota_domain, d.quota_octets, d.used_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+JOIN mailbox AS m ON m.account = s.account AND m.id = :mailbox AND m.parent IS NULL
+WHERE s.account = :account
+
+-- name: account_lock_to_append (postgres)
+SELECT m.name, m.role, m.uidnext, (SELECT highest_modseq FROM mailbox WHERE account = :account AND id = :watched),
+       s.account, s.epoch, s.modseq, s.next_email, s.next_mailbox, s.used_octets, s.used_emails,
+       s.tombstone_floor, s.mailbox_modseq, s.email_modseq, s.thread_modseq, s.last_uidvalidity,
+       a.quota_octets, a.quota_emails, a.quota_domain, d.quota_octets, d.used_octets
+FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
+JOIN mailbox AS m ON m.account = s.account AND m.id = :mailbox AND m.parent IS NULL
+WHERE s.account = :account FOR UPDATE OF s
+
 -- name: quota_limits
 SELECT s.used_octets, s.used_emails, a.quota_octets, a.quota_emails, d.name, d.used_octets, d.quota_octets
 FROM account_state AS s JOIN account AS a ON a.id = s.account LEFT JOIN domain AS d ON d.name = a.quota_domain
@@ -243,10 +262,41 @@ WHERE EXISTS (SELECT 1 FROM placement AS p
               WHERE p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0)
    OR EXISTS (SELECT 1 FROM placement AS p WHERE p.account = :account AND p.email = e.id AND p.home = 0 AND p.deleted = 0)
 
+-- name: threads_stand
+-- Of these threads: whether one of its emails is to be seen, how many in a mailbox, and how many of those are unread (`read`:
+-- bits that make one read).
+SELECT thread, max(seen), sum(here), sum(here AND unread) FROM (
+  SELECT e.thread, e.keywords & :read = 0 AS unread,
+    p.uid IS NOT NULL OR EXISTS (
+      SELECT 1 FROM placement AS o WHERE o.account = :account AND o.email = e.id AND o.home = 0 AND o.deleted = 0) AS seen,
+    p.mailbox = :mailbox OR EXISTS (
+      SELECT 1 FROM placement AS o WHERE o.account = :account AND o.email = e.id AND o.home = 0 AND o.mailbox = :mailbox
+      AND o.deleted = 0) AS here
+  FROM json_each(:threads) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread = e.id
+  LEFT JOIN placement AS p ON p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0
+  UNION ALL
+  SELECT e.thread, e.keywords & :read = 0,
+    p.uid IS NOT NULL OR EXISTS (
+      SELECT 1 FROM placement AS o WHERE o.account = :account AND o.email = e.id AND o.home = 0 AND o.deleted = 0),
+    p.mailbox = :mailbox OR EXISTS (
+      SELECT 1 FROM placement AS o WHERE o.account = :account AND o.email = e.id AND o.home = 0 AND o.mailbox = :mailbox
+      AND o.deleted = 0)
+  FROM json_each(:threads) AS r
+  CROSS JOIN email AS e ON e.account = :account AND e.thread BETWEEN r.value ->> 0 AND r.value ->> 1 AND e.thread <> e.id
+  LEFT JOIN placement AS p ON p.account = :account AND p.mailbox = e.mailbox AND p.uid = e.uid AND p.deleted = 0
+) GROUP BY thread
+
+-- name: thread_of_link
+SELECT thread FROM thread_link WHERE account = :account AND hash = :hash
+
 -- name: thread_links
 -- The threads that these hashes belong to.
 SELECT l.hash, l.thread FROM json_each(:hashes) AS h
 CROSS JOIN thread_link AS l ON l.account = :account AND l.hash = h.value
+
+-- name: thread_link_one
+INSERT INTO thread_link (account, hash, thread) VALUES (:account, :hash, :thread) ON CONFLICT DO NOTHING
 
 -- name: thread_link
 INSERT INTO thread_link (account, hash, thread)

@@ -1,26 +1,15 @@
--- The queue: messages that wait, the lanes they wait in, and each recipient's row.
-
--- name: queue_message_insert
-INSERT INTO queued_message (id, journey, blob, size, sender, account, queued_at, expires_at, body, smtputf8, envid, ret,
-  requiretls, priority, by_at, by_mode, by_told)
-VALUES (:id, :journey, :blob, :size, :sender, :account, :queued_at, :expires_at, :body, :smtputf8, :envid, :ret,
-  :requiretls, :priority, :by_at, :by_mode, :by_told);
-
--- name: queue_message
-SELECT id, journey, blob, size, sender, account, queued_at, expires_at, body, smtputf8, envid, ret, requiretls, priority,
-  by_at, by_mode
-FROM queued_message WHERE id = :id;
+-- The queue: recipients that wait, each with its envelope, and the lanes they wait in.
 
 -- name: queue_messages
--- `ids`: a JSON list.
-SELECT m.id, m.journey, m.blob, m.size, m.sender, m.account, m.queued_at, m.expires_at, m.body, m.smtputf8, m.envid,
-  m.ret, m.requiretls, m.priority, m.by_at, m.by_mode
-FROM json_each(:ids) AS j CROSS JOIN queued_message AS m ON m.id = j.value;
+-- The envelopes of these recipients; `ids`: a JSON list.
+SELECT r.id, r.message, r.journey, r.size, r.sender, r.account, r.queued_at, r.expires_at,
+  r.body, r.smtputf8, r.envid, r.ret, r.requiretls, r.priority, r.by_at, r.by_mode
+FROM json_each(:ids) AS j CROSS JOIN queued_recipient AS r ON r.id = j.value;
 
--- name: queue_messages_forget
--- Those that no recipient waits for; `ids`: a JSON list.
-DELETE FROM queued_message WHERE id IN (SELECT value FROM json_each(:ids))
-AND NOT EXISTS (SELECT 1 FROM queued_recipient WHERE message = queued_message.id) RETURNING blob;
+-- The lane, where it is there and need not be written.
+-- name: queue_lane_find
+SELECT id FROM lane WHERE destination = :destination AND sender = :sender AND priority = :priority
+AND (failures > 0 OR due_at <= :due_at);
 
 -- A destination that backs off keeps its time; one that is held, holds what comes later too.
 -- name: queue_lane_open
@@ -33,16 +22,18 @@ RETURNING id;
 
 -- name: queue_recipient_insert
 INSERT INTO queued_recipient
-  (id, lane, message, address, original, notify, orcpt, prologue, due_at, attempts, held, waits_since,
-  return_path)
-VALUES (:id, :lane, :message, :address, :original, :notify, :orcpt, :prologue, :due_at, 0, 0, :waits_since,
-  :return_path);
+  (id, lane, due_at, expires_at, waits_since, attempts, address, original, notify, orcpt, return_path, message, journey,
+  size, sender, account, queued_at, body, smtputf8, envid, ret, requiretls, priority, by_at, by_mode, by_told, prologue)
+VALUES (:id, :lane, :due_at, :expires_at, :waits_since, 0, :address, :original, :notify, :orcpt, :return_path, :message,
+  :journey, :size, :sender, :account, :queued_at, :body, :smtputf8, :envid, :ret, :requiretls, :priority, :by_at,
+  :by_mode, :by_told, :prologue);
 
 -- lanes: what is due ---------------------------------------------------------------------------------------------------
 
+-- A destination that was not routed yet is a site of its own.
 -- name: lanes_due
 SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
-FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+FROM lane AS l LEFT JOIN site AS s ON s.name = coalesce(l.site, l.destination)
 WHERE l.held = 0 AND l.due_at <= :now AND l.lease_until <= :now
   AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
 ORDER BY l.due_at LIMIT :limit;
@@ -50,7 +41,7 @@ ORDER BY l.due_at LIMIT :limit;
 -- name: lanes_due_elsewhere
 -- `full`, a JSON list: sites and destinations that have all the connections they may have.
 SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
-FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+FROM lane AS l LEFT JOIN site AS s ON s.name = coalesce(l.site, l.destination)
 WHERE l.held = 0 AND l.due_at <= :now AND l.lease_until <= :now
   AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
   AND coalesce(l.site, l.destination) NOT IN (SELECT value FROM json_each(:full))
@@ -58,7 +49,7 @@ ORDER BY l.due_at LIMIT :limit;
 
 -- name: lanes_due_urgent
 SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
-FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+FROM lane AS l LEFT JOIN site AS s ON s.name = coalesce(l.site, l.destination)
 WHERE l.held = 0 AND l.priority > 0 AND l.due_at <= :now AND l.lease_until <= :now
   AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
 ORDER BY l.due_at LIMIT :limit;
@@ -71,7 +62,7 @@ ORDER BY sender LIMIT 1;
 
 -- name: lanes_due_of_sender
 SELECT l.id, l.destination, l.sender, l.due_at, l.site, l.priority, l.failures, s.failures, s.due_at
-FROM lane AS l LEFT JOIN site AS s ON s.name = l.site
+FROM lane AS l LEFT JOIN site AS s ON s.name = coalesce(l.site, l.destination)
 WHERE l.held = 0 AND l.sender = :sender AND l.due_at <= :now AND l.lease_until <= :now
   AND NOT (s.holder IS NOT NULL AND s.holder <> :holder AND s.lease_until > :now)
 ORDER BY l.due_at LIMIT :limit;
@@ -99,11 +90,11 @@ RETURNING lease_token, destination, sender, failures, site;
 UPDATE lane SET lease_until = :until WHERE id = :lane AND lease_token = :token AND lease_until > 0;
 
 -- name: lane_of_lease
-SELECT held FROM lane WHERE id = :lane AND lease_token = :token AND lease_until > 0;
+SELECT held, failures FROM lane WHERE id = :lane AND lease_token = :token AND lease_until > 0;
 
 -- name: lanes_of_leases
--- `leases`, a JSON list of [lane, token]: the lanes of those that stand.
-SELECT l.id FROM json_each(:leases) AS j CROSS JOIN lane AS l ON l.id = j.value ->> 0
+-- `leases`, a JSON list of [lane, token]: the lanes of those that stand, and whether they are held by now.
+SELECT l.id, l.held FROM json_each(:leases) AS j CROSS JOIN lane AS l ON l.id = j.value ->> 0
 WHERE l.lease_token = j.value ->> 1 AND l.lease_until > 0;
 
 -- The second condition is what makes the index of leased lanes fit.
@@ -114,8 +105,7 @@ UPDATE lane SET lease_until = 1 WHERE lease_until > 1 AND lease_until > 0;
 UPDATE lane SET lease_until = 1 WHERE id = :lane AND lease_token = :token AND lease_until > 1;
 
 -- name: lane_past_dot
-SELECT r.id, r.address, m.journey FROM past_dot AS dot
-CROSS JOIN queued_recipient AS r ON r.id = dot.recipient CROSS JOIN queued_message AS m ON m.id = r.message
+SELECT r.id, r.address, r.journey FROM past_dot AS dot CROSS JOIN queued_recipient AS r ON r.id = dot.recipient
 WHERE dot.lane = :lane;
 
 -- name: lane_clear_past_dot
@@ -129,6 +119,12 @@ UPDATE lane SET failures = 0 WHERE id = :lane;
 
 -- name: lane_site
 UPDATE lane SET site = :site WHERE id = :lane;
+
+-- A lane backs off for somebody who would be due by then: where all are held or to go later, it would be started in vain,
+-- again and again.
+-- name: lane_backs_off_for_nobody
+UPDATE lane SET failures = 0 WHERE id = :lane AND NOT EXISTS
+  (SELECT 1 FROM queued_recipient AS r WHERE r.lane = lane.id AND r.held = 0 AND r.due_at <= lane.due_at);
 
 -- A lane that does not back off is due when the first of its recipients is.
 -- name: lane_release
@@ -199,80 +195,110 @@ UPDATE lane SET due_at = :now, failures = 0 WHERE id IN
 -- claiming and settling ------------------------------------------------------------------------------------------------
 
 -- name: queue_claim
-SELECT id, message, address, original, notify, orcpt, prologue, due_at, attempts, last_reply, last_remote,
-  return_path
-FROM queued_recipient
-WHERE lane = :lane AND held = 0 AND due_at <= :now AND (due_at, id) > (:after_due, :after_id)
-ORDER BY due_at, id LIMIT :limit;
+SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts, r.last_reply,
+  r.last_remote, r.return_path, r.journey, r.size, r.sender, r.account, r.queued_at,
+  r.expires_at, r.body, r.smtputf8, r.envid, r.ret, r.requiretls, r.priority, r.by_at, r.by_mode
+FROM queued_recipient AS r
+WHERE r.lane = :lane AND r.held = 0 AND r.due_at <= :now AND (r.due_at, r.id) > (:after_due, :after_id)
+ORDER BY r.due_at, r.id LIMIT :limit;
 
--- name: queue_expired_messages
-SELECT expires_at, id FROM queued_message
-WHERE expires_at <= :now AND (expires_at, id) > (:after_at, :after_id) ORDER BY expires_at, id LIMIT :limit;
+-- time -----------------------------------------------------------------------------------------------------------------
 
--- Lanes with recipients of these (`ids`: a JSON list) that are not about to be tried: what was never tried is tried once
--- more first.
--- name: queue_expired_lanes
-SELECT DISTINCT l.id FROM json_each(:ids) AS j
-CROSS JOIN queued_recipient AS r ON r.message = j.value
-CROSS JOIN lane AS l ON l.id = r.lane
-WHERE r.held = 0 AND l.held = 0 AND l.due_at > :now AND l.lease_until <= :now;
+-- The next so many rows behind `after`: where they end, how many, how many have expired or wait since `since` or longer,
+-- the first time that is to come, and how many are to wait beyond `latest`, which no schedule says.
+-- name: queue_walk
+SELECT max(id), count(*), total(expires_at <= :now), total(waits_since <= :since),
+  min(CASE WHEN expires_at > :now THEN expires_at END), min(CASE WHEN waits_since > :since THEN waits_since END),
+  total(astray)
+FROM (SELECT id, expires_at, waits_since, due_at > :latest AND (attempts > 0 OR due_at <= queued_at) AS astray
+  FROM queued_recipient WHERE id > :after ORDER BY id LIMIT :limit);
+
+-- Those that are to leave later by their sender's wish (RFC 4865) were not tried, and are due behind their acceptance.
+-- name: queue_call_back
+UPDATE queued_recipient SET due_at = :now
+WHERE id > :after AND id <= :upto AND due_at > :latest AND (attempts > 0 OR due_at <= queued_at);
+
+-- name: lanes_call_back
+UPDATE lane SET due_at = :now WHERE held = 0 AND due_at > :latest AND (failures > 0
+  OR EXISTS (SELECT 1 FROM queued_recipient AS r WHERE r.lane = lane.id AND r.held = 0 AND r.due_at <= :latest));
+
+-- name: sites_call_back
+UPDATE site SET due_at = :now WHERE failures > 0 AND due_at > :latest;
+
+-- Those among them whose time is up, and whether that is so of a lane that is not about to be tried: what was never tried
+-- is tried once more first.
+-- name: queue_expired
+SELECT r.id, r.lane, r.held = 0 AND l.held = 0 AND l.due_at > :now AND l.lease_until <= :now
+FROM queued_recipient AS r CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.id > :after AND r.id <= :upto AND r.expires_at <= :now ORDER BY r.id LIMIT :limit;
 
 -- name: queue_next_expiry
-SELECT min(expires_at) FROM queued_message WHERE expires_at > :now;
+SELECT min(expires_at) FROM queued_recipient WHERE expires_at - queued_at < 7200000 AND expires_at > :now;
 
 -- name: queue_claim_expired
--- Of these messages; `messages`: a JSON list.
+-- Of these; `ids`: a JSON list.
 SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
   coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
-  r.return_path
-FROM json_each(:messages) AS j
-CROSS JOIN queued_recipient AS r ON r.message = j.value
+  r.return_path, r.journey, r.size, r.sender, r.account, r.queued_at, r.expires_at,
+  r.body, r.smtputf8, r.envid, r.ret, r.requiretls, r.priority, r.by_at, r.by_mode
+FROM json_each(:ids) AS j
+CROSS JOIN queued_recipient AS r ON r.id = j.value
 CROSS JOIN lane AS l ON l.id = r.lane
 WHERE r.lane = :lane AND r.held = 0
 ORDER BY r.message, r.id LIMIT :limit;
 
 -- recipients that wait for long ----------------------------------------------------------------------------------------
 
--- Whoever waits since then or longer, and whether his lane is tried just now or soon.
+-- Whoever of a stretch waits since then or longer, and whether his lane is tried just now or soon.
 -- name: queue_delayed
-SELECT r.waits_since, r.id, r.message, r.held = 0 AND l.held = 0 AND (l.due_at <= :now OR l.lease_until > :now)
+SELECT r.id, r.message, r.held = 0 AND l.held = 0 AND (l.due_at <= :now OR l.lease_until > :now)
 FROM queued_recipient AS r CROSS JOIN lane AS l ON l.id = r.lane
-WHERE r.waits_since <= :since AND (r.waits_since, r.id) > (:after_since, :after_id)
-ORDER BY r.waits_since, r.id LIMIT :limit;
-
--- name: queue_next_delayed
-SELECT min(waits_since) FROM queued_recipient WHERE waits_since > :since;
+WHERE r.id > :after AND r.id <= :upto AND r.waits_since <= :since
+ORDER BY r.id LIMIT :limit;
 
 -- RFC 2852 §4.1.4: past their time, and the sender wants to be told.
 -- name: queue_overdue
-SELECT id FROM queued_message WHERE by_at IS NOT NULL AND by_told = 0 AND by_at <= :now LIMIT :limit;
+SELECT message FROM queued_recipient WHERE by_at IS NOT NULL AND by_told = 0 AND by_at <= :now LIMIT :limit;
 
 -- name: queue_next_overdue
-SELECT min(by_at) FROM queued_message WHERE by_at IS NOT NULL AND by_told = 0 AND by_at > :now;
+SELECT min(by_at) FROM queued_recipient WHERE by_at IS NOT NULL AND by_told = 0 AND by_at > :now;
+
+-- name: queue_by_told
+-- Whether the sender was told of the message already.
+SELECT EXISTS (SELECT 1 FROM queued_recipient
+  WHERE id BETWEEN (:message >> 24) << 24 AND ((:message >> 24) << 24) + 16777215 AND message = :message
+  AND by_told = 1);
 
 -- name: queue_overdue_told
-UPDATE queued_message SET by_told = 1 WHERE id = :id;
+UPDATE queued_recipient SET by_told = 1
+WHERE id BETWEEN (:message >> 24) << 24 AND ((:message >> 24) << 24) + 16777215 AND message = :message;
 
 -- name: queue_waiting_of
 -- Those of the message whose sender wants to hear that they wait.
 SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
   coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
-  r.return_path
+  r.return_path, r.journey, r.size, r.sender, r.account, r.queued_at, r.expires_at,
+  r.body, r.smtputf8, r.envid, r.ret, r.requiretls, r.priority, r.by_at, r.by_mode
 FROM queued_recipient AS r CROSS JOIN lane AS l ON l.id = r.lane
-WHERE r.message = :message AND r.waits_since IS NOT NULL
+WHERE r.id BETWEEN (:message >> 24) << 24 AND ((:message >> 24) << 24) + 16777215
+  AND r.message = :message AND r.waits_since IS NOT NULL
 ORDER BY r.id LIMIT :limit;
 
 -- name: queue_delay_told
 -- `ids`: a JSON list.
 UPDATE queued_recipient SET waits_since = NULL, delayed_at = :now
-WHERE id IN (SELECT value FROM json_each(:ids)) AND waits_since IS NOT NULL;
+WHERE id IN (SELECT value FROM json_each(:ids)) AND waits_since IS NOT NULL RETURNING id;
 
 -- settling -------------------------------------------------------------------------------------------------------------
 
 -- name: queue_past_dot
--- `ids`: a JSON list.
+-- `ids`: a JSON list. Those that are held by now are left out.
 INSERT INTO past_dot (recipient, lane) SELECT r.id, r.lane FROM json_each(:ids) AS j
-CROSS JOIN queued_recipient AS r ON r.id = j.value WHERE true ON CONFLICT DO NOTHING;
+CROSS JOIN queued_recipient AS r ON r.id = j.value WHERE r.held = 0 ON CONFLICT DO NOTHING;
+
+-- name: queue_held_of
+-- `ids`: a JSON list.
+SELECT r.id FROM json_each(:ids) AS j CROSS JOIN queued_recipient AS r ON r.id = j.value WHERE r.held = 1;
 
 -- name: queue_not_past_dot
 -- `ids`: a JSON list.
@@ -282,6 +308,13 @@ DELETE FROM past_dot WHERE recipient IN (SELECT value FROM json_each(:ids));
 -- `ids`: a JSON list.
 DELETE FROM queued_recipient WHERE id IN (SELECT value FROM json_each(:ids));
 
+-- Behind that: their blobs, where no other recipient needs them, are suspects of the sweep.
+-- name: queue_settle_blobs
+INSERT INTO blob_suspect (blob, since_at) SELECT j.value >> 24, :now FROM json_each(:ids) AS j
+WHERE NOT EXISTS (SELECT 1 FROM queued_recipient AS r
+  WHERE r.id BETWEEN (j.value >> 24) << 24 AND ((j.value >> 24) << 24) + 16777215)
+ON CONFLICT DO NOTHING;
+
 -- name: queue_settle_deferred
 UPDATE queued_recipient
 SET attempts = attempts + 1, due_at = :due_at, last_reply = :reply, last_remote = :remote
@@ -290,30 +323,27 @@ WHERE id = :id;
 -- what a person does with it -------------------------------------------------------------------------------------------
 
 -- name: queue_list
--- `destination` and `journey` are asked of the recipient's own row, so that what does not fit costs no further look.
-SELECT r.id, m.journey, m.size, m.sender, m.queued_at, m.expires_at, r.address, r.original,
+SELECT r.id, r.journey, r.size, r.sender, r.queued_at, r.expires_at, r.address, r.original,
   l.destination, max(r.due_at, l.due_at), r.attempts, r.held OR l.held, l.lease_until > :now,
   coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
-  r.lane, r.message, r.attempts = 0 AND r.due_at > :now, r.delayed_at
-FROM queued_recipient AS r
-CROSS JOIN queued_message AS m ON m.id = r.message
-CROSS JOIN lane AS l ON l.id = r.lane
-WHERE r.id > :after AND r.id <= :upto
+  r.lane, r.attempts = 0 AND r.due_at > :now, r.delayed_at
+FROM queued_recipient AS r CROSS JOIN lane AS l ON l.id = r.lane
+WHERE r.id > :after AND r.id <= :upto AND r.queued_at <= :queued_by
   AND (:recipient IS NULL OR lower(r.address) = :recipient OR lower(r.original) = :recipient)
   AND (:destination IS NULL OR r.lane IN (SELECT id FROM lane WHERE destination = :destination))
-  AND (:journey IS NULL OR r.message IN (SELECT id FROM queued_message WHERE journey = :journey))
-  AND (:sender IS NULL OR lower(coalesce(m.sender, '')) = :sender)
+  AND (:journey IS NULL OR r.journey = :journey)
+  AND (:sender IS NULL OR lower(coalesce(r.sender, '')) = :sender)
 ORDER BY r.id LIMIT :limit;
 
 -- name: queue_newest
-SELECT max(id) FROM queued_recipient;
+SELECT max(id), max(queued_at) FROM queued_recipient;
 
 -- name: queue_count
-SELECT count(*) FROM (SELECT 1 FROM queued_recipient AS r CROSS JOIN queued_message AS m ON m.id = r.message
+SELECT count(*) FROM (SELECT 1 FROM queued_recipient AS r
 WHERE (:recipient IS NULL OR lower(r.address) = :recipient OR lower(r.original) = :recipient)
   AND (:destination IS NULL OR r.lane IN (SELECT id FROM lane WHERE destination = :destination))
-  AND (:journey IS NULL OR r.message IN (SELECT id FROM queued_message WHERE journey = :journey))
-  AND (:sender IS NULL OR lower(coalesce(m.sender, '')) = :sender)
+  AND (:journey IS NULL OR r.journey = :journey)
+  AND (:sender IS NULL OR lower(coalesce(r.sender, '')) = :sender)
 LIMIT :most);
 
 -- name: queue_lanes
@@ -324,9 +354,18 @@ FROM lane l ORDER BY l.destination, l.sender LIMIT :limit;
 -- name: queue_hold_recipient
 UPDATE queued_recipient SET held = 1 WHERE id = :id AND held = 0;
 
+-- Whose octets are on their way just now: nobody can call these back.
+-- name: queue_under_way
+SELECT dot.recipient FROM json_each(:ids) AS j CROSS JOIN past_dot AS dot ON dot.recipient = j.value
+CROSS JOIN lane AS l ON l.id = dot.lane WHERE l.lease_until > :now;
+
+-- name: queue_under_way_to
+SELECT count(*) FROM past_dot AS dot CROSS JOIN lane AS l ON l.id = dot.lane
+WHERE l.destination = :destination AND l.lease_until > :now;
+
 -- What was held, or is to leave later by its sender's wish, goes now.
 -- name: queue_release_recipient
-UPDATE queued_recipient SET held = 0, due_at = CASE WHEN attempts = 0 THEN min(due_at, :now) ELSE due_at END
+UPDATE queued_recipient SET held = 0, due_at = min(due_at, :now)
 WHERE id = :id AND (held = 1 OR (attempts = 0 AND due_at > :now));
 
 -- Recipients in flight are due already and stay where the claim found them; those whose sender wants them to leave later
@@ -334,9 +373,11 @@ WHERE id = :id AND (held = 1 OR (attempts = 0 AND due_at > :now));
 -- name: queue_retry_recipient
 UPDATE queued_recipient SET due_at = :now WHERE id = :id AND due_at > :now AND attempts > 0;
 
--- A lane that is tried by hand does not wait with its site.
+-- A lane that is tried by hand does not wait with its site; one that was never tried itself has that of its like.
 -- name: queue_retry_lane
-UPDATE lane SET due_at = min(due_at, :now), failures = 0 WHERE id = :lane AND (due_at > :now OR failures > 0)
+UPDATE lane SET due_at = min(due_at, :now), failures = 0, site = coalesce(site,
+  (SELECT o.site FROM lane AS o WHERE o.destination = lane.destination AND o.site IS NOT NULL LIMIT 1))
+WHERE id = :lane
 RETURNING destination, site;
 
 -- name: queue_retry_site
@@ -352,7 +393,8 @@ UPDATE queued_recipient SET lane = :lane, due_at = min(due_at, :now) WHERE id = 
 -- name: queue_end_by_hand
 SELECT r.id, r.message, r.address, r.original, r.notify, r.orcpt, r.prologue, r.due_at, r.attempts,
   coalesce(r.last_reply, l.last_reply), CASE WHEN r.last_reply IS NULL THEN l.last_remote ELSE r.last_remote END,
-  r.return_path
+  r.return_path, r.journey, r.size, r.sender, r.account, r.queued_at, r.expires_at,
+  r.body, r.smtputf8, r.envid, r.ret, r.requiretls, r.priority, r.by_at, r.by_mode
 FROM json_each(:ids) AS j
 CROSS JOIN queued_recipient AS r ON r.id = j.value
 CROSS JOIN lane AS l ON l.id = r.lane
@@ -363,7 +405,7 @@ ORDER BY r.message, r.id;
 UPDATE lane SET held = 1 WHERE destination = :destination AND held = 0;
 
 -- name: queue_release_destination
-UPDATE lane SET held = 0, due_at = :now WHERE destination = :destination AND held = 1;
+UPDATE lane SET held = 0 WHERE destination = :destination AND held = 1;
 
 -- name: queue_lanes_of
 SELECT id FROM lane WHERE destination = :destination;

@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from posthouse.wire.imap import acl, arguments, metadata, quota, request
-from posthouse.wire.imap.grammar import Parser
+from posthouse.wire.imap.grammar import ParseError, Parser
 from posthouse.wire.imap.request import Request
 
 
@@ -23,6 +24,9 @@ class State(Enum):
     AUTHENTICATED = "authenticated"
     SELECTED = "selected"
     LOGOUT = "logout"
+
+    # Looked up in sets several times a command; Enum's own hash is a function in Python.
+    __hash__ = object.__hash__
 
 
 _ANY: Final = frozenset({State.NOT_AUTHENTICATED, State.AUTHENTICATED, State.SELECTED})
@@ -142,13 +146,14 @@ TABLE: Final[dict[bytes, Row]] = {
     )
 }  # fmt: skip
 
+# Octets of arguments that are remembered with what they mean.
+_SHORT: Final = 100
 # RFC 9051 §9: a tag is 1*<any ASTRING-CHAR except "+">.
 _HEAD = re.compile(rb"([!#$&',-\[\]-z|}~]+) ((?:UID )?[A-Z]+)(?= |\Z)", re.IGNORECASE)
 _TAG = re.compile(rb"([!#$&',-\[\]-z|}~]+)(?: |\Z)")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The start of a command: its tag, its row (None: no such command), and where its arguments begin."""
 
     tag: bytes
@@ -168,7 +173,21 @@ def head(octets: bytes) -> Head | None:
 
 def parse(row: Row, octets: bytes, arguments: int, *, utf8: bool, charset: bool = True) -> Request:
     """The request in a whole command, of which `arguments` is where the arguments begin. Raises ParseError."""
-    parser = Parser(octets, arguments, utf8=utf8, charset=charset)
+    if len(octets) - arguments <= _SHORT and row.states <= _AFTER:
+        try:
+            return _parsed(row.name, octets[arguments:], utf8, charset)
+        except ParseError:
+            pass  # what is said of it counts octets from the tag on
+    return _parse(row, Parser(octets, arguments, utf8=utf8, charset=charset))
+
+
+# Clients say the same again and again. Nothing that is said before a login is kept: passwords are.
+@lru_cache(maxsize=256)
+def _parsed(name: bytes, arguments: bytes, utf8: bool, charset: bool) -> Request:
+    return _parse(TABLE[name], Parser(arguments, utf8=utf8, charset=charset))
+
+
+def _parse(row: Row, parser: Parser) -> Request:
     found = row.parse(parser)
     parser.end()
     return found

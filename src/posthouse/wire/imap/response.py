@@ -101,11 +101,15 @@ def parenthesized(words: Iterable[bytes]) -> bytes:
 
 def status_line(tag: bytes, status: bytes, text: str, code: bytes = b"") -> bytes:
     """`tag` (or `*`), OK, NO, BAD, BYE or PREAUTH, a response code and text for people."""
-    # RFC 9051 §9: text is at least one octet, and no line of ours is broken by what it holds.
-    words = _TEXT_BREAKS.sub(b" ", text.encode("ascii", "replace")) or b"-"
     if code:
-        return b"%b %b [%b] %b\r\n" % (tag, status, code, words)
-    return b"%b %b %b\r\n" % (tag, status, words)
+        return b"%b %b [%b] %b\r\n" % (tag, status, code, _words(text))
+    return b"%b %b %b\r\n" % (tag, status, _words(text))
+
+
+@lru_cache(maxsize=256)
+def _words(text: str) -> bytes:
+    # RFC 9051 §9: text is at least one octet, and no line of ours is broken by what it holds.
+    return _TEXT_BREAKS.sub(b" ", text.encode("ascii", "replace")) or b"-"
 
 
 def ok(text: str, code: bytes = b"") -> bytes:
@@ -352,6 +356,10 @@ UIDFETCH: Final = b"UIDFETCH"
 def fetch(number: int, items: bytes) -> bytes:
     """One FETCH response of rendered items, `FLAGS (\\Seen) UID 7` (RFC 9051 §7.5.2)."""
     return b"* %d FETCH (%b)\r\n" % (number, items)
+
+
+# Items of a `fetch_form` that come rendered with their labels.
+RENDERED_FORM: Final = b"%b"
 
 
 def value_form(label: bytes) -> bytes:

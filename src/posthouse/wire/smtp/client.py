@@ -10,13 +10,14 @@ nothing, octets that would cross the beginning of TLS: each ends the conversatio
 import binascii
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from posthouse.terms.address import Address
-from posthouse.terms.envelope import Envelope, Recipient
+from posthouse.terms.envelope import Envelope, Recipient, Wishes
 from posthouse.terms.reply import Reply
+from posthouse.terms.text import is_line
 from posthouse.wire.lines import BareLineEnding, LineError, Lines, Octets, clean
 from posthouse.wire.sasl.exchange import ClientExchange
 from posthouse.wire.sasl.strings import SaslError
@@ -49,8 +50,7 @@ class NotOffered(Exception):
         self.extension = extension
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The peer's reply to a command. `verb` is "" for the greeting, "." for the end of the message, also by BDAT.
 
     `recipient`: whom it is about, for RCPT, and for "." where the peer speaks LMTP.
@@ -76,8 +76,7 @@ class Lost:
 Event = Answered | Lost
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
+class _Command(NamedTuple):
     """`group`: may be pipelined behind (RFC 2920 §3.1). `shown`: for the transcript. `chunk` follows the line."""
 
     verb: str
@@ -86,6 +85,17 @@ class _Command:
     group: bool = False
     recipient: Recipient | None = None
     chunk: bytes = b""
+
+    def check(self) -> None:
+        """Raises ValueError."""
+        if not is_line(self.line):
+            raise ValueError(f"{self.verb} with what cannot stand in a line")
+
+
+Commands = Sequence[_Command]
+"""What is to be said together."""
+
+_DATA: Final = _Command("DATA", "DATA")
 
 
 class SmtpClient:
@@ -100,13 +110,14 @@ class SmtpClient:
 
     __slots__ = (
         "_awaited", "_content", "_eof", "_exchange", "_expected", "_handshake", "_lines", "_lost", "_name", "_out",
-        "_partial", "_queue", "_said", "_transcript", "accepted", "extensions", "limits", "lmtp", "ready_for_content",
-        "size_limit",
+        "_partial", "_pipelining", "_queue", "_transcript", "accepted", "extensions", "limits", "lmtp",
+        "ready_for_content", "size_limit",
     )  # fmt: skip
 
     def __init__(self, *, lmtp: bool = False) -> None:
         self.lmtp = lmtp
         self.extensions: dict[str, str] = {}
+        self._pipelining = False
         self.size_limit: int | None = None
         self.limits: dict[str, int] = {}
         self.accepted: list[Recipient] = []
@@ -124,7 +135,6 @@ class SmtpClient:
         self._handshake = False
         self._eof = False
         self._name = ""
-        self._said = 0
 
     # Octets
 
@@ -140,6 +150,8 @@ class SmtpClient:
 
     def outgoing(self) -> bytes:
         """Everything to be sent, once."""
+        if not self._out:
+            return b""
         octets = b"".join(self._out)
         self._out.clear()
         return octets
@@ -194,25 +206,37 @@ class SmtpClient:
 
         `now`, in UTC milliseconds, is what DELIVERBY counts from.
         """
+        self._say(self._mail(envelope, now))
+
+    def _mail(self, envelope: Envelope, now: int) -> _Command:
         wishes, offered = envelope.wishes, self.extensions
-        for needed, extension in ((wishes.smtputf8, "SMTPUTF8"), (wishes.requiretls, "REQUIRETLS")):
-            if needed and extension not in offered:
-                raise NotOffered(extension)
+        if wishes.smtputf8 or wishes.requiretls:
+            self._check_needs(wishes)
         words = [f"MAIL FROM:<{self._path(envelope.sender, wishes.smtputf8) if envelope.sender else ''}>"]
         if envelope.size is not None and "SIZE" in offered:
             words.append(f"SIZE={envelope.size}")
         if wishes.body != "7BIT":
             self._check_body(wishes.body)
             words.append(f"BODY={wishes.body}")
-        words += ["SMTPUTF8"] if wishes.smtputf8 else []
-        words += ["REQUIRETLS"] if wishes.requiretls else []
-        # RFC 6710 §4: where the peer does not know priorities, the message goes without.
-        words += [f"MT-PRIORITY={wishes.priority}"] if wishes.priority and "MT-PRIORITY" in offered else []
-        words += [encode_by(wishes.deliver_by, now)] if wishes.deliver_by and "DELIVERBY" in offered else []
-        if "DSN" in offered:
-            words += [f"RET={wishes.ret}"] if wishes.ret else []
-            words += [f"ENVID={encode_xtext(wishes.envid)}"] if wishes.envid else []
-        self._say(_Command("MAIL", " ".join(words), group=True))
+        if wishes.smtputf8:
+            words.append("SMTPUTF8")
+        if wishes.requiretls:
+            words.append("REQUIRETLS")
+        if wishes.priority and "MT-PRIORITY" in offered:
+            # RFC 6710 §4: where the peer does not know priorities, the message goes without.
+            words.append(f"MT-PRIORITY={wishes.priority}")
+        if wishes.deliver_by and "DELIVERBY" in offered:
+            words.append(encode_by(wishes.deliver_by, now))
+        if wishes.ret and "DSN" in offered:
+            words.append(f"RET={wishes.ret}")
+        if wishes.envid and "DSN" in offered:
+            words.append(f"ENVID={encode_xtext(wishes.envid)}")
+        return _Command("MAIL", " ".join(words), group=True)
+
+    def _check_needs(self, wishes: Wishes) -> None:
+        for needed, extension in ((wishes.smtputf8, "SMTPUTF8"), (wishes.requiretls, "REQUIRETLS")):
+            if needed and extension not in self.extensions:
+                raise NotOffered(extension)
 
     def _check_body(self, body: str) -> None:
         # RFC 3030 §3: BINARYMIME is nothing without CHUNKING.
@@ -222,15 +246,19 @@ class SmtpClient:
 
     def rcpt(self, recipient: Recipient, *, smtputf8: bool = False) -> None:
         """RCPT, with RFC 3461's wishes where the peer takes them. Raises NotOffered as `mail` does."""
-        words = [f"RCPT TO:<{self._path(recipient.address, smtputf8)}>"]
-        if "DSN" in self.extensions:
-            words += [f"NOTIFY={','.join(sorted(recipient.notify))}"] if recipient.notify else []
-            words += [f"ORCPT={encode_orcpt(recipient.orcpt)}"] if recipient.orcpt else []
-        self._say(_Command("RCPT", " ".join(words), group=True, recipient=recipient))
+        self._say(self._rcpt(recipient, smtputf8))
+
+    def _rcpt(self, recipient: Recipient, smtputf8: bool) -> _Command:
+        line = f"RCPT TO:<{self._path(recipient.address, smtputf8)}>"
+        if recipient.notify and "DSN" in self.extensions:
+            line += f" NOTIFY={','.join(sorted(recipient.notify))}"
+        if recipient.orcpt and "DSN" in self.extensions:
+            line += f" ORCPT={encode_orcpt(recipient.orcpt)}"
+        return _Command("RCPT", line, group=True, recipient=recipient)
 
     def data(self) -> None:
         """DATA. When `ready_for_content` has become true, send what `content` gives."""
-        self._say(_Command("DATA", "DATA"))
+        self._say(_DATA)
 
     def chunk(self, size: int) -> None:
         """BDAT, for a message of `size` octets that `content` gives next: all of it in one chunk (RFC 3030 §2)."""
@@ -244,17 +272,33 @@ class SmtpClient:
         """MAIL, RCPT for each recipient, DATA: in one packet where the peer allows (RFC 2920).
 
         With `chunk` the message itself leaves with them, as one BDAT (RFC 3030 §4.2): it may have been taken from then
-        on. Without `data` what follows the answers is the caller's: `chunk` or `rset`.
+        on. Without `data` what follows the answers is the caller's: `chunk` or `rset`. Raises as `written` does.
         """
-        self.mail(envelope, now)
-        for recipient in envelope.recipients:
-            self.rcpt(recipient, smtputf8=envelope.wishes.smtputf8)
+        self.say(self.written(envelope, chunk=chunk, now=now, data=data))
+
+    def written(self, envelope: Envelope, *, chunk: bytes | None = None, now: int = 0, data: bool = True) -> Commands:
+        """What `transaction` would say, to be given to `say` when its time has come. Nothing changes by it.
+
+        Raises NotOffered, and ValueError for what cannot be said in a line.
+        """
+        commands = [self._mail(envelope, now)]
+        commands += [self._rcpt(recipient, envelope.wishes.smtputf8) for recipient in envelope.recipients]
         if chunk is not None:
             if self.lmtp:
                 raise RuntimeError("how many answers an LMTP server will give is not known yet")
-            self._say(_Command(".", f"BDAT {len(chunk)} LAST", chunk=chunk))
+            commands.append(_Command(".", f"BDAT {len(chunk)} LAST", chunk=chunk))
         elif data:
-            self.data()
+            commands.append(_DATA)
+        for command in commands:
+            command.check()
+        return commands
+
+    def say(self, commands: Commands) -> None:
+        """What was `written` before."""
+        if self.ready_for_content or self._handshake:
+            raise RuntimeError(f"{commands[0].verb} in the middle of something else")
+        self._queue.extend(commands)
+        self._pump()
 
     def content(self, *buffers: Buffer, binary: bool = False) -> Iterator[bytes]:
         """The message that `buffers` make together, as octets to send at once, in pieces of about 64 KB.
@@ -264,24 +308,23 @@ class SmtpClient:
         """
         if not self.ready_for_content or self._content:
             raise RuntimeError("the peer does not wait for a message")
-        self._content, self._said = True, 0
-        pieces_sent = self._stuffed(buffers) if self._awaited is None else self._raw(buffers, self._awaited, binary)
-        for octets in pieces_sent:
-            self._said += len(octets)
-            yield octets
+        self._content = True
+        return self._stuffed(buffers) if self._awaited is None else self._raw(buffers, self._awaited, binary)
 
     def _stuffed(self, buffers: Iterable[Buffer]) -> Iterator[bytes]:
-        stuffer = Stuffer()
+        stuffer, said = Stuffer(), 0
         for buffer in buffers:
             for piece in pieces(buffer):
-                yield stuffer.send(piece)
+                octets = stuffer.send(piece)
+                said += len(octets)
+                yield octets
         end = stuffer.end()
-        self._end_content()
+        self._end_content(said)
         yield end
 
     def _raw(self, buffers: Iterable[Buffer], left: int, binary: bool) -> Iterator[bytes]:
         """The octets as they are; the last piece is held back until all of them have been seen to be right."""
-        held = b""
+        held, size = b"", left
         for buffer in buffers:
             for piece in pieces(buffer):
                 if not binary and not clean(piece):
@@ -292,8 +335,17 @@ class SmtpClient:
                 held = piece
         if left:
             raise RuntimeError(f"the message differs by {left} octets from what BDAT said")
-        self._end_content()
+        self._end_content(size)
         yield held
+
+    def interrupted(self) -> Lost | None:
+        """What the peer said before the end of the message was sent, if anything: no answer to it, but the end of the
+        conversation. To be asked when `content` has run to its end."""
+        if not self._lines and not self._partial:
+            return None
+        self._expected.clear()
+        event = self.next_event()
+        return event if isinstance(event, Lost) else self._lose("the peer spoke out of turn")
 
     def rset(self) -> None:
         """RSET: forget the transaction."""
@@ -311,12 +363,8 @@ class SmtpClient:
         return str(address)
 
     def _say(self, command: _Command) -> None:
-        if self.ready_for_content or self._handshake:
-            raise RuntimeError(f"{command.verb} in the middle of something else")
-        if not command.line.isprintable():
-            raise ValueError(f"{command.verb} with what cannot stand in a line")
-        self._queue.append(command)
-        self._pump()
+        command.check()
+        self.say((command,))
 
     def _pump(self) -> None:
         """Send of the queue what may be sent now."""
@@ -334,16 +382,17 @@ class SmtpClient:
             self._expected.append(command)
 
     def _may_follow(self, before: _Command) -> bool:
-        return before.group and "PIPELINING" in self.extensions and len(self._expected) < IN_FLIGHT
+        return before.group and self._pipelining and len(self._expected) < IN_FLIGHT
 
     def _put(self, line: str, shown: str) -> None:
         self._out.append(line.encode() + b"\r\n")
         self._transcript.append(("C", shown))
 
-    def _end_content(self) -> None:
+    def _end_content(self, said: int = 0) -> None:
+        """`said`: octets of the message, with dots doubled and without its end."""
         if self._lost is not None:
             return
-        self._transcript.append(("C", f"(the message: {self._said} octets)"))
+        self._transcript.append(("C", f"(the message: {said} octets)"))
         self._content = False
         self._awaited = None
         self.ready_for_content = False
@@ -379,7 +428,8 @@ class SmtpClient:
         if reply.code == 421:
             # RFC 5321 §3.8: at any moment, and then it hangs up.
             self._lose(_CLOSED, reply)
-        self._pump()
+        if self._queue:
+            self._pump()
         return Answered(command.verb, reply, command.recipient)
 
     def _lose(self, why: str, reply: Reply | None = None) -> Lost:
@@ -392,13 +442,13 @@ class SmtpClient:
 
     def _read_reply(self) -> Reply | None:
         while (line := self._lines.line(REPLY_LINE)) is not None:
+            short = len(line) <= SHORT and not self._partial and self._exchange is None
+            if short and (read := read_line(line)) is not None:
+                self._transcript.append(("S", read[0]))
+                return read[1]
             match = REPLY.match(line)
             if match is None:
                 raise _NoReply("the line does not begin with a code")
-            if match[2] != b"-" and not self._partial and len(line) <= SHORT and self._exchange is None:
-                shown, reply = read_line(line)
-                self._transcript.append(("S", shown))
-                return reply
             self._partial.append(line)
             if line[:3] != self._partial[0][:3]:
                 raise _NoReply("the code changes from line to line")
@@ -434,6 +484,7 @@ class SmtpClient:
 
     def _offered(self, extensions: dict[str, str]) -> None:
         self.extensions = extensions
+        self._pipelining = "PIPELINING" in extensions
         size = extensions.get("SIZE", "")
         self.size_limit = int(size) or None if size.isascii() and size.isdigit() and len(size) <= 20 else None
         pairs = [word.partition("=") for word in extensions.get("LIMITS", "").upper().split()]

@@ -9,7 +9,7 @@ spaces before the bracket and at the end of the line, a plain address without br
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from posthouse.terms import address
@@ -160,15 +160,19 @@ def parse_ehlo(argument: str, situation: Situation) -> Hello:
 
     Machines whose owner gave them a name of two words say both; the first is taken.
     """
-    name = argument.partition(" ")[0]
-    if not name or len(name) > 255 or not name.isascii():
-        raise Refusal(501, "5.5.4", "Say your host name behind it")
-    return Hello(name, True)
+    return Hello(_host_name(argument), True)
 
 
 def parse_helo(argument: str, situation: Situation) -> Hello:
     """RFC 5321 §4.1.1.1."""
-    return replace(parse_ehlo(argument, situation), extended=False)
+    return Hello(_host_name(argument), False)
+
+
+def _host_name(argument: str) -> str:
+    name = argument.partition(" ")[0]
+    if not name or len(name) > 255 or not name.isascii():
+        raise Refusal(501, "5.5.4", "Say your host name behind it")
+    return name
 
 
 # Paths ----------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from posthouse.terms.envelope import Body, DeliverBy
 from posthouse.terms.reply import Refusal
+from posthouse.terms.text import is_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ def decode_xtext(text: str) -> str | None:
 
 
 def _decode_original(kind: str, text: str) -> str | None:
-    """An original recipient of this type, decoded. None where it is malformed or hides what is not printable."""
+    """An original recipient of this type, decoded. None where it is malformed or hides what no line may hold."""
     if kind.lower() == "utf-8":
         # RFC 6533 §3: UTF-8 as it is, or \\x{...} for single characters.
         if not _UTF_8_ADDRESS.match(text):
@@ -249,7 +250,7 @@ def _decode_original(kind: str, text: str) -> str | None:
         # ASCII, says RFC 3461 §4.2. Postfix 3.7 writes the octets of UTF-8 so.
         octets = _HEXCHAR.sub(lambda match: chr(int(match[1], 16)), text).encode("latin-1")
         decoded = octets.decode("utf-8", errors="surrogateescape")
-    return decoded if decoded.isprintable() else None
+    return decoded if is_line(decoded) else None
 
 
 def encode_xtext(text: str) -> str:

@@ -39,7 +39,11 @@ def read_lines(lines: list[bytes]) -> tuple[list[str], Reply]:
 
 
 @lru_cache(maxsize=1024)
-def read_line(line: bytes) -> tuple[str, Reply]:
-    """The same for a reply of one short line: servers say few different ones, again and again."""
+def read_line(line: bytes) -> tuple[str, Reply] | None:
+    """The same for a reply of one short line: servers say few different ones, again and again. None: it is none, or
+    more of it follows."""
+    match = REPLY.match(line)
+    if match is None or match[2] == b"-":
+        return None
     (shown,), reply = read_lines([line])
     return shown, reply

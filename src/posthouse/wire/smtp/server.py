@@ -18,6 +18,7 @@ from typing import Final
 
 from posthouse import limits
 from posthouse.terms.reply import Refusal, Reply
+from posthouse.terms.text import is_line
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
 from posthouse.wire.smtp import command
 from posthouse.wire.smtp.command import Bdat, Hello, Mail
@@ -73,14 +74,19 @@ class SmtpServer:
 
     `extensions` is what EHLO announces, keyword → parameters ("" for none); ENHANCEDSTATUSCODES and the like included.
     `home` is the domain to which `<Postmaster>` belongs.
-    `state`, `errors` and `recipients` (how many RCPTs were taken) may be read at any time.
+    `state`, `errors` and `recipients` (how many RCPTs were taken) may be read at any time. `must_flush`: the replies
+    gathered must leave now, though commands may be waiting (RFC 2920 §3.2); when `next_event` gives None, in any case.
     """
 
     __slots__ = (
-        "_asked", "_binary", "_chunks", "_data", "_ended", "_eof", "_flush", "_granted", "_last", "_left", "_lines",
+        "_asked", "_binary", "_chunks", "_data", "_ended", "_eof", "_granted", "_last", "_left", "_lines",
         "_longest", "_out", "_refusal", "_resume", "_situation", "_verbs", "_wanted", "_why", "errors",
-        "extended", "kind", "recipients", "state",
+        "extended", "kind", "must_flush", "recipients", "state",
     )  # fmt: skip
+
+    # Each from its first octet on.
+    _data: Unstuffer
+    _chunks: Chunks
 
     def __init__(self, kind: Kind, extensions: Mapping[str, str], *, home: str) -> None:
         self.kind = kind
@@ -92,9 +98,7 @@ class SmtpServer:
         self._situation = Situation(extensions, home)
         self._longest = _longest_line(extensions)
         self._lines = Lines()
-        self._data = Unstuffer()
-        # Of BDAT: the message, what the chunk still lacks, whether it is the last; why it is thrown away, what then.
-        self._chunks = Chunks()
+        # Of BDAT: what the chunk still lacks, whether it is the last; why it is thrown away, what then.
         self._left = 0
         self._last = False
         self._refusal: Refusal | None = None
@@ -103,7 +107,7 @@ class SmtpServer:
         self._out: list[bytes] = []
         self._asked: Row | None = None
         self._wanted = 0
-        self._flush = False
+        self.must_flush = False
         self._eof = False
         self._ended = False
         self._granted: frozenset[str] = frozenset()
@@ -123,18 +127,10 @@ class SmtpServer:
 
     def outgoing(self) -> bytes:
         """Everything to be sent, once."""
-        self._flush = False
+        self.must_flush = False
         octets = b"".join(self._out)
         self._out.clear()
         return octets
-
-    @property
-    def must_flush(self) -> bool:
-        """True where the replies gathered must leave now, though commands may be waiting (RFC 2920 §3.2).
-
-        When `next_event` gives None, they must leave in any case.
-        """
-        return self._flush
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -171,7 +167,7 @@ class SmtpServer:
             return
         self._asked = None
         if row.last:
-            self._flush = True
+            self.must_flush = True
         self._enter(row, after, reply.code)
 
     def end(self, reply: Reply) -> None:
@@ -232,7 +228,7 @@ class SmtpServer:
         self.state = State.CLOSED
         self._why = why
         self._asked = None
-        self._flush = True
+        self.must_flush = True
         self._lines = Lines()
 
     # Readers, one a state
@@ -248,7 +244,7 @@ class SmtpServer:
         except BareLineEnding:
             return self._hang_up("ended", Reply(521, "5.5.2", "CR LF ends a line here, and neither may come alone"))
         if line is None:
-            return self._dry()
+            return self._dry() if self._eof else None
         # RFC 4954 §4: only AUTH, with its initial response, may be longer than others.
         if len(line) > limits.COMMAND_LINE - 2 and line[:5].upper() != b"AUTH ":
             return self._reject("", _TOO_LONG)
@@ -271,7 +267,7 @@ class SmtpServer:
 
     def _command(self, row: Row, argument: str) -> Event:
         """The event of a known command. Raises Refusal."""
-        if self.state not in row.done or not self._knows(row):
+        if self.state not in row.done or (row.extension and not self._knows(row)):
             raise self._illegal(row, argument)
         if row.grants in self._granted:
             raise Refusal(503, "5.5.1", "That has been done already")
@@ -286,7 +282,8 @@ class SmtpServer:
             self.extended = event.extended
         elif self._binary and row.more is State.DATA:
             raise Refusal(503, "5.5.1", "BODY=BINARYMIME needs BDAT")  # RFC 3030 §3
-        return self._ask(row, event)
+        self._asked, self._wanted = row, 1
+        return event
 
     def _knows(self, row: Row) -> bool:
         """Whether the command is one that this conversation offers."""
@@ -411,8 +408,7 @@ class SmtpServer:
     # What readers share
 
     def _ask(self, row: Row, event: Event) -> Event:
-        self._asked = row
-        self._wanted = 1
+        self._asked, self._wanted = row, 1
         return event
 
     def _dry(self) -> Event | None:
@@ -428,7 +424,7 @@ class SmtpServer:
 
     def _reject_auth(self, reply: Reply) -> Rejected:
         self._enter(AUTH_RESPONSE, self._after(AUTH_RESPONSE, reply.code), reply.code)
-        self._flush = True
+        self.must_flush = True
         return self._reject("AUTH", reply)
 
     def _hang_up(self, why: Why, reply: Reply) -> Rejected:
@@ -445,9 +441,10 @@ def _text(line: bytes) -> str | None:
         text = line.decode()
     except UnicodeDecodeError:
         return None
-    if not text.isprintable() and '"' not in text:
-        text = text.replace("\t", " ")
-    return text if text.isprintable() else None
+    if is_line(text):
+        return text
+    text = text if '"' in text else text.replace("\t", " ")
+    return text if is_line(text) else None
 
 
 def _longest_line(extensions: Mapping[str, str]) -> int:

@@ -15,8 +15,7 @@ CREATE TABLE series (
   name  TEXT PRIMARY KEY,
   next  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_message', 1), ('queued_recipient', 1), ('list_member', 1),
-  ('packed_piece', 1);
+INSERT INTO series (name, next) VALUES ('blob', 1), ('queued_recipient', 1), ('list_member', 1), ('packed_piece', 1);
 
 -- directory ------------------------------------------------------------------------------------------------------------
 
@@ -430,6 +429,7 @@ CREATE TABLE email (
   mailbox         INTEGER NOT NULL,     -- where it was placed first, or moved from there, its home: it may be gone from it
   uid             INTEGER NOT NULL,
   prologue        BLOB NOT NULL,
+  modseq          INTEGER NOT NULL DEFAULT 0,   -- of the last change of its keywords since it was filed
   PRIMARY KEY (account, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX email_thread ON email(account, thread) WHERE thread <> id;
@@ -441,7 +441,7 @@ CREATE TABLE placement (
   email           INTEGER NOT NULL,
   deleted         INTEGER NOT NULL,
   home            INTEGER NOT NULL,     -- the email's row names this placement; others are found by placement_email
-  modseq          INTEGER NOT NULL,     -- of the placement or of its email's keywords, whichever changed last
+  modseq          INTEGER NOT NULL,     -- of the placement alone: IMAP's is this or the email's, whichever is later
   saved_at        INTEGER NOT NULL,     -- when it was put into the mailbox
   PRIMARY KEY (account, mailbox, uid)
 ) STRICT, WITHOUT ROWID;
@@ -568,29 +568,6 @@ CREATE TABLE search_words (
 
 -- queue ----------------------------------------------------------------------------------------------------------------
 
-CREATE TABLE queued_message (
-  id           INTEGER PRIMARY KEY,     -- of the series queued_message
-  journey      INTEGER NOT NULL,
-  blob         INTEGER NOT NULL,
-  size         INTEGER NOT NULL,
-  sender       TEXT,                    -- reverse-path; NULL: <>
-  account      INTEGER,                 -- whose submission it is; NULL: taken from a stranger, or our own bounce
-  body         TEXT NOT NULL,           -- 7BIT 8BITMIME BINARYMIME
-  smtputf8     INTEGER NOT NULL,
-  envid        TEXT,
-  ret          TEXT,
-  requiretls   INTEGER NOT NULL DEFAULT 0,
-  priority     INTEGER NOT NULL DEFAULT 0,   -- RFC 6710: -9 to 9
-  by_at        INTEGER,                 -- RFC 2852: should have arrived by then
-  by_mode      TEXT,                    -- R: return it then, N: tell the sender; T behind it: trace
-  by_told      INTEGER NOT NULL DEFAULT 0,   -- mode N: the time has passed, and the sender was told of it
-  queued_at    INTEGER NOT NULL,
-  expires_at   INTEGER NOT NULL
-) STRICT;
-CREATE INDEX queued_message_blob ON queued_message(blob);
-CREATE INDEX queued_message_expiry ON queued_message(expires_at);
-CREATE INDEX queued_message_by ON queued_message(by_at) WHERE by_at IS NOT NULL AND by_told = 0;
-
 -- A lane is the queue of one destination, sender and priority: backoff and due time belong to it.
 CREATE TABLE lane (
   id            INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -626,34 +603,55 @@ CREATE TABLE site (
   lease_until  INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
+-- One forward-path, with its envelope: most messages have one recipient, and what belongs together is written and goes
+-- together. No index is kept of what every row has and few are asked for: rows that wait for long are found by a walk.
 CREATE TABLE queued_recipient (
-  id          INTEGER PRIMARY KEY,      -- of the series queued_recipient
+  id          INTEGER PRIMARY KEY,      -- its blob << 24 | of the series queued_recipient: by its id it finds its octets,
+                                        -- and they who needs them
   lane        INTEGER NOT NULL,
-  message     INTEGER NOT NULL REFERENCES queued_message(id),
+  held        INTEGER NOT NULL DEFAULT 0,
+  due_at      INTEGER NOT NULL,         -- its own wish to wait (greylisting, mailbox full)
+  expires_at  INTEGER NOT NULL,         -- when it is given up
+  waits_since INTEGER,                  -- the sender wants to hear if that is long ago; NULL: not, or was told
+  attempts    INTEGER NOT NULL,
+  delayed_at  INTEGER,                  -- when a delay was reported
   address     TEXT NOT NULL,
   original    TEXT NOT NULL,            -- the address as it came in, before aliases
   notify      TEXT,                     -- RFC 3461, comma-separated; NULL: nothing said
   orcpt       TEXT,
-  prologue    BLOB NOT NULL,
   return_path TEXT,                     -- the reverse-path for this recipient, where it is not the message's
-  due_at      INTEGER NOT NULL,         -- its own wish to wait (greylisting, mailbox full)
-  attempts    INTEGER NOT NULL,
-  held        INTEGER NOT NULL DEFAULT 0,
-  waits_since INTEGER,                  -- the sender wants to hear if that is long ago; NULL: not, or was told
-  delayed_at  INTEGER,                  -- when a delay was reported
   last_reply  TEXT,
-  last_remote TEXT
+  last_remote TEXT,
+  -- The envelope, the same for all recipients of a message.
+  message     INTEGER NOT NULL,         -- the id of its first recipient, who may have ended
+  journey     INTEGER NOT NULL,
+  size        INTEGER NOT NULL,
+  sender      TEXT,                     -- reverse-path; NULL: <>
+  account     INTEGER,                  -- whose submission it is; NULL: taken from a stranger, or our own bounce
+  queued_at   INTEGER NOT NULL,
+  body        TEXT NOT NULL,            -- 7BIT 8BITMIME BINARYMIME
+  smtputf8    INTEGER NOT NULL,
+  envid       TEXT,
+  ret         TEXT,
+  requiretls  INTEGER NOT NULL,
+  priority    INTEGER NOT NULL,         -- RFC 6710: -9 to 9
+  by_at       INTEGER,                  -- RFC 2852: should have arrived by then
+  by_mode     TEXT,                     -- R: return it then, N: tell the sender; T behind it: trace
+  by_told     INTEGER NOT NULL,         -- mode N: the time has passed, and the sender was told of it
+  prologue    BLOB NOT NULL
 ) STRICT;
 -- What a claim walks along: within its lane, oldest first, never past rows that wait or are held.
 CREATE INDEX queued_recipient_lane ON queued_recipient(lane, held, due_at, id);
-CREATE INDEX queued_recipient_message ON queued_recipient(message);
+-- Those that a walk may come too late for: it comes each hour.
+CREATE INDEX queued_recipient_brief ON queued_recipient(expires_at) WHERE expires_at - queued_at < 7200000;
+CREATE INDEX queued_recipient_by ON queued_recipient(by_at) WHERE by_at IS NOT NULL AND by_told = 0;
+
 -- Recipients whose attempt under way has sent its final dot: a lost lease is a possible duplicate. Apart from their rows,
 -- because each is written twice a message, and few are here at once.
 CREATE TABLE past_dot (
   recipient  INTEGER PRIMARY KEY REFERENCES queued_recipient(id) ON DELETE CASCADE,
   lane       INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX queued_recipient_waits ON queued_recipient(waits_since) WHERE waits_since IS NOT NULL;
 
 -- security on the way to others ---------------------------------------------------------------------------------------
 
