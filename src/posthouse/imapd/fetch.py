@@ -19,7 +19,7 @@ from typing import Any, Final
 from posthouse import observe
 from posthouse.imapd import content, fields, portions, resync, runs
 from posthouse.imapd.content import Message
-from posthouse.imapd.portions import LOT, OF_PLACEMENT, VALUES, Known, Placed
+from posthouse.imapd.portions import LOT, OF_PLACEMENT, VALUES, Known
 from posthouse.imapd.refusal import Refused, Senseless
 from posthouse.imapd.session import LINES, Session
 from posthouse.limits import KB
@@ -27,7 +27,7 @@ from posthouse.mailbox import flagging, ranges, summary
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.model import NoPermission
 from posthouse.mailbox.reading import Preview
-from posthouse.mailbox.view import Entry
+from posthouse.mailbox.view import Entries, Entry
 from posthouse.store.blobs import BlobLost, Buffer
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.keywords import SEEN
@@ -93,7 +93,7 @@ async def fetch(session: Session, command: Command, asked: request.Fetch) -> Non
     if asked.changed_since is None:
         lots = portions.lots(session, numbers)
     else:
-        lots = map(Placed.of, await _changed(session, asked, numbers, asked.changed_since))
+        lots = map(Entries.of, await _changed(session, asked, numbers, asked.changed_since))
     lost = await _send(session, lots, items)
     if lost:
         raise Refused(f"The store has lost the content of {lost} messages", Code.CORRUPTION)
@@ -129,10 +129,10 @@ async def _changed(
 
 async def send(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
     """The messages with what is asked of them; how many the store has lost."""
-    return await _send(session, [Placed.of(chunk)], items)
+    return await _send(session, [Entries.of(chunk)], items)
 
 
-async def _send(session: Session, lots: Iterable[Placed], items: tuple[Item, ...]) -> int:
+async def _send(session: Session, lots: Iterable[Entries], items: tuple[Item, ...]) -> int:
     if OF_PLACEMENT.issuperset(items):
         for number, lot in enumerate(lots):
             if number:
@@ -166,7 +166,7 @@ async def _send(session: Session, lots: Iterable[Placed], items: tuple[Item, ...
     return lost
 
 
-async def _learn(session: Session, placed: Placed) -> None:
+async def _learn(session: Session, placed: Entries) -> None:
     """Know the names of all flags that these have."""
     if not session.names or not session.names.covers(reduce(or_, set(placed.flags), 0)):
         await session.learn_names()
@@ -191,7 +191,7 @@ async def _mark_seen(session: Session, known: Known, items: tuple[Item, ...]) ->
     await session.change("s", flagging.store_flags, mailbox, unseen, now=session.around.clock.now(), add=SEEN)
     await session.refresh()
     view.silence(unseen)
-    placed = Placed.of([found for uid in known.placed.uids for found in view.by_uid(uid, uid)])
+    placed = Entries.of([found for uid in known.placed.uids for found in view.by_uid(uid, uid)])
     told: list[Item] = [Attribute.FLAGS]
     if session.condstore:
         # RFC 7162 §3.2.4: with UID and modseq, where it set the flag.

@@ -254,8 +254,7 @@ async def _tell(session: Session, numbers: Sequence[Range]) -> None:
     What else has changed is told as news."""
     view = session.open.view
     told: list[tuple[array[int], array[int]]] = []
-    for lot in portions.lots(session, numbers):
-        entries = Entries(*lot)
+    for entries in portions.lots(session, numbers):
         while not session.names.covers(reduce(or_, set(entries.flags), 0)):
             await session.learn_names()
         if view.ghosts:
@@ -272,7 +271,7 @@ def _known(session: Session, numbers: Sequence[Range], own: Collection[int], *, 
     if not session.condstore:
         return []
     view, own = session.open.view, set(own)
-    lots = [Entries(*lot) for lot in portions.lots(session, numbers)] if all_of_them else view.changed()
+    lots = portions.lots(session, numbers) if all_of_them else view.changed()
     chosen = [lot.chosen([uid in own for uid in lot.uids]) for lot in lots]
     return [entries for entries in chosen if entries.uids]
 

@@ -11,7 +11,6 @@ for each row, and beside a loop that has it neither was done sooner.
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
 from typing import Final, NamedTuple
 
 from posthouse.imapd import fields, runs
@@ -21,7 +20,7 @@ from posthouse.limits import KB
 from posthouse.mailbox import emails, reading
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.reading import Preview, Renderings, Values, Wholes
-from posthouse.mailbox.view import Entry, View
+from posthouse.mailbox.view import Entries, View
 from posthouse.store.database import Tx
 from posthouse.wire.imap.fetch import Attribute, Item, Section, Text
 from posthouse.wire.imap.sequence import Range
@@ -40,39 +39,7 @@ _OF_ROW: Final = frozenset({Attribute.THREADID, Attribute.INTERNALDATE, Attribut
 VALUES: Final = frozenset(Attribute) - {Attribute.BODY}
 
 
-class Placed(NamedTuple):
-    """Placements, as `Entry` has them, in columns."""
-
-    seqs: Sequence[int]
-    uids: Sequence[int]
-    emails: Sequence[int]
-    flags: Sequence[int]
-    modseqs: Sequence[int]
-
-    @staticmethod
-    def of(entries: Sequence[Entry]) -> "Placed":
-        """The columns of these."""
-        return Placed(*zip(*entries, strict=True)) if entries else _NONE
-
-    @staticmethod
-    def join(some: "Sequence[Placed]") -> "Placed":
-        """One behind the other."""
-        if len(some) == 1:
-            return some[0]
-        return Placed(*[tuple(chain.from_iterable(columns)) for columns in zip(*some, strict=True)])
-
-    def without(self, gone: Collection[int]) -> "Placed":
-        """All but those of these emails."""
-        chosen = [email not in gone for email in self.emails]
-        return Placed(*[tuple(compress(column, chosen)) for column in self])
-
-    def only(self, some: Collection[int]) -> "Placed":
-        """Those of these emails."""
-        chosen = [email in some for email in self.emails]
-        return self if all(chosen) else Placed(*[tuple(compress(column, chosen)) for column in self])
-
-
-_NONE: Final = Placed((), (), (), (), ())
+_NONE: Final = Entries((), (), (), (), ())
 _NO_VALUES: Final = Values((), (), (), (), ())
 _NO_RENDERINGS: Final = Renderings((), ())
 
@@ -82,7 +49,7 @@ class Known(NamedTuple):
     length with the placements; contents, as what is kept, are by email, previews by message, save dates by uid. What
     nobody asked for is empty, and so are `values` and `renderings` where `runs` say by email what was asked."""
 
-    placed: Placed
+    placed: Entries
     values: Values = _NO_VALUES
     renderings: Renderings = _NO_RENDERINGS
     wholes: Wholes | None = None
@@ -133,10 +100,10 @@ def is_whole(item: Item) -> bool:
     return isinstance(item, Section) and item.text is Text.WHOLE and not item.part and item.partial is None
 
 
-def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Placed]:
+def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Entries]:
     """The messages of these sequence numbers, a lot at a time, each lot as it is when it is asked for."""
     view = session.open.view
-    some: list[Placed] = []
+    some: list[Entries] = []
     room = LOT
     for low, high in numbers:
         while low <= high:
@@ -145,22 +112,22 @@ def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Placed]:
             room -= last + 1 - low
             low = last + 1
             if not room:
-                yield Placed.join(some)
+                yield Entries.join(some)
                 some, room = [], LOT
     if some:
-        yield Placed.join(some)
+        yield Entries.join(some)
 
 
-def _placed(view: View, low: int, high: int) -> Placed:
+def _placed(view: View, low: int, high: int) -> Entries:
     """The messages of these sequence numbers, both ends included; all of them are there."""
     if view.ghosts:
-        return Placed.of(view.by_seq(low, high))
+        return Entries.of(view.by_seq(low, high))
     # An object for each message would take as long as writing what is told of it.
     own, place = view.snapshot, slice(low - 1, high)
-    return Placed(range(low, high + 1), own.uids[place], own.emails[place], own.flags[place], own.modseqs[place])
+    return Entries(range(low, high + 1), own.uids[place], own.emails[place], own.flags[place], own.modseqs[place])
 
 
-async def read(session: Session, chosen: Iterable[Placed], items: Sequence[Item]) -> AsyncGenerator[Known, None]:
+async def read(session: Session, chosen: Iterable[Entries], items: Sequence[Item]) -> AsyncGenerator[Known, None]:
     """These messages, in portions. Raises NoPermission, StoreUnavailable."""
     needs = _needs(items)
     for lot in chosen:
@@ -175,7 +142,7 @@ async def read(session: Session, chosen: Iterable[Placed], items: Sequence[Item]
             yield await _read_known(session, lot, needs, (), {})
 
 
-async def _read_runs(session: Session, lot: Placed, needs: _Needs) -> Known:
+async def _read_runs(session: Session, lot: Entries, needs: _Needs) -> Known:
     """Messages with runs of fixed items: what is not kept is read, and kept."""
     keeper, owner = session.around.fields, session.owner
     kept = {run: keeper.of(owner, runs.names_of(run)) for run in needs.runs}
@@ -190,10 +157,10 @@ async def _read_runs(session: Session, lot: Placed, needs: _Needs) -> Known:
         keeper.keep(owner, runs.names_of(run), found)
         told[run] = found if len(missing) == len(lot.emails) else {**before, **found}
     gone = missing.difference(there)
-    return Known(lot.without(gone) if gone else lot, runs=told)
+    return Known(lot.without(gone), runs=told)
 
 
-async def _read_contents(session: Session, lot: Placed, needs: _Needs) -> AsyncGenerator[Known, None]:
+async def _read_contents(session: Session, lot: Entries, needs: _Needs) -> AsyncGenerator[Known, None]:
     """Messages with octets: as many at a time as may be in memory for one client."""
     kept = _kept(session, needs)
     if kept:
@@ -217,20 +184,20 @@ def _kept(session: Session, needs: _Needs) -> dict[Item, Mapping[int, bytes]]:
     return {item: session.around.fields.of(session.owner, fields.names_of(item)) for item in needs.fields}
 
 
-def _portions(lot: Placed, sizes: Mapping[int, int], wanted: Collection[int]) -> Iterator[Placed]:
+def _portions(lot: Entries, sizes: Mapping[int, int], wanted: Collection[int]) -> Iterator[Entries]:
     """Runs of these messages, those that are wanted being no larger than a portion together."""
     start = octets = 0
     for index, email in enumerate(lot.emails):
         size = sizes.get(email, 0) if email in wanted else 0
         if octets and octets + size > _PORTION:
-            yield Placed(*[column[start:index] for column in lot])
+            yield Entries(*[column[start:index] for column in lot])
             start, octets = index, 0
         octets += size
-    yield Placed(*[column[start:] for column in lot])
+    yield Entries(*[column[start:] for column in lot])
 
 
 async def _read_known(
-    session: Session, placed: Placed, needs: _Needs, opened: Sequence[int], kept: Mapping[Item, Mapping[int, bytes]]
+    session: Session, placed: Entries, needs: _Needs, opened: Sequence[int], kept: Mapping[Item, Mapping[int, bytes]]
 ) -> Known:
     """These messages; those of `opened` with their contents."""
     if not (opened or needs.values or needs.saved):
@@ -249,7 +216,7 @@ async def _read_known(
     return found._replace(placed=placed, kept=kept)
 
 
-def _look(tx: Tx, account: int, mailbox: int, placed: Placed, needs: _Needs, opened: Sequence[int]) -> Known:
+def _look(tx: Tx, account: int, mailbox: int, placed: Entries, needs: _Needs, opened: Sequence[int]) -> Known:
     """What has been found, in one look."""
     values = reading.values(tx, account, placed.emails) if needs.values else _NO_VALUES
     wholes = reading.wholes(tx, account, opened) if needs.whole else None

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
-from itertools import compress
+from itertools import chain, compress
 from operator import or_
 from typing import Final, NamedTuple
 from weakref import WeakSet
@@ -54,6 +54,21 @@ class Entries(NamedTuple):
     def chosen(self, marks: Sequence[bool]) -> "Entries":
         """Those of them that are marked."""
         return self if all(marks) else Entries(*[tuple(compress(column, marks)) for column in self])
+
+    def only(self, some: Collection[int]) -> "Entries":
+        """Those of these emails."""
+        return self.chosen([email in some for email in self.emails])
+
+    def without(self, gone: Collection[int]) -> "Entries":
+        """All but those of these emails."""
+        return self.chosen([email not in gone for email in self.emails]) if gone else self
+
+    @staticmethod
+    def join(some: "Sequence[Entries]") -> "Entries":
+        """One behind the other."""
+        if len(some) == 1:
+            return some[0]
+        return Entries(*[tuple(chain.from_iterable(columns)) for columns in zip(*some, strict=True)])
 
     def lots(self, size: int) -> "Iterator[Entries]":
         """So many at a time."""
