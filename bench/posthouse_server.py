@@ -126,10 +126,10 @@ class PosthouseServer:
     def kill(self) -> None:
         """SIGKILL, as loss of power would: nothing is finished."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
 
-    def terminate(self, seconds: float = 30) -> int:
-        """SIGTERM; the exit status."""
+    def terminate(self, seconds: float = 120) -> int:
+        """SIGTERM; the exit status. What is being handed to another server may take a minute."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)
 
@@ -137,7 +137,7 @@ class PosthouseServer:
         """The store, read from outside."""
         path = self.directory / "data" / "posthouse.db"
         database = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        database.set_busy_timeout(5000)
+        database.set_busy_timeout(60_000)
         return contextlib.closing(database)
 
     def delivered(self) -> int:

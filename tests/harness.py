@@ -125,7 +125,7 @@ class House:
 
     async def journeys(self, text: str) -> list[Journey]:
         """The journeys of a Message-ID, a code or an address, once those of refused mail are written."""
-        for _ in range(200):
+        for _ in range(1500):
             found = await self.store.read(journey.find, text, self.store.secret)
             if found:
                 return found

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import uvloop
@@ -24,6 +24,13 @@ def run(coroutine: Coroutine[Any, Any, T], seconds: float = 60) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(bounded())
+
+
+async def until(true: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for what must come to be so, and stays; TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.005)
 
 
 def _close_all() -> None:

@@ -24,7 +24,7 @@ BOB = "bob@home.example"
 
 def shown(port: int) -> bytes:
     """The certificate that a port shows, in TLS from the first octet."""
-    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=10))
+    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=30))
 
 
 async def certificate(home: House) -> bytes:
@@ -181,7 +181,9 @@ def test_our_own_certificate_is_renewed_in_time(tmp_path: Path) -> None:
     run(main())
 
 
-def test_what_was_refused_last_is_written_down_when_it_stops(tmp_path: Path) -> None:
+def test_what_was_refused_last_is_written_down_when_it_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.app._GOODBYE_SECONDS", 30.0)
+
     async def main() -> None:
         async with house(tmp_path) as home:
             await home.people(BOB)
@@ -193,11 +195,16 @@ def test_what_was_refused_last_is_written_down_when_it_stops(tmp_path: Path) -> 
     run(main())
 
 
-def test_stopping_needs_no_time_where_nothing_is_to_be_finished(tmp_path: Path) -> None:
+def test_stopping_needs_no_time_where_nothing_is_to_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever were waited for as long as that would not be gone within the test's own time.
+    monkeypatch.setattr("posthouse.app._GOODBYE_SECONDS", 3600.0)
+
     async def main() -> None:
         async with house(tmp_path) as home:
             clients = [await home.connect("smtp") for _ in range(20)]
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 await home.app.stop()
             assert {await client.reply() for client in clients} == {"421 4.3.2 This server is stopping; try again soon"}
 
@@ -224,6 +231,8 @@ def test_mail_is_taken_while_a_worker_is_broken(tmp_path: Path, monkeypatch: pyt
 
     async def main() -> None:
         monkeypatch.setattr(search, "keep_indexed", broken)
+        # It is not begun again while this test looks.
+        monkeypatch.setattr("posthouse.app._PAUSE_SECONDS", 3600.0)
         async with house(tmp_path) as home:
             await home.people(BOB)
             client = await home.connect("smtp")

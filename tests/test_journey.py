@@ -155,7 +155,7 @@ def test_the_worker_brings_keys_into_order(tmp_path: Path, monkeypatch: pytest.M
         hour = 3_600_000
         for n in range(3):
             await store.write(write, journey.new_id(NOW + n * hour, n), f"{n}@example.org")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len(await store.read(rows, "SELECT DISTINCT hour FROM journey_key")) != n + 1:
                     await asyncio.sleep(0.001)
         worker.cancel()

@@ -127,6 +127,10 @@ class Exim(Mta):
     def log(self) -> Path:
         return self.root.peer / "log" / "mainlog"
 
+    @property
+    def spool(self) -> Path:
+        return self.root.peer / "spool" / "input"
+
     def _make_directories(self) -> None:
         for name in ("log", "spool"):
             (self.root.peer / name).mkdir()

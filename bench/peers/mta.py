@@ -1,5 +1,7 @@
 """What mail servers in private roots have in common: mail goes in by SMTP, and comes to rest in Maildirs."""
 
+import os
+import re
 import shutil
 import smtplib
 from abc import ABC, abstractmethod
@@ -7,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.peers.private_root import Daemon, PrivateRoot
-from bench.peers.waiting import wait_for_port
+from bench.peers.waiting import wait_for_port, wait_until
 
 
 class Mta(ABC):
@@ -33,6 +35,11 @@ class Mta(ABC):
     @abstractmethod
     def log(self) -> Path:
         """Where it tells what it does."""
+
+    @property
+    @abstractmethod
+    def spool(self) -> Path:
+        """Where it keeps what waits."""
 
     @abstractmethod
     def start(self) -> None:
@@ -80,6 +87,22 @@ class Mta(ABC):
         new = self.mail / user / "new"
         return [path.read_bytes() for path in sorted(new.iterdir())] if new.is_dir() else []
 
+    def holds(self, *wanted: bytes) -> bool:
+        """Whether a message waits that has all this in it."""
+        files = (Path(where, name) for where, _, names in os.walk(self.spool) for name in names)
+        return any(all(one in octets for one in wanted) for octets in map(_octets, files))
+
+    def wait_for_log(self, pattern: str, seconds: float = 60) -> None:
+        """Wait until its log has this, which may be after what is told there was seen elsewhere."""
+
+        def told() -> bool:
+            return re.search(pattern, self.log.read_text(errors="replace")) is not None
+
+        try:
+            wait_until(told, seconds, f"{pattern!r} in the log")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text(errors='replace')[-3000:]}") from error
+
     def delivered(self) -> int:
         """How many messages lie in all Maildirs."""
         return sum(1 for path in self.mail.glob("*/new/*"))
@@ -94,3 +117,11 @@ class Mta(ABC):
         """End it and remove its root."""
         self.halt()
         self.root.remove()
+
+
+def _octets(path: Path) -> bytes:
+    """What stands in a file; b"" where it is none, or none any more."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except FileNotFoundError:
+        return b""

@@ -53,6 +53,10 @@ class OpenSmtpd(Mta):
     def log(self) -> Path:
         return self.root.peer / "daemon.log"
 
+    @property
+    def spool(self) -> Path:
+        return self.root.written / "var" / "spool" / "smtpd" / "queue"
+
     def certificate(self, certificate: Path, key: Path) -> None:
         """Copy a certificate into the root, as the one it shows."""
         self.copy_pair(certificate, key)

@@ -57,6 +57,10 @@ class Postfix(Mta):
     def log(self) -> Path:
         return self.root.peer / "postfix.log"
 
+    @property
+    def spool(self) -> Path:
+        return self.root.written / "var" / "spool" / "postfix"
+
     def _configure(self, users: Sequence[str], settings: Mapping[str, str]) -> None:
         (self.etc / "users").write_text("".join(f"{user}@{self.domain} {user}/\n" for user in users))
         main = {
@@ -112,7 +116,6 @@ class Postfix(Mta):
 
     def queued(self, most: int) -> int:
         """How many messages wait, in whichever queue; counted up to `most`, for there may be many."""
-        spool = self.root.written / "var" / "spool" / "postfix"
-        queues = (spool / queue for queue in ("incoming", "active", "deferred"))
+        queues = (self.spool / queue for queue in ("incoming", "active", "deferred"))
         files = (file for queue in queues for *_, files in os.walk(queue) for file in files)
         return sum(1 for _ in islice(files, most))

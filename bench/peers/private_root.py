@@ -5,6 +5,7 @@ lives in a PID namespace that ends with it, and nothing of the host is changed. 
 Refuses: to run without root, or where overlays cannot be mounted or nothing can be installed: Unavailable says why.
 """
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -88,8 +89,15 @@ class PrivateRoot:
         """The overlay with the packages in it, made once and kept under CACHE. Raises Unavailable."""
         CACHE.mkdir(parents=True, exist_ok=True)
         base = CACHE / hashlib.sha256(" ".join(packages).encode()).hexdigest()[:16]
-        if (base / "complete").exists():
-            return base
+        with (CACHE / "lock").open("w") as lock:
+            # Another process may be at it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (base / "complete").exists():
+                PrivateRoot._install(packages, base)
+        return base
+
+    @staticmethod
+    def _install(packages: Sequence[str], base: Path) -> None:
         shutil.rmtree(base, ignore_errors=True)
         _make_parts(base)
         # invoke-rc.d asks policy-rc.d: 101 means that no daemon is started by its installation.
@@ -102,7 +110,6 @@ class PrivateRoot:
         if done.returncode:
             raise Unavailable(f"cannot install {packages}: {done.stdout[-2000:]} {done.stderr[-2000:]}")
         (base / "complete").touch()
-        return base
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run to the end inside the root."""
@@ -138,16 +145,17 @@ class Daemon:
 
     def run(self, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run to the end beside the daemon, where its sockets and processes are: what its own control program needs."""
-        namespaces = ["nsenter", "--target", str(self._tree()[2]), "--mount", "--pid", "--root", "--wd"]
+        # The shell's first child is the daemon; those behind it are orphans, which may end any moment.
+        _, shell = self._tree()[:2]
+        daemon = _children(shell)[0]
+        namespaces = ["nsenter", "--target", str(daemon), "--mount", "--pid", "--root", "--wd"]
         return subprocess.run([*namespaces, *argv], capture_output=True, text=True, check=check)
 
     def _tree(self) -> list[int]:
         found, seen = [self.process.pid], []
         while found:
             pid = found.pop()
-            children = Path(f"/proc/{pid}/task/{pid}/children")
-            if children.exists():
-                found += [int(child) for child in children.read_text().split()]
+            found += _children(pid)
             seen.append(pid)
         return seen
 
@@ -156,4 +164,12 @@ class Daemon:
         if self.process.poll() is None:
             unshare_or_shell = self._tree()[:2][-1]
             os.kill(unshare_or_shell, signal.SIGKILL)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
+
+
+def _children(pid: int) -> list[int]:
+    """The oldest first; none where the process has ended."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -1,34 +1,64 @@
-"""Waiting for what another process does, bounded."""
+"""Ports for other processes, and waiting for what they do, bounded."""
 
+import errno
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+
+# Below, browsers refuse some ports, and many programs have their places.
+_LEAST = 11_000
+_BLOCK = 100
+# Whoever seeds the common one would ask for the same ports again.
+_random = random.SystemRandom()
+_left: list[int] = []
 
 
 def free_port(*addresses: str) -> int:
-    """A port that was free a moment ago, at all these addresses; where none is named, at 127.0.0.1."""
-    first, *others = addresses or ("127.0.0.1",)
+    """A port that nobody has at these addresses, at 127.0.0.1 where none is named; it is given out once.
+
+    Nobody takes it before a server does, or while that is down: the system gives no such port out by itself, where it
+    leaves any, and other processes that ask here get others for as long as this one runs.
+    """
     while True:
-        with ExitStack() as stack:
-            port: int = stack.enter_context(_bound(first, 0)).getsockname()[1]
-            try:
-                for other in others:
-                    stack.enter_context(_bound(other, port))
-            except OSError:
-                continue
+        if not _left:
+            _left.extend(_block())
+        port = _left.pop()
+        if all(_is_free(address, port) for address in addresses or ("127.0.0.1",)):
             return port
 
 
-def _bound(address: str, port: int) -> socket.socket:
-    probe = socket.socket()
-    try:
-        probe.bind((address, port))
-    except OSError:
-        probe.close()
-        raise
-    return probe
+def _block() -> range:
+    """Ports that are this process's: it keeps a name for them among the abstract sockets, which ends with it."""
+    lowest_of_system = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    end = lowest_of_system if lowest_of_system >= _LEAST + 50 * _BLOCK else 65_536
+    while True:
+        first = _random.randrange(_LEAST, end - _BLOCK + 1, _BLOCK)
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            name.bind(f"\0posthouse-ports-{first}")
+        except OSError:
+            name.close()
+            continue
+        name.detach()
+        return range(first, first + _BLOCK)
+
+
+def _is_free(address: str, port: int) -> bool:
+    """For streams and for datagrams."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with ExitStack() as stack:
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                stack.enter_context(socket.socket(family, kind)).bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 def wait_until(
@@ -48,7 +78,7 @@ def wait_until(
         time.sleep(pause)
 
 
-def wait_for_greeting(address: str, port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+def wait_for_greeting(address: str, port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
     """Wait until the server speaks first there: a bound port accepts connections long before anybody serves them.
 
     AssertionError if `process` ends before that.
@@ -66,7 +96,7 @@ def wait_for_greeting(address: str, port: int, process: subprocess.Popen[bytes],
     wait_until(greets, seconds, f"a greeting from {address}:{port}")
 
 
-def wait_for_port(address: str, port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 30) -> None:
+def wait_for_port(address: str, port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 60) -> None:
     """Wait until something accepts connections there; AssertionError if `process` ends first."""
 
     def answers() -> bool:

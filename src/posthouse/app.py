@@ -306,6 +306,7 @@ class App:
             settings.limits.login_timeout,
             settings.limits.imap_timeout,
             raw_headers=settings.imap.raw_headers,
+            message_limit=settings.imap.message_limit,
         )
 
     def _pop3(self) -> pop3d.Surroundings:

@@ -27,7 +27,7 @@ def test_what_was_blocked_by_itself_is_listed_and_remembered(command: Command) -
     now = installation.clock.now()
     made = [
         Block("192.0.2.9/32", now - 5000, now - 1, "guesses of passwords", 1),
-        Block("198.51.100.4/32", now, now + 60_000, "attempts to relay\x1b[2J", 3),
+        Block("198.51.100.4/32", now, now + 3_600_000, "attempts to relay\x1b[2J", 3),
     ]
     installation.write(blocks.record, made)
     (line,) = command("block", "list").splitlines()
@@ -74,7 +74,7 @@ def test_who_is_told_of_when_a_network_is_taken_back(command: Command) -> None:
     installation = Installation(command.configuration)
     now = installation.clock.now()
     made = [
-        Block("192.0.2.7/32", now, now + 60_000, "guesses of passwords", 1),
+        Block("192.0.2.7/32", now, now + 3_600_000, "guesses of passwords", 1),
         Block("192.0.2.9/32", now - 5000, now - 1, "guesses of passwords", 1),
     ]
     installation.write(blocks.record, made)

@@ -17,9 +17,11 @@ from posthouse.cli.main import posthouse
 from tests.cli.support import Command
 
 SOURCE = Path(__file__).parent.parent.parent / "src"
+# A demo starts two servers, and takes some seconds where it has a core for itself.
+pytestmark = pytest.mark.timeout(400)
 
 
-def demo(directory: Path, *options: str, seconds: float = 40) -> subprocess.CompletedProcess[str]:
+def demo(directory: Path, *options: str, seconds: float = 200) -> subprocess.CompletedProcess[str]:
     """Run it with `directory` for temporary files, of which it leaves none."""
     done = subprocess.run(
         [sys.executable, "-m", "posthouse", "demo", *options],
@@ -114,7 +116,7 @@ def test_it_stays_until_it_is_ended_and_leaves_nothing_behind(tmp_path: Path, nu
             env={**os.environ, "PYTHONPATH": str(SOURCE), "TMPDIR": str(tmp_path / "below")},
         )
     try:
-        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it all" in log.read_text(), 40, "the demo")
+        wait_until(lambda: process.poll() is not None or b"Ctrl-C ends it all" in log.read_bytes(), 200, "the demo")
         shown = log.read_text()
         assert re.search(r"Bob +bob@someschool\.example +password [0-9a-f]{10}", shown)
         journey = re.search(r"^ +posthouse (-c .*)$", shown, re.MULTILINE)
@@ -123,7 +125,7 @@ def test_it_stays_until_it_is_ended_and_leaves_nothing_behind(tmp_path: Path, nu
         told = Command(Path(configuration).parent)("journey", what.strip("'"))
         assert "took it for bob@someschool.example" in told
         process.send_signal(number)
-        assert process.wait(20) == (0 if number == signal.SIGINT else 128 + number)
+        assert process.wait(60) == (0 if number == signal.SIGINT else 128 + number)
     finally:
         process.kill()
         process.wait()

@@ -20,11 +20,11 @@ ALICE = User("alice@example.org", "secret")
 def saying(octets: bytes) -> Iterator[Door]:
     """A server that says this to whoever comes, and hangs up once it has been told something."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(10)
+        listening.settimeout(30)
 
         def serve() -> None:
             peer, _ = listening.accept()
-            peer.settimeout(10)
+            peer.settimeout(30)
             with peer:
                 peer.sendall(octets)
                 peer.recv(1000)

@@ -41,7 +41,7 @@ def serving(command: Command, zone: Mapping[str, Mapping[str, Sequence[str] | st
     """A name server with these records, which the installation asks."""
     before = command.configuration.read_text()
     with nameserver(zone) as endpoint:
-        settings = f'[dns]\nresolver = "{endpoint}"\nattempts = 1\ntimeout = "1s"\n'
+        settings = f'[dns]\nresolver = "{endpoint}"\nattempts = 1\ntimeout = "30s"\n'
         command.configuration.write_text(f"{before}\n{settings}")
         yield
     command.configuration.write_text(before)

@@ -12,7 +12,7 @@ from bench.peers.waiting import wait_until
 from bench.posthouse_server import PosthouseServer
 from tests.interop.reading import clear_text_messages
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(900)]
 
 MESSAGES, KILLS, CLIENTS, USERS = 5000, 20, 10, 5
 SETTINGS = '[limits]\nconnections_per_address = 1000\nconnection_rate = "1000000/1m"\nmessage_rate = "1000000/1m"\n'
@@ -37,7 +37,7 @@ class Offers:
 
     def wait_for(self, count: float) -> None:
         """Until so many have been offered."""
-        wait_until(lambda: len(self.offered) >= count, 60, f"{count:.0f} messages to be offered", pause=0.001)
+        wait_until(lambda: len(self.offered) >= count, 120, f"{count:.0f} messages to be offered", pause=0.001)
 
     def acknowledge(self, number: int) -> None:
         with self._lock:
@@ -79,7 +79,7 @@ class Client:
 
     def _connect(self) -> None:
         if self._socket is None:
-            self._socket = socket.create_connection((self._server.address, self._server.ports["smtp"]), timeout=20)
+            self._socket = socket.create_connection((self._server.address, self._server.ports["smtp"]), timeout=60)
             self._expect(b"220")
             self._say(b"EHLO client.test", b"250")
 

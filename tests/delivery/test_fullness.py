@@ -3,6 +3,7 @@
 import asyncio
 import email
 import email.policy
+from collections.abc import Collection
 from email.message import EmailMessage
 from pathlib import Path
 from random import Random
@@ -17,7 +18,7 @@ from posthouse.mailbox import mailboxes, placing
 from posthouse.store.database import Tx
 from tests.delivery.support import NOW, Home
 from tests.mailbox.support import every_uid, file, message
-from tests.support import run
+from tests.support import run, until
 
 
 def attendant(home: Home) -> Attendant:
@@ -93,15 +94,23 @@ def test_it_follows_what_is_filed(tmp_path: Path) -> None:
     async def main() -> None:
         home = Home(tmp_path)
         (alice,) = await home.people("alice", quota_emails=10)
-        with mock.patch.object(fullness, "PAUSE_SECONDS", 0.0):
-            task = asyncio.create_task(attendant(home).run())
+        one, looks = attendant(home), []
+        look = one.look
+
+        async def noted(accounts: Collection[int] | None = None) -> None:
+            await look(accounts)
+            looks.append(accounts)
+
+        with mock.patch.object(fullness, "PAUSE_SECONDS", 0.0), mock.patch.object(one, "look", noted):
+            task = asyncio.create_task(one.run())
             try:
+                await until(lambda: looks)
                 await home.store.write(_fill, alice, 8)
-                while not await home.store.read(lambda tx: tx.query("SELECT 1 FROM queued_recipient", ())):
-                    await asyncio.sleep(0.01)
+                await until(lambda: len(looks) > 1)
             finally:
                 task.cancel()
                 await asyncio.wait({task})
+        assert looks == [None, {alice}]
         assert len(await letters(home, alice)) == 1
 
     run(main())

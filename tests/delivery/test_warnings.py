@@ -51,18 +51,18 @@ def test_one_letter_of_each_kind_a_day_whichever_process_saw_it(tmp_path: Path) 
         one, other = warnings(home), warnings(home)
         for writer in (one, one, other):
             writer.warn(alice, Notice(HOURLY, 800))
-            await writer.settled(10)
+            await writer.settled(30)
         assert await told(home, alice) == [NEARLY]
         other.warn(alice, Notice(HOURLY, 1000, wait=120.0))
-        await other.settled(10)
+        await other.settled(30)
         assert await told(home, alice) == [NEARLY, REACHED]
         home.clock.advance(DAY - 1)
         one.warn(alice, Notice(HOURLY, 800))
-        await one.settled(10)
+        await one.settled(30)
         assert len(await told(home, alice)) == 2
         home.clock.advance(2)
         one.warn(alice, Notice(HOURLY, 800))
-        await one.settled(10)
+        await one.settled(30)
         assert await told(home, alice) == [NEARLY, REACHED, NEARLY]
 
     run(main())
@@ -75,7 +75,7 @@ def test_a_longer_period_is_waited_for(tmp_path: Path) -> None:
         for days in (0, 6, 2):
             home.clock.advance(days * DAY)
             writer.warn(alice, Notice(weekly, 80))
-            await writer.settled(10)
+            await writer.settled(30)
         assert len(await told(home, alice)) == 2
 
     run(main())
@@ -87,12 +87,12 @@ def test_who_is_gone_is_not_written_to_and_a_store_that_is_away_is_told_of(tmp_p
         writer = warnings(home)
         await home.store.write(accounts.remove, alice.id, home.clock.now())
         writer.warn(alice, Notice(HOURLY, 800))
-        await writer.settled(10)
+        await writer.settled(30)
         assert await home.rows("queued_recipient") == 0
 
         with mock.patch.object(home.store, "write", side_effect=StoreUnavailable("it is away")) as write:
             writer.warn(alice, Notice(HOURLY, 800))
-            await writer.settled(10)
+            await writer.settled(30)
         assert write.call_count == 1
 
     run(main())

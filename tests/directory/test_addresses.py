@@ -288,7 +288,7 @@ def test_a_tag_is_what_the_separator_parts(local: str) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), TARGETS), max_size=5))
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_database_agrees_with_the_picture(tmp_path: Path, changes: list[tuple[str, list[str]]]) -> None:
     wanted = {
         name: [target for target in targets if target != name and target not in GONE] for name, targets in changes

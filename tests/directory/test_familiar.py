@@ -20,7 +20,12 @@ async def written(known: Familiar, store: Store, count: int) -> list[tuple[str, 
     """Let it write until the store has so many rows."""
     task = asyncio.create_task(known.follow(store))
     try:
-        while len(rows := await store.read(familiar._recent, 0)) < count or known._unwritten:
+        while True:
+            # Asked before it is read: what was read while something was unwritten is older than that.
+            unwritten = bool(known._unwritten)
+            rows = await store.read(familiar._recent, 0)
+            if len(rows) >= count and not unwritten:
+                break
             await asyncio.sleep(0.01)
     finally:
         task.cancel()

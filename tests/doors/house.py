@@ -87,6 +87,10 @@ class House:
             _file, (account or self.alice).id, octets, mailbox, prologue, received_at
         )
 
+    async def left(self, connections: int = 0) -> None:
+        """Wait until there are no more than so many: what the others said is done, and they are forgotten."""
+        await until(lambda: sum(server.connections for server in self.servers) <= connections)
+
     async def imap(self, login: str | None = ALICE, mailbox: str | None = "INBOX") -> "ImapClient":
         """A client, logged in (unless `login` is None), with a mailbox open (unless it is None)."""
         client = await ImapClient.connect(self.imap_port)
@@ -148,6 +152,7 @@ async def opened(
     limits: Limits | None = None,
     append_limit: int = 50 * 1024 * 1024,
     raw_headers: bool = False,
+    message_limit: int = 0,
     login_timeout: float = 60.0,
     idle_timeout: float = 60.0,
     failures: Rate | None = None,
@@ -168,6 +173,7 @@ async def opened(
     imap_around = imap.Surroundings(
         "mail.example.org", clock, store, store.secret, house.blobs, house.snapshots, Columns(store), authenticator,
         presence, certificates, append_limit, login_timeout, idle_timeout, raw_headers=raw_headers,
+        message_limit=message_limit,
     )  # fmt: skip
     pop3_around = Pop3Surroundings(
         "mail.example.org", clock, store, house.blobs, authenticator, presence, certificates,
@@ -214,6 +220,12 @@ async def _listen(handler: Handler, tls: ssl.SSLContext | None, gate: Gate) -> t
     return server, server.endpoints[0].port
 
 
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for what has to come about; `run` bounds it."""
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
 def in_house(directory: Path, test: Callable[[House], Coroutine[Any, Any, None]], **settings: Any) -> None:
     """Run a test in a fresh house."""
 
@@ -253,13 +265,15 @@ class _Client:
         except ConnectionError:
             return
 
-    async def flood(self, words: bytes) -> None:
-        """Say the same without a pause, until the server has ended the connection."""
+    async def flood(self, words: bytes, pause: float = 0.0) -> None:
+        """Say the same, with such pauses, until the server has ended the connection. What it said at the end may be
+        lost: its end is a reset where it has not read all."""
 
         async def pour() -> None:
             while True:
-                self.writer.write(words * 1000)
+                self.writer.write(words)
                 await self.writer.drain()
+                await asyncio.sleep(pause)
 
         pouring = asyncio.create_task(pour())
         with suppress(ConnectionError):

@@ -1,6 +1,5 @@
 """Mailboxes that several accounts use: who may do what, at every command (RFC 4314 §4)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -483,7 +482,6 @@ def test_notify_tells_of_ones_own_while_anothers_is_open(tmp_path: Path) -> None
         assert (await bob.until(b"* 3 FETCH"))[-1] == b"* 3 FETCH (UID 3)"
         await house.file(message(4), account=house.bob)
         assert (await bob.until(b"* STATUS"))[-1].startswith(b'* STATUS "INBOX" (MESSAGES 1')
-        await asyncio.sleep(0)
         await bob.ok("NOTIFY NONE")
 
     shared(tmp_path, "lr", test)

@@ -83,6 +83,7 @@ def test_hanging_up_in_the_middle_files_nothing(tmp_path: Path) -> None:
         client = await house.imap()
         await client.send(b"a APPEND INBOX {100+}\r\nhalf of it")
         await client.close()
+        await house.left()
         other = await house.imap()
         assert await other.ok("STATUS INBOX (MESSAGES)") == [b'* STATUS "INBOX" (MESSAGES 0)']
 

@@ -9,6 +9,8 @@ from tests.doors.house import House, ImapClient, in_house
 SUPPORT = Path(__file__).parent.parent.parent / "docs" / "imap-support.md"
 # Only for who is asked for a certificate: tests/doors/test_tls_logins.py.
 _WITH_CERTIFICATES = {"AUTH=EXTERNAL"}
+# Only where it is set: tests/transcripts/imapd/message_limit.txt.
+_WHERE_SET = {"MESSAGELIMIT"}
 
 
 def told(table: str) -> set[str]:
@@ -42,5 +44,6 @@ def test_the_manual_lists_what_is_announced(tmp_path: Path) -> None:
         directory = tmp_path / name
         directory.mkdir()
         in_house(directory, test, clear_text_login=clear)
-    assert found | _WITH_CERTIFICATES == told("")
+    assert found | _WITH_CERTIFICATES | _WHERE_SET == told("")
+    assert not found & _WHERE_SET
     assert not found & told("why ")

@@ -1,8 +1,8 @@
 """COMPRESS=DEFLATE (RFC 4978): a conversation goes on compressed, and can be ended so."""
 
-import asyncio
 import ssl
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from tests.doors.house import ALICE, BOB, PASSWORD, House, ImapClient, in_house, message
@@ -131,7 +131,8 @@ def test_a_bomb_is_unpacked_bit_by_bit(tmp_path: Path) -> None:
 
     async def test(house: House) -> None:
         _, packed = await compressed(house)
-        await packed.send(b"x" * 100_000_000)
+        with suppress(ConnectionError):
+            await packed.send(b"x" * 100_000_000)
         assert [line[:14] for line in await packed.until(b"")] in ([], [b"* BYE [TOOBIG]"])
         assert (await house.imap()).greeting.startswith(b"* OK")
 
@@ -170,10 +171,6 @@ def test_a_client_that_hangs_up(tmp_path: Path) -> None:
         client, packed = await compressed(house)
         await packed.send(b"1 FETCH 1:* ")
         await client.close()
-        for _ in range(500):
-            if not any(server.connections for server in house.servers):
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("the connection is still there")
+        await house.left()
 
     in_house(tmp_path, test)

@@ -1,10 +1,11 @@
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from posthouse.directory import accounts
 from posthouse.imapd import idle
-from tests.doors.house import House, in_house, message
+from tests.doors.house import ALICE, BOB, House, in_house, message, until
 from tests.store.support import open_store
 
 
@@ -74,10 +75,12 @@ def test_whose_account_is_disabled_is_shown_out(tmp_path: Path) -> None:
 
 def test_hanging_up_leaves_nothing_behind(tmp_path: Path) -> None:
     async def test(house: House) -> None:
+        before = asyncio.all_tasks()
         client = await house.imap()
         await client.idle()
         await client.close()
         await house.file()
+        await until(lambda: asyncio.all_tasks() <= before)
         again = await house.imap()
         assert await again.ok("NOOP") == []
 
@@ -89,5 +92,23 @@ def test_done_in_the_same_breath(tmp_path: Path) -> None:
         client = await house.imap()
         await client.send(b"a IDLE\r\nDONE\r\nb NOOP\r\n")
         assert [line[:4] for line in await client.until(b"b ")] == [b"+ id", b"a OK", b"b OK"]
+
+    in_house(tmp_path, test)
+
+
+def test_what_comes_with_the_end_of_it_is_told_by_the_next_answer(tmp_path: Path) -> None:
+    """With another's mailbox open, two bells are listened to; one may ring in the moment in which nobody waits any
+    more."""
+
+    async def test(house: House) -> None:
+        alice, bob = await house.imap(), await house.imap(BOB, mailbox=None)
+        await alice.ok(f"SETACL INBOX {BOB} lr")
+        await bob.ok(f'SELECT "Other Users/{ALICE}/INBOX"')
+        for number in range(1, 9):
+            await bob.idle()
+            await house.file(message(number))
+            for _ in range(number - 1):
+                await asyncio.sleep(0)
+            assert b"* %d EXISTS" % number in [*await bob.done(), *await bob.ok("NOOP")]
 
     in_house(tmp_path, test)

@@ -29,7 +29,7 @@ def test_long_names_and_many_patterns_hold_nobody_up(tmp_path: Path) -> None:
             await client.ok('LIST "" "INBOX"')
             assert pauses.call_count <= 2
             pauses.reset_mock()
-            patterns = " ".join(f'"*y{number}"' for number in range(100))
+            patterns = " ".join(f'"*y{number}"' for number in range(25))
             assert await client.ok(f'LIST "" ({patterns})') == []
             # As often as there are names of that length.
             assert pauses.call_count >= _MANY

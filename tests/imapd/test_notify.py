@@ -10,7 +10,7 @@ from posthouse.directory import accounts
 from posthouse.mailbox import mailboxes, retention
 from posthouse.mailbox.changes import heard
 from posthouse.store.database import Tx
-from tests.doors.house import House, ImapClient, having, in_house, message
+from tests.doors.house import ALICE, BOB, House, ImapClient, having, in_house, message, until
 from tests.store.support import open_store
 
 _EVERYTHING = "NOTIFY SET (selected (MessageNew MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge))"
@@ -202,11 +202,7 @@ def test_the_task_ends_with_the_conversation(tmp_path: Path) -> None:
         other = await house.imap()
         await other.ok("NOOP")
         await other.close()
-        for _ in range(100):
-            if len(asyncio.all_tasks()) <= before:
-                break
-            await asyncio.sleep(0.01)
-        assert len(asyncio.all_tasks()) <= before
+        await until(lambda: len(asyncio.all_tasks()) <= before)
 
     in_house(tmp_path, test)
 
@@ -234,5 +230,22 @@ def test_the_open_mailbox_is_deleted(tmp_path: Path) -> None:
         assert (await client.response()).startswith(b"* OK [CLOSED]")
         assert await client.response() == rb'* LIST (\NonExistent) "/" "Doomed"'
         await client.ok("NOOP")
+
+    in_house(tmp_path, test)
+
+
+def test_an_answer_behind_anothers_knows_what_that_one_did(tmp_path: Path) -> None:
+    """Also in the moment in which the task has heard two bells, and has not begun to tell."""
+
+    async def test(house: House) -> None:
+        alice, bob = await house.imap(), await house.imap(BOB, mailbox=None)
+        await alice.ok(f"SETACL INBOX {BOB} lr")
+        await bob.ok(f'SELECT "Other Users/{ALICE}/INBOX"')
+        await bob.ok("NOTIFY SET (selected (MessageNew MessageExpunge))")
+        for number in range(1, 9):
+            await house.file(message(number))
+            for _ in range(number - 1):
+                await asyncio.sleep(0)
+            assert b"* %d EXISTS" % number in await bob.ok("NOOP")
 
     in_house(tmp_path, test)

@@ -1,6 +1,5 @@
 """Searches that take long, many results that are watched, named searches; the rest is in the transcripts."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -180,8 +179,6 @@ def test_a_watched_result_is_what_a_search_finds(
                 case _:
                     await watching.say("UID SEARCH RETURN (COUNT) ALL")
             if step % 5 == 4:
-                # The bell may be a moment behind the answer.
-                await asyncio.sleep(0.02)
                 await watching.say("NOOP")
                 await other.ok("NOOP")
                 told = await other.ok(f"{verb} {sort}")

@@ -1,7 +1,8 @@
 """The IMAP door in transcripts, over a real store and a real socket; what needs several clients is in the files beside.
 
 Settings: `@ login no`, `@ mailbox NAME` (which is open, INBOX unless said; `none`), `@ messages 3` (numbered ones are
-filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`, `@ quota OCTETS EMAILS`.
+filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`, `@ quota OCTETS EMAILS`,
+`@ limit 3` (messages of one command).
 `A: file 4` delivers message 4, `A: bob SAYS` lets another client of the same account say something.
 """
 
@@ -23,9 +24,12 @@ CORPUS = Path(__file__).parent.parent / "corpus"
 def test_transcript(path: Path, tmp_path: Path) -> None:
     script = read(path)
     clear = script.settings.get("password") is None
+    limit = int(script.settings.get("limit", "0"))
 
     async def main() -> None:
-        async with opened(tmp_path, clock=SetClock(), clear_text_login=clear, append_limit=100_000) as house:
+        async with opened(
+            tmp_path, clock=SetClock(), clear_text_login=clear, append_limit=100_000, message_limit=limit
+        ) as house:
             await _play(house, script)
 
     run(main())

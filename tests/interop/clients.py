@@ -11,9 +11,14 @@ import pytest
 
 def missing(why: str) -> NoReturn:
     """Say that the test was not run, and why; in CI that is a failure."""
-    if os.environ.get("POSTHOUSE_REQUIRE_INTEROP"):
+    if required():
         pytest.fail(why)
     pytest.skip(why)
+
+
+def required() -> bool:
+    """Whether all of these tests must run, as in CI."""
+    return bool(os.environ.get("POSTHOUSE_REQUIRE_INTEROP"))
 
 
 def require(program: str, package: str | None = None) -> str:
@@ -30,7 +35,7 @@ def run(argv: Sequence[str], *, octets: bytes = b"", status: int = 0, **environm
     `octets` are its standard input, `status` the exit status that is expected.
     """
     done = subprocess.run(
-        argv, input=octets, capture_output=True, check=False, env={**os.environ, **environment}, timeout=110
+        argv, input=octets, capture_output=True, check=False, env={**os.environ, **environment}, timeout=240
     )
     said = f"{argv[0]} ended with {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
     assert done.returncode == status, said

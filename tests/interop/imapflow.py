@@ -91,7 +91,7 @@ class Client:
         """Call a method; its result."""
         return self._driver.perform(self._name, method, *parameters)
 
-    def hears(self, kind: str, seconds: float = 20) -> dict[str, Any]:
+    def hears(self, kind: str, seconds: float = 90) -> dict[str, Any]:
         """The next event of a kind."""
         heard: list[dict[str, Any]] = []
 

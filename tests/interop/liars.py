@@ -27,10 +27,11 @@ class Liar:
         self._deed = deed
         self._conversations = itertools.count(1)
         self._listener = socket.create_server((address, port))
-        threading.Thread(target=self._listen, name=f"liar at {point}", daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, name=f"liar at {point}", daemon=True)
+        self._thread.start()
 
     def _listen(self) -> None:
-        with suppress(OSError):  # closed
+        with suppress(OSError):  # shut down
             while True:
                 connection, _ = self._listener.accept()
                 threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
@@ -76,6 +77,9 @@ class Liar:
     def close(self) -> None:
         """Listen no more."""
         self.released.set()
+        # Closing alone leaves `accept` waiting for whoever gets the descriptor next.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(60)
         self._listener.close()
 
 
@@ -85,7 +89,7 @@ def hang_up(liar: Liar, connection: socket.socket) -> None:
 
 def fall_silent(liar: Liar, connection: socket.socket) -> None:
     """Say nothing until released, then break off."""
-    liar.released.wait(60)
+    liar.released.wait()
 
 
 def wait_a_little(liar: Liar, connection: socket.socket) -> None:

@@ -19,9 +19,9 @@ def nameserver(records: Mapping[str, Mapping[str, Sequence[str] | str]]) -> Iter
     thread.start()
     server = Nameserver(Zone.of(records))
     try:
-        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(60)
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()

@@ -28,8 +28,8 @@ ALICE, BOB = f"alice@{OURS}", f"bob@{THEIRS}"
 # Nobody listens there.
 DEAD_ADDRESS = "127.0.0.9"
 # How long what somebody else does is waited for; a sender hears of a delay a minute late where that fell on an attempt.
-SECONDS = 30
-DELAY_SECONDS = 90
+SECONDS = 90
+DELAY_SECONDS = 240
 
 
 class Setting(NamedTuple):
@@ -197,6 +197,6 @@ def named(of_recipient: email.message.Message, field: str) -> str:
     return address.strip()
 
 
-def said(server: PosthouseServer, address: str) -> str:
-    """What the journeys of mail to or from an address tell."""
-    return server.command("journey", address)
+def wait_for_words(server: PosthouseServer, address: str, words: str) -> None:
+    """Wait until the journeys of mail to or from an address tell this, which they do once it is settled."""
+    wait_until(lambda: words in server.command("journey", address), SECONDS, f"{words!r} in a journey", pause=0.2)

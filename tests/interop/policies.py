@@ -34,4 +34,4 @@ def policy_server(address: str, policies: Mapping[str, str], context: ssl.SSLCon
             yield server.server_address[1]
         finally:
             server.shutdown()
-            thread.join(10)
+            thread.join(60)

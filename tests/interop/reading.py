@@ -77,7 +77,7 @@ def _all(client: imaplib.IMAP4) -> list[bytes]:
     return [part[1] for part in parts if isinstance(part, tuple)]
 
 
-def wait_for_message(server: PosthouseServer, login: str, subject: str, seconds: float = 20) -> bytes:
+def wait_for_message(server: PosthouseServer, login: str, subject: str, seconds: float = 90) -> bytes:
     """The one message with this Subject field, as soon as it is in INBOX."""
     wanted = f"\r\nSubject: {subject}\r\n".encode()
     found: list[bytes] = []

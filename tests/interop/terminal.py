@@ -9,12 +9,14 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
+from bench.peers.waiting import wait_until
+
 _PAINT = re.compile(rb"\x1b(\[[0-9;?<>=!]*[ -/]*[@-~]|[()][0-9A-B]|[=>78MNOHDEc]|\][^\x07\x1b]*(\x07|\x1b\\))")
-SECONDS = 20
+SECONDS = 90
 
 
 class Terminal:
@@ -37,10 +39,16 @@ class Terminal:
         self._written = b""
 
     def press(self, keys: str) -> None:
-        """Press keys; what the program has written before is forgotten."""
+        """Press keys once the program waits: some throw away what comes before. What it has written is forgotten."""
+        self.until(self._sleeps, "a program that waits")
         self._read(0)
         self._written = b""
         os.write(self._ours, keys.encode())
+
+    def _sleeps(self) -> bool:
+        """Neither running nor stopped (proc(5))."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] not in "RDTt"
 
     def shows(self, words: str) -> None:
         """Wait until the program writes this; AssertionError with what it wrote instead."""
@@ -48,6 +56,13 @@ class Terminal:
         while words not in self.text():
             assert time.monotonic() < deadline, f"waited in vain for {words!r}:\n{self.text()[-3000:]}"
             self._read(0.1)
+
+    def until(self, true: Callable[[], bool], what: str) -> None:
+        """Wait until something is true outside, and read meanwhile, or the program might wait for that."""
+        try:
+            wait_until(true, SECONDS, what, pause=0.1, meanwhile=lambda: self._read(0))
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.text()[-3000:]}") from error
 
     def text(self) -> str:
         """What it has written since the last key, with a space for whatever moved the cursor."""

@@ -11,7 +11,7 @@ from tests.interop.packages import python_package
 from tests.interop.reading import empty, fill, flags, messages, trusting
 from tests.support import run
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 ALICE = "alice@example.test"
 REQUIREMENT = "aioimaplib==2.0.3 --hash=sha256:799273d22cd1b57d8d2fba18376dc4a861ca5b90c548ffb53a003f2506ff64bc"
@@ -29,16 +29,16 @@ def with_inbox(server: PosthouseServer, module: Any, act: Callable[[Any], Awaita
     async def acting() -> None:
         gone = asyncio.Event()
         port = server.ports["imaps"]
-        client = module.IMAP4_SSL(server.address, port, timeout=30, ssl_context=trusting(server))
+        client = module.IMAP4_SSL(server.address, port, timeout=60, ssl_context=trusting(server))
         client.protocol.conn_lost_cb = lambda _: gone.set()
         await client.wait_hello_from_server()
         assert (await client.login(ALICE, PASSWORD)).result == "OK"
         assert (await client.select("INBOX")).result == "OK"
         await act(client)
         assert (await client.logout()).result == "OK"
-        await asyncio.wait_for(gone.wait(), 20)
+        await asyncio.wait_for(gone.wait(), 60)
 
-    run(acting())
+    run(acting(), 300)
 
 
 def letter(subject: str) -> bytes:
@@ -68,11 +68,11 @@ def test_it_hears_of_news_while_idling(server: PosthouseServer, module: Any) -> 
     empty(server, ALICE)
 
     async def act(client: Any) -> None:
-        idle = await client.idle_start(timeout=60)
+        idle = await client.idle_start(timeout=120)
         await asyncio.to_thread(fill, server, ALICE, [letter("news")])
-        assert b"1 EXISTS" in await client.wait_server_push(timeout=20)
+        assert b"1 EXISTS" in await client.wait_server_push(timeout=60)
         client.idle_done()
-        await asyncio.wait_for(idle, 20)
+        await asyncio.wait_for(idle, 60)
         assert (await client.search("SUBJECT news")).lines[0] == b"1"
 
     with_inbox(server, module, act)

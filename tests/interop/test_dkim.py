@@ -16,7 +16,7 @@ from tests.interop.clients import missing, require, run
 from tests.interop.names import nameserver
 from tests.trust.support import BOTH
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 DOMAIN = "example.test"
 HEAD = (

@@ -12,7 +12,7 @@ from tests.interop.clients import missing
 from tests.interop.reading import connect, empty, fill, flags
 
 # The first run on a machine installs the packages.
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 BOB, CAROL = "bob@example.test", "carol@example.test"
 # imapc is Dovecot's own IMAP client. It cannot be told the name in the certificate, but wants one of our CA.

@@ -16,7 +16,7 @@ from tests.cli.support import Command
 from tests.cli.test_import import ALICE, held
 from tests.interop.clients import missing
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 AT = '"01-Jan-2026 09:00:00 +0100"'
 FLAGS = [r"", r"\Seen \Answered", r"\Flagged \Draft Work $Forwarded", r"\Deleted"]

@@ -10,7 +10,7 @@ from tests.interop import maildir
 from tests.interop.clients import require, run
 from tests.interop.reading import connect, empty, fill, flags, messages
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 CAROL = "carol@example.test"
 HOST = "mail.example.test"
@@ -47,7 +47,7 @@ def mpop(
     configuration.write_text(
         f"account carol\nhost {server.address}\nport {port}\nuser {CAROL}\npassword {PASSWORD}\nauth {auth}\n"
         f"tls on\ntls_starttls {'off' if tls == 'implicit' else 'on'}\ntls_trust_file {server.certificates}\n"
-        f"tls_host_override {HOST}\nreceived_header off\ndelivery maildir {folder}\n"
+        f"tls_host_override {HOST}\ntimeout off\nreceived_header off\ndelivery maildir {folder}\n"
         f"uidls_file {folder.parent}/uidls\n"
     )
     configuration.chmod(0o600)

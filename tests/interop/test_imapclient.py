@@ -11,7 +11,7 @@ from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.interop.packages import python_package
 from tests.interop.reading import connect, empty, fill, flags, messages, numbers, trusting
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 BOB = "bob@example.test"
 REQUIREMENT = "IMAPClient==4.1.0 --hash=sha256:5fd62ab2a099494ed2a5a21e7bda03c1e99e3d55bdedb4e9c12c8176873a8fe4"
@@ -113,7 +113,7 @@ def test_what_is_fetched(server: PosthouseServer, bob: Any) -> None:
         ([b"UNSEEN"], "b c"),
         (["SUBJECT", "wärme"], "a"),
         (["OR", "BODY", "東京", "FLAGGED"], "b c"),
-        (["NOT", ["SEEN", "SINCE", datetime.date(2026, 11, 20)]], "b c"),
+        (["NOT", ["SEEN", "SINCE", datetime.date(2001, 11, 20)]], "b c"),
         (["SENTON", datetime.date(2026, 11, 20)], "b"),
     ],
 )
@@ -181,7 +181,7 @@ def test_news_are_heard_while_idling(server: PosthouseServer, bob: Any) -> None:
 
     def hears(kind: bytes) -> Any:
         while not (found := [one for one in heard if one[1] == kind]):
-            told = bob.idle_check(timeout=20)
+            told = bob.idle_check(timeout=60)
             assert told, f"nothing came but {heard}"
             heard.extend(told)
         return found[0]

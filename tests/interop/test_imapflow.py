@@ -11,7 +11,7 @@ from bench.posthouse_server import PosthouseServer
 from tests.interop.imapflow import Client, Driver
 from tests.interop.reading import connect, empty, fill, flags, messages, numbers
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 ALICE, BOB, CAROL = "alice@example.test", "bob@example.test", "carol@example.test"
 NAME, WIRE_NAME = "Reisen & 東京/Märkte", "Reisen &- &Z3FOrA-/M&AOQ-rkte"  # modified UTF-7, RFC 3501 §5.1.3

@@ -13,7 +13,7 @@ from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.interop import maildir, reading
 from tests.interop.clients import require, run
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 BOB, CAROL = "bob@example.test", "carol@example.test"
 CONFIGURATION = """\

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from bench.peers.postfix import Postfix
-from tests.interop.contract import CONTRACT, a_row_of_ours_arrives_each_once, name
+from tests.interop.contract import CONTRACT, FAILED, REPORT, a_row_of_ours_arrives_each_once, name
 from tests.interop.pairs import (
     ALICE,
     BOB,
@@ -19,15 +19,15 @@ from tests.interop.pairs import (
     named,
     pair_with,
     read_report,
-    said,
     submit,
     wait_at,
     wait_for_report,
+    wait_for_words,
 )
 from tests.interop.reading import wait_for_message
 
 # The first run on a machine installs the packages.
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 
 def postfix(setting: Setting) -> Postfix:
@@ -58,14 +58,14 @@ def test_we_encrypt(pair: Peers) -> None:
     submit(pair.ours, BOB, "encrypted")
     assert b"using TLSv1.3" in wait_at(pair.theirs, b"Subject: encrypted").partition(b"\n\n")[0]
     # The journey tells what Postfix said.
-    assert "bytes queued as" in said(pair.ours, BOB)
+    wait_for_words(pair.ours, BOB, "bytes queued as")
 
 
 def test_our_chunks_and_pipelines(pair: Peers) -> None:
     """RFC 3030, RFC 2920: Postfix takes chunks, and counts commands; it sends none."""
     submit(pair.ours, BOB, "in chunks", body="Hello\r\n" * 100_000)
     assert wait_at(pair.theirs, b"Subject: in chunks").endswith(b"\n\n" + b"Hello\n" * 100_000)
-    assert "C: BDAT " in said(pair.ours, BOB)
+    wait_for_words(pair.ours, BOB, "C: BDAT ")
 
 
 def test_without_chunks_an_envelope_leaves_behind_the_message_before_it(pair: Peers) -> None:
@@ -73,7 +73,7 @@ def test_without_chunks_an_envelope_leaves_behind_the_message_before_it(pair: Pe
     _announce_without(pair, "chunking, silent-discard")
     try:
         a_row_of_ours_arrives_each_once(pair, "without chunks")
-        assert "C: DATA" in said(pair.ours, BOB)
+        wait_for_words(pair.ours, BOB, "C: DATA")
     finally:
         _announce_without(pair, "")
 
@@ -99,17 +99,17 @@ def test_postfix_delivers_by_lmtp_and_each_recipient_has_its_answer(pair: Peers)
     recipients = ["crew@local.test", "stranger@local.test"]
     pair.theirs.submit(BOB, recipients, b"From: bob@theirs.test\r\nSubject: by LMTP\r\n\r\nHello\r\n")
     assert b"with LMTP" in wait_for_message(pair.ours, ALICE, "by LMTP")
-    bounce = wait_at(pair.theirs, b"multipart/report", b"stranger@local.test")
+    bounce = wait_at(pair.theirs, REPORT, FAILED, b"stranger@local.test")
     assert named(read_report(bounce).of_recipient, "Final-Recipient") == "stranger@local.test"
 
 
 def test_reports_tell_each_other_s_words(pair: Peers) -> None:
     """Status codes go through both."""
     submit(pair.ours, f"no-such-one@{THEIRS}", "to no such one")
-    of_recipient = read_report(wait_for_report(pair.ours, f"no-such-one@{THEIRS}".encode())).of_recipient
+    of_recipient = read_report(wait_for_report(pair.ours, FAILED, f"no-such-one@{THEIRS}".encode())).of_recipient
     assert of_recipient["Status"] == "5.1.1"
     assert of_recipient["Diagnostic-Code"].startswith("smtp; 550 5.1.1 ")
     pair.theirs.submit(BOB, [f"no-such-one@{OURS}"], b"Subject: to no such one\r\n\r\nHello\r\n")
-    of_recipient = read_report(wait_at(pair.theirs, b"multipart/report", f"no-such-one@{OURS}".encode())).of_recipient
+    of_recipient = read_report(wait_at(pair.theirs, REPORT, FAILED, f"no-such-one@{OURS}".encode())).of_recipient
     assert of_recipient["Status"] == "5.1.1"
     assert "550 5.1.1" in of_recipient["Diagnostic-Code"]

@@ -11,8 +11,9 @@ import pytest
 from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.interop.clients import require, run
 from tests.interop.reading import connect, empty, fill, flags, messages, trusting
+from tests.interop.terminal import Terminal
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 BOB, CAROL = "bob@example.test", "carol@example.test"
 HOST = "mail.example.test"
@@ -36,13 +37,13 @@ def mutt(server: PosthouseServer, directory: Path, login: str, keys: str, more: 
     configuration.write_text(
         f'set folder="imaps://{server.address}:{server.ports["imaps"]}/"\nset spoolfile="+INBOX"\n'
         f'set imap_user="{login}"\nset imap_pass="{PASSWORD}"\nset imap_authenticators="scram-sha-256"\n'
-        f'set ssl_verify_host=no\nset certificate_file="{server.certificates}"\nset ssl_usesystemcerts=no\n'
+        f'set ssl_verify_host=no\nset certificate_file="{server.certificates}"\n'
         "set delete=yes\nset quit=yes\nset wait_key=no\nset confirmappend=no\nset confirmcreate=no\nset mark_old=no\n"
         'set hostname="example.test"\n'  # or it asks the DNS for its own
         f'{more}push "{keys}"\n'
     )
-    terminal = [require("script", "bsdutils"), "-qec", f"{require('mutt')} -d 3 -n -F {configuration}", "/dev/null"]
-    run(terminal, TERM="xterm", HOME=str(directory))
+    with Terminal([require("mutt"), "-d", "3", "-n", "-F", str(configuration)], directory) as terminal:
+        assert terminal.ends() == 0, terminal.text()
     said = (directory / ".muttdebug0").read_text(errors="replace")
     assert "4< a0001 OK" in said
     # It makes a mailbox once it has heard that there is none.
@@ -110,7 +111,8 @@ def curl(server: PosthouseServer, url: str, *options: str) -> bytes:
     protocol, _, path = url.partition("/")
     port = server.ports[protocol]
     argv = [
-        *(require("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert", str(server.certificates)),
+        *(require("curl"), "--disable", "--noproxy", "*", "--silent", "--show-error"),
+        *("--ssl-reqd", "--cacert", str(server.certificates)),
         *("--resolve", f"{HOST}:{port}:{server.address}", "--user", f"{CAROL}:{PASSWORD}"),
         *(f"{protocol}://{HOST}:{port}/{path}", *options),
     ]

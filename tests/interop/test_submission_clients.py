@@ -12,7 +12,7 @@ from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.interop.clients import require, run
 from tests.interop.reading import wait_for_message
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 HOST = "mail.example.test"
@@ -36,7 +36,7 @@ def test_msmtp_submits(server: PosthouseServer, protocol: str, mechanism: str, t
     starttls = "on" if protocol == "submission" else "off"
     configuration = tmp_path / "msmtprc"
     configuration.write_text(
-        f"defaults\ntls on\ntls_starttls {starttls}\ntls_trust_file {server.certificates}\n"
+        f"defaults\ntimeout off\ntls on\ntls_starttls {starttls}\ntls_trust_file {server.certificates}\n"
         f"tls_host_override {HOST}\naccount default\nhost {server.address}\nport {server.ports[protocol]}\n"
         f'from {ALICE}\nauth {mechanism}\nuser {ALICE}\npassword "{PASSWORD}"\n'
     )
@@ -52,7 +52,8 @@ def curl(server: PosthouseServer, url: str, upload: Path, *options: str) -> None
     """Hand in a file by curl, which verifies the server's certificate."""
     port = url.rpartition(":")[2]
     argv = [
-        *(require("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert", str(server.certificates)),
+        *(require("curl"), "--disable", "--noproxy", "*", "--silent", "--show-error"),
+        *("--ssl-reqd", "--cacert", str(server.certificates)),
         *("--resolve", f"{HOST}:{port}:{server.address}", "--url", url, "--user", f"{ALICE}:{PASSWORD}"),
         *("--mail-from", ALICE, "--mail-rcpt", BOB, "--upload-file", str(upload), *options),
     ]
@@ -111,7 +112,7 @@ def test_mutt_submits_an_attachment(server: PosthouseServer, tmp_path: Path) -> 
     configuration.write_text(
         f'set smtp_url="{url}"\nset smtp_pass="{PASSWORD}"\nset smtp_authenticators="scram-sha-256"\n'
         f'set from="{ALICE}"\nset ssl_verify_host=no\nset certificate_file="{server.certificates}"\n'
-        'set ssl_usesystemcerts=no\nset charset="utf-8"\nset copy=no\nset hostname="example.test"\n'
+        'set charset="utf-8"\nset copy=no\nset hostname="example.test"\n'
     )
     mutt = [require("mutt"), "-n", "-F", str(configuration), "-s", "mutt submits", "-a", str(attachment), "--", BOB]
     run(mutt, octets="Grüße\n".encode(), HOME=str(tmp_path), LC_ALL="C.UTF-8")

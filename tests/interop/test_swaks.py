@@ -6,7 +6,7 @@ from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.interop.clients import require, run
 from tests.interop.reading import wait_for_message
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 HOST = "mail.example.test"

@@ -19,10 +19,10 @@ from bench.posthouse_server import PosthouseServer
 from tests.interop.reading import connect, fill, wait_for_message
 from tests.interop.thunderbird import Thunderbird
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
-SECONDS = 40
+SECONDS = 90
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from tests.interop.clients import require
 DEEDS = (Path(__file__).parent / "thunderbird.js").read_text()
 HOST = "mail.example.test"
 # A deed that takes longer has failed.
-SECONDS = 40
+SECONDS = 90
 
 # Marionette turns off most of what would speak with Mozilla; whatever is left finds a proxy that isn't there, and every
 # name, that in the server's certificate too, is loopback's address. Mail is not proxied by these.

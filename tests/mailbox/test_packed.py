@@ -47,7 +47,7 @@ def rows(s: Snapshot) -> list[tuple[int, ...]]:
 
 
 def truth(db: Db, mailbox: int) -> list[tuple[Any, ...]]:
-    return db.read(lambda tx: tx.all("snapshot_load", account=1, mailbox=mailbox, after=0, limit=1000))
+    return db.read(lambda tx: tx.all("snapshot_load", account=1, mailbox=mailbox, after=0, limit=-1))
 
 
 def pieces(db: Db) -> list[int]:
@@ -243,7 +243,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=STEPS)
 def test_after_any_changes_it_is_what_placements_say(
     steps: list[tuple[str, int]], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -264,7 +264,7 @@ def test_after_any_changes_it_is_what_placements_say(
 
 
 def carry_out(tx: Tx, step: str, which: int) -> None:
-    there = [row[0] for row in tx.all("snapshot_load", account=1, mailbox=INBOX, after=0, limit=1000)]
+    there = [row[0] for row in tx.all("snapshot_load", account=1, mailbox=INBOX, after=0, limit=-1)]
     some = [uid for at, uid in enumerate(there) if which >> (at % 8) & 1]
     match step:
         case "file":
@@ -278,7 +278,8 @@ def carry_out(tx: Tx, step: str, which: int) -> None:
         case "move":
             placing.move(tx, 1, INBOX, some, ARCHIVE, NOW)
         case "copy":
-            placing.copy(tx, 1, INBOX, some, INBOX if which & 1 else ARCHIVE, NOW)
+            # Few at a time: a mailbox that is copied into itself again and again would fill the disk.
+            placing.copy(tx, 1, INBOX, some[:8], INBOX if which & 1 else ARCHIVE, NOW)
         case "undelete":
             gone = [row[0] for row in tx.query("SELECT email FROM expunged WHERE account = 1", ())]
             retention.undelete(tx, 1, gone, NOW)

@@ -18,7 +18,7 @@ def made(values: Sequence[int], cut: int = SIZE) -> Pieces:
     return Pieces([array("q", values[start : start + cut]) for start in range(0, len(values), cut)])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     length=LENGTHS, cut=st.sampled_from([SIZE, 1000, 4 * SIZE]), start=st.integers(-5, 9000), stop=st.integers(-5, 9000)
 )
@@ -35,7 +35,7 @@ def test_they_read_as_a_list(length: int, cut: int, start: int, stop: int) -> No
             column[start]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(length=LENGTHS, data=st.data())
 def test_changes_make_another(length: int, data: st.DataObject) -> None:
     values = list(range(length))
@@ -49,7 +49,7 @@ def test_changes_make_another(length: int, data: st.DataObject) -> None:
     assert list(later.changed([], [9])) == [*expected, 9]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(length=LENGTHS, data=st.data())
 def test_runs_are_what_is_left(length: int, data: st.DataObject) -> None:
     gone = data.draw(st.sets(st.integers(0, length - 1), max_size=5)) if length else set()
@@ -76,7 +76,7 @@ def test_what_has_not_changed_is_shared() -> None:
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(length=LENGTHS, start=st.integers(0, 4 * SIZE), count=st.integers(0, 3 * SIZE))
 def test_values_are_put_in_the_place_of_others(length: int, start: int, count: int) -> None:
     start = min(start, length)

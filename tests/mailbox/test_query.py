@@ -220,7 +220,7 @@ def plain(condition: Condition, everything: set[int]) -> set[int]:
             return ANSWERS[leaf]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(condition=TREES)
 def test_trees_are_what_their_leaves_make_them(case: Case, condition: Condition) -> None:
     assert case(condition) == sorted(plain(condition, set(case.uids)))

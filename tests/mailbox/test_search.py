@@ -103,7 +103,7 @@ def test_the_worker_follows_the_bell(db: Db) -> None:
         try:
             for number in range(3):
                 await db.store.write(file, 1, message(f"word{number}"))
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while await db.store.read(find_words, 1, f"word{number}", 9) != [number + 1]:
                         await asyncio.sleep(0.01)
         finally:
@@ -134,7 +134,7 @@ def test_words_are_kept_of_accounts_that_want_them(db: Db, monkeypatch: pytest.M
         worker = asyncio.create_task(search.keep_indexed(db.store))
         try:
             await db.store.write(search.want_words, 1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 ready = Suspects(6, frozenset({2}))
                 while (found := await search.suspects(db.store, 1, "oach2", search.HEAD)) != ready:
                     assert found is not None

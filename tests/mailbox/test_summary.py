@@ -178,7 +178,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join) | st.binary())
 def test_whatever_comes_renders_well_formed(octets: bytes) -> None:
     check(octets)

@@ -1,6 +1,8 @@
 """The tree of mailboxes that those who watch an account share."""
 
+import asyncio
 import gc
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 from posthouse.mailbox import changes, mailboxes, tree
 from posthouse.mailbox.model import NoSuchAccount
 from posthouse.mailbox.tree import Trees
+from posthouse.store.database import Tx
+from posthouse.store.sqlite import READERS
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
 
 
@@ -31,6 +35,16 @@ def test_a_tree_is_what_there_is(db: Db) -> None:
         db.read(tree.load, 9)
 
 
+async def answer_in_every_thread(db: Db) -> None:
+    """Each thread that reads remembers its last answer: give each another one."""
+    together = threading.Barrier(READERS)
+
+    def meet(tx: Tx) -> None:
+        together.wait(30)
+
+    await asyncio.gather(*[db.store.read(meet) for _ in range(READERS)])
+
+
 def test_a_tree_is_shared_until_a_newer_one_is_asked_for(db: Db) -> None:
     trees = Trees(db.store)
     first = db.runner.run(trees.find(1))
@@ -42,8 +56,6 @@ def test_a_tree_is_shared_until_a_newer_one_is_asked_for(db: Db) -> None:
     assert second.modseq == now
     assert db.runner.run(trees.find(1)) is second
     del first, second
-    for _ in range(8):
-        # Each thread that reads remembers its last answer.
-        db.read(changes.states, 1)
+    db.runner.run(answer_in_every_thread(db))
     gc.collect()
     assert len(trees) == 0

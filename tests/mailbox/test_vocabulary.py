@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.mailbox import vocabulary
@@ -48,7 +48,6 @@ def test_what_counts_as_a_letter_is_part_of_tokens(db: Db) -> None:
     assert "q" not in db.write(tokens, " ".join([f"q{one}q" for one in letters]))
 
 
-@settings(deadline=None)
 @given(text=TEXTS, ends=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_a_text_has_what_any_part_of_it_asks_for(db: Db, text: str, ends: tuple[int, int]) -> None:
     folded = fold(text)
@@ -130,7 +129,6 @@ def test_a_match_is_of_one_column(db: Db) -> None:
 NEEDLES = st.one_of(st.text("ab1", min_size=1, max_size=3), st.text("駅馬車ー가ァ", min_size=2, max_size=2))
 
 
-@settings(deadline=None)
 @given(text=TEXTS, needle=NEEDLES)
 def test_a_text_with_a_word_that_contains_an_exact_needle_contains_it(db: Db, text: str, needle: str) -> None:
     folded = fold(text)

@@ -2,7 +2,7 @@ import mmap
 import tempfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.message.addresses import parse_addresses
@@ -90,13 +90,11 @@ def test_whole_messages() -> None:
                     part.release()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_no_header_raises_and_all_come_out_in_ascii(octets: bytes) -> None:
     assert conventional(octets).isascii()
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["From", "To", "Subject", "Content-Type", "X-é"]), max_size=4), st.text(max_size=80))
 def test_no_text_raises(names: list[str], text: str) -> None:
     header = "".join(f"{name}: {text}\r\n" for name in names) + "\r\n"

@@ -303,7 +303,7 @@ def assert_same(octets: bytes, part: Part, message: Message) -> None:
         assert decode_body(octets, part) == message.get_payload(decode=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.recursive(LEAVES, grow, max_leaves=12))
 def test_well_formed_mail_reads_as_the_standard_library_reads_it(made: Made) -> None:
     octets = b"Subject: made\r\n" + made.octets("b", b"MIME-Version: 1.0\r\n")
@@ -328,7 +328,6 @@ PIECES = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join))
 def test_parts_lie_in_order_inside_what_holds_them(octets: bytes) -> None:
     root = scan(octets)

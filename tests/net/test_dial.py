@@ -101,9 +101,9 @@ def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
             writer.close()
 
         with pytest.raises(DialError, match="no such file"):
-            await dial.connect_unix(tmp_path / "socket", seconds=1)
+            await dial.connect_unix(tmp_path / "socket", seconds=30)
         async with await asyncio.start_unix_server(greet, tmp_path / "socket"):
-            stream = await dial.connect_unix(tmp_path / "socket", seconds=1)
+            stream = await dial.connect_unix(tmp_path / "socket", seconds=30)
             assert await stream.read() == b"hello"
             await stream.close()
 

@@ -1,6 +1,7 @@
 """A page by HTTPS: responses read from octets, and the client against a server on loopback."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -162,7 +163,7 @@ def client(tmp_path: Path, port: int, hosts: Sequence[str] = ("127.0.0.1",)) -> 
     return HttpClient(names, client_context(verify=True, authorities=authorities), Dial(None, port))
 
 
-def fetch(tmp_path: Path, *answers: bytes, seconds: float = 5, name: str = "pages.example") -> Page | str | tuple[str]:
+def fetch(tmp_path: Path, *answers: bytes, seconds: float = 30, name: str = "pages.example") -> Page | str | tuple[str]:
     """The page, or why there is none; in a tuple where the server was not the one asked for."""
 
     async def main() -> Page | str | tuple[str]:
@@ -178,7 +179,7 @@ def fetch(tmp_path: Path, *answers: bytes, seconds: float = 5, name: str = "page
 def test_a_page_is_fetched(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(CHUNKED) as (port, asked):
-            page = await client(tmp_path, port).get("pages.example", "/a", seconds=5, most=100)
+            page = await client(tmp_path, port).get("pages.example", "/a", seconds=30, most=100)
             assert page == Page("text/plain", b"Hello, you!")
             assert asked[0].startswith(b"GET /a HTTP/1.1\r\nHost: pages.example\r\n")
             assert b"Connection: close\r\n" in asked[0]
@@ -190,7 +191,7 @@ def test_the_next_address_is_tried(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(OK + b"\r\nHello") as (port, _):
             one = client(tmp_path, port, ["127.0.0.99", "127.0.0.1"])
-            assert (await one.get("pages.example", "/", seconds=5, most=100)).body == b"Hello"
+            assert (await one.get("pages.example", "/", seconds=30, most=100)).body == b"Hello"
 
     run(main())
 
@@ -217,12 +218,14 @@ def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 def test_nobody_there_and_no_address_are_told(tmp_path: Path) -> None:
     async def main() -> None:
-        async with serving() as (port, _):
-            pass
-        with pytest.raises(HttpError, match="refused"):
-            await client(tmp_path, port).get("pages.example", "/", seconds=5, most=100)
+        # Bound, so that nobody else gets the port, and not listening.
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            with pytest.raises(HttpError, match="refused"):
+                await client(tmp_path, port).get("pages.example", "/", seconds=30, most=100)
         with pytest.raises(HttpError, match="no such domain"):
-            await client(tmp_path, port, "nxdomain").get("pages.example", "/", seconds=5, most=100)
+            await client(tmp_path, port, "nxdomain").get("pages.example", "/", seconds=30, most=100)
 
     run(main())
 
@@ -235,7 +238,7 @@ def test_the_name_is_not_looked_up_where_an_address_is_given(tmp_path: Path) -> 
             context = client_context(verify=True, authorities=authorities)
             names = Names()
             one = HttpClient(names, context, Dial("127.0.0.1", port))
-            assert (await one.get("pages.example", "/", seconds=5, most=100)).body == b"Hello"
+            assert (await one.get("pages.example", "/", seconds=30, most=100)).body == b"Hello"
             assert names.asked == []
 
     run(main())

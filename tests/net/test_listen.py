@@ -5,6 +5,8 @@ import os
 import resource
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,24 +60,20 @@ def test_systemd_hands_over_sockets_to_this_very_process() -> None:
 
 
 def test_sockets_are_inherited_by_number() -> None:
-    """In a process of its own: the numbers from 3 on are taken in this one."""
+    """In a program of its own: the numbers from 3 on are taken in this one, which may have threads, too."""
     (given,) = bind(Endpoint("127.0.0.1", 0))
-    name = given.getsockname()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.dup2(given.fileno(), 3)
-            (taken,) = inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
-            os.write(writing, repr(taken.getsockname()).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    assert os.waitpid(child, 0)[1] == 0
-    assert os.read(reading, 100) == repr(name).encode()
-    os.close(reading)
+    taking = (
+        "import os, sys; from posthouse.net.listen import inherited; os.dup2(int(sys.argv[1]), 3);"
+        'taken, = inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}); print(taken.getsockname())'
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", taking, str(given.fileno())],
+        pass_fds=[given.fileno()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (told.returncode, told.stdout) == (0, f"{given.getsockname()}\n"), told.stderr
     given.close()
 
 

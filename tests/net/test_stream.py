@@ -2,9 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,7 @@ from posthouse.net.stream import (
 )
 from posthouse.net.tls import Certificates
 from posthouse.written import Endpoint
-from tests.support import run
+from tests.support import run, until
 
 LOOPBACK = Endpoint("127.0.0.1", 0)
 
@@ -59,7 +62,75 @@ async def serving(
 
 
 async def dial(server: Server) -> Stream:
-    return await stream.connect(server.endpoints[0], seconds=5)
+    return await stream.connect(server.endpoints[0], seconds=30)
+
+
+@dataclass(eq=False)
+class Timer:
+    """What `call_later` gives."""
+
+    at: float
+    call: Callable[[], None]
+    timers: "list[Timer]"
+
+    def when(self) -> float:
+        return self.at
+
+    def cancel(self) -> None:
+        if self in self.timers:
+            self.timers.remove(self)
+
+
+class SetLoop:
+    """What a stream uses of a loop: one on which time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def create_future(self) -> "asyncio.Future[None]":
+        return asyncio.get_running_loop().create_future()
+
+    def call_later(self, seconds: float, call: Callable[..., None], *given: Any) -> Timer:
+        self.timers.append(Timer(self.now + seconds, partial(call, *given), self.timers))
+        return self.timers[-1]
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, and those who are woken by it go on."""
+        end = self.now + seconds
+        while due := [one for one in self.timers if one.at <= end]:
+            first = min(due, key=Timer.when)
+            first.cancel()
+            self.now = first.at
+            first.call()
+            await turns()
+        self.now = end
+
+
+async def turns() -> None:
+    """So many turns of the loop that whoever could go on has."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class NoTransport(asyncio.Transport):
+    """Of a stream that a test feeds by hand."""
+
+
+def fed() -> tuple[Stream, SetLoop]:
+    """A stream on such a loop, to be given octets by `arrive`."""
+    loop = SetLoop()
+    one = Stream(loop)  # type: ignore[arg-type]  # it has what is used
+    one.connection_made(NoTransport())
+    return one, loop
+
+
+def arrive(one: Stream, octets: bytes) -> None:
+    one.get_buffer(-1)[: len(octets)] = octets
+    one.buffer_updated(len(octets))
 
 
 async def read_exactly(one: Stream, size: int) -> bytes:
@@ -148,7 +219,8 @@ def test_twenty_megabytes_pass_in_both_directions_with_bounded_memory() -> None:
 
 def test_who_reads_nothing_holds_the_peer_back() -> None:
     async def sleepy(one: Stream) -> None:
-        await asyncio.sleep(0.3)
+        await until(lambda: one._held)
+        # What comes in one read is taken whole; nothing is read after that.
         assert one._waiting < 2 * stream._MOST_WAITING
         total = 0
         while octets := await one.read():
@@ -170,15 +242,32 @@ def test_who_reads_nothing_holds_the_peer_back() -> None:
 
 def test_one_timer_bounds_each_wait() -> None:
     async def main() -> None:
+        one, loop = fed()
+        one.timeout = 15
+        for _ in range(4):
+            # Each wait has the whole time again.
+            reading = asyncio.create_task(one.read())
+            await turns()
+            await loop.advance(14)
+            assert not reading.done()
+            arrive(one, b"x")
+            assert await reading == b"x"
+            assert len(loop.timers) <= 1
+        reading = asyncio.create_task(one.read())
+        await turns()
+        await loop.advance(15)
+        with pytest.raises(StreamTimeout, match="silent for 15 s"):
+            await reading
+
+    run(main())
+
+
+def test_who_was_given_up_once_may_be_waited_for_again() -> None:
+    async def main() -> None:
         async with serving(echo) as server:
             one = await dial(server)
-            one.timeout = 0.15
-            for _ in range(4):
-                # Each wait has the whole time again.
-                await asyncio.sleep(0.1)
-                one.write(b"x")
-                assert await one.read() == b"x"
-            with pytest.raises(StreamTimeout, match=r"silent for 0\.15 s"):
+            one.timeout = 0.01
+            with pytest.raises(StreamTimeout, match=r"silent for 0\.01 s"):
                 await one.read()
             one.timeout = None
             one.write(b"y")
@@ -194,7 +283,7 @@ def test_a_shorter_timeout_holds_for_a_wait_that_has_begun() -> None:
             one = await dial(server)
             one.timeout = 600
             reading = asyncio.create_task(one.read())
-            await asyncio.sleep(0.05)
+            await until(lambda: one._reader is not None)
             one.timeout = 0.05
             with pytest.raises(StreamTimeout):
                 await reading
@@ -204,8 +293,10 @@ def test_a_shorter_timeout_holds_for_a_wait_that_has_begun() -> None:
 
 
 def test_a_drain_that_lasts_too_long_is_a_timeout() -> None:
+    over = asyncio.Event()
+
     async def deaf(one: Stream) -> None:
-        await asyncio.sleep(1)
+        await over.wait()
 
     async def main() -> None:
         async with serving(deaf) as server:
@@ -215,6 +306,7 @@ def test_a_drain_that_lasts_too_long_is_a_timeout() -> None:
             with pytest.raises(StreamTimeout):
                 await one.drain()
             one.abort()
+            over.set()
 
     run(main())
 
@@ -224,11 +316,11 @@ def test_a_cancelled_read_loses_nothing() -> None:
         async with serving(echo) as server:
             one = await dial(server)
             reading = asyncio.create_task(one.read())
-            await asyncio.sleep(0.02)
+            await until(lambda: one._reader is not None)
             reading.cancel()
             one.write(b"kept")
-            await asyncio.sleep(0.05)
-            assert one.waiting
+            await until(lambda: one.waiting)
+            assert reading.cancelled()
             assert await one.read() == b"kept"
             await one.close()
 
@@ -245,7 +337,7 @@ def test_tls_from_the_first_octet(certificates: Certificates, directory: Path) -
     async def main() -> None:
         trusting = tls.client_context(verify=True, authorities=directory / "ca.pem")
         async with serving(who, certificates) as server:
-            one = await stream.connect(server.endpoints[0], seconds=5, tls=trusting, server_hostname="mx.example.org")
+            one = await stream.connect(server.endpoints[0], seconds=30, tls=trusting, server_hostname="mx.example.org")
             assert await one.read() == b"TLSv1.3 TLS_AES_256_GCM_SHA384"
             assert one.tls is not None
             assert one.tls.bits == 256
@@ -253,7 +345,7 @@ def test_tls_from_the_first_octet(certificates: Certificates, directory: Path) -
             one.write(b"bye")
             await one.close()
             with pytest.raises(TlsFailed, match="certificate refused"):
-                await stream.connect(server.endpoints[0], seconds=5, tls=trusting, server_hostname="mx.example.com")
+                await stream.connect(server.endpoints[0], seconds=30, tls=trusting, server_hostname="mx.example.com")
 
     run(main())
 
@@ -293,11 +385,12 @@ def test_starttls_goes_on_in_tls(certificates: Certificates) -> None:
 def test_octets_that_are_there_before_tls_end_the_connection(certificates: Certificates) -> None:
     """CVE-2011-0411: what an attacker put behind STARTTLS must not be obeyed inside TLS."""
     failed: list[BaseException] = []
+    heard = asyncio.Event()
 
     async def careless(one: Stream) -> None:
         await one.read()
-        await asyncio.sleep(0.1)
-        assert one.waiting
+        heard.set()
+        await until(lambda: one.waiting)
         try:
             await one.start_tls(certificates.context, server_side=True)
         except OctetsBeforeTls as error:
@@ -307,7 +400,7 @@ def test_octets_that_are_there_before_tls_end_the_connection(certificates: Certi
         async with serving(careless) as server:
             one = await dial(server)
             one.write(b"STARTTLS\r\n")
-            await asyncio.sleep(0.05)
+            await heard.wait()
             one.write(b"MAIL FROM:<>\r\n")
             assert await one.read() == b""
             one.abort()
@@ -346,76 +439,87 @@ def test_a_client_told_to_start_tls_by_a_server_that_does_not(certificates: Cert
     run(main())
 
 
-@pytest.mark.parametrize("seconds", [0.05, 5.0])
-def test_who_speaks_while_we_are_quiet_is_noticed(seconds: float) -> None:
+@pytest.mark.parametrize("quiet", [True, False])
+def test_who_speaks_while_we_are_quiet_is_noticed(quiet: bool) -> None:
     heard: list[bool] = []
 
     async def reserved(one: Stream) -> None:
-        heard.append(await one.hush(seconds))
+        # Who says nothing is waited for shortly, and who does, or goes away, for as long as it takes.
+        heard.append(await one.hush(0.02 if quiet and not heard else 3600))
         one.write(b"220 hello\r\n")
 
     async def main() -> None:
         async with serving(reserved) as server:
             one = await dial(server)
-            if seconds > 1:
+            if not quiet:
                 one.write(b"EHLO me first\r\n")
             assert await one.read() == b"220 hello\r\n"
             await one.close()
             gone = await dial(server)
             gone.abort()
-            await asyncio.sleep(0.02)
-        assert heard == [seconds < 1, False]
+            await until(lambda: len(heard) == 2)
+        assert heard == [quiet, False]
 
     run(main())
 
 
-def test_a_pause_lasts_whatever_arrives_and_ends_with_the_peer() -> None:
-    over: list[float] = []
+def test_a_pause_lasts_whatever_arrives() -> None:
+    async def main() -> None:
+        one, loop = fed()
+        pausing = asyncio.create_task(one.pause(10))
+        await turns()
+        for octets in (b"one", b" two"):
+            await loop.advance(4)
+            arrive(one, octets)
+            await turns()
+            assert not pausing.done()
+        await loop.advance(1.9)
+        assert not pausing.done()
+        await loop.advance(0.1)
+        await pausing
+        assert await one.read() == b"one two"
+
+    run(main())
+
+
+def test_a_pause_ends_with_the_peer() -> None:
+    over = asyncio.Event()
 
     async def slow(one: Stream) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        await one.pause(0.1)
-        over.append(loop.time() - began)
-        assert await one.read() == b"one two"
-        one.write(b"3")
-        await one.pause(50)
-        over.append(0.0)
+        await one.pause(3600)
+        over.set()
 
     async def main() -> None:
         async with serving(slow) as server:
             one = await dial(server)
             one.write(b"one")
-            await asyncio.sleep(0.02)
-            one.write(b" two")
-            assert await one.read() == b"3"
+            await until(lambda: server.connections == 1)
             one.abort()
-            while len(over) < 2:
-                await asyncio.sleep(0.01)
-            # The loop counts milliseconds; a difference of two of its times may come short by what floats round off.
-            assert over[0] > 0.0999
-            await (await dial(server)).close()
+            await over.wait()
 
-    run(main(), seconds=20)
+    run(main())
 
 
 def test_who_is_made_to_wait_hears_that_the_server_stops() -> None:
+    begun = asyncio.Event()
+
     async def slow(one: Stream) -> None:
-        await one.pause(50)
+        begun.set()
+        await one.pause(3600)
         try:
-            await one.hush(50)
+            await one.hush(3600)
         except Stopping:
             one.write(b"421 bye\r\n")
 
     async def main() -> None:
         server = await serve(slow, bind(LOOPBACK))
         one = await dial(server)
-        await asyncio.sleep(0.05)
-        await server.stop(10)
+        await begun.wait()
+        await server.stop(3600)
         assert await one.read() == b"421 bye\r\n"
         one.abort()
 
-    run(main(), seconds=20)
+    run(main())
 
 
 def test_stopping_is_told_to_who_waits_and_ends_who_does_not_listen(certificates: Certificates) -> None:
@@ -426,28 +530,34 @@ def test_stopping_is_told_to_who_waits_and_ends_who_does_not_listen(certificates
             one.write(b"421 bye\r\n")
 
     async def deaf(one: Stream) -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
 
-    async def main() -> None:
-        for handler, words in ((polite, b"421 bye\r\n"), (deaf, b"")):
-            server = await serve(handler, bind(LOOPBACK))
+    async def stops(handler: Handler, words: bytes, seconds: float) -> None:
+        with socket.socket() as reserved:
+            # Nobody else gets the port while this is bound to it, too.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(tuple(LOOPBACK))
+            server = await serve(handler, bind(Endpoint(*reserved.getsockname())))
             one = await dial(server)
-            await asyncio.sleep(0.05)
-            assert server.connections == 1
-            await server.stop(0.2)
+            await until(lambda: server.connections == 1)
+            await server.stop(seconds)
             assert server.connections == 0
             assert await one.read() == words
-            with pytest.raises(DialError):
+            with pytest.raises(DialError, match="refused"):
                 await dial(server)
             one.abort()
+
+    async def main() -> None:
+        await stops(polite, b"421 bye\r\n", 3600)
+        await stops(deaf, b"", 0.02)
         # Those within a handshake are not waited for.
         implicit = await serve(echo, bind(LOOPBACK), certificates.context)
         silent = await dial(implicit)
-        await asyncio.sleep(0.05)
-        await implicit.stop(5)
+        await until(lambda: implicit.connections == 1)
+        await implicit.stop(3600)
         silent.abort()
 
-    run(main(), seconds=10)
+    run(main())
 
 
 def test_what_a_handler_lets_out_is_logged_and_ends_the_connection() -> None:
@@ -471,7 +581,7 @@ def test_what_a_handler_lets_out_is_logged_and_ends_the_connection() -> None:
 def test_why_a_connection_did_not_come_about() -> None:
     async def main() -> None:
         with pytest.raises(DialError, match=r"127\.0\.0\.1:1: connection refused") as refused:
-            await stream.connect(Endpoint("127.0.0.1", 1), seconds=5)
+            await stream.connect(Endpoint("127.0.0.1", 1), seconds=30)
         assert not refused.value.timed_out
         # A listener whose backlog is full answers nobody.
         with socket.socket() as full:
@@ -496,10 +606,10 @@ def test_why_a_connection_did_not_come_about() -> None:
 def test_a_source_address_is_used() -> None:
     async def main() -> None:
         async with serving(echo) as server:
-            one = await stream.connect(server.endpoints[0], seconds=5, source="127.0.0.9")
+            one = await stream.connect(server.endpoints[0], seconds=30, source="127.0.0.9")
             assert one.local.host == "127.0.0.9"
             await one.close()
             with pytest.raises(DialError, match="cannot assign requested address"):
-                await stream.connect(server.endpoints[0], seconds=5, source="192.0.2.1")
+                await stream.connect(server.endpoints[0], seconds=30, source="192.0.2.1")
 
     run(main())

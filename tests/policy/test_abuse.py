@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from posthouse.policy import abuse, blocks
 from posthouse.policy.abuse import Abuse, Offence, Settings
 from posthouse.store.sqlite import SqliteStore
 from tests.directory.support import with_store
+from tests.support import until
 
 STRANGER = "192.0.2.9"
 
@@ -146,12 +146,6 @@ def test_a_good_name_gives_patience_and_is_lost(tmp_path: Path) -> None:
     with_store(tmp_path, test)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
 def test_a_block_is_written_heard_of_by_others_and_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(abuse, "_GATHER_SECONDS", 0.01)
     steps: list[observe.Step] = []
@@ -160,7 +154,6 @@ def test_a_block_is_written_heard_of_by_others_and_survives(tmp_path: Path, monk
     async def test(store: SqliteStore, clock: SetClock) -> None:
         here, there = Abuse(store, clock, Settings()), Abuse(store, clock, Settings())
         tasks = [asyncio.create_task(work()) for work in (here.follow, here.write, there.follow, there.write)]
-        await asyncio.sleep(0.02)
         harvest(here, STRANGER, 50)
         await until(lambda: there.refusal(STRANGER) is not None)
         assert here.refusal(STRANGER) is not None
@@ -204,11 +197,12 @@ def test_a_block_that_could_not_be_written_is_written_later(tmp_path: Path, monk
             with pytest.raises(Broken):
                 await judge.write()
         # What has been read since knows nothing of it; it holds all the same.
+        before = judge._table
         following = asyncio.create_task(judge.follow())
-        await asyncio.sleep(0.05)
+        await until(lambda: judge._table is not before)
         assert judge.refusal(STRANGER) is not None
         writing = asyncio.create_task(judge.write())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await store.read(blocks.listed):
                 await asyncio.sleep(0.01)
         writing.cancel()

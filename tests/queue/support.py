@@ -1,10 +1,12 @@
 """A queue on a real store, and mail to put in it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+
+import pytest
 
 from posthouse.clock import SetClock
 from posthouse.queue import lanes, queue, settling
@@ -31,6 +33,17 @@ NOT_NOW = Reply(451, "4.3.0", "Not now")
 DELAYS = (60.0, 300.0)
 NO_SUCH = Reply(550, "5.1.1", "No such user")
 DAY = 86_400.0
+_opened: list[tuple[SqliteStore, Blobs]] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_stores() -> Iterator[None]:
+    """What a test's worlds have opened is closed behind it: a thousand of them would use up what a process may have."""
+    yield
+    while _opened:
+        store, stored = _opened.pop()
+        asyncio.run(store.close())
+        stored.close()
 
 
 @dataclass
@@ -44,6 +57,7 @@ class World:
     def __post_init__(self) -> None:
         self.store: SqliteStore = open_store(self.directory, self.clock)
         self.blobs = Blobs(self.directory / "blobs")
+        _opened.append((self.store, self.blobs))
 
     async def send(
         self,

@@ -66,9 +66,9 @@ def test_what_is_to_leave_later_leaves_later_whatever_clock_it_was_taken_by(tmp_
         runner = world.runner(courier)
         await world.settle(runner)
         world.clock.advance(-AHEAD)
-        await world.live(runner, AHEAD + 2 * DAY, step=3600)
+        await world.live(runner, AHEAD + 2 * DAY, step=6 * 3600)
         assert courier.seen == []
-        await world.live(runner, 2 * DAY, step=3600)
+        await world.live(runner, 2 * DAY, step=6 * 3600)
         assert len(courier.seen) == 1
 
     run(main())

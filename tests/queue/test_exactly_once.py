@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -191,7 +192,7 @@ class Queue(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-TestQueue = Queue.TestCase
+TestQueue = pytest.mark.timeout(400)(Queue.TestCase)
 TestQueue.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

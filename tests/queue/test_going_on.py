@@ -13,7 +13,7 @@ from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import parse
 from posthouse.terms.envelope import DeliverBy, Wishes
 from tests.queue.support import NO_SUCH, Script, World
-from tests.support import run
+from tests.support import run, until
 
 
 class Desk:
@@ -67,11 +67,6 @@ class Ahead:
 async def lane_of(world: World, count: int, notify: frozenset[str] | None = None) -> None:
     for n in range(count):
         await world.send(NewRecipient(parse(f"u{n}@x.example"), notify=notify), journey=n + 1)
-
-
-async def until(told: Callable[[], bool]) -> None:
-    while not told():
-        await asyncio.sleep(0.001)
 
 
 def test_what_became_of_one_message_shares_a_commit_with_the_mark_of_the_next(tmp_path: Path) -> None:

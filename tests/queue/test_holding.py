@@ -17,8 +17,8 @@ from posthouse.queue.settling import Marked
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
 from tests.queue.support import NOT_NOW, OK, Script, World, lease_only_lane
-from tests.queue.test_going_on import Ahead, until
-from tests.support import run
+from tests.queue.test_going_on import Ahead
+from tests.support import run, until
 
 DESTINATION = "domain:x.example"
 

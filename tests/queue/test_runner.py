@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from posthouse import observe
-from posthouse.queue import control, lanes
+from posthouse.queue import clerk, control, lanes
 from posthouse.queue.attempt import BeforeDot
 from posthouse.queue.control import Selection
 from posthouse.queue.outcome import Dooms, Fate, Filed, Outcome, Report
@@ -14,7 +16,7 @@ from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.address import parse
 from posthouse.terms.reply import Reply
 from tests.queue.support import DAY, NO_SUCH, NOT_NOW, OK, Script, World
-from tests.support import run
+from tests.support import run, until
 
 DOWN = Outcome(0, Fate.DEFERRED, Reply(421, "4.4.1", "No connection"), Dooms.DESTINATION)
 EMPTY = [0, 0]
@@ -22,6 +24,12 @@ EMPTY = [0, 0]
 
 async def left(world: World) -> list[int]:
     return [await world.rows(table) for table in ("queued_recipient", "lane")]
+
+
+async def past_dot(world: World, count: int = 1) -> None:
+    """Wait until it is written down that so many may have been taken."""
+    while await world.rows("past_dot") < count:
+        await asyncio.sleep(0.001)
 
 
 def test_mail_goes_out_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -193,32 +201,31 @@ def test_what_expired_while_nobody_ran_is_tried_once_before_it_is_given_up(tmp_p
     run(main())
 
 
-def test_outcomes_that_are_made_in_the_settling_commit_stand_or_fall_with_it(tmp_path: Path) -> None:
+def test_outcomes_that_are_made_in_the_settling_commit_stand_or_fall_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clerk, "_PAUSE", 0.001)
+
     async def main() -> None:
         world = World(tmp_path)
-        attempts = []
+        attempts, settled = [], []
 
         class Filing:
             async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
                 attempts.append(job)
 
                 def inside(tx: Tx) -> Filed:
-                    count = len(attempts)  # once: the test adds to it beside the writer's thread
-                    tx.run("domain_insert", name=f"filed{count}.example", catch_all=None, created_at=0)
-                    if count == 1:
+                    settled.append(job)
+                    tx.run("domain_insert", name=f"filed{len(settled)}.example", catch_all=None, created_at=0)
+                    if len(settled) == 1:
                         raise StoreUnavailable("disk full")
                     return Filed(tuple(Outcome(one.id, Fate.DELIVERED, OK) for one in job.recipients))
 
                 return Report(inside=inside)
 
-        courier = Filing()
         await world.send(NewRecipient(parse("bob@home.example"), LOCAL))
-        runner = world.runner(courier)
-        await runner.turn()
-        while not attempts:
-            await asyncio.sleep(0.001)
-        attempts.append(attempts[0])
-        await world.settle(runner)
+        await world.settle(world.runner(Filing()))
+        assert (len(attempts), len(settled)) == (1, 2)
         assert await world.select("SELECT name FROM domain") == [("filed2.example",)]
         assert await left(world) == EMPTY
 
@@ -259,8 +266,7 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         await world.send("a@x.example")
         runner = world.runner(courier)
         await runner.turn()
-        while not courier.at_once:
-            await asyncio.sleep(0.001)
+        await past_dot(world)
         await runner.stop(grace=0.05)
         assert await world.select("SELECT count(*) FROM past_dot") == [(1,)]
         # Whoever takes the lane next tells the journey.
@@ -279,8 +285,7 @@ def test_a_restart_goes_on_where_the_last_process_was_killed(tmp_path: Path) -> 
         await killed.send("a@x.example", "b@y.example")
         first = killed.runner(courier)
         await first.turn()
-        while courier.at_once < 2:
-            await asyncio.sleep(0.001)
+        await past_dot(killed, 2)
         # The process is gone: nothing of it settles or releases any more.
         world, courier = World(tmp_path, killed.clock), Script()
         runner = world.runner(courier)
@@ -302,8 +307,7 @@ def test_another_process_takes_over_a_lease_that_ran_out_and_the_first_settles_n
         await world.send("a@x.example")
         frozen = world.runner(slow)
         await frozen.turn()
-        while not slow.at_once:
-            await asyncio.sleep(0.001)
+        await past_dot(world)
         world.clock.advance(61)
         other = world.runner(quick)
         await world.settle(other)
@@ -335,12 +339,20 @@ def test_leases_are_renewed_while_couriers_run(tmp_path: Path) -> None:
     run(main())
 
 
-def test_the_loop_wakes_by_the_bell(tmp_path: Path) -> None:
+def test_the_loop_wakes_by_the_bell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         world, courier = World(tmp_path), Script()
         runner = world.runner(courier)
+        sleeps: list[int | None] = []
+
+        async def until_told(wake_at: int | None) -> None:
+            """It sleeps, and no time that comes wakes it."""
+            sleeps.append(wake_at)
+            await runner._changed.wait()
+
+        monkeypatch.setattr(runner, "_sleep_until", until_told)
         running = asyncio.create_task(runner.run())
-        await asyncio.sleep(0.01)
+        await until(lambda: sleeps and not (runner.busy or runner._changed.is_set()))
         await world.send("a@x.example")
         while (await left(world)) != EMPTY:
             await asyncio.sleep(0.001)
@@ -440,6 +452,8 @@ def test_a_turn_leaves_alone_what_is_being_given_back(tmp_path: Path) -> None:
 
     faults = []
     forget = observe.subscribe(lambda step: faults.append(step) if step.level == observe.ERROR else None)
-    run(main())
-    forget()
+    try:
+        run(main())
+    finally:
+        forget()
     assert faults == []

@@ -16,7 +16,7 @@ from posthouse.terms.address import parse
 from posthouse.terms.envelope import DeliverBy, Wishes
 from posthouse.terms.reply import Reply
 from tests.queue.support import DAY, NOT_NOW, OK, Script, World
-from tests.support import run
+from tests.support import run, until
 
 GONE = Reply(421, "4.4.1", "No connection")
 
@@ -46,6 +46,12 @@ class Provider:
             return Report(outcomes, site=self.site(job.domain))
         finally:
             self.at_once -= 1
+
+    def let_through(self) -> None:
+        """Those who wait go on; who comes then waits."""
+        assert self.pause
+        self.pause.set()
+        self.pause = asyncio.Event()
 
 
 def down(job: Job) -> tuple[Fate, Reply, Dooms]:
@@ -175,33 +181,58 @@ def test_a_site_of_many_domains_is_one_destination(tmp_path: Path) -> None:
 
 
 def test_connections_grow_with_success_and_shrink_when_the_peer_pushes_back(tmp_path: Path) -> None:
+    """Couriers wait until as many are at work as the site may have; then they go on, and the next wait."""
+
     async def main() -> None:
-        world, courier = World(tmp_path), Provider()
-        for n in range(400):
+        world, courier = World(tmp_path), Provider(pause=asyncio.Event())
+        for n in range(150):
             await world.send(f"u{n}@d.example", journey=n + 1)
-        runner = world.runner(courier, limits=Limits(remote=100, site=20))
-        running = asyncio.create_task(runner.run())
-        while len(courier.seen) < 300:
-            await asyncio.sleep(0.001)
-        assert 5 < courier.most_at_once <= 20
+        runner = world.runner(courier, limits=Limits(remote=100, site=8))
+
+        def connections() -> int:
+            return runner._sites.find("mx.provider.example").connections
+
+        def workers() -> int:
+            return sum(len(run.workers) for run in runner._runs.values())
+
+        async def look(at_work: int) -> None:
+            """Look at the queue until so many are at work; messages go where that takes success."""
+            while courier.at_once < at_work:
+                if courier.at_once == connections():
+                    courier.let_through()
+                await runner.turn()
+                await asyncio.sleep(0.001)
+
+        for most in (5, 6, 7, 8):
+            await look(most)
+            assert courier.most_at_once == most
+        for _ in range(4):
+            # No more than the limit, whatever it takes.
+            behind = len(courier.seen) + 8
+            courier.let_through()
+            while len(courier.seen) < behind:
+                await runner.turn()
+            await look(8)
+        assert courier.most_at_once == connections() == 8
         refused: list[int] = []
 
         def busy(job: Job) -> tuple[Fate, Reply, Dooms]:
             refused.append(job.message.id)
             return Fate.DEFERRED, Reply(451, "4.3.2", "Not so fast"), Dooms.MESSAGE
 
-        before = runner._sites.find("mx.provider.example").connections
         courier.answer = busy
-        while not refused:
-            await asyncio.sleep(0.001)
-        while sum(len(run.workers) for run in runner._runs.values()) > max(before // 2, 1):
-            await asyncio.sleep(0.001)
+        courier.let_through()
+        await until(lambda: len(refused) == 8)
         courier.answer = up
-        while runner.busy:
-            await asyncio.sleep(0.001)
-        assert runner._sites.find("mx.provider.example").connections < before
-        await runner.stop()
-        await running
+        await until(lambda: workers() == courier.at_once == 4)
+        for _ in range(5):
+            await runner.turn()
+            assert (workers(), connections()) == (4, 4)
+        assert courier.pause
+        courier.pause.set()
+        await world.settle(runner)
+        # Who was refused waits for his own time.
+        assert await world.rows() == 8
 
     run(main())
 
@@ -298,16 +329,18 @@ def test_one_senders_long_lane_gives_way_to_another_sender_at_the_same_site(tmp_
             await world.send(f"u{n}@a.example", account=1, journey=n + 1)
         runner = world.runner(courier, limits=Limits(remote=50, site=2))
         running = asyncio.create_task(runner.run())
-        while courier.at_once < 2:
-            await asyncio.sleep(0.001)
+        await until(lambda: courier.at_once == 2)
         await world.send("late@a.example", account=2, journey=99)
         world.clock.advance(6)
-        while not any(run.yields for run in runner._runs.values()):
-            await asyncio.sleep(0.001)
+        await until(lambda: any(run.yields for run in runner._runs.values()))
+        # One message more of each connection; then the late one is at work, whatever waits of the long lane.
+        courier.let_through()
+        await until(lambda: courier.at_once == len(order) == 2)
+        courier.let_through()
+        await until(lambda: len(order) == 4)
+        assert (order[:2], set(order[2:])) == ([1, 1], {1, 2})
         courier.pause.set()
-        while len(order) < 41:
-            await asyncio.sleep(0.001)
-        assert order.index(2) < 20
+        await until(lambda: len(order) == 41)
         await runner.stop()
         await running
 

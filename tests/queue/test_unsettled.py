@@ -125,10 +125,10 @@ def test_one_whose_end_cannot_be_told_waits_on_and_holds_up_no_other(
         untold(monkeypatch)
         await lane_of(world, 5)
         runner = world.runner(courier)
-        await world.live(runner, 8 * 3600, step=60)
+        await world.live(runner, 8 * 3600, step=600)
         told = "SELECT count(*) FROM queued_recipient WHERE address LIKE '%x.example' AND delayed_at IS NOT NULL"
         assert await world.select(told) == [(4,)]
-        await world.live(runner, DAY, step=60)
+        await world.live(runner, DAY, step=600)
         left = await world.select("SELECT address FROM queued_recipient WHERE address LIKE '%x.example'")
         assert left == [("u0@x.example",)]
         # What comes later goes.

@@ -126,6 +126,7 @@ def leases(runner: Runner) -> int:
     return len(runner._runs)
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", range(3))
 def test_everything_ends_exactly_once_and_nobody_starves(tmp_path: Path, seed: int) -> None:
     async def main() -> None:
@@ -152,7 +153,7 @@ def test_everything_ends_exactly_once_and_nobody_starves(tmp_path: Path, seed: i
         assert {universe.sites.index(universe.site(address.partition("@")[2])) for address in lost} == {6}
         assert universe.most_open <= LIMITS.remote + LIMITS.beyond
 
-    run(main())
+    run(main(), seconds=360)
 
 
 async def soundly_served(universe: Universe, sent: set[str]) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -57,6 +58,7 @@ class Peer:
     implicit: bool = False
     path: Path | None = None
     taken: int = 0
+    talking: int = 0
 
     USUAL: ClassVar[dict[str, Sequence[str]]] = {
         "": ("220 there",), "EHLO": (EHLO,), "HELO": ("250 there",), "MAIL": ("250 2.1.0 fine",),
@@ -87,10 +89,19 @@ class Peer:
         return answers[min(index, len(answers) - 1)]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Couriers hang up on liars, in the middle of a word.
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await self._talk(reader, writer)
-        writer.close()
+        self.talking += 1
+        try:
+            # Couriers hang up on liars, in the middle of a word.
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._talk(reader, writer)
+        finally:
+            self.talking -= 1
+            writer.close()
+
+    async def left(self) -> None:
+        """Until all who came have hung up, and all that they sent has been heard."""
+        while self.talking:
+            await asyncio.sleep(0.001)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         said: list[str] = []
@@ -207,19 +218,24 @@ def by_mx(mode: Encryption = "opportunistic") -> Way:
     return Way("mx", (Target("mx"),), TlsPolicy(mode))
 
 
-FAST = Timeouts(
-    connect=2, greeting=0.3, hello=0.3, mail=0.3, rcpt=0.3, data=0.3, block=0.3, dot=0.3, quit=0.2, idle=0.3
-)
+# Nobody is given up because the machine stood still. Where a peer is waited for in vain, the test says at what stage,
+# and SOON: whoever does answer there is never waited for so shortly.
+PATIENT = Timeouts(connect=30, greeting=30, hello=30, mail=30, rcpt=30, data=30, block=30, dot=30, quit=30, idle=3600)
+SOON = 0.02
 
 
 @dataclass
 class Desk:
-    """AtWork: what the rig notes, and the jobs that come next. `forgone` are those that will not be attempted."""
+    """AtWork: what the rig notes, and the jobs that come next. `forgone` are those that will not be attempted.
+
+    `patience`: with what is begun ahead, where it is another than the rig's.
+    """
 
     rig: "Rig"
     jobs: list[Job] = field(default_factory=list)
     asked: list[Job] = field(default_factory=list)
     forgo: Forgo | None = None
+    patience: Timeouts | None = None
 
     async def __call__(self, recipients: Sequence[int]) -> None:
         await self.rig.before_dot(recipients)
@@ -228,8 +244,15 @@ class Desk:
         if not self.jobs:
             return None
         self.forgo = forgo
+        self.rig.wait(self.patience or self.rig.timeouts)
         self.asked.append(self.jobs.pop(0))
         return self.asked[-1]
+
+
+@cache
+def _verifying() -> ssl.SSLContext:
+    """By the machine's authorities, which take their time to be read."""
+    return client_context(verify=True)
 
 
 @dataclass
@@ -239,7 +262,7 @@ class Rig:
     blobs: Blobs
     peer: Peer
     names: Names = field(default_factory=lambda: Names({}, {"there.example": ["127.0.0.1"]}))
-    timeouts: Timeouts = FAST
+    timeouts: Timeouts = PATIENT
     messages: int = 100
     mode: Encryption = "opportunistic"
     past_dot: list[list[int]] = field(default_factory=list)
@@ -260,13 +283,17 @@ class Rig:
             dial=Dial(None, self.peer.port),
         )
         self.pool = Pool(self.timeouts, self.messages)
-        verifying = self.verifying or client_context(verify=True)
-        opener = Opener(
+        verifying = self.verifying or _verifying()
+        self.opener = Opener(
             "mx.home.example", self.timeouts, client_context(verify=False), verifying=verifying, clock=self.clock
         )
         security = self.security or Security(self.names, NoMemory(), self.clock, Tally(self.clock), None, by_dane=False)
         ways = Ways(by_mx(self.mode), self.ways, self.name_account)
-        self.courier = RelayCourier(self.blobs, router, security, opener, self.pool, self.clock, ways, self.signer)
+        self.courier = RelayCourier(self.blobs, router, security, self.opener, self.pool, self.clock, ways, self.signer)
+
+    def wait(self, timeouts: Timeouts) -> None:
+        """What is begun from now on, on whatever connection, waits so long."""
+        self.courier._opener = replace(self.opener, timeouts=timeouts)
 
     async def name_account(self, account: int) -> str | None:
         return "alice@home.example" if account == 7 else None

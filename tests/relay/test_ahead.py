@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from posthouse.queue.attempt import LeaseLost
 from posthouse.queue.outcome import Fate, Report
 from posthouse.queue.queue import Job
+from posthouse.relay.connections import Timeouts
 from posthouse.store.blobs import BlobRef, Blobs
 from posthouse.terms.address import Address
 from posthouse.terms.envelope import Wishes
-from tests.relay.support import DROP, EHLO, FAST, HANG, MESSAGE, Desk, Peer, Rig, told
+from tests.relay.support import DROP, EHLO, HANG, MESSAGE, PATIENT, SOON, Desk, Peer, Rig, told
 from tests.support import run
 
 RELAYED = ("relayed", 250, "recipient")
@@ -42,10 +43,18 @@ def three(rig: Rig, **last: Any) -> list[Job]:
     return [rig.job(f"u{n}@there.example", first=n, **more) for n, more in enumerate(named, 1)]
 
 
-async def in_a_row(rig: Rig, jobs: Sequence[Job]) -> tuple[Desk, list[Report]]:
-    """Attempt them as a worker does: each knows the one behind it."""
-    desk = Desk(rig, list(jobs[1:]))
-    return desk, [await rig.courier.attempt(job, desk) for job in jobs]
+async def in_a_row(
+    rig: Rig, jobs: Sequence[Job], *, first: Timeouts | None = None, ahead: Timeouts | None = None
+) -> tuple[Desk, list[Report]]:
+    """Attempt them as a worker does: each knows the one behind it. `first` is the patience with the first of them,
+    `ahead` that with what is begun ahead, where they are others than the rig's."""
+    desk = Desk(rig, list(jobs[1:]), patience=ahead)
+    rig.wait(first or rig.timeouts)
+    reports: list[Report] = []
+    for job in jobs:
+        reports.append(await rig.courier.attempt(job, desk))
+        rig.wait(rig.timeouts)
+    return desk, reports
 
 
 def fates(reports: Sequence[Report]) -> list[tuple[str, int, str]]:
@@ -64,7 +73,7 @@ def test_the_peer_has_the_next_envelope_before_it_answers_the_message(tmp_path: 
             await reader.readuntil(b"\r\n.\r\n")
             heard.append(".")
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             writer.write(b"220 there\r\n")
             await hear(1)
             writer.write(EHLO.encode() + b"\r\n")
@@ -80,7 +89,7 @@ def test_the_peer_has_the_next_envelope_before_it_answers_the_message(tmp_path: 
     async def main() -> None:
         server = await asyncio.start_server(converse, "127.0.0.1", 0)
         try:
-            rig = Rig(Blobs(tmp_path), Peer(port=server.sockets[0].getsockname()[1]), timeouts=replace(FAST, dot=5))
+            rig = Rig(Blobs(tmp_path), Peer(port=server.sockets[0].getsockname()[1]))
             _, reports = await in_a_row(rig, three(rig)[:2])
             assert fates(reports) == [RELAYED, RELAYED]
             # Each was noted before its own end, and none before.
@@ -149,14 +158,15 @@ def test_who_is_lost_behind_a_message_has_not_got_the_next_one(
     tmp_path: Path, end: str, fate: tuple[str, int, str]
 ) -> None:
     async def scene(peer: Peer, rig: Rig) -> None:
-        _, reports = await in_a_row(rig, three(rig))
+        times = replace(PATIENT, dot=SOON) if end == HANG else PATIENT
+        _, reports = await in_a_row(rig, three(rig), first=times)
         assert fates(reports) == [fate, RELAYED, RELAYED]
         # What was said on the lost connection is said again on another; no message went twice.
         assert len(peer.said) == 2
         assert len(peer.messages) == 3
         assert rig.past_dot == [[1], [2], [3]]
 
-    play(tmp_path, Peer({".": (end, "250 taken")}), scene, timeouts=replace(FAST, dot=0.05))
+    play(tmp_path, Peer({".": (end, "250 taken")}), scene)
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
@@ -206,6 +216,7 @@ def test_without_the_lease_nothing_is_sent_and_nothing_begun(tmp_path: Path) -> 
         rig.lease_lost = True
         with pytest.raises(LeaseLost):
             await rig.courier.attempt(jobs[0], Desk(rig, jobs[1:]))
+        await peer.left()
         assert not peer.messages
         rig.lease_lost = False
         assert fates([await rig.courier.attempt(jobs[1], Desk(rig))]) == [RELAYED]
@@ -291,6 +302,7 @@ def test_what_was_said_before_the_end_is_no_answer_to_it(tmp_path: Path, early: 
         assert [outcome.fate for outcome in report.outcomes] == [Fate.DEFERRED]
         assert early in str([step.facts.get("lines") for step in report.steps])
         # Its end has not left: nobody can have it.
+        await peer.left()
         assert peer.messages == []
         assert not any(step.kind == "recipient.possible_duplicate" for step in report.steps)
 
@@ -327,7 +339,7 @@ def test_a_lying_peer_is_not_believed_and_gets_nothing_twice_that_it_took(lies: 
     async def main() -> None:
         with TemporaryDirectory() as directory:
             async with Peer(lies) as peer:
-                times = replace(FAST, mail=0.02, rcpt=0.02, data=0.02, dot=0.02, quit=0.01)
+                times = replace(PATIENT, mail=SOON, rcpt=SOON, data=SOON, dot=SOON, quit=SOON)
                 rig = Rig(Blobs(Path(directory)), peer, timeouts=times)
                 jobs = [rig.job(f"u{n}@there.example", first=n, octets=b"number %d\r\n" % n) for n in range(1, 5)]
                 _, reports = await in_a_row(rig, jobs)

@@ -10,8 +10,9 @@ import pytest
 from posthouse.clock import SetClock
 from posthouse.queue.outcome import Fate, Report
 from posthouse.relay.alone import Alone, out_of_order
+from posthouse.relay.connections import Timeouts
 from posthouse.terms.reply import Reply
-from tests.relay.support import DROP, FAST, HANG, Desk, Peer, Rig
+from tests.relay.support import DROP, HANG, PATIENT, SOON, Desk, Peer, Rig
 from tests.relay.test_ahead import RELAYED, fates, in_a_row, play
 
 HOUR = 3_600_000
@@ -40,8 +41,9 @@ class Strict(Peer):
         return message
 
 
-async def all_ten(rig: Rig, first: int = 1) -> tuple[Desk, list[Report]]:
-    return await in_a_row(rig, [rig.job(f"u{n}@there.example", first=n) for n in range(first, first + 10)])
+async def all_ten(rig: Rig, first: int = 1, ahead: Timeouts | None = None) -> tuple[Desk, list[Report]]:
+    jobs = [rig.job(f"u{n}@there.example", first=n) for n in range(first, first + 10)]
+    return await in_a_row(rig, jobs, ahead=ahead)
 
 
 @pytest.mark.parametrize(
@@ -90,13 +92,13 @@ def test_what_is_thrown_away_behind_a_message_is_said_again(tmp_path: Path) -> N
     peer = Strict(stays=True)
 
     async def scene(_: Peer, rig: Rig) -> None:
-        desk, reports = await all_ten(rig)
+        desk, reports = await all_ten(rig, ahead=replace(PATIENT, mail=SOON))
         assert fates(reports) == [RELAYED] * 10
         # Silence was met once.
         assert (peer.met, len(desk.asked), len(peer.said)) == (1, 1, 2)
         assert [one for mark in rig.past_dot for one in mark] == list(range(1, 11))
 
-    play(tmp_path, peer, scene, timeouts=replace(FAST, mail=0.1, dot=5))
+    play(tmp_path, peer, scene)
 
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA"])
@@ -106,13 +108,14 @@ def test_an_envelope_that_is_not_understood_behind_a_message_is_said_again(
 ) -> None:
     usual = Peer.USUAL[verb][0]
 
+    times = replace(PATIENT, mail=SOON, rcpt=SOON, data=SOON) if answer == HANG else PATIENT
+
     async def scene(peer: Peer, rig: Rig) -> None:
-        desk, reports = await all_ten(rig)
+        desk, reports = await all_ten(rig, ahead=times)
         assert fates(reports) == [RELAYED] * 10
         assert (len(desk.asked), len(peer.messages)) == (1, 10)
 
-    times = replace(FAST, mail=0.1, rcpt=0.1, data=0.1)
-    play(tmp_path, Peer({verb: (usual, answer, usual)}), scene, timeouts=times)
+    play(tmp_path, Peer({verb: (usual, answer, usual)}), scene)
 
 
 @pytest.mark.parametrize(

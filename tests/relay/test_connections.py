@@ -12,22 +12,22 @@ import trustme
 from posthouse.clock import SetClock
 from posthouse.net.listen import bind
 from posthouse.net.server import serve
-from posthouse.net.stream import Stream
+from posthouse.net.stream import Stream, connect
 from posthouse.net.tls import client_context
 from posthouse.queue.outcome import Stage
-from posthouse.relay.connections import Hop, HopFailed, Opener, Pool, TlsPolicy
+from posthouse.relay.connections import Connection, Hop, HopFailed, Opener, Pool, Timeouts, TlsPolicy
 from posthouse.store.blobs import Blobs
 from posthouse.terms.reply import Reply
 from posthouse.wire.smtp import command
 from posthouse.wire.smtp.event import Closed, Connected, DataChunk, DataEnd
 from posthouse.wire.smtp.server import SmtpServer
 from posthouse.written import Endpoint
-from tests.relay.support import FAST, MESSAGE, Peer, Rig, told
+from tests.relay.support import MESSAGE, PATIENT, SOON, Peer, Rig, told
 from tests.support import run
 
 OPENER = Opener(
     "mx.home.example",
-    FAST,
+    PATIENT,
     client_context(verify=False),
     source=("127.0.0.1",),
     verifying=client_context(verify=True),
@@ -42,7 +42,7 @@ def hop(peer: Peer, mode: str = "opportunistic") -> Hop:
 def test_a_connection_is_kept_for_an_equal_hop_only() -> None:
     async def main() -> None:
         async with Peer() as peer:
-            pool = Pool(FAST)
+            pool = Pool(PATIENT)
             connection = await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
             pool.give(connection)
             assert pool.take(hop(peer, "require")) is None
@@ -58,11 +58,12 @@ def test_a_connection_is_kept_for_an_equal_hop_only() -> None:
 def test_a_connection_on_which_something_was_said_unasked_is_not_used_again() -> None:
     async def main() -> None:
         async with Peer() as peer:
-            pool = Pool(FAST)
+            pool = Pool(PATIENT)
             connection = await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
             pool.give(connection)
             peer.writers[0].write(b"421 4.4.2 you were idle\r\n")
-            await asyncio.sleep(0.02)
+            while connection.reusable:
+                await asyncio.sleep(0.001)
             assert pool.take(hop(peer)) is None
             await pool.close()
 
@@ -72,7 +73,7 @@ def test_a_connection_on_which_something_was_said_unasked_is_not_used_again() ->
 def test_closing_the_pool_says_goodbye() -> None:
     async def main() -> None:
         async with Peer() as peer:
-            pool = Pool(FAST)
+            pool = Pool(PATIENT)
             pool.give(await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port)))
             await pool.close()
             assert peer.said[0][-1] == "QUIT"
@@ -81,58 +82,73 @@ def test_closing_the_pool_says_goodbye() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "stage", "said"),
+    ("answers", "stage", "said", "times"),
     [
-        ({"": ("554 no",)}, Stage.GREETING, True),
-        ({"": ("421 busy",)}, Stage.GREETING, True),
-        ({"": ("(hang)",)}, Stage.GREETING, False),
-        ({"EHLO": ("502 what",), "HELO": ("550 no",)}, Stage.HELLO, True),
-        ({"EHLO": ("(drop)",)}, Stage.HELLO, False),
+        ({"": ("554 no",)}, Stage.GREETING, True, PATIENT),
+        ({"": ("421 busy",)}, Stage.GREETING, True, PATIENT),
+        ({"": ("(hang)",)}, Stage.GREETING, False, replace(PATIENT, greeting=SOON)),
+        ({"EHLO": ("502 what",), "HELO": ("550 no",)}, Stage.HELLO, True, PATIENT),
+        ({"EHLO": ("(drop)",)}, Stage.HELLO, False, PATIENT),
+        ({"EHLO": ("(hang)",)}, Stage.HELLO, False, replace(PATIENT, hello=SOON)),
     ],
 )
-def test_opening_fails_with_the_stage_and_the_words(answers: dict[str, tuple[str]], stage: Stage, said: bool) -> None:
+def test_opening_fails_with_the_stage_and_the_words(
+    answers: dict[str, tuple[str]], stage: Stage, said: bool, times: Timeouts
+) -> None:
     async def main() -> None:
         async with Peer(answers) as peer:
             with pytest.raises(HopFailed) as caught:
-                await OPENER.open(hop(peer), Endpoint("127.0.0.1", peer.port))
+                await replace(OPENER, timeouts=times).open(hop(peer), Endpoint("127.0.0.1", peer.port))
             assert (caught.value.stage, caught.value.said) == (stage, said)
 
     run(main())
 
 
-def test_a_peer_that_strews_its_octets_is_waited_for_no_longer() -> None:
+class Hasty:
+    """A clock on which half a minute passes whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def time(self) -> float:
+        self.looks += 1
+        return self.looks * 30.0
+
+
+def test_a_peer_that_strews_its_octets_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """An octet just before each timeout would hold a courier for months."""
 
+    async def converse(one: Stream) -> None:
+        one.write(b"220-")
+        while not one.gone:
+            await asyncio.sleep(0.005)
+            one.write(b"x")
+
     async def main() -> None:
-        strewn = 0
-
-        async def converse(one: Stream) -> None:
-            nonlocal strewn
-            one.write(b"220-")
-            while not one.gone:
-                await asyncio.sleep(FAST.greeting / 6)
-                one.write(b"x")
-                strewn += 1
-
         server = await serve(converse, bind(Endpoint("127.0.0.1", 0)))
-        port = server.endpoints[0].port
+        place, clock = server.endpoints[0], Hasty()
         try:
-            with pytest.raises(HopFailed, match=r"no reply within 0\.3 seconds"):
-                await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
-            assert strewn > 1
+            connection = Connection(Hop("there.example", place.port), place, await connect(place, seconds=30))
+            monkeypatch.setattr(connection, "_loop", clock)
+            with pytest.raises(HopFailed, match="no reply within 300 seconds"):
+                await connection.expect(Stage.GREETING, 300)
+            # Each time that something came there was less time left, and in the end none.
+            assert clock.looks > 10
+            connection.abort()
         finally:
             await server.stop(1)
 
-    run(main(), seconds=20)
+    run(main())
 
 
 def test_nobody_there_is_a_failure_to_connect() -> None:
     async def main() -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        with pytest.raises(HopFailed) as caught:
-            await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
+        # Bound, so that nobody else gets the port, and not listening.
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            with pytest.raises(HopFailed) as caught:
+                await OPENER.open(Hop("there.example", port), Endpoint("127.0.0.1", port))
         assert (caught.value.stage, caught.value.reply.enhanced) == (Stage.CONNECT, "4.4.1")
 
     run(main())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import trustme
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from posthouse.message.addresses import Mailbox
@@ -19,17 +19,17 @@ from posthouse.message.report import RecipientReport, delivery_report
 from posthouse.queue.attempt import Held, LeaseLost
 from posthouse.queue.outcome import Fate
 from posthouse.queue.queue import QueuedRecipient
+from posthouse.relay.connections import Timeouts
 from posthouse.relay.signing import Signed
 from posthouse.relay.transaction import batch
 from posthouse.store.blobs import Blobs, Buffer
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.address import Address, parse
 from posthouse.terms.envelope import DeliverBy, Wishes
-from tests.relay.support import DROP, EHLO, FAST, HANG, MESSAGE, Names, Peer, Rig, told
+from tests.relay.support import DROP, EHLO, HANG, MESSAGE, PATIENT, SOON, Names, Peer, Rig, told
 from tests.support import run
 
 RELAYED = ("relayed", 250, "recipient")
-S = 0.05
 Scene = Callable[[Peer, Rig], Coroutine[Any, Any, None]]
 
 
@@ -158,6 +158,17 @@ def test_a_refusal_dooms_what_it_is_about(
     play(tmp_path, Peer({"EHLO": (extensions,), verb: (reply,)}), scene)
 
 
+# By the verb that is not answered: nothing else is waited for so shortly.
+HASTE: dict[str, Timeouts] = {
+    "": replace(PATIENT, greeting=SOON),
+    "EHLO": replace(PATIENT, hello=SOON),
+    "MAIL": replace(PATIENT, mail=SOON),
+    "RCPT": replace(PATIENT, rcpt=SOON, data=SOON),
+    "DATA": replace(PATIENT, rcpt=SOON, data=SOON),
+    ".": replace(PATIENT, dot=SOON),
+}
+
+
 @pytest.mark.parametrize("verb", ["", "EHLO", "MAIL", "RCPT", "DATA", "."])
 @pytest.mark.parametrize("end", [DROP, HANG, "421 4.3.2 shutting down", "250-a\r\n251 b", "nonsense", "+OK"])
 def test_a_conversation_that_breaks_anywhere_defers(tmp_path: Path, verb: str, end: str) -> None:
@@ -169,12 +180,7 @@ def test_a_conversation_that_breaks_anywhere_defers(tmp_path: Path, verb: str, e
         unsure = [step for step in report.steps if step.kind == "recipient.possible_duplicate"]
         assert len(unsure) == (verb == "." and not end.startswith("421"))
 
-    play(
-        tmp_path,
-        Peer({verb: (end,)}),
-        scene,
-        timeouts=replace(FAST, greeting=S, hello=S, mail=S, rcpt=S, data=S, dot=S),
-    )
+    play(tmp_path, Peer({verb: (end,)}), scene, timeouts=HASTE[verb] if end == HANG else PATIENT)
 
 
 def test_a_host_that_refuses_connections_gives_way_to_the_next(tmp_path: Path) -> None:
@@ -285,7 +291,7 @@ def test_what_is_held_before_it_is_sent_is_not_sent_and_what_was_taken_before_st
         assert told(report) == dict.fromkeys(range(1, 101), RELAYED)
         with pytest.raises(Held):
             await rig.send()
-        await asyncio.sleep(0.02)
+        await peer.left()
         assert len(peer.messages) == 1
 
     play(tmp_path, Peer({"EHLO": (hello,)}), scene)
@@ -375,7 +381,7 @@ def test_without_the_lease_the_dot_is_not_sent(tmp_path: Path) -> None:
         rig.lease_lost = True
         with pytest.raises(LeaseLost):
             await rig.send()
-        await asyncio.sleep(0.02)
+        await peer.left()
         assert peer.messages == []
 
     play(tmp_path, Peer(), scene)
@@ -391,7 +397,7 @@ def test_a_cancelled_attempt_ends_its_connection(tmp_path: Path) -> None:
             await task
         assert rig.past_dot == []
 
-    play(tmp_path, Peer({"DATA": (HANG,)}), scene, timeouts=replace(FAST, data=60, rcpt=60))
+    play(tmp_path, Peer({"DATA": (HANG,)}), scene)
 
 
 # --- kept connections -------------------------------------------------------------------------------------------------
@@ -411,6 +417,8 @@ def test_a_connection_serves_so_many_messages_and_no_more(tmp_path: Path) -> Non
     async def scene(peer: Peer, rig: Rig) -> None:
         for _ in range(5):
             await rig.send()
+        # Whoever has served enough hears goodbye behind our back.
+        await rig.pool.close()
         assert [sum(line.startswith("MAIL") for line in said) for said in peer.said] == [2, 2, 1]
         assert peer.said[0][-1] == "QUIT"
 
@@ -438,7 +446,7 @@ def test_an_idle_connection_says_goodbye(tmp_path: Path) -> None:
         while peer.said[0][-1] != "QUIT":
             await asyncio.sleep(0.005)
 
-    play(tmp_path, Peer(), scene, timeouts=replace(FAST, idle=0.02))
+    play(tmp_path, Peer(), scene, timeouts=replace(PATIENT, idle=0.02))
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
@@ -566,7 +574,8 @@ def test_who_is_lost_behind_the_packet_may_have_taken_it(tmp_path: Path, verb: s
         assert told(await rig.send()) == {1: ("deferred", 421, "message")}
         assert rig.past_dot == [[1]]
 
-    times = replace(FAST, mail=S, rcpt=S, data=S, dot=S)
+    # Behind MAIL's answer all is waited for as the end of a message is.
+    times = HASTE["MAIL" if verb == "MAIL" else "."] if end == HANG else PATIENT
     play(tmp_path, Peer({"EHLO": (CHUNKING,), verb: (end,)}), scene, timeouts=times)
 
 
@@ -586,11 +595,12 @@ def test_a_kept_connection_that_ends_without_a_word_has_taken_nothing(tmp_path: 
         assert told(await rig.send()) == {1: RELAYED}
         assert len(peer.said) == 2
         # One that is silent may have.
+        rig.wait(HASTE["MAIL"])
         peer.answers = {"EHLO": (CHUNKING,), "MAIL": (HANG,)}
         assert told(await rig.send()) == {1: ("deferred", 421, "message")}
         assert len(peer.said) == 2
 
-    play(tmp_path, Peer({"EHLO": (CHUNKING,)}), scene, timeouts=replace(FAST, mail=S, idle=60))
+    play(tmp_path, Peer({"EHLO": (CHUNKING,)}), scene)
 
 
 def test_a_packet_without_the_lease_is_not_sent(tmp_path: Path) -> None:
@@ -598,7 +608,7 @@ def test_a_packet_without_the_lease_is_not_sent(tmp_path: Path) -> None:
         rig.lease_lost = True
         with pytest.raises(LeaseLost):
             await rig.send()
-        await asyncio.sleep(0.02)
+        await peer.left()
         assert peer.said == [["EHLO mx.home.example"]]
 
     play(tmp_path, Peer({"EHLO": (CHUNKING,)}), scene)
@@ -774,10 +784,11 @@ def test_binary_mail_goes_by_bdat_or_becomes_base64(tmp_path: Path, offered: str
 
 # --- whatever a peer does ---------------------------------------------------------------------------------------------
 
+TWICE = "250 ok\r\n250 ok"
 SAYINGS = st.sampled_from(
     ["220 hi", "250 ok", "250 2.1.5 ok", "354 go", "421 bye", "450 later", "452 4.5.3 many", "550 5.1.1 no", "554 no",
      "250-half", "250-a\r\n251 b", "999", "", "\x00", "334 x", "235 in", DROP, CHUNKING, EHLO, "250-x\r\n250 STARTTLS",
-     "250 ok\r\n250 ok", "250-x\r\n250-CHUNKING\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 MAILMAX=1"]
+     TWICE, "250-x\r\n250-CHUNKING\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=1 MAILMAX=1"]
 )  # fmt: skip
 VERBS = ["", "EHLO", "HELO", "MAIL", "RCPT", "DATA", ".", "RSET", "STARTTLS"]
 LIES = st.fixed_dictionaries({}, optional={verb: st.lists(SAYINGS, min_size=1, max_size=4) for verb in VERBS})
@@ -785,11 +796,18 @@ LIES = st.fixed_dictionaries({}, optional={verb: st.lists(SAYINGS, min_size=1, m
 
 @settings(max_examples=60, deadline=None)
 @given(LIES, st.integers(1, 3))
+@example({"EHLO": [CHUNKING], "MAIL": [TWICE], "RCPT": [TWICE, DROP]}, 2)
 def test_a_lying_peer_never_makes_the_courier_raise_nor_believe(lies: dict[str, list[str]], count: int) -> None:
+    """Who answers each command once has what he said 2xx to. Who says more than he was asked for answers for what he
+    has not heard, and cannot be told from who has (RFC 1047 knows the other half of this)."""
+    talkative = any(TWICE in sayings for sayings in lies.values())
+
     async def main() -> None:
         with TemporaryDirectory() as directory:
             async with Peer(lies) as peer:
-                times = replace(FAST, greeting=0.02, hello=0.02, mail=0.02, rcpt=0.02, data=0.02, dot=0.02, quit=0.01)
+                times = replace(
+                    PATIENT, greeting=SOON, hello=SOON, mail=SOON, rcpt=SOON, data=SOON, dot=SOON, quit=SOON
+                )
                 rig = Rig(Blobs(Path(directory)), peer, timeouts=times)
                 recipients = [f"u{n}@there.example" for n in range(count)]
                 for _ in range(2):
@@ -797,7 +815,7 @@ def test_a_lying_peer_never_makes_the_courier_raise_nor_believe(lies: dict[str, 
                     assert set(told(report)) == set(range(1, count + 1))
                     relayed = [one for one in report.outcomes if one.fate is Fate.RELAYED]
                     assert all(one.reply.code // 100 == 2 for one in relayed)
-                    assert not relayed or peer.messages
+                    assert not relayed or peer.messages or talkative
                 await rig.courier.close()
 
     run(main())

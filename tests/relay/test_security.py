@@ -463,14 +463,14 @@ def test_the_ad_bit_of_a_resolver_on_loopback_is_what_dane_rests_on(tmp_path: Pa
             }
         )
         server = Nameserver(zone, authentic=authentic)
-        resolver = StubResolver([await server.start()], stage.clock, timeout=1)
+        resolver = StubResolver([await server.start()], stage.clock, timeout=30)
         security = Security(resolver, stage.store, stage.clock, Tally(stage.clock), None)
         target = Target("there.example", HOST, vouched=(await resolver.mx("there.example")).authentic)
         found = await security.require(TlsPolicy(), target)
         assert found.policy.tlsa == ((end_entity(GOOD),) if authentic else ())
         if authentic:
             server.fail(f"_25._tcp.{HOST}", "bogus")
-            resolver = StubResolver([server.endpoint], stage.clock, timeout=1)
+            resolver = StubResolver([server.endpoint], stage.clock, timeout=30)
             security = Security(resolver, stage.store, stage.clock, Tally(stage.clock), None)
             assert (await security.require(TlsPolicy(), target)).refusal
         await server.stop()

@@ -94,11 +94,13 @@ run(main())
 
 def answers(port: int, message: bytes) -> bytes:
     """Everything that the server says to one message, sent as a client that does not wait."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"EHLO far.example\r\nMAIL FROM:<eve@far.example>\r\nRCPT TO:<bob@home.example>\r\nDATA\r\n")
         said = b""
         while b"\r\n354" not in said:
-            said += client.recv(65536)
+            octets = client.recv(65536)
+            assert octets, said
+            said += octets
         client.sendall(message + b".\r\n")
         behind = b""
         try:
@@ -152,7 +154,7 @@ def test_killed_there_it_loses_and_doubles_nothing(tmp_path: Path, point: str, s
         assert process.stdout is not None
         try:
             said = answers(int(process.stdout.readline()), message)
-            assert process.wait(20) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
         finally:
             process.kill()
     # Whoever is told nothing sends again; nobody was told 250 here, not even for what stands.

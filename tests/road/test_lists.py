@@ -40,11 +40,9 @@ async def found(home: House, *wanted: str, **settings: str) -> None:
 
 
 async def until(what: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(500):
-        if await what():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come about")
+    async with asyncio.timeout(30):
+        while not await what():
+            await asyncio.sleep(0.01)
 
 
 async def arrived(home: House, name: str, count: int) -> list[bytes]:
@@ -118,7 +116,11 @@ async def of_strangers(home: House, path: str, out: str) -> None:
     async def left() -> bool:
         return await home.query("SELECT 1 FROM list_member WHERE key = ?", DAVE) == []
 
+    async def worked_on() -> bool:
+        return await home.queued() == []
+
     await until(left)
+    await until(worked_on)
     assert await home.query("SELECT sum(bounces) FROM list_member") == [(0,)]
     assert BOUNCE_DAYS > 1
 

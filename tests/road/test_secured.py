@@ -79,13 +79,13 @@ async def world(
 
 async def told(home: House, *kinds: str) -> dict[str, str]:
     """The sentences of the journey's steps of these kinds, once they are all there."""
-    for _ in range(500):
-        (one,) = await home.journeys("<1@home.example>")
-        found = {step.kind: str(dict(step.facts)) for step in one.steps}
-        if all(kind in found for kind in kinds):
-            return found
-        await asyncio.sleep(0.01)
-    raise AssertionError(found)
+    async with asyncio.timeout(30):
+        while True:
+            (one,) = await home.journeys("<1@home.example>")
+            found = {step.kind: str(dict(step.facts)) for step in one.steps}
+            if all(kind in found for kind in kinds):
+                return found
+            await asyncio.sleep(0.01)
 
 
 async def counted(directory: Path) -> list[tuple[str, str, str, int]]:

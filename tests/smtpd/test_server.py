@@ -56,7 +56,7 @@ def test_who_says_much_at_once_leaves_others_their_turn() -> None:
 
     async def main() -> None:
         server = await serve(serve_one, bind(Endpoint("127.0.0.1", 0)))
-        one = await stream.connect(server.endpoints[0], seconds=5)
+        one = await stream.connect(server.endpoints[0], seconds=30)
         one.write(b"EHLO far.example\r\n" + b"NOOP\r\n" * 2000 + b"QUIT\r\n")
         while await one.read():
             pass
@@ -105,16 +105,20 @@ def test_a_message_in_chunks_is_timed_as_one() -> None:
 
     async def main() -> None:
         server = await serve(serve_one, bind(Endpoint("127.0.0.1", 0)))
-        one = await stream.connect(server.endpoints[0], seconds=5)
+        one = await stream.connect(server.endpoints[0], seconds=30)
         try:
-            await one.read()
-            for said in (
-                b"EHLO far.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 1\r\na",
-                b"NOOP\r\nBDAT 1 LAST\r\nb",
-                b"QUIT\r\n",
+            for said, replies in (
+                (b"", 1),
+                (b"EHLO far.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 1\r\na", 4),
+                (b"NOOP\r\nBDAT 1 LAST\r\nb", 2),
+                (b"QUIT\r\n", 1),
             ):
                 one.write(said)
-                await one.read()
+                heard = b""
+                while heard.count(b"\r\n") < replies:
+                    octets = await one.read()
+                    assert octets, heard
+                    heard += octets
         finally:
             await one.close()
             await server.stop(1)

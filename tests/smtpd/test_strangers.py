@@ -12,8 +12,9 @@ import pytest
 from posthouse.clock import SetClock
 from posthouse.net.stream import Stream
 from posthouse.policy import blocks
+from posthouse.smtpd.pace import Pace
 from tests.harness import MESSAGE, PASSWORD, Client, House, client_tls, house
-from tests.support import run
+from tests.support import run, until
 
 BOB = "bob@home.example"
 EVE = "203.0.113.9"
@@ -50,12 +51,6 @@ async def greeted(home: House, peer: str = EVE, *, local: str = "192.0.2.25") ->
 
 def kinds(home: House) -> list[str]:
     return [step.kind for step in home.steps]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 # --- who is there -----------------------------------------------------------------------------------------------------
@@ -232,14 +227,14 @@ def plain(login: str, password: str) -> str:
 def test_a_block_by_hand_is_final_and_ends_when_it_is_taken_back(tmp_path: Path) -> None:
     async def test(home: House) -> None:
         await home.changed(lambda tx: blocks.add(tx, "203.0.113.0/24", home.clock.now(), None, "spam"))
-        await asyncio.sleep(0.05)
+        await until(lambda: home.app._abuse.refusal(EVE) is not None)
         client = await call(home)
         assert await client.reply() == "554 5.7.1 Your network is blocked here"
         # RFC 5321 §3.1: only QUIT is left.
         assert (await client.say("EHLO far.example")).startswith("503")
         assert (await client.say("QUIT")).startswith("221")
         await home.changed(lambda tx: blocks.remove(tx, "203.0.113.0/24"))
-        await asyncio.sleep(0.05)
+        await until(lambda: home.app._abuse.refusal(EVE) is None)
         await greeted(home)
 
     among_strangers(tmp_path, test)
@@ -297,8 +292,22 @@ def test_who_is_made_to_wait_holds_nobody_up(tmp_path: Path) -> None:
     among_strangers(tmp_path, test, "limits.greeting_delay = '0s'\nlimits.error_delay = '1d'")
 
 
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether a client was too slow, each time that something has come of it."""
+    found: list[bool] = []
+    real = Pace.is_late
+
+    def is_late(pace: Pace, octets: int, *, message: bool) -> bool:
+        found.append(real(pace, octets, message=message))
+        return found[-1]
+
+    monkeypatch.setattr(Pace, "is_late", is_late)
+    return found
+
+
 @pytest.mark.parametrize("where", ["command", "message", "session"])
-def test_who_sends_an_octet_now_and_then_is_let_go(tmp_path: Path, where: str) -> None:
+def test_who_sends_an_octet_now_and_then_is_let_go(tmp_path: Path, looks: list[bool], where: str) -> None:
     clock = SetClock()
 
     async def test(home: House) -> None:
@@ -307,21 +316,21 @@ def test_who_sends_an_octet_now_and_then_is_let_go(tmp_path: Path, where: str) -
             await client.envelope("eve@far.example", [BOB])
             await client.say("DATA")
         octets = b"NOOP\r\n" if where == "session" else b"x"
-        reading = asyncio.create_task(client.reader.read())
         for _ in range(100):
-            if reading.done():
-                break
+            looks.clear()
             client.write(octets)
-            await asyncio.sleep(0.005)
+            await until(lambda: looks)
+            if looks[-1]:
+                break
             clock.advance(20)
-        rest = await reading
+        rest = await client.reader.read()
         assert rest.endswith(b"421 4.4.2 You said nothing for too long; goodbye\r\n"), rest
         assert home.unfinished() == []
 
     among_strangers(tmp_path, test, clock=clock)
 
 
-def test_a_message_that_comes_steadily_may_take_its_time(tmp_path: Path) -> None:
+def test_a_message_that_comes_steadily_may_take_its_time(tmp_path: Path, looks: list[bool]) -> None:
     clock = SetClock()
 
     async def test(home: House) -> None:
@@ -331,8 +340,9 @@ def test_a_message_that_comes_steadily_may_take_its_time(tmp_path: Path) -> None
         client.write(MESSAGE)
         for _ in range(60):
             # 500 octets a second, over 20 minutes.
+            looks.clear()
             client.write((b"x" * 98 + b"\r\n") * 100)
-            await asyncio.sleep(0.005)
+            await until(lambda: looks)
             clock.advance(20)
         assert (await client.say(".")).startswith("250")
 
@@ -409,7 +419,7 @@ def test_whom_xclient_names_may_be_blocked(tmp_path: Path) -> None:
     async def main() -> None:
         async with with_xclient(tmp_path) as home:
             await home.changed(lambda tx: blocks.add(tx, "203.0.113.9/32", home.clock.now(), None, ""))
-            await asyncio.sleep(0.05)
+            await until(lambda: home.app._abuse.refusal(EVE) is not None)
             client = await home.connect("smtp")
             assert (await client.say("EHLO filter.example", "XCLIENT ADDR=203.0.113.9")).startswith("554 5.7.1")
             # It is no command that was refused: nobody goes on behind it.

@@ -2,7 +2,7 @@
 
 The world of each: at home.example live alice and bob (who log in with PASSWORD); full takes 400 octets in all and
 packed takes nothing; gone is disabled; team is alice and bob; mixed is bob and full; away leads to ann@far.example.
-alice may send as team; carol keeps a copy of what she sends.
+alice may send as team; carol keeps a copy of what she sends. The clock stands still.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.clock import SetClock
 from posthouse.directory import accounts, aliases, identities, lists, members
 from posthouse.directory.members import Role
 from posthouse.store.database import Tx
 from posthouse.terms.address import Address, parse
 from tests.harness import Client, House, client_tls, house
-from tests.support import run
+from tests.support import run, until
 from tests.transcript import Line, Script, read, scripts
 
 LISTENERS = {"smtp": "starttls", "lmtp": "none", "submission": "starttls", "submissions": "implicit"}
@@ -77,13 +78,18 @@ class Player:
             if line.who == "A":
                 await self.act(line.what.decode())
             elif line.who == "C":
-                await self.client.close()
+                await self.hang_up()
             elif line.ends:
                 assert await self.read_rest() == b"", self.where(line)
             else:
                 await self.expect(line)
         if waiting:
             await self.say(b"".join(waiting))
+
+    async def hang_up(self) -> None:
+        """Leave, and wait until the server has noticed."""
+        await self.client.close()
+        await until(lambda: any(step.kind == "smtp.closed" for step in self.home.steps))
 
     async def say(self, octets: bytes) -> None:
         if self.whole:
@@ -96,12 +102,12 @@ class Player:
 
     async def expect(self, line: Line) -> None:
         pattern = rb"[^\r\n]*".join(map(re.escape, line.what.split("…".encode())))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             got = await self.client.reader.readline()
         assert re.fullmatch(pattern, got), f"{self.where(line)}: expected {line.what!r}, got {got!r}"
 
     async def read_rest(self) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.client.reader.read()
 
     def where(self, line: Line) -> str:
@@ -110,6 +116,8 @@ class Player:
     async def act(self, what: str) -> None:
         verb, *rest = what.split()
         match verb:
+            case "silence":
+                self.be_silent()
             case "tls":
                 await self.client.writer.start_tls(client_tls())
             case "filed" | "junk" | "sent":
@@ -133,14 +141,22 @@ class Player:
             case _:
                 raise AssertionError(f"nobody knows how to {what}")
 
+    def be_silent(self) -> None:
+        """Let what a client may take to say something be over soon."""
+        ((stream,),) = (server._sessions.values() for server in self.home.app._servers if server.connections)
+        assert stream is not None
+        assert stream.timeout == self.home.settings.limits.smtp_timeout
+        stream.timeout = 0.01
+
     async def holds(self, name: str, role: str, wanted: int) -> None:
         """What couriers bring comes a moment later."""
-        for _ in range(100):
-            count = len(await self.home.mail(name, role))
-            if count == wanted:
-                return
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"{name} has {count}")
+        count = -1
+        try:
+            async with asyncio.timeout(30):
+                while (count := len(await self.home.mail(name, role))) != wanted:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"{name} has {count}") from None
 
 
 @pytest.mark.parametrize("path", scripts("smtpd"), ids=lambda path: path.stem)
@@ -152,11 +168,13 @@ def test_conversation_goes_as_written(path: Path, whole: bool, tmp_path: Path) -
         pytest.skip("this is about octets that arrive together")
 
     async def main() -> None:
-        async with house(tmp_path, listeners=LISTENERS, settings=script.settings.get("settings", "")) as home:
+        settings = script.settings.get("settings", "")
+        async with house(tmp_path, listeners=LISTENERS, settings=settings, clock=SetClock()) as home:
             await settle_in(home)
             client = await home.call(door, tls=door == "submissions")
-            await Player(home, script, client, whole=whole).play()
-            await client.close()
+            player = Player(home, script, client, whole=whole)
+            await player.play()
+            await player.hang_up()
             assert home.unfinished() == []
 
     run(main())

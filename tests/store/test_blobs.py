@@ -70,7 +70,7 @@ def test_one_piece_is_not_copied_again(holder: Blobs) -> None:
         assert spool.buffer() is octets
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=50)
 @given(pieces=st.lists(st.binary(max_size=200 * KB), max_size=6))
 def test_however_it_comes_in_pieces(holder: Blobs, pieces: list[bytes]) -> None:
     with holder.spool() as spool:

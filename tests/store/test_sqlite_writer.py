@@ -10,13 +10,19 @@ from pathlib import Path
 import apsw
 import pytest
 
-from posthouse.store import sqlite_tx
+from posthouse.store import sqlite_tx, sqlite_writer
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.store.sqlite import SqliteStore
 from posthouse.store.sqlite_writer import LOST_TRANSACTIONS
 from tests.store.disk import Disk, disk
 from tests.store.support import count, open_store, opened, put
 from tests.support import run
+
+
+@pytest.fixture(autouse=True)
+def patient_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group is one, however long its functions take."""
+    monkeypatch.setattr(sqlite_writer, "GROUP_SECONDS", 3600.0)
 
 
 @asynccontextmanager

@@ -180,7 +180,6 @@ async def stress(clients: int, seconds: float, seed: int) -> str:
             by_uid.act(until),
             *(act(one, until) for one in pictures),
         )
-        await asyncio.sleep(0.2)
         left = await compare(server, pictures, by_uid)
         await by_uid.client.close()
         for picture in pictures:

@@ -195,7 +195,8 @@ def serving(tmp_path: Path, answer: Callable[[bytes, bytes], bytes]) -> Iterator
         # Not every system wakes who accepts when the socket is closed.
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
-        thread.join(5)
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def _converse(stream: ssl.SSLSocket, answer: Callable[[bytes, bytes], bytes]) -> None:

@@ -101,18 +101,22 @@ def test_the_manual_shows_the_table() -> None:
     assert len(markdown().splitlines()) == len(TABLE) + 2
 
 
+def meaning_lies_in_the_octets(octets: bytes) -> bool:
+    """What follows STLS does not count where it is there ahead of the answer, which lies in the split."""
+    return b"STLS" not in octets.upper()
+
+
 SAID = st.lists(
     st.sampled_from(
         [b"USER alice", b"PASS secret", b"AUTH PLAIN", b"AUTH PLAIN AGEAYg==", b"AGEAYg==", b"*", b"STAT", b"LIST",
          b"RETR 1", b"TOP 2 1", b"UIDL 1", b"CAPA", b"nonsense", b"", b"QUIT"]
     ).map(lambda line: line + b"\r\n")
     | st.binary(max_size=12)
-)  # fmt: skip
+).map(b"".join).filter(meaning_lies_in_the_octets)  # fmt: skip
 
 
-@given(said=SAID, data=st.data())
-def test_any_split_gives_the_same(said: list[bytes], data: st.DataObject) -> None:
-    octets = b"".join(said)
+@given(octets=SAID, data=st.data())
+def test_any_split_gives_the_same(octets: bytes, data: st.DataObject) -> None:
     whole, split = Talk({}), Talk({})
     whole.receive(octets)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(octets)), max_size=8)))

@@ -191,8 +191,8 @@ def _stay(trip: Trip, directory: Path) -> None:
         f"dig @{trip.names.endpoint.host} -p {trip.names.endpoint.port} {bob.place.domain} MX +short",
     ):
         teller.fact(line)
-    teller.say("Both servers stay up, and what happens to messages is told here. Ctrl-C ends it all.")
     try:
+        teller.say("Both servers stay up, and what happens to messages is told here. Ctrl-C ends it all.")
         _watch(trip)
     except KeyboardInterrupt:
         teller.say("Both servers are stopped.")

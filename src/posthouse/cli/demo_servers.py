@@ -44,8 +44,8 @@ PORTS: Final[dict[str, int]] = {
 _DNS_PORT: Final = 53
 # Below the ports that systems choose for outgoing connections (Linux: from 32768).
 _SHIFTS: Final = range(10_000, 32_000, 2_000)
-_START_SECONDS: Final = 20.0
-_STOP_SECONDS: Final = 10.0
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.01
 
 Last = Callable[[Step], bool]

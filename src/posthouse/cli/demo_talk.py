@@ -18,7 +18,7 @@ from posthouse.cli.demo_print import Teller
 from posthouse.cli.installation import CommandError
 from posthouse.written import Endpoint
 
-_SECONDS: Final = 15.0
+_SECONDS: Final = 30.0
 _HIDDEN: Final = "********"
 _LITERAL: Final = re.compile(r"\{([0-9]+)\}\Z")
 

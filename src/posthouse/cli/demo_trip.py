@@ -22,8 +22,8 @@ from posthouse.observe import Step
 from posthouse.queue import control
 
 # In all this much for each wait; the slowest thing is a retry after two seconds.
-PATIENCE: Final = 20.0
-_PATIENCE_IN_ALL: Final = 30.0
+PATIENCE: Final = 60.0
+_PATIENCE_IN_ALL: Final = 90.0
 _TRIES_BEFORE_BOB_STARTS: Final = 2
 _FINAL: Final = ("recipient.relayed", "recipient.delivered", "recipient.failed")
 

@@ -21,6 +21,8 @@ _ALWAYS_IMPLICIT: Final = ("submissions", "imaps", "pop3s")
 
 # RFC 5321 §4.5.3.1.7.
 _LEAST_MESSAGE: Final = 64 * limits.KB
+# RFC 9738 §3; and what a number of IMAP's may be.
+_MESSAGE_LIMITS: Final = range(1000, 1 << 32)
 
 
 def check(config: Config) -> None:
@@ -45,6 +47,8 @@ def check(config: Config) -> None:
     if config.limits.message_size < _LEAST_MESSAGE:
         found = Words(format_size(config.limits.message_size))
         raise Misfit("limits.message_size", found, f"{format_size(_LEAST_MESSAGE)} or more, as RFC 5321 asks")
+    if config.imap.message_limit and config.imap.message_limit not in _MESSAGE_LIMITS:
+        raise Misfit("imap.message_limit", config.imap.message_limit, "0 for none, or 1000 or more, as RFC 9738 asks")
     if not config.queue.schedule:
         raise Misfit("queue.schedule", [], "at least one duration")
     separator = config.delivery.separator

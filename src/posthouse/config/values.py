@@ -238,6 +238,8 @@ class Imap(Struct, frozen=True, kw_only=True):
     # RFC 9755 §4 refuses them before ENABLE UTF8=ACCEPT. Programs that move mail do not enable it (mbsync, offlineimap,
     # Dovecot's dsync): whoever moves in with old mail would lose what is refused, so we take it, as Dovecot does.
     raw_headers: bool = True
+    # RFC 9738 §4.2: few clients know what to do where they meet a limit.
+    message_limit: int = 0
 
 
 class Pop3(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from posthouse import limits, observe
-from posthouse.imapd import content, places
+from posthouse.imapd import content, limit, places
 from posthouse.imapd.across import permitted
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.places import Place
@@ -132,8 +132,9 @@ class _Appending:
         self._ready = []
 
     async def _begin(self, message: AppendMessage | CatenatedMessage) -> None:
-        if len(self._spools) >= limits.IMAP_APPENDS:
-            raise Refused(f"At most {limits.IMAP_APPENDS} messages at once", Code.LIMIT)
+        most, code = limit.appends(self._session)
+        if len(self._spools) >= most:
+            raise Refused(f"At most {most} messages at once", code)
         if not self._spools:
             self._target = await self._find()
         try:

@@ -22,7 +22,8 @@ from posthouse.wire.imap.sequence import Range
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every IMAP session works with. Timeouts in seconds: until a client has logged in, and of its silence
-    afterwards. `raw_headers`: APPEND takes those that are not ASCII from anybody."""
+    afterwards. `raw_headers`: APPEND takes those that are not ASCII from anybody. `message_limit`: how many messages
+    one command may be about (RFC 9738); 0: any number."""
 
     hostname: str
     clock: Clock
@@ -39,6 +40,7 @@ class Surroundings:
     idle_timeout: float
     fields: Kept = field(default_factory=Kept)
     raw_headers: bool = True
+    message_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

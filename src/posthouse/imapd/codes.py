@@ -38,6 +38,7 @@ CODES: Final[tuple[Reason, ...]] = (
     Reason("INPROGRESS", "SEARCH, STORE, COPY, and more", "how far a long command is", "RFC 9585 §4"),
     Reason("LIMIT", "", "more of something than is allowed", "RFC 5530 §3"),
     Reason("MAILBOXID", "CREATE, SELECT, EXAMINE", "what a mailbox is known by", "RFC 8474 §4"),
+    Reason("MESSAGELIMIT", "FETCH, SEARCH, and more", "too many messages for one; down to this UID", "RFC 9738 §3.1"),
     Reason("METADATA", "GETMETADATA, SETMETADATA", "what is too long, too many, or not kept", "RFC 5464 §5"),
     Reason("MODIFIED", "STORE", "those have changed since, and were left alone", "RFC 7162 §3.1.3"),
     Reason("NONEXISTENT", "", "there is no such mailbox or message", "RFC 5530 §3"),

@@ -50,19 +50,23 @@ def watch(
     uid: bool,
     program: Program,
     sorts: Sequence[sorting.Key],
-    found: Sequence[int],
+    found: Sequence[int] | None,
     snapshot: Snapshot,
     items: tuple[Item, ...],
 ) -> None:
-    """Keep a result up to date from now on, or say that it is not. `items`: what to tell of new messages in it."""
+    """Keep a result up to date from now on, or say that it is not: as where not all of it was `found`. `items`: what to
+    tell of new messages in it."""
     opened = session.open
     if not isinstance(opened.watched, Watched):
         opened.watched = Watched(session, opened)
     # A score is of the search that was asked, and not kept.
     lasting = program.lasting and all(key.by is not sorting.By.SCORE for key in sorts)
-    if not lasting or not opened.watched.watch(
-        _Result(tag, uid, criteria.condition(session, program), tuple(sorts), array("I", found), snapshot.modseq, items)
-    ):
+    kept = False
+    if found is not None and lasting:
+        condition = criteria.condition(session, program)
+        result = _Result(tag, uid, condition, tuple(sorts), array("I", found), snapshot.modseq, items)
+        kept = opened.watched.watch(result)
+    if not kept:
         session.engine.send(response.no("These results are not watched", response.noupdate(tag)))
 
 

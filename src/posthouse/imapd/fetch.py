@@ -17,11 +17,11 @@ from operator import or_
 from typing import Any, Final
 
 from posthouse import observe
-from posthouse.imapd import content, fields, portions, resync, runs
+from posthouse.imapd import content, fields, limit, portions, resync, runs
 from posthouse.imapd.content import Message
 from posthouse.imapd.portions import LOT, OF_PLACEMENT, VALUES, Known
 from posthouse.imapd.refusal import Refused, Senseless
-from posthouse.imapd.session import LINES, Session
+from posthouse.imapd.session import LINES, PARTLY, Session
 from posthouse.limits import KB
 from posthouse.mailbox import flagging, ranges, summary
 from posthouse.mailbox.emails import Content
@@ -90,14 +90,33 @@ async def fetch(session: Session, command: Command, asked: request.Fetch) -> Non
         session.heed_modseqs()
     if asked.partial is not None:
         numbers = _part_of(numbers, asked.partial)
-    if asked.changed_since is None:
-        lots = portions.lots(session, numbers)
-    else:
-        lots = map(Entries.of, await _changed(session, asked, numbers, asked.changed_since))
+        # RFC 9738 §3.1: the client has said which, and is given these or none.
+        limit.require(session, ranges.count(numbers))
+    lots, cut = await _chosen(session, asked, numbers)
     lost = await _send(session, lots, items)
     if lost:
+        if cut:
+            session.engine.send(response.no(PARTLY, cut))
         raise Refused(f"The store has lost the content of {lost} messages", Code.CORRUPTION)
-    await session.ok(command, "Those are the messages")
+    await session.ok(command, "Those are the messages", cut=cut)
+
+
+async def _chosen(session: Session, asked: request.Fetch, numbers: Sequence[Range]) -> tuple[Iterable[Entries], bytes]:
+    """The messages that are answered, and the code that says so where these are not all that were asked for."""
+    if asked.changed_since is None:
+        numbers, cut = limit.last(session, numbers)
+        return portions.lots_from_last(session, numbers) if cut else portions.lots(session, numbers), cut
+    # RFC 7162 §3.1.4.1: what has not changed is not among the messages that the command is about.
+    lots = await _changed(session, asked, numbers, asked.changed_since)
+    if not session.around.message_limit:
+        return map(Entries.of, lots), b""
+    entries: list[Entry] = []
+    for lot in lots:
+        entries += lot
+        await asyncio.sleep(0)
+    uids, cut = limit.last_uids(session, [entry.uid for entry in entries])
+    found = Entries.of(entries[-len(uids) :])
+    return (found.backwards() if cut else found).lots(LOT), cut
 
 
 def _part_of(numbers: Sequence[Range], partial: Partial) -> list[Range]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Final
 
-from posthouse.imapd import criteria
+from posthouse.imapd import criteria, limit
 from posthouse.imapd.criteria import Program
 from posthouse.imapd.refusal import Refused
 from posthouse.imapd.session import Session
@@ -38,12 +38,13 @@ _LESS_RELEVANT: Final = 50
 class Found:
     """What a search has found: uids in mailbox order, by which sight of the mailbox, and (RFC 6203 §4) how relevant
     each is, where that is asked for. `marks`: an octet for each message that the client knows, 1 for what was found;
-    None where it knows some that are gone."""
+    None where it knows some that are gone. `cut`: the code that says which were looked through, where not all were."""
 
     uids: Marked
     sight: Sight
     scores: Mapping[int, int]
     marks: bytes | None
+    cut: bytes = b""
 
     def seqs(self, view: View) -> Sequence[int]:
         """The client's message numbers for these."""
@@ -53,10 +54,10 @@ class Found:
 
 
 async def look(
-    session: Session, tag: bytes, key: keys.Key, *, scored: bool = False, saves: bool = False
+    session: Session, tag: bytes, key: keys.Key, *, scored: bool = False, saves: bool = False, whole: bool = False
 ) -> tuple[Found, Program]:
-    """Search the open mailbox; what was saved for `$` is dropped where the search `saves` anew. Raises Refused,
-    Senseless, StoreUnavailable."""
+    """Search the open mailbox; what was saved for `$` is dropped where the search `saves` anew. Raises Refused, also
+    where it is to be looked through `whole` and there is too much of it; Senseless, StoreUnavailable."""
     try:
         program = await criteria.understood(session, key)
     except Refused:
@@ -76,15 +77,19 @@ async def look(
     exact = criteria.condition(session, program, exact=True) if scored else condition
     if saves:
         session.open.saved = ()
+    first, cut = limit.last_searched(session, condition, uids)
+    if cut and whole:
+        # RFC 9738 §3.3
+        raise limit.too_many(cut)
     # Numbers stay what they are until this is answered; what goes meanwhile is still counted.
     counted = not view.ghosts
-    found_at = await marks(session, tag, snapshot, uids, condition)
+    found_at = bytes(first) + await marks(session, tag, snapshot, uids[first:] if first else uids, condition)
     found = Marked(uids, found_at)
     relevance: dict[int, int] = {}
     if scored:
         relevance = scores(found, await search(session, tag, snapshot, found.found(), exact))
     sight = Sight(snapshot, session.around.columns)
-    return Found(found, sight, relevance, found_at if counted else None), program
+    return Found(found, sight, relevance, found_at if counted else None, cut), program
 
 
 def scores(found: Sequence[int], certain: Iterable[int]) -> dict[int, int]:

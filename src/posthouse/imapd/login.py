@@ -44,7 +44,10 @@ def capabilities(session: Session) -> list[bytes]:
     if session.account is not None:
         again = (b"UNAUTHENTICATE",) if session.entrance.unauthenticate else ()
         smaller = () if session.stream.compressed else (b"COMPRESS=DEFLATE",)
-        return [*_ALWAYS, *_INSIDE, *again, *smaller, b"APPENDLIMIT=%d" % session.around.append_limit]
+        around = session.around
+        # RFC 9738 §3. SAVELIMIT is for who limits COPY and APPEND alone.
+        limited = (b"MESSAGELIMIT=%d" % around.message_limit,) if around.message_limit else ()
+        return [*_ALWAYS, *_INSIDE, *again, *smaller, *limited, b"APPENDLIMIT=%d" % around.append_limit]
     found = list(_ALWAYS)
     if session.entrance.starttls and session.stream.tls is None:
         found.append(b"STARTTLS")

@@ -8,14 +8,14 @@ what others changed at the same time.
 import asyncio
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import reduce
 from itertools import chain
 from operator import itemgetter, or_
 from typing import Final, NamedTuple
 
-from posthouse.imapd import across, places, portions
+from posthouse.imapd import across, limit, places, portions
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.refusal import Refused
@@ -49,7 +49,7 @@ _SHARE: Final = 0.015
 async def store(session: Session, command: Command, asked: request.Store) -> None:
     """STORE and UID STORE."""
     opened, view = session.writable, session.writable.view
-    numbers = session.numbers(asked.numbers, uid=asked.uid)
+    numbers, cut = limit.last(session, session.numbers(asked.numbers, uid=asked.uid))
     if asked.unchanged_since is not None:
         session.heed_modseqs()
     change = await _read_change(session, asked)
@@ -94,13 +94,14 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         for entries in known:
             await session.tell_modseqs(entries)
     else:
-        await _tell(session, numbers)
+        lots = portions.lots_from_last if cut else portions.lots
+        await _tell(session, lots(session, numbers))
     # RFC 5530 §3: others have expunged some, which the client has yet to hear.
     code = Code.EXPUNGEISSUED if missing else b""
     if modified:
         told = sorted(modified)
         code = response.modified(told if asked.uid else view.seqs(told))
-    await session.ok(command, "Stored", code)
+    await session.ok(command, "Stored", code, cut=cut)
 
 
 def _all_of(
@@ -249,12 +250,12 @@ async def _read_change(session: Session, asked: request.Store) -> _FlagChange:
     return _FlagChange(bits, 0, True if deleted else None, since).within(rights)
 
 
-async def _tell(session: Session, numbers: Sequence[Range]) -> None:
+async def _tell(session: Session, lots: Iterable[Entries]) -> None:
     """The flags of these messages as they are now, also where they are the old ones (RFC 9051 §6.4.6), some at a time.
     What else has changed is told as news."""
     view = session.open.view
     told: list[tuple[array[int], array[int]]] = []
-    for entries in portions.lots(session, numbers):
+    for entries in lots:
         while not session.names.covers(reduce(or_, set(entries.flags), 0)):
             await session.learn_names()
         if view.ghosts:
@@ -283,7 +284,11 @@ async def copy(session: Session, command: Command, asked: request.Copy) -> None:
     """COPY and UID COPY."""
     function = placing.copy if asked.uid else _copy_all
     progress = Progress(session, command.tag, "Copying")
-    placed, validity = await _transfer(session, function, asked, progress)
+    numbers, cut = limit.last(session, session.numbers(asked.numbers, uid=asked.uid))
+    if cut:
+        # RFC 9738 §3.1: all or none.
+        raise limit.too_many(cut)
+    placed, validity = await _transfer(session, function, asked, numbers, progress)
     await session.ok(command, "Copied", _copyuid(validity, placed))
 
 
@@ -307,11 +312,12 @@ async def move(session: Session, command: Command, asked: request.Move) -> None:
     if not set("te") <= set(session.writable.rights):
         # RFC 6851 §4.2: as for COPY, STORE +FLAGS.SILENT \Deleted and EXPUNGE.
         raise Refused("You may take nothing out of this mailbox", Code.NOPERM)
-    placed, validity = await _transfer(session, placing.move, asked, progress)
+    numbers, cut = limit.last(session, session.numbers(asked.numbers, uid=asked.uid))
+    placed, validity = await _transfer(session, placing.move, asked, numbers, progress)
     if placed:
         # RFC 6851 §4.3: COPYUID stands before the EXPUNGEs.
         session.engine.send(response.ok("Moved", _copyuid(validity, placed)))
-    await session.ok(command, "Moved", removed=True)
+    await session.ok(command, "Moved", removed=True, cut=cut)
 
 
 _Transfer = Callable[[Tx, int, int, Collection[int], int, int], list[tuple[int, int]]]
@@ -321,6 +327,7 @@ async def _transfer(
     session: Session,
     function: _Transfer,
     asked: request.Copy | request.Move,
+    numbers: Sequence[Range],
     progress: Progress,
 ) -> tuple[list[tuple[int, int]], int]:
     """Place messages in another mailbox: pairs of uid here and there, and the uidvalidity there. Raises Refused."""
@@ -328,7 +335,7 @@ async def _transfer(
     try:
         target = await session.read(places.find, asked.mailbox, "i")
         try:
-            await _transfer_to(target, session, function, asked, progress, placed)
+            await _transfer_to(target, session, function, numbers, progress, placed, some=asked.uid)
         except BaseException:  # also where the client has gone, or the server stops: nobody is told that it is done
             if function is not placing.move:
                 await _take_back(session, target, placed)
@@ -345,17 +352,18 @@ async def _transfer_to(
     target: places.Place,
     session: Session,
     function: _Transfer,
-    asked: request.Copy | request.Move,
+    numbers: Sequence[Range],
     progress: Progress,
     placed: list[tuple[int, int]],
+    *,
+    some: bool,
 ) -> None:
-    """Batch by batch; what is placed stands in `placed` as soon as it is."""
+    """Batch by batch; what is placed stands in `placed` as soon as it is. `some`: what is gone is passed over."""
     opened, moves = session.open, function is placing.move
-    numbers = session.numbers(asked.numbers, uid=asked.uid)
     done, goal = 0, ranges.count(numbers)
     if target.account != opened.account:
         for chunk in opened.view.chunks(numbers, emails.BATCH):
-            await across.carry(session, chunk, target, placed, moves=moves, some=moves or asked.uid)
+            await across.carry(session, chunk, target, placed, moves=moves, some=moves or some)
             done += len(chunk)
             await progress(done, goal)
         return
@@ -402,16 +410,19 @@ async def expunge(session: Session, command: Command, asked: request.Expunge) ->
     if "e" not in session.open.rights:
         raise Refused("You may not expunge here", Code.NOPERM)
     within = None if asked.uids is None else session.uid_ranges(asked.uids, uid=True)
-    await remove_deleted(session, command.tag, within)
-    await session.ok(command, "Expunged", removed=True)
+    cut = await remove_deleted(session, command.tag, within)
+    await session.ok(command, "Expunged", removed=True, cut=cut)
 
 
-async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] | None = None) -> None:
-    """Take away what is marked \\Deleted, where asked only among these uids, batch by batch. Raises Refused."""
+async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] | None = None) -> bytes:
+    """Take away what is marked \\Deleted, where asked only among these uids, batch by batch; the code that says so
+    where that is too much for one command. Raises Refused."""
     mailbox = session.writable.mailbox
-    marked = await session.look(emails.deleted_uids, mailbox)
+    marked: Sequence[int] = await session.look(emails.deleted_uids, mailbox)
+    cut = b""
     if within is not None:
-        marked = [uid for uid in marked if _lies_in(uid, within)]
+        # RFC 9738 §3.1: neither EXPUNGE nor CLOSE is limited.
+        marked, cut = limit.last_uids(session, [uid for uid in marked if _lies_in(uid, within)])
     progress, pace, done = Progress(session, tag, "Expunging"), _Pace(), 0
     while done < len(marked):
         batch = marked[done : done + pace.size]
@@ -419,6 +430,7 @@ async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] |
             await session.change("e", placing.expunge_deleted, mailbox, session.around.clock.now(), batch)
         done += len(batch)
         await progress(done, len(marked))
+    return cut
 
 
 def _lies_in(uid: int, within: Sequence[Range]) -> bool:

@@ -7,7 +7,7 @@ named twice is searched once, one that is not there passed over. Others have the
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from posthouse.imapd import context, criteria, finding
+from posthouse.imapd import context, criteria, finding, limit
 from posthouse.imapd.criteria import Program
 from posthouse.imapd.finding import Result
 from posthouse.imapd.refusal import Refused, Senseless
@@ -39,16 +39,17 @@ async def esearch(session: Session, command: Command, asked: request.MultiSearch
     if Return.UPDATE in returns and session.selected is not None:
         context.check(session, command.tag)
     tree = await session.read(mailboxes.list_mailboxes)
+    cut = b""
     if alone:
-        await _in_open(session, command, asked, returns, tree)
+        cut = await _in_open(session, command, asked, returns, tree)
     else:
         await _in_many(session, command, asked, returns, _chosen(session, sources, tree))
-    await session.ok(command, "That is what was found")
+    await session.ok(command, "That is what was found", cut=cut)
 
 
 async def _in_open(
     session: Session, command: Command, asked: request.MultiSearch, returns: Returns, tree: Sequence[Mailbox]
-) -> None:
+) -> bytes:
     found, program = await finding.look(
         session, command.tag, asked.key, scored=Return.RELEVANCY in returns, saves=Return.SAVE in returns
     )
@@ -59,7 +60,9 @@ async def _in_open(
         own = next((one.path for one in tree if session.has_open(one.id)), session.open.path)
         _answer(session, command, own, result, returns)
     if Return.UPDATE in returns:
-        context.watch(session, command.tag, True, program, (), found.uids, found.sight.snapshot, returns.items)
+        whole = None if found.cut else found.uids
+        context.watch(session, command.tag, True, program, (), whole, found.sight.snapshot, returns.items)
+    return found.cut
 
 
 async def _in_many(
@@ -71,6 +74,8 @@ async def _in_many(
     program = await criteria.understood(session, asked.key)
     if program.names_messages:
         raise Senseless("Numbers and UIDs mean nothing in several mailboxes")
+    # A uid would not say how far it came: all or none, where RFC 9738 says nothing.
+    limit.require(session, sum([mailbox.messages for mailbox in chosen]))
     if program.asks_modseqs:
         session.heed_modseqs()
     if Return.UPDATE in returns:

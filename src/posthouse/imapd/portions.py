@@ -118,6 +118,24 @@ def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Entries]:
         yield Entries.join(some)
 
 
+def lots_from_last(session: Session, numbers: Sequence[Range]) -> Iterator[Entries]:
+    """The same from the last message to the first (RFC 9738 §3.1)."""
+    view = session.open.view
+    some: list[Entries] = []
+    room = LOT
+    for low, high in reversed(numbers):
+        while low <= high:
+            first = max(low, high + 1 - room)
+            some.append(_placed(view, first, high).backwards())
+            room -= high + 1 - first
+            high = first - 1
+            if not room:
+                yield Entries.join(some)
+                some, room = [], LOT
+    if some:
+        yield Entries.join(some)
+
+
 def _placed(view: View, low: int, high: int) -> Entries:
     """The messages of these sequence numbers, both ends included; all of them are there."""
     if view.ghosts:

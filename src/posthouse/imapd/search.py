@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 
 from posthouse.imapd import context, finding
@@ -39,7 +40,8 @@ async def sort(session: Session, command: Command, asked: request.Sort) -> None:
     returns = asked.returns or ALL
     begin(session, command, returns, uid=asked.uid)
     scored = Return.RELEVANCY in returns or any(key.by is SortBy.RELEVANCY for key in asked.sorts)
-    found, program = await finding.look(session, command.tag, asked.key, scored=scored, saves=Return.SAVE in returns)
+    saves = Return.SAVE in returns
+    found, program = await finding.look(session, command.tag, asked.key, scored=scored, saves=saves, whole=True)
     sorts = tuple([sorting.Key(_BY[key.by], key.reverse) for key in asked.sorts])
     if any(key.by is By.SCORE for key in sorts):
         order: Sequence[int] = await sorting.sort(found.sight, found.uids.found(), sorts, found.scores)
@@ -66,14 +68,18 @@ async def _answer(
         await _apart(order, finding.save, session, order, returns)
     result = finding.result(session, found, order, uid=asked.uid, ordered=ordered, program=program, places=places)
     if asked.returns is None and (ordered or not session.rev2):
+        if found.cut:
+            # RFC 9738 §3.1: from the last to the first.
+            result = replace(result, numbers=result.numbers[::-1])
         await _tell(session, result, b"SORT" if ordered else b"SEARCH")
     elif returns.answers:
         items = await _apart(order, result.items, returns)
         session.engine.send(response.esearch(command.tag, uid=asked.uid, items=items))
     if Return.UPDATE in returns:
-        context.watch(session, command.tag, asked.uid, program, sorts, order, found.sight.snapshot, returns.items)
+        whole = None if found.cut else order
+        context.watch(session, command.tag, asked.uid, program, sorts, whole, found.sight.snapshot, returns.items)
     # RFC 7162 §3.2.10.2: what went is not told by the UID forms either, where they ask by message numbers.
-    await session.ok(command, DONE, expunge=not program.counts)
+    await session.ok(command, DONE, expunge=not program.counts, cut=found.cut)
 
 
 async def _tell(session: Session, result: Result, name: bytes) -> None:

@@ -8,10 +8,10 @@ Refuses: to know any command; those are in the files beside.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from posthouse import observe
 from posthouse.directory.model import Account
@@ -36,6 +36,8 @@ from posthouse.wire.imap.server import ImapServer
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# What is said of a command that was about more messages than one may be (RFC 9738).
+PARTLY: Final = "Only the last of them; ask again for those below"
 # Responses that are built before they are sent.
 LINES: Final = 200
 # The same of EXPUNGE, which are shorter and made in one go: a millisecond.
@@ -239,15 +241,22 @@ class Session:
         removed: bool = False,
         expunge: bool = True,
         look: bool = True,
+        cut: bytes = b"",
     ) -> None:
         """Say what is new in the mailbox, then that the command is done. `removed`: it took messages away, of which the
         client hears whatever it wants to be told. `expunge` False: this one may not tell what went, though its row
-        would. `look` False: its own transaction has seen that nothing happened in the open mailbox."""
+        would. `look` False: its own transaction has seen that nothing happened in the open mailbox. `cut`:
+        where it did not do all, the code of `limit.py` that says how far it came."""
         await self.tell_news(expunge=expunge and command.row.expunge, removed=removed, look=look)
         if self.selected is not None:
             self.selected.answered = self.selected.view.snapshot.modseq
         if self.condstore:
             code = self._settle(code)
+        if cut and not code:
+            text, code = PARTLY, cut
+        elif cut:
+            # RFC 9738 §3.1: what else is to be said has the place in the answer.
+            self.engine.send(response.no(PARTLY, cut))
         self.engine.ok(command, text, code)
 
     def no(self, command: Command, text: str, code: bytes = b"") -> None:
@@ -310,11 +319,15 @@ class Session:
         assert self._ears, "the table lets this come after a login only"
         try:
             async with asyncio.timeout(seconds):
-                await _any_of(self._ears)
+                await _first_of([self._listen(ear) for ear in self._ears])
         except TimeoutError:
             return False
-        self._hear()
         return True
+
+    async def _listen(self, ear: Listener) -> None:
+        """Hear this one, and note it in the same step: whoever ends the wait now has to look all the same."""
+        await ear.wait()
+        self._hear()
 
     @property
     def _ears(self) -> list[Listener]:
@@ -515,16 +528,16 @@ class Session:
         return view.uids(self.numbers(asked, uid=False))
 
 
-async def _any_of(ears: Sequence[Listener]) -> None:
-    """Wait until one of these hears something."""
-    if len(ears) == 1:
-        await ears[0].wait()
+async def _first_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do these at once, until one is done."""
+    if len(works) == 1:
+        await works[0]
         return
-    waiting = [asyncio.ensure_future(ear.wait()) for ear in ears]
+    doing = [asyncio.ensure_future(work) for work in works]
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in waiting:
+        for one in doing:
             one.cancel()
 
 

@@ -40,7 +40,7 @@ _STEP: Final = 16_384
 async def thread(session: Session, command: Command, asked: request.Thread) -> None:
     """THREAD and UID THREAD."""
     begin(session, command, ALL, uid=asked.uid)
-    found, program = await finding.look(session, command.tag, asked.key)
+    found, program = await finding.look(session, command.tag, asked.key, whole=True)
     numbers = found.uids if asked.uid else found.seqs(session.open.view)
     uids = _numbers(found.uids)
     forest = await grown(found.sight, uids if isinstance(uids, array) else array("I", uids), asked.algorithm)

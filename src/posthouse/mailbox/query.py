@@ -99,7 +99,7 @@ async def search(
     """For which of these uids (in order; a session's own) of the mailbox the condition holds: an octet for each, 1
     where it does. Raises StoreUnavailable."""
     asked = prepared(condition)
-    narrower = _within(uids, asked)
+    narrower = within(uids, asked)
     held = await _Search(store, blobs, sight, asked, progress).marks(narrower)
     return held if narrower is uids else await _marked(uids, list(compress(narrower, held)))
 
@@ -119,14 +119,14 @@ async def _marked(uids: Sequence[int], some: Sequence[int]) -> bytes:
     return b"".join(windows)
 
 
-def _within(uids: Sequence[int], condition: Condition) -> Sequence[int]:
+def within(uids: Sequence[int], condition: Condition) -> Sequence[int]:
     """Those of these uids that a condition names, where it names some and asks more of them."""
     match condition:
         case Uids(uid_ranges):
             return [uid for low, high in uid_ranges for uid in uids[bisect_left(uids, low) : bisect_right(uids, high)]]
         case And(parts):
             for part in parts:
-                uids = _within(uids, part)
+                uids = within(uids, part)
     return uids
 
 

@@ -70,6 +70,10 @@ class Entries(NamedTuple):
             return some[0]
         return Entries(*[tuple(chain.from_iterable(columns)) for columns in zip(*some, strict=True)])
 
+    def backwards(self) -> "Entries":
+        """The last one first."""
+        return Entries(*[column[::-1] for column in self])
+
     def lots(self, size: int) -> "Iterator[Entries]":
         """So many at a time."""
         for start in range(0, len(self.uids), size):

@@ -234,6 +234,8 @@ class Server:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=5)
+        # Who ended in the very turn in which the time was over is counted out behind it.
+        await asyncio.sleep(0)
 
 
 async def serve(

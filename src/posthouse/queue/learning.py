@@ -53,8 +53,8 @@ def learn(sites: Sites, runs: Collection[Run], run: Run, report: Report, settled
 def _shrink(sites: Sites, runs: Collection[Run], site: str) -> None:
     """As many connections give way as are too many now."""
     concerned = [run for run in runs if run.site == site]
-    excess = sum(len(run.workers) - run.yields for run in concerned) - sites.find(site).connections
+    excess = sum(run.staying for run in concerned) - sites.find(site).connections
     for run in sorted(concerned, key=lambda one: -len(one.workers)):
-        share = min(max(excess, 0), len(run.workers) - run.yields)
+        share = min(max(excess, 0), run.staying)
         run.yields += share
         excess -= share

@@ -377,7 +377,7 @@ class Runner:
         """Job after job on this lane, until none is left or others are to have their turn."""
         go_on, at_work = True, _AtWork(self, run, worker)
         try:
-            while go_on and not (self._stopping or run.ending or self._gives_way(run)):
+            while go_on and not (self._stopping or run.ending or self._gives_way(run, worker)):
                 job = worker.take_ahead() or await self._next_job(run)
                 go_on = job is not None and await self._attempt(run, worker, at_work, job)
         finally:
@@ -385,12 +385,12 @@ class Runner:
             self._forgo(run, worker)
             await self._settled_before(worker)
 
-    def _gives_way(self, run: Run) -> bool:
+    def _gives_way(self, run: Run, worker: Worker) -> bool:
         if run.yields:
             run.yields -= 1
-            return True
+            worker.leaves = True
         # Where even one connection was too many, the schedule says when the next message may go.
-        return self._sites.find(run.site).due_at > self._clock.now()
+        return worker.leaves or self._sites.find(run.site).due_at > self._clock.now()
 
     @staticmethod
     def _forgo(run: Run, worker: Worker) -> None:

@@ -48,6 +48,11 @@ class Run:
         return not self.pending or (self.more and len(self.pending) < len(self.workers))
 
     @property
+    def staying(self) -> int:
+        """Connections that do not end when they have done what they are at: neither given way already, nor to."""
+        return sum(not worker.leaves for worker in self.workers.values()) - self.yields
+
+    @property
     def job_waits(self) -> bool:
         """A job was claimed and not begun, or only its envelope was sent."""
         return bool(self.pending) or any(worker.ahead is not None for worker in self.workers.values())
@@ -81,13 +86,14 @@ class Worker:
     """One courier at work. `committed`: it is past the dot, or has a report to settle, and must not be cancelled.
     `began_at`: when the attempt began; 0 between attempts. `settling`: the last job, which is being written down while
     the next one is offered. `ahead`: the job that it does next, because its courier has begun with it; `forgo` tells
-    that it does not."""
+    that it does not. `leaves`: it has given way, and begins nothing more."""
 
     committed: bool = False
     began_at: int = 0
     settling: "asyncio.Future[None] | None" = None
     ahead: Job | None = None
     forgo: Callable[[Job], None] | None = None
+    leaves: bool = False
 
     def take_ahead(self) -> Job | None:
         """The job that was begun, to be done now."""

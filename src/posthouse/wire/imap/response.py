@@ -160,6 +160,12 @@ def modified(numbers: Sequence[int]) -> bytes:
     return b"MODIFIED " + sequence.compress(numbers)
 
 
+def message_limit(most: int, uid: int = 0) -> bytes:
+    """MESSAGELIMIT (RFC 9738 §3.1): one command is about so many messages at most; this one went down to `uid`, where
+    it did any."""
+    return b"MESSAGELIMIT %d %d" % (most, uid) if uid else b"MESSAGELIMIT %d" % most
+
+
 def bad_event(events: Iterable[bytes]) -> bytes:
     """BADEVENT (RFC 5465 §3.1): the events that there are."""
     return b"BADEVENT " + parenthesized(events)

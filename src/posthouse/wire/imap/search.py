@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from posthouse import limits
 from posthouse.wire.imap.grammar import MAX_NUMBER64, ParseError, Parser
-from posthouse.wire.imap.sequence import SequenceSet
+from posthouse.wire.imap.sequence import LARGEST, SequenceSet
 
 T = TypeVar("T")
 
@@ -404,6 +404,17 @@ def _uid(reader: _Reader, _depth: int) -> Key:
     return Numbers(_argument(reader.parser, Parser.sequence_set), uid=True)
 
 
+def _uid_after(reader: _Reader, _depth: int) -> Key:
+    # RFC 9738 §3.2: above it, also where that is above the last; so it ends in no "*".
+    uid = _argument(reader.parser, Parser.nz_number)
+    return Numbers(SequenceSet(((uid + 1, LARGEST),) if uid < LARGEST else ()), uid=True)
+
+
+def _uid_before(reader: _Reader, _depth: int) -> Key:
+    uid = _argument(reader.parser, Parser.nz_number)
+    return Numbers(SequenceSet(((1, uid - 1),) if uid > 1 else ()), uid=True)
+
+
 def _not(reader: _Reader, depth: int) -> Key:
     reader.parser.space()
     return Not(reader.key(depth + 1))
@@ -492,6 +503,8 @@ KEYS: Final[dict[bytes, _Reads]] = {
     b"THREADID": _id(thread=True),
     b"TO": _contains(Where.TO),
     b"UID": _uid,
+    b"UIDAFTER": _uid_after,
+    b"UIDBEFORE": _uid_before,
     b"UNANSWERED": _is(Flagged("\\Answered", False)),
     b"UNDELETED": _is(Flagged("\\Deleted", False)),
     b"UNDRAFT": _is(Flagged("\\Draft", False)),
