@@ -68,6 +68,7 @@ def test_examples() -> None:
     assert written.parse_duration("90s") == 90.0
     assert written.parse_duration("5 d") == 432_000.0
     assert written.parse_duration("250ms") == 0.25
+    assert written.parse_duration("36525d") == 36_525 * 86400.0
     assert written.parse_size("25MB") == 25 * 1024 * 1024
     assert written.parse_endpoint("localhost:25") == Endpoint("127.0.0.1", 25)
     assert written.parse_endpoint("192.0.2.1", port=53) == Endpoint("192.0.2.1", 53)
@@ -83,10 +84,18 @@ def test_examples() -> None:
     assert str(Rate(100, 3600)) == "100/1h"
 
 
-@pytest.mark.parametrize("text", ["", "5", "5 minutes", "-1s", "1.5h", "²s", "5M", "1h30m", "99999999999d", "5m\n"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 minutes", "-1s", "1.5h", "²s", "5M", "1h30m", "99999999999d", "36526d", "5m\n"]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError):
         written.parse_duration(text)
+
+
+def test_sizes_fit_into_64_bits() -> None:
+    assert written.parse_size("8589934591GB") == (2**33 - 1) << 30
+    with pytest.raises(ValueError):
+        written.parse_size("8589934592GB")
 
 
 @pytest.mark.parametrize("text", ["", ":25", "example.org:25", "::1:25", "[127.0.0.1]:25", "1.2.3.4:65536", "1.2.3.4"])

@@ -4,6 +4,7 @@ Promises: each `parse_` raises nothing but ValueError, and reads back what `form
 """
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ Size = NewType("Size", int)
 
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS: Final = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+# What lies this far ahead or back is still a date.
+_LONGEST_DURATION: Final = 36_525 * 86400.0
+LARGEST_SIZE: Final = 2**63 - 1
 _WRITTEN_DURATION = re.compile(r"([0-9]{1,9}) ?(ms|s|m|h|d)\Z")
 _WRITTEN_SIZE = re.compile(r"([0-9]{1,15}) ?(B|KB|MB|GB)\Z")
 
@@ -112,11 +116,12 @@ class Rate:
 
 
 def parse_duration(text: str) -> Duration:
-    """Seconds of "90s", "5m", "4h", "5d", "250ms". Raises ValueError."""
+    """Seconds of "90s", "5m", "4h", "5d", "250ms"; a hundred years at most. Raises ValueError."""
     match = _WRITTEN_DURATION.match(text)
-    if not match:
+    seconds = int(match[1]) * _DURATION_UNITS[match[2]] if match else math.inf
+    if seconds > _LONGEST_DURATION:
         raise ValueError(f"{text!r} is no duration")
-    return Duration(int(match[1]) * _DURATION_UNITS[match[2]])
+    return Duration(seconds)
 
 
 def format_duration(seconds: float) -> str:
@@ -130,11 +135,12 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> Size:
-    """Octets of "25MB", "300KB", "2GB", "512B". Raises ValueError."""
+    """Octets of "25MB", "300KB", "2GB", "512B"; at most what the store can hold, 8 EB. Raises ValueError."""
     match = _WRITTEN_SIZE.match(text)
-    if not match:
+    octets = int(match[1]) * _SIZE_UNITS[match[2]] if match else LARGEST_SIZE + 1
+    if octets > LARGEST_SIZE:
         raise ValueError(f"{text!r} is no size")
-    return Size(int(match[1]) * _SIZE_UNITS[match[2]])
+    return Size(octets)
 
 
 def format_size(octets: int) -> str:

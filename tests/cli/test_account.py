@@ -178,3 +178,9 @@ def test_import(command: Command, tmp_path: Path) -> None:
 def test_import_from_standard_input(command: Command) -> None:
     line = json.dumps({"address": "alice@example.org", "password": PASSWORD})
     assert command("account", "import", "-", stdin=line) == "created 1 accounts\n"
+
+
+def test_an_app_password_has_a_name(command: Command) -> None:
+    command("account", "add", "alice@example.org", "--password", "long enough for us")
+    result = command.result("account", "password", "alice@example.org", "--label", "", "--password", "another one")
+    assert (result.exit_code, result.stdout) == (2, "")

@@ -98,3 +98,11 @@ def test_what_cannot_be_blocked(command: Command) -> None:
     ):
         assert command.result("block", "add", *wrong).exit_code == 2
     assert "the network is 192.0.2.0/24" in command.result("block", "add", "192.0.2.1/24").stderr
+
+
+def test_nobody_is_blocked_until_a_day_that_has_no_date(command: Command) -> None:
+    """The list could not be shown any more."""
+    result = command.result("block", "add", "192.0.2.1", "--for", "9999999d")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert command("block", "add", "192.0.2.1", "--for", "36525d").startswith("192.0.2.1 is blocked until 2")
+    assert command("block", "list").startswith("192.0.2.1  until 2")

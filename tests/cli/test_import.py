@@ -1,8 +1,12 @@
 """Mail from elsewhere, into an account: what comes, what comes twice, and what is said of the rest."""
 
+import errno
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,7 @@ from tests.transfer.test_maildir import make
 from tests.transfer.test_mbox import FROM
 
 ALICE = "alice@example.org"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent / "src")}
 
 
 @pytest.fixture
@@ -223,3 +228,56 @@ def test_memory_does_not_grow_with_the_file() -> None:
         tracemalloc.stop()
     assert count == 300
     assert most < 5_000_000
+
+
+def test_a_disk_that_is_full_is_not_taken_for_a_large_message(alice: Command, tmp_path: Path) -> None:
+    (tmp_path / "old.mbox").write_bytes(FROM + b"Subject: large\n\n" + b"text\n" * 100_000 + b"\n")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch("posthouse.store.blobs._write_all", side_effect=full):
+        error = alice.error("import", ALICE, str(tmp_path / "old.mbox"))
+    assert error.startswith("a message cannot be held: no space left on device (0 imported, ")
+
+
+def test_an_account_that_is_removed_meanwhile_takes_no_more(alice: Command, tmp_path: Path) -> None:
+    """What it said to be imported would be gone with the account."""
+    (tmp_path / "old.mbox").write_bytes(message("one") + message("two"))
+    real = intake._gather
+    installation = Installation(alice.configuration)
+
+    def gather(*args: Any) -> Any:
+        id = installation.read(accounts.by_address, ALICE).id
+        installation.write(accounts.remove, id, installation.clock.now())
+        return real(*args)
+
+    with mock.patch.object(intake, "_gather", gather):
+        error = alice.error("import", ALICE, str(tmp_path / "old.mbox"))
+    assert error.startswith("the account is removed (0 imported, 0 were there")
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_does_not_wait_for_a_source_that_says_nothing(alice: Command) -> None:
+    argv = [sys.executable, "-m", "posthouse", "-c", str(alice.configuration), "import", ALICE, "-"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        try:
+            # More than a pipe holds: when all of it is written, it is being read.
+            process.stdin.write(message("one") + b"text\n" * 100_000)
+            process.stdin.flush()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
+        assert process.stderr.read().endswith(b"broken off (0 imported, 0 were there; run it again to go on)\n")
+
+
+def test_a_message_with_many_keywords_holds_up_nobody(alice: Command, tmp_path: Path) -> None:
+    """Each one that was looked for in the store took time in which nothing else could be written."""
+    words = " ".join(f"w{n:05}" for n in range(100_000))
+    octets = message("one", f"X-Keywords: {words}") + message("two", "X-Keywords: w00000 zebra")
+    (tmp_path / "old.mbox").write_bytes(octets)
+    with mock.patch.object(emails, "learn_keywords", wraps=emails.learn_keywords) as learned:
+        told = alice.json("import", ALICE, str(tmp_path / "old.mbox"))
+    assert learned.call_count <= 64
+    assert (told["imported"], len(told["keywords_dropped"])) == (2, 1000)
+    assert [words & {"w00000"} for _, words, _, _ in held(alice)["old"]] == [{"w00000"}] * 2

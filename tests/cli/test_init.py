@@ -3,6 +3,8 @@ import pwd
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.cli.support import Command
 
 
@@ -55,3 +57,23 @@ def test_where_it_cannot_write_it_says_so(tmp_path: Path) -> None:
     command = Command(tmp_path / "file" / "below")
     error = command.error("init", "--domain", "example.org", "--hostname", "mail.example.org")
     assert str(command.configuration) in error
+
+
+def test_a_directory_of_any_name_is_taken_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    Command(there)("init", "--domain", "a.example", "--hostname", "mx.a.example", "--data", 'a\\b"c')
+    assert (here / 'a\\b"c' / "posthouse.db").exists()
+    Command(here)("init", "--domain", "a.example", "--hostname", "mx.a.example", "--data", "mail")
+    assert 'data = "mail"' in (here / "posthouse.toml").read_text()
+    assert (here / "mail" / "posthouse.db").exists()
+
+
+def test_where_no_store_can_be_made_it_says_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = Command(tmp_path)
+    argv = ("init", "--domain", "a.example", "--hostname", "mx.a.example", "--data")
+    error = command.error(*argv, str(tmp_path / "file" / "below"))
+    assert error.endswith(f"; {command.configuration} is written, and init --force replaces it")
+    command(*argv, str(tmp_path / "data"), "--force")

@@ -78,6 +78,8 @@ def test_errors_are_one_line(command: Command, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     bad.write_text("a@b.example\nnobody\n")
     assert command.error("list", "member", "add", TEAM, "--from-file", str(bad)).startswith("line 2: ")
+    bad.write_bytes(b"a@b.example\nj\xfcrgen@b.example\n")
+    assert command.error("list", "member", "add", TEAM, "--from-file", str(bad)).startswith("line 2: ")
     for wrong in (["set", TEAM], ["member", "add", TEAM], ["set", TEAM, "--message-size", "much"]):
         assert command.result("list", *wrong).exit_code == 2
 

@@ -1,10 +1,12 @@
+import io
+import sys
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from posthouse.cli.main import VERBS, posthouse
+from posthouse.cli.main import VERBS, main, posthouse
 from tests.cli.manual import commands
 from tests.cli.support import Command, make_newer
 
@@ -67,3 +69,45 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     command.configuration.write_text('hostname = "mail.example.org"\ndata = "data"\n')
     assert command.error("domain", "list") == f"{tmp_path}/data: file exists"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("account", "add", "bob@example.org", "--password", "long enough for us", "--name", "B\udcfcb"),
+        ("block", "add", "192.0.2.1", "--reason", "\udcff"),
+        ("queue", "list", "--sender", "\udcff"),
+    ],
+)
+def test_octets_that_are_no_text_are_one_line(command: Command, argv: tuple[str, ...]) -> None:
+    """PEP 383: so they reach us."""
+    assert command.error(*argv) == "something in this command is not UTF-8 text"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("account", "quota", "alice@example.org", "--emails", "9" * 20),
+        ("account", "set", "alice@example.org", "--submission-recipients", "9" * 20),
+        ("queue", "list", "--limit", "9" * 20),
+        ("list", "held", "show", "team@example.org", "9" * 20),
+        ("list", "held", "approve", "team@example.org", "9" * 20),
+        ("list", "held", "refuse", "team@example.org", "9" * 20),
+    ],
+)
+def test_numbers_that_the_store_cannot_hold_are_a_wrong_command_line(command: Command, argv: tuple[str, ...]) -> None:
+    result = command.result(*argv)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not in the range" in result.stderr
+
+
+def test_what_the_terminal_has_no_letter_for_is_spelled_out(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("account", "add", "alice@example.org", "--password", "long enough for us")
+    command("alias", "add", "info@example.org", "alice@example.org")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    monkeypatch.setattr(sys, "argv", ["posthouse", "-c", str(command.configuration), "alias", "list"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    sys.stdout.flush()
+    assert (ended.value.code, written.getvalue()) == (0, b"info@example.org \\u2192 alice@example.org\n")

@@ -89,6 +89,8 @@ def test_list_as_json(busy: Command) -> None:
         (("--recipient", "carol@FAR.example"), ["1.2"]),
         (("--destination", "Far.example."), ["1.1", "1.2"]),
         (("--destination", "domain:near.example"), ["2.3"]),
+        (("--destination", "FAR。example"), ["1.1", "1.2"]),
+        (("--recipient", "<bob@FAR。example>"), ["1.1"]),
         (("--destination", "far.example", "--recipient", "bob@far.example"), ["1.1"]),
         (("--after", "1.1"), ["1.2", "2.3"]),
         (("--sender", "nobody@home.example"), []),
@@ -186,6 +188,14 @@ def test_holding_a_destination_holds_what_comes_later(busy: Command) -> None:
     assert busy("queue", "release", "--destination", "new.example") == "domain:new.example is released\n"
     assert busy.error("queue", "release", "--destination", "new.example") == "domain:new.example is not held"
     assert busy.json("queue", "list", "--destination", "new.example")["recipients"][0]["held"] is False
+
+
+def test_retry_does_not_say_that_it_tries_what_is_held(busy: Command) -> None:
+    busy("queue", "hold", "1.1")
+    busy("queue", "hold", "--destination", "near.example")
+    assert busy("queue", "retry", "1.1") == "0 recipients to be tried now\n"
+    assert busy("queue", "retry", "--destination", "near.example") == "0 recipients to be tried now\n"
+    assert busy("queue", "retry", "1.2") == "1 recipient to be tried now\n"
 
 
 def test_retry_makes_it_due(busy: Command) -> None:

@@ -1,14 +1,16 @@
 """A backup comes back, and clients that saw what came after it notice."""
 
+import errno
 import fcntl
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from posthouse.cli.installation import Installation
+from posthouse.cli.installation import CommandError, Installation
 from posthouse.cli.restore import Progress
 from posthouse.directory import accounts
 from posthouse.mailbox import mailboxes
@@ -16,6 +18,7 @@ from posthouse.queue import queue
 from posthouse.queue.queue import NewRecipient, QueuedMail
 from posthouse.queue.schedule import LOCAL
 from posthouse.store import backup, blobs
+from posthouse.store import restore as restore_in_store
 from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
 from posthouse.terms.address import parse
@@ -296,3 +299,38 @@ def test_how_far_it_is_stands_on_a_terminal(
     # What is soon done is not worth a word.
     Progress("accounts")(1, 1)
     assert capsys.readouterr().err == ""
+
+
+def test_no_store_is_made_where_one_is_being_brought_back(
+    command: Command, lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be replaced, with all that was written to it, and its log be taken for the other's."""
+    copy = tmp_path / "copy"
+    made(tmp_path, copy)
+    said: list[str] = []
+    real = restore_in_store.finish
+
+    def finish(*args: Any) -> None:
+        said.append(command.error("domain", "add", "example.net"))
+        with pytest.raises(CommandError, match="is served by another posthouse already"):
+            Installation(command.configuration).open_to_serve()
+        assert not (lost / "posthouse.db").exists()
+        real(*args)
+
+    monkeypatch.setattr(restore_in_store, "finish", finish)
+    command("restore", str(copy))
+    assert said == [f"{lost} holds no store yet, and a restore or a server is about to put one there"]
+    command("domain", "add", "example.net")
+
+
+def test_a_disk_that_is_full_is_the_one_that_is_restored_to(
+    command: Command, lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    made(tmp_path, copy)
+
+    def copyfile(source: Path, destination: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(destination))
+
+    monkeypatch.setattr("posthouse.store.restore.shutil.copyfile", copyfile)
+    assert command.error("restore", str(copy)) == f"{lost}/restoring/posthouse.db: no space left on device"

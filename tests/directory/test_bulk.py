@@ -43,6 +43,8 @@ def test_a_record_has_all_there_is_to_say() -> None:
         '{"address": "a@b.example", "quota": -1}',
         '{"address": "a@b.example", "quota": "1GB"}',
         '{"address": "a@b.example", "password": 7}',
+        '{"address": "a@b.example", "password": "\\ud800 and more"}',
+        '{"address": "a@b.example", "name": "\\udfff"}',
         '{"address": "a@b.example", "scram": "x"}',
         json.dumps({"address": "a@b.example", "scram": scram(iterations=10)}),
         json.dumps({"address": "a@b.example", "scram": scram(iterations=10**9)}),

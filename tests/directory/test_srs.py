@@ -49,6 +49,19 @@ def test_three_forwarders_keep_two_names() -> None:
     assert first.reverse(once) == alice
 
 
+@pytest.mark.parametrize("separator", "=+-")
+def test_what_stands_behind_the_tag_of_others_comes_back(separator: str) -> None:
+    """It may be what separates the user from the rest at the first forwarder's (SRS0 with an extension)."""
+    (second, _), (third, _) = srs(b"2"), srs(b"3")
+    once = parse(f"SRS0{separator}h4sh=dd=far.example=alice@one.example")
+    twice = second.forward(once, "two.example")
+    assert second.reverse(twice) == once
+    assert third.reverse(third.forward(twice, "three.example")) == once
+    # As another one writes it, who keeps the sign behind the first forwarder's name.
+    theirs = parse(f"SRS1=h4sh=one.example={separator}h4sh=dd=far.example=alice@two.example")
+    assert third.reverse(third.forward(theirs, "three.example")) == once
+
+
 def test_it_holds_for_some_weeks() -> None:
     ours, clock = srs()
     out = ours.forward(parse("alice@far.example"), HOME)

@@ -1,6 +1,10 @@
 """FETCH of what is large, broken, or gone; what a message shows is in the transcripts."""
 
+import asyncio
 import base64
+import threading
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from random import Random
 
@@ -8,12 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posthouse.imapd import portions
+from posthouse.imapd import fields, portions
 from posthouse.imapd.content import Message, answer
+from posthouse.imapd.session import Session
 from posthouse.mailbox import retention
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.summary import render
-from posthouse.store.blobs import BlobRef
+from posthouse.message import mime
+from posthouse.message.header import Header
+from posthouse.message.mime import Part
+from posthouse.store.blobs import BlobRef, Buffer
 from posthouse.wire.imap.fetch import Section, Text
 from tests.doors.house import House, having, in_house, message
 
@@ -261,5 +269,104 @@ def test_a_message_whose_octets_are_lost_is_not_left_out_in_silence(tmp_path: Pa
         said = await client.reader.read()
         assert b"* BYE [SERVERBUG]" in said
         assert b"x OK" not in said
+
+    in_house(tmp_path, test)
+
+
+def test_what_is_large_is_decoded_in_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both times: its size is told before its octets, so it is gone through twice."""
+    threads: list[threading.Thread] = []
+    decode = mime.decode_pieces
+
+    def decoding(octets: Buffer, part: Part) -> Iterator[bytes]:
+        for piece in decode(octets, part):
+            threads.append(threading.current_thread())
+            yield piece
+
+    async def test(house: House) -> None:
+        inside = Random(1).randbytes(1_000_000)
+        await house.file(part(base64.encodebytes(inside).replace(b"\n", b"\r\n"), "base64"))
+        client = await house.imap()
+        monkeypatch.setattr(mime, "decode_pieces", decoding)
+        found = await client.ok("FETCH 1 (BINARY.PEEK[1] BINARY.PEEK[1]<900000.10>)")
+        assert literal(found[0]) == inside
+        assert found[0].endswith(b"BINARY[1]<900000> {10}\r\n%b)" % inside[900_000:900_010])
+        assert len(threads) > 30
+        assert threading.current_thread() not in threads
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("item", "times"),
+    [
+        ("BODY.PEEK[HEADER.FIELDS.NOT (x-{})]<1.5>", 1),
+        ("BODY.PEEK[HEADER.FIELDS (x-{})]", 1),
+        ("BINARY.PEEK[1]<{}.5>", 2),
+    ],
+)
+def test_others_have_their_turn_between_many_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: str, times: int
+) -> None:
+    """Of one message or of several: 100 KB are gone through twelve times in a row at most."""
+    turn = 0
+    made: list[int] = []
+    parse, find, decode = Header.parse, fields.literal, mime.decode_pieces
+
+    def parsing(octets: bytes) -> Header:
+        made.append(turn)
+        return parse(octets)
+
+    def finding(header: bytes, names: fields.Names) -> bytes:
+        made.append(turn)
+        return find(header, names)
+
+    def decoding(octets: Buffer, part: Part) -> Iterator[bytes]:
+        made.append(turn)
+        yield from decode(octets, part)
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def test(house: House) -> None:
+        for number in range(3):
+            head = b"".join([b"X-%d: %b\r\n" % (each, b"y" * 90) for each in range(1024)])
+            await house.file(b"Subject: %d\r\n%b\r\nIt leaves at nine.\r\n" % (number, head))
+        client = await house.imap()
+        monkeypatch.setattr(Header, "parse", parsing)
+        monkeypatch.setattr(fields, "literal", finding)
+        monkeypatch.setattr(mime, "decode_pieces", decoding)
+        counting = asyncio.create_task(count())
+        items = " ".join([item.format(number) for number in range(40)])
+        try:
+            assert len(await client.ok(f"FETCH 1:* ({items})")) == 3
+        finally:
+            counting.cancel()
+        assert len(made) == 120 * times
+        assert max(len(list(some)) for _, some in groupby(made)) <= 12
+
+    in_house(tmp_path, test)
+
+
+def test_small_pieces_do_not_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is decoded to a third of its size, too, no more than some pieces are in memory."""
+    waiting: list[int] = []
+    flush = Session.flush
+
+    async def flushing(session: Session) -> None:
+        outgoing = session.engine.outgoing()
+        waiting.append(sum(map(len, outgoing)))
+        session.engine.send(*outgoing)
+        await flush(session)
+
+    async def test(house: House) -> None:
+        await house.file(part(b"".join([b"=41" * 24 + b"=\r\n"] * 40_000), "quoted-printable"))
+        client = await house.imap()
+        monkeypatch.setattr(Session, "flush", flushing)
+        assert literal((await client.ok("FETCH 1 BINARY.PEEK[1]"))[0]) == b"A" * 960_000
+        assert max(waiting) < 256 * 1024
 
     in_house(tmp_path, test)

@@ -6,9 +6,15 @@ from unittest import mock
 
 import pytest
 
+from posthouse.imapd import fetch, server
+from posthouse.imapd.places import Place
+from posthouse.imapd.session import Session
+from posthouse.mailbox import mailboxes, shares
 from posthouse.mailbox.snapshot import Snapshot
+from posthouse.mailbox.view import Entry
+from posthouse.wire.imap.fetch import Item
 from posthouse.wire.imap.server import ImapServer
-from tests.doors.house import ALICE, BOB, House, having, in_house, message
+from tests.doors.house import ALICE, BOB, House, having, in_house, message, until
 
 
 @pytest.mark.parametrize("rev2", [False, True])
@@ -98,5 +104,96 @@ def test_a_right_that_is_taken_back_is_missed_by_the_next_command(tmp_path: Path
         assert having(told, b"nine")
         assert await alice.ok("SEARCH SEEN") == [b"* SEARCH"]
         assert await bob.ok("CLOSE") == []
+
+    in_house(tmp_path, test)
+
+
+def test_what_is_replaced_is_lost_before_the_message_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of a NOTIFY has its turn between a REPLACE and its message."""
+
+    async def test(house: House) -> None:
+        client, other = await house.imap(mailbox=None), await house.imap()
+        await house.file(mailbox="Archive")
+        await client.ok("ENABLE IMAP4rev2")
+        await client.ok("SELECT Archive")
+        await client.ok("NOTIFY SET (selected (MessageNew MessageExpunge))")
+        pause = Session.pause
+        deleted: list[bytes] = []
+
+        async def slowly(session: Session) -> None:
+            await pause(session)
+            if session.ongoing is not None and not deleted:
+                deleted.append(await other.tagged("DELETE Archive"))
+                # Its task has heard the bell, and waits for the turn.
+                await until(lambda: session._stale)
+
+        await client.ok("NOOP")
+        monkeypatch.setattr(server, "_TURN", 1)
+        monkeypatch.setattr(Session, "pause", slowly)
+        await client.send(b"a REPLACE 1 INBOX {3+}\r\nx:y\r\nb STATUS INBOX (MESSAGES)\r\n")
+        assert (await client.response()).startswith(b"* OK [CLOSED]")
+        assert (await client.response()).startswith(b"a NO [EXPUNGEISSUED]")
+        assert await client.response() == b'* STATUS "INBOX" (MESSAGES 0)'
+        assert (await client.response()).startswith(b"b OK")
+        assert deleted[0].startswith(b"OK")
+
+    in_house(tmp_path, test)
+
+
+_THEIRS = f'"Other Users/{ALICE}/Archive"'
+
+
+def test_a_right_that_is_taken_while_a_mailbox_is_opened(tmp_path: Path) -> None:
+    """From anyone, whose bells do not ring: behind the look at the rights, and before the owner's bell is heard."""
+
+    async def test(house: House) -> None:
+        await house.file(mailbox="Archive")
+        owner = house.alice.id
+        archive = await house.store.read(mailboxes.find, owner, "Archive")
+        await house.store.write(shares.grant, owner, archive, shares.ANYONE, "lr")
+        bob = await house.imap(BOB, mailbox=None)
+        readable = Session.readable
+
+        async def slowly(session: Session, path: str) -> Place:
+            found = await readable(session, path)
+            await house.store.write(shares.grant, owner, archive, shares.ANYONE, "")
+            return found
+
+        with mock.patch.object(Session, "readable", slowly):
+            await bob.ok(f"SELECT {_THEIRS}")
+        assert (await bob.tagged("FETCH 1 FLAGS")).startswith(b"NO [NOPERM]")
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_right_that_is_taken_while_news_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    """What was asked for of new messages is told no more; then the mailbox is lost, and not the connection."""
+
+    async def test(house: House) -> None:
+        owner = house.alice.id
+        archive = await house.store.read(mailboxes.find, owner, "Archive")
+        await house.store.write(shares.grant, owner, archive, house.bob.id, "lr")
+        bob = await house.imap(BOB, mailbox=None)
+        await bob.ok("ENABLE IMAP4rev2")
+        await bob.ok(f"SELECT {_THEIRS}")
+        items = "" if watched else " (UID BODY.PEEK[TEXT])"
+        await bob.ok(f"NOTIFY SET (selected (MessageNew{items} MessageExpunge))")
+        if watched:
+            await bob.ok("UID SEARCH RETURN (UPDATE (UID BODY.PEEK[TEXT])) ALL")
+        tell = fetch.tell
+
+        async def slowly(session: Session, chunk: list[Entry], wanted: tuple[Item, ...]) -> None:
+            await house.store.write(shares.grant, owner, archive, house.bob.id, "")
+            await tell(session, chunk, wanted)
+
+        monkeypatch.setattr(fetch, "tell", slowly)
+        await house.file(mailbox="Archive")
+        told = await bob.until(b"* OK [CLOSED]")
+        assert told[0] == b"* 1 EXISTS"
+        assert not having(told, b"FETCH")
+        await bob.ok("NOOP")
 
     in_house(tmp_path, test)

@@ -7,8 +7,11 @@ import pytest
 
 from posthouse import limits
 from posthouse.directory import accounts
+from posthouse.imapd.session import Session
 from posthouse.mailbox import mailboxes, retention
 from posthouse.mailbox.changes import heard
+from posthouse.mailbox.newest import Snapshots
+from posthouse.mailbox.view import View
 from posthouse.store.database import Tx
 from tests.doors.house import ALICE, BOB, House, ImapClient, having, in_house, message, until
 from tests.store.support import open_store
@@ -247,5 +250,84 @@ def test_an_answer_behind_anothers_knows_what_that_one_did(tmp_path: Path) -> No
             for _ in range(number - 1):
                 await asyncio.sleep(0)
             assert b"* %d EXISTS" % number in await bob.ok("NOOP")
+
+    in_house(tmp_path, test)
+
+
+_UNKNOWN = b"Subject: odd\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 x\r\n"
+
+
+@pytest.mark.parametrize("how", ["alone", "idle", "watched"])
+def test_a_part_that_cannot_be_decoded_ends_nothing(tmp_path: Path, how: str) -> None:
+    """Anybody may send such a message: the client hears why it is told no more of it, and of the next one all."""
+
+    async def test(house: House) -> None:
+        client = await house.imap()
+        items = "" if how == "watched" else " (UID BINARY.PEEK[1])"
+        await client.ok(f"NOTIFY SET (selected (MessageNew{items} MessageExpunge))")
+        if how == "watched":
+            await client.ok("UID SEARCH RETURN (UPDATE (UID BINARY.PEEK[1])) ALL")
+        if how == "idle":
+            await client.idle()
+        await house.file(_UNKNOWN)
+        assert await client.response() == b"* 1 EXISTS"
+        assert (await client.response()).startswith(b"* NO [UNKNOWN-CTE]")
+        await house.file(message(2))
+        told = await client.until(b"* 2 FETCH")
+        assert b"* 2 EXISTS" in told
+        assert b"BINARY[1] {20}\r\nIt leaves at nine." in told[-1]
+
+    in_house(tmp_path, test)
+
+
+_THERE = f'"Other Users/{ALICE}/Archive"'
+
+
+async def _shared(house: House) -> ImapClient:
+    """Bob, who is told of the open mailbox, and then opens one of Alice's."""
+    alice, bob = await house.imap(), await house.imap(BOB)
+    await alice.ok(f"SETACL Archive {BOB} lr")
+    await bob.ok("NOTIFY SET (selected (MessageNew MessageExpunge)) (mailboxes Archive (MailboxName))")
+    await bob.ok(f"SELECT {_THERE}")
+    return bob
+
+
+def test_what_another_shares_is_heard_of_whenever_it_was_opened(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        bob = await _shared(house)
+        await house.file(mailbox="Archive")
+        assert await bob.response() == b"* 1 EXISTS"
+        await bob.ok("SELECT INBOX")
+        await house.file(account=house.bob)
+        assert await bob.response() == b"* 1 EXISTS"
+
+    in_house(tmp_path, test)
+
+
+def test_a_ring_while_a_command_looks_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task hears it, and waits for the command to end: what came behind the command's look is told then."""
+
+    async def test(house: House) -> None:
+        bob = await _shared(house)
+        heard_again = asyncio.Event()
+        hear, refresh = Session._hear, Snapshots.refresh
+
+        def listening(session: Session) -> None:
+            hear(session)
+            heard_again.set()
+
+        async def slowly(snapshots: Snapshots, view: View) -> None:
+            monkeypatch.setattr(Snapshots, "refresh", refresh)
+            await refresh(snapshots, view)
+            # The look is over, and the command does not know it yet.
+            heard_again.clear()
+            await house.file(mailbox="Archive")
+            await heard_again.wait()
+
+        monkeypatch.setattr(Session, "_hear", listening)
+        monkeypatch.setattr(Snapshots, "refresh", slowly)
+        # The first command in what another shares looks: what was there before its bell was heard is not known.
+        await bob.ok("NOOP")
+        assert await bob.response() == b"* 1 EXISTS"
 
     in_house(tmp_path, test)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.net import answer
 from posthouse.net.answer import AAAA, CNAME, MX, PTR, TLSA, TXT, A, Malformed, Mx, Tlsa, TooManyAliases, read
 from posthouse.net.dns import _encode_name, _encode_query
 
@@ -134,6 +135,45 @@ def test_octets_that_would_be_taken_for_another_name_are_escaped() -> None:
     response.answer.append(dns.rrset.from_rdata("example.org.", 60, rdata))
     message = read(response.to_wire(), 7, encoded("example.org"), MX)
     assert message.follow(MX)[1] == (Mx(10, r"a\046b\010\255.example.org"),)
+
+
+def test_a_name_in_brackets_is_no_address_literal() -> None:
+    """A route, and what security it must have, would take it for one (RFC 5321 §4.1.3)."""
+    response = dns.message.make_response(dns.message.from_wire(question("example.org", MX)))
+    response.answer.append(dns.rrset.from_text("example.org.", 60, "IN", "MX", "10 [192.0.2.66]."))
+    message = read(response.to_wire(), 7, encoded("example.org"), MX)
+    assert message.follow(MX)[1] == (Mx(10, r"\091192.0.2.66\093"),)
+
+
+def test_however_many_names_end_in_the_same_labels_these_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's answer of 64 KB would else hold the loop for most of a second."""
+    name = ".".join("a" * 127)
+    octets = struct.pack("!6H", 7, 0x8180, 1, 4000, 0, 0) + encoded(name) + struct.pack("!HH", MX, 1)
+    octets += (b"\xc0\x0c" + struct.pack("!HHIHH", MX, 1, 60, 4, 10) + b"\xc0\x0e") * 4000
+    presented: list[bytes] = []
+
+    def present(label: bytes) -> str:
+        presented.append(label)
+        return label.decode()
+
+    monkeypatch.setattr(answer, "_present", present)
+    message = read(octets, 7, encoded(name), MX)
+    assert message.follow(MX) == (name, (Mx(10, name[2:]),) * 4000, 60)
+    assert len(presented) < 3 * 127
+
+
+def test_a_name_is_no_longer_for_ending_in_known_labels() -> None:
+    name = ".".join("a" * 126)
+    head = struct.pack("!6H", 7, 0x8180, 1, 2, 0, 0) + encoded(name) + struct.pack("!HH", MX, 1)
+    first = b"\xc0\x0c" + struct.pack("!HHIHH", MX, 1, 60, 6, 10) + b"\x01b\xc0\x0c"
+    for label, fits in ((b"\x01b", True), (b"\x02bb", False)):
+        host = label + b"\xc0\x0c"
+        octets = head + first + b"\xc0\x0c" + struct.pack("!HHIHH", MX, 1, 60, 2 + len(host), 10) + host
+        if fits:
+            assert read(octets, 7, encoded(name), MX).follow(MX)[1] == (Mx(10, f"b.{name}"),) * 2
+        else:
+            with pytest.raises(Malformed):
+                read(octets, 7, encoded(name), MX)
 
 
 labels = st.binary(min_size=1, max_size=20)

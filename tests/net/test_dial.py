@@ -9,7 +9,7 @@ import pytest
 from posthouse.net import dial
 from posthouse.net.stream import DialError, Stream
 from posthouse.written import Endpoint
-from tests.support import run
+from tests.support import run, until
 
 PLACES = [Endpoint(f"192.0.2.{n}", 25) for n in range(1, 4)]
 Behaviour = Callable[[], Awaitable[Stream]]
@@ -90,6 +90,44 @@ def test_a_cancelled_race_leaves_nobody_running() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert sum(line.startswith("gives up") for line in net.log) == 3
+
+    run(main())
+
+
+class Noted(Stream):
+    """Knows whether it was ended."""
+
+    aborted = False
+
+    def abort(self) -> None:
+        """End it."""
+        self.aborted = True
+
+
+def test_nobody_waits_for_who_is_given_up_and_who_then_comes_in_second_is_ended() -> None:
+    """Who was cancelled in such a wait would leave the winner connected."""
+
+    async def main() -> None:
+        loop, gate = asyncio.get_running_loop(), asyncio.Event()
+        first, second = Noted(loop), Noted(loop)
+
+        async def connect(place: Endpoint) -> Stream:
+            if place == PLACES[1]:
+                return first
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                await gate.wait()
+            return second
+
+        task = asyncio.create_task(dial.race(PLACES[:2], connect, stagger=0.001))
+        try:
+            await until(task.done)
+        finally:
+            gate.set()
+        assert (await task).stream is first
+        await until(lambda: second.aborted)
+        assert not first.aborted
 
     run(main())
 

@@ -158,6 +158,27 @@ def test_the_cache_is_bounded() -> None:
     play(main())
 
 
+def test_the_cache_weighs_names_by_what_they_take_here() -> None:
+    """In the answer the end that they share stands once."""
+
+    async def main() -> None:
+        one = await world()
+        shared = ".".join(["a" * 60] * 3)
+        for n in range(100):
+            one.server.zone.add("many.example", "MX", f"10 h{n}.{shared}.")
+        resolver = StubResolver([one.server.endpoint], one.clock, timeout=30, cache_octets=20_000)
+        for _ in range(2):
+            assert len((await resolver.mx("many.example")).records) == 100
+        # By UDP, and because it is too long for that by TCP.
+        assert one.server.queries == [("many.example", "MX")] * 4
+        resolver = StubResolver([one.server.endpoint], one.clock, timeout=30, cache_octets=50_000)
+        for _ in range(2):
+            await resolver.mx("many.example")
+        assert one.server.queries == [("many.example", "MX")] * 6
+
+    play(main())
+
+
 def test_equal_questions_under_way_share_one() -> None:
     async def main() -> None:
         one = await world()

@@ -1,6 +1,7 @@
 """A page by HTTPS: responses read from octets, and the client against a server on loopback."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -214,6 +215,38 @@ def test_a_server_that_hangs_is_given_up(tmp_path: Path) -> None:
 
 def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
     assert fetch(tmp_path, OK + b"\r\n" + b"x" * 200) == "pages.example: a body that is too large"
+
+
+def _answer_and_cut(listening: socket.socket, context: ssl.SSLContext, answer: bytes) -> None:
+    """Answer one request, and end the connection as anybody on the way can: TLS is not told."""
+    accepted, _ = listening.accept()
+    accepted.settimeout(30)
+    with context.wrap_socket(accepted, server_side=True) as one:
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += one.recv(1000)
+        one.sendall(answer)
+        os.close(one.detach())
+
+
+def test_a_body_that_goes_on_to_the_end_has_one_that_nobody_on_the_way_can_make(tmp_path: Path) -> None:
+    """Cut in the right place, a policy for a week would be one for some seconds."""
+
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        CA.issue_cert("pages.example").configure_cert(context)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.settimeout(30)
+            port = listening.getsockname()[1]
+            cutting = asyncio.create_task(
+                asyncio.to_thread(_answer_and_cut, listening, context, OK + b"\r\nmax_age: 6")
+            )
+            with pytest.raises(HttpError, match="the connection broke off within the response"):
+                await client(tmp_path, port).get("pages.example", "/", seconds=30, most=100)
+            await cutting
+
+    run(main())
+    assert fetch(tmp_path, OK + b"\r\nmax_age: 604800") == Page("text/plain", b"max_age: 604800")
 
 
 def test_nobody_there_and_no_address_are_told(tmp_path: Path) -> None:

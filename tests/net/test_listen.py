@@ -51,6 +51,17 @@ def test_an_inherited_socket_is_taken_where_it_fits() -> None:
     given.close()
 
 
+def test_all_that_were_inherited_for_a_star_are_taken() -> None:
+    """One a family, as a socket unit with two ListenStream= hands them over."""
+    given = bind(Endpoint("*", 0))
+    (other,) = bind(Endpoint("127.0.0.1", 0))
+    try:
+        assert len(given) == 2
+        assert bind(Endpoint("*", given[0].getsockname()[1]), [given[0], other, given[1]]) == given
+    finally:
+        close([*given, other])
+
+
 def test_systemd_hands_over_sockets_to_this_very_process() -> None:
     wrong = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "smtp"}
     assert inherited(wrong) == []

@@ -285,6 +285,27 @@ def test_a_socket_of_both_families_tells_of_ipv4_as_it_is() -> None:
     run(main())
 
 
+def test_who_is_gone_before_he_is_accepted_is_not_taken_for_this_machine() -> None:
+    """The kernel keeps what a connection brought that was reset, and no longer tells whose it was."""
+
+    async def main() -> None:
+        gate = Counting(10)
+        async with serving(gate=gate) as server:
+            with socket.socket() as gone:
+                gone.bind(("127.0.0.9", 0))
+                gone.connect(tuple(server.endpoints[0]))
+                gone.sendall(b"in another's name")
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # Whoever comes behind is accepted behind.
+            one = await stream.connect(server.endpoints[0], seconds=30, source="127.0.0.8")
+            one.write(b"x")
+            assert (await one.read()).startswith(b"127.0.0.8:")
+            one.abort()
+        assert "127.0.0.1" not in gate.seen
+
+    run(main())
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_who_is_named_and_not_welcome_is_turned_away(certificates: Certificates, encrypted: bool) -> None:
     async def main() -> None:

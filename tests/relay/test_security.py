@@ -258,6 +258,23 @@ def test_mta_sts_enforced_refuses_clear_text(tmp_path: Path, ehlo: str, starttls
     play(tmp_path, scene, ehlo=ehlo, starttls=starttls)
 
 
+def test_octets_in_clear_text_behind_the_answer_to_starttls_are_a_failure_of_tls(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.publish("enforce")
+        report = await stage.rig.send()
+        assert deferred(report) == "4.7.5 TLS cannot begin: octets between STARTTLS and the handshake"
+        assert fact(report, "relay.failed", "stage") == "tls"
+        assert stage.peer.messages == []
+        assert ("sts", "validation-failure", 1) in await stage.counted()
+        # Where nobody demands TLS, mail goes without, as where a handshake breaks.
+        stage.names.mx_records["elsewhere.example"] = [(10, HOST)]
+        report = await stage.rig.send("bob@elsewhere.example", domain="elsewhere.example")
+        assert kinds(report).count("relay.tls_failed") == 1
+        assert len(stage.peer.messages) == 1
+
+    play(tmp_path, scene, starttls="220 go ahead\r\n250 whoever wrote this")
+
+
 def test_a_host_that_mta_sts_does_not_allow_is_passed_over(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.publish("enforce", mx="*.allowed.example")

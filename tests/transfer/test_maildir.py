@@ -76,6 +76,28 @@ def test_folders(tmp_path: Path) -> None:
     assert not is_maildir(tmp_path / ".no")
 
 
+@pytest.mark.parametrize("which", ["cur", "new"])
+def test_a_link_in_a_maildir_does_not_let_anothers_in(tmp_path: Path, which: str) -> None:
+    make(tmp_path / "theirs", "cur/1.a:2,", "new/2.b")
+    make(tmp_path / "mine")
+    for place in (tmp_path / "mine" / ".Sent", tmp_path / "mine" / "Work", tmp_path / "linked"):
+        make(place)
+        (place / which).rmdir()
+        (place / which).symlink_to(tmp_path / "theirs" / which)
+    assert Maildir(tmp_path / "mine").folders() == [Folder((), 0)]
+    assert not is_maildir(tmp_path / "linked")
+
+
+def test_a_folder_that_stands_there_in_both_ways(tmp_path: Path) -> None:
+    """As Maildir++ has it and as a directory: what lies in either is read."""
+    make(tmp_path)
+    make(tmp_path / ".Work.Old", "cur/1.a:2,S")
+    make(tmp_path / "Work" / "Old", "cur/2.b:2,")
+    assert Maildir(tmp_path).folders() == [Folder((), 0), Folder(("Work", "Old"), 2)]
+    names = [Path(one.name).name for one in items(tmp_path, ("Work", "Old")) if isinstance(one, Item)]
+    assert names == ["1.a:2,S", "2.b:2,"]
+
+
 def test_what_cannot_be_read_is_told_of(tmp_path: Path) -> None:
     make(tmp_path, "cur/3.c:2,", "cur/9.z:2,")
     (tmp_path / "cur" / "1.a:2,").symlink_to("/etc/passwd")

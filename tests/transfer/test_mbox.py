@@ -115,6 +115,16 @@ def test_what_is_no_mail_is_left_out() -> None:
     assert texts(FROM + internal + FROM + gone + FROM + real) == [b"Subject: real\r\n\r\ntext\r\n"]
 
 
+def test_nobody_elses_message_is_left_out() -> None:
+    """Whoever writes to somebody cannot have his mail left out by the fields of programs that are kept here."""
+    first = b"Subject: first\n\ntext\n\n"
+    pine = b"Received: by here\nX-IMAP: 1 2\nSubject: second\n\ntext\n\n"
+    thunderbird = b"Return-Path: <x@example.net>\nX-Mozilla-Status: 0008\nSubject: third\n\ntext\n\n"
+    found = texts(FROM + first + FROM + pine + FROM + thunderbird)
+    assert found == [one.removesuffix(b"\n").replace(b"\n", b"\r\n") for one in (first, pine, thunderbird)]
+    assert texts(FROM + thunderbird.replace(b"Return-Path", b"X-Mozilla-Status: 0008\nReturn-Path")) == []
+
+
 def test_a_file_that_is_none() -> None:
     source = Mbox(io.BytesIO(b"Subject: x\n\nno mbox\n"), ())
     (flaw,) = source.items(source.folders()[0], lambda keys: set())
@@ -193,7 +203,7 @@ def test_senders_that_are_no_word(sender: str | None) -> None:
     assert mbox.begin(sender, 0) == b"From MAILER-DAEMON Thu Jan  1 00:00:00 1970\n"
 
 
-@pytest.mark.parametrize("path", ["INBOX", "Work/Old", "../x", ".hidden/..", "100%/%2E", "a.mbox"])
+@pytest.mark.parametrize("path", ["INBOX", "Work/Old", "../x", ".hidden/..", "100%/%2E", "a.mbox", "a.mbox/b.mbox"])
 def test_names_of_files(tmp_path: Path, path: str) -> None:
     file = mbox.file_of(tmp_path, path)
     assert tmp_path in file.resolve().parents
@@ -211,6 +221,38 @@ def items_of(root: Path) -> Iterator[Item]:
         for one in tree.items(folder, lambda keys: set()):
             if isinstance(one, Item):
                 yield one
+
+
+def test_a_mailbox_called_as_a_file_is_beside_its_children(tmp_path: Path) -> None:
+    assert mbox.file_of(tmp_path, "A") not in mbox.file_of(tmp_path, "A.mbox/B").parents
+
+
+def test_several_files_of_which_each_might_be_the_inbox(tmp_path: Path) -> None:
+    """One is; the others are folders that are called so, as they are where we have written them."""
+    for name in ("INBOX", "Mail", "mbox"):
+        (tmp_path / f"{name}.mbox").write_bytes(FROM + b"Subject: " + name.encode() + b"\n\n\n")
+    assert [folder.path for folder in MboxTree(tmp_path).folders()] == [(), ("Mail",), ("mbox",)]
+    (tmp_path / "INBOX.mbox").unlink()
+    assert [folder.path for folder in MboxTree(tmp_path).folders()] == [(), ("Mail",)]
+
+
+def test_of_several_files_the_one_is_told_that_is_none(tmp_path: Path) -> None:
+    for name, octets in (("A", b"no mbox\n"), ("B", FROM + b"Subject: x\n\n\n")):
+        (tmp_path / f"{name}.mbox").write_bytes(octets)
+    tree = MboxTree(tmp_path)
+    found = [one for folder in tree.folders() for one in tree.items(folder, lambda keys: set())]
+    assert [one.name for one in found if not isinstance(one, Seen)] == [
+        str(tmp_path / "A.mbox"),
+        f"{tmp_path / 'B.mbox'}, message 1",
+    ]
+
+
+def test_files_that_are_one_folder(tmp_path: Path) -> None:
+    for name in ("Inbox", "inbox"):
+        (tmp_path / f"{name}.mbox").write_bytes(FROM + b"Subject: " + name.encode() + b"\n\n\n")
+    (folder,) = MboxTree(tmp_path).folders()
+    assert folder.path == ()
+    assert len(list(items_of(tmp_path))) == 2
 
 
 def test_a_directory_without_any(tmp_path: Path) -> None:

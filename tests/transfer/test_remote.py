@@ -413,3 +413,100 @@ def test_the_command_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (said.exit_code, said.stdout) == (0, "3 imported, 0 were there\n")
     assert f"{NAME}: FETCH: " in said.stderr
     assert [len(rows) for rows in held(command).values()] == [3]
+
+
+def test_one_message_that_the_server_cannot_tell_of_holds_up_no_other(tmp_path: Path) -> None:
+    """Servers may answer NO for a whole set where one of its messages is damaged."""
+    server = Forgetful([message(1), message(2), message(3)], {})
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        if b"RFC822.SIZE" in command and re.search(rb"UID FETCH [\d,:]*\b20\b", command):
+            return tag + b" NO it is damaged\r\n"
+        if found := re.match(rb"UID FETCH (\d+) \(UID FLAGS", command):
+            uid = int(found[1])
+            size = len(message(uid // 10))
+            return b"* %d FETCH (FLAGS () UID %d RFC822.SIZE %d)\r\n" % (uid // 10, uid, size) + tag + b" OK done\r\n"
+        return server(tag, command)
+
+    with scripted(tmp_path, answer) as account:
+        (folder,) = account.folders()
+        first, second, third = account.items(folder, _nothing)
+    assert second == Flaw("uid 20", "FETCH: it is damaged")
+    assert isinstance(first, Item)
+    assert isinstance(third, Item)
+    assert (first.name, third.name) == ("uid 10", "uid 30")
+
+
+@pytest.mark.parametrize("said", [b"", b"NO it is damaged"], ids=["gone", "no"])
+def test_a_large_message_that_does_not_come_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """Removed since it was listed, or unreadable: the others come, and the run does not end."""
+    monkeypatch.setattr(remote, "_TEXT", 1000)
+    server = Forgetful([message(1, "x" * 3000), message(2)], {})
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        if b"<1000.1000>" in command:
+            return tag + b" " + (said or b"OK done") + b"\r\n"
+        return server(tag, command)
+
+    command = Command(tmp_path)
+    command("init", "--domain", "example.org", "--hostname", "mail.example.org")
+    command("account", "add", TARGET, "--password", "long enough for us")
+    with serving(tmp_path, answer) as port:
+        url = f"imaps://alice%40example.org@{NAME}:{port}"
+        password, trusted = tmp_path / "password", str(tmp_path / "ca.pem")
+        password.write_text("x")
+        result = command.result("import", TARGET, url, "--password-file", str(password), "--authorities", trusted)
+    assert (result.exit_code, result.stdout) == (1, "1 imported, 0 were there, 1 passed over\n")
+    assert "passed over uid 10: " in result.stderr
+
+
+def test_a_folder_whose_uids_are_not_told_is_passed_over(tmp_path: Path) -> None:
+    server = Forgetful([message(1)], {})
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        return tag + b" NO not now\r\n" if command.startswith(b"FETCH") else server(tag, command)
+
+    with scripted(tmp_path, answer) as account:
+        (folder,) = account.folders()
+        assert list(account.items(folder, _nothing)) == [Flaw("INBOX", "FETCH: not now", folder.size)]
+
+
+@pytest.mark.parametrize("exists", [b"* EXISTS many", b"* " + b"9" * 5000 + b" EXISTS"])
+def test_a_number_of_messages_that_is_none(tmp_path: Path, exists: bytes) -> None:
+    server = Forgetful([message(1)], {})
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        return exists + b"\r\n" + tag + b" OK done\r\n" if command.startswith(b"EXAMINE") else server(tag, command)
+
+    with scripted(tmp_path, answer) as account:
+        (folder,) = account.folders()
+        with pytest.raises(SourceError, match="how many messages"):
+            list(account.items(folder, _nothing))
+
+
+def test_names_that_are_not_ascii_are_asked_for_as_they_were_told(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    def answer(tag: bytes, command: bytes) -> bytes:
+        asked.append(command)
+        told = '* LIST () "/" "Entwürfe"\r\n'.encode() if command.startswith(b"LIST") else b""
+        return told + tag + b" OK done\r\n"
+
+    with scripted(tmp_path, answer) as account:
+        (folder,) = account.folders()
+        assert folder == Folder(("Entwürfe",), 0)
+        assert list(account.items(folder, _nothing)) == []
+    assert 'EXAMINE "Entwürfe"'.encode() in asked
+
+
+def test_an_answer_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand literals, each of a size that might be."""
+    monkeypatch.setattr(remote, "_LARGEST_ANSWER", 100_000)
+    literal = b'* LIST () "/" {1000}\r\n' + b"x" * 1000 + b"\r\n"
+    with (
+        scripted(tmp_path, lambda tag, command: literal * 1000 + tag + b" OK done\r\n") as account,
+        pytest.raises(SourceError, match="more than 100000 octets in one answer"),
+    ):
+        account.folders()

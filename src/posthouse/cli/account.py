@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, TypeVar
 
 import click
 
 from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
-from posthouse.cli.quantities import NONE, NoneOrType, Nothing, RateType, SizeType
+from posthouse.cli.quantities import COUNT, NONE, NoneOrType, Nothing, RateType, SizeType
 from posthouse.directory import accounts, addresses, bulk, credentials, identities, quotas
 from posthouse.directory.bulk import BadRecord, Outcome, Record
 from posthouse.directory.model import Account, BadPassword
@@ -18,9 +18,6 @@ from posthouse.wire.sasl.verifier import ScramVerifier
 from posthouse.written import Rate, format_size, rough_size
 
 T = TypeVar("T")
-
-
-COUNT: Final = click.IntRange(min=1)
 
 
 def _given(value: T | Nothing | None, before: T | None) -> T | None:
@@ -175,6 +172,8 @@ def _own_or(own: object, configured: object, what: str) -> str:
 @pass_installation
 def password_(installation: Installation, address: str, password: str | None, label: str | None) -> None:
     """Change the account's password, or add an app password."""
+    if label == "":
+        raise click.UsageError("an app password needs a name: --label")
     new = password or _ask_password()
     found = installation.read(accounts.by_address, address)
 

@@ -1,11 +1,12 @@
 """`posthouse import`: mail from an mbox file, a Maildir, or an account on another server."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -86,6 +87,8 @@ def import_(
                     await intake.bring(source, folder, listener)
         except (SourceError, SpoolFull, MailboxError) as error:
             raise CommandError(f"{_why(error, address)} ({_said(intake.tally)}; run it again to go on)") from error
+        except asyncio.CancelledError:
+            _break_off(intake.tally)
         finally:
             blobs.close()
         return intake.tally
@@ -97,6 +100,14 @@ def import_(
     _report(tally, source, json_output)
     if tally.flawed:
         sys.exit(1)
+
+
+def _break_off(tally: Tally) -> NoReturn:
+    """Ctrl-C: end now. The thread that reads would be waited for, and may wait for its source itself, for ever where
+    that is a pipe. What is filed is filed, as if we had been killed."""
+    click.echo(f"\nposthouse: broken off ({_said(tally)}; run it again to go on)", err=True)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _chosen(source: Source, folders: Sequence[str]) -> list[Folder]:
@@ -114,6 +125,8 @@ def _why(error: Exception, address: str) -> str:
     match error:
         case OverQuota():
             return f"{address} may not hold more (posthouse account quota)"
+        case SpoolFull(__cause__=OSError() as cause):
+            return f"a message cannot be held: {(cause.strerror or str(cause)).lower()}"
         case SpoolFull():
             return "a message is too large for what may be held (limits.unfinished_disk)"
         case _:
@@ -192,7 +205,10 @@ def _mbox(path: Path, folder: tuple[str, ...], quoting: Quoting) -> Mbox:
 
 def _login(url: str, password_file: Path | None, authorities: Path | None) -> Login:
     """Whose account it is, and where. Raises CommandError, SourceError."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise CommandError(f"{url}: {error}") from error
     if parts.password is not None:
         raise CommandError("a password does not belong there: it is asked for, or --password-file names it")
     if not parts.hostname or not parts.username or parts.path not in ("", "/"):

@@ -1,5 +1,6 @@
 """`posthouse init`: the first configuration, the store, the first domain, and the DNS records to publish."""
 
+import json
 import os
 import socket
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ _TEMPLATE = """\
 # here. `posthouse check-config` says whether it can be used.
 
 hostname = "{hostname}"
-data = "{data}"
+data = {data}
 {user}
 # Certificates that others trust. Without them the installation's own CA signs one, so that encryption always works.
 # [tls]
@@ -61,8 +62,8 @@ def init(
     host = _domain(hostname or click.prompt("Full name of this machine", default=_own_name(name)))
     text = _TEMPLATE.format(
         hostname=host,
-        data=data or _data_directory(installation.path),
-        user=f'user = "{user}"\n' if user else "",
+        data=_quoted(_as_typed(data, installation.path) if data else _data_directory(installation.path)),
+        user=f"user = {_quoted(user)}\n" if user else "",
     )
     try:
         reading.parse(text, file=str(installation.path), base=installation.path.absolute().parent)
@@ -72,7 +73,10 @@ def init(
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{installation.path}: {(error.strerror or str(error)).lower()}") from error
-    kept = installation.write(_serve, name, new_keys(), installation.clock.now())
+    try:
+        kept = installation.write(_serve, name, new_keys(), installation.clock.now())
+    except CommandError as error:
+        raise CommandError(f"{error.message}; {installation.path} is written, and init --force replaces it") from error
     click.echo(f"wrote {installation.path}; mail is kept in {installation.config.data}\n\nPublish these DNS records:\n")
     print_records(records(name, host, kept), host)
     click.echo(f"\nNext: posthouse account add you@{name}, then posthouse serve")
@@ -92,6 +96,16 @@ def _domain(text: str) -> str:
         return parse_domain(text.strip().rstrip("."))
     except BadAddress as error:
         raise CommandError(f"{text}: {error}") from error
+
+
+def _quoted(text: str) -> str:
+    """As TOML has it, which takes the escapes of JSON (https://toml.io/en/v1.0.0#string)."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _as_typed(data: Path, configuration: Path) -> str:
+    """Relative paths are taken from the directory of the configuration, and typed from where one is."""
+    return str(data if configuration.absolute().parent == Path.cwd() else data.absolute())
 
 
 def _own_name(domain: str) -> str:

@@ -62,16 +62,35 @@ class Installation:
         return self._config
 
     def open_store(self) -> SqliteStore:
-        """The store, made if it is not there yet. Raises CommandError."""
+        """The store, made if it is not there yet, unless one is just being brought back. Raises CommandError."""
+        return self._with_data(self._open_or_make)
+
+    def open_to_serve(self) -> SqliteStore:
+        """The same, for the one server of it: held until the process ends. Raises CommandError."""
+        return self._with_data(self._hold_and_open)
+
+    def _with_data(self, open_there: Callable[[Path], SqliteStore]) -> SqliteStore:
         data = self.config.data
         try:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             become_owner(self.config)
-            return _open_privately(data / DATABASE, self.clock)
+            return open_there(data)
         except StoreError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{data}: {(error.strerror or str(error)).lower()}") from error
+
+    def _hold_and_open(self, data: Path) -> SqliteStore:
+        # First: what would serve later than another must not migrate the store beneath it.
+        hold_data(data)
+        return _open_privately(data / DATABASE, self.clock)
+
+    def _open_or_make(self, data: Path) -> SqliteStore:
+        if (data / DATABASE).exists():
+            return _open_privately(data / DATABASE, self.clock)
+        # A restore would put its own in the place of what is made meanwhile, and what was written there would be gone.
+        with _making(data):
+            return _open_privately(data / DATABASE, self.clock)
 
     def with_store(self, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
         """Open the store, do the work, close it. Errors that a person can mend become CommandError."""
@@ -89,6 +108,9 @@ class Installation:
             raise CommandError(str(error)) from error
         except StoreUnavailable as error:
             raise CommandError(f"the store cannot do it now: {error}") from error
+        except UnicodeEncodeError as error:
+            # Octets of the command line that are no text reach us as what no text holds (PEP 383).
+            raise CommandError("something in this command is not UTF-8 text") from error
 
     def write(self, function: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One transaction. Raises CommandError."""
@@ -122,12 +144,30 @@ def data_alone(data: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def _making(data: Path) -> Iterator[None]:
+    """Keep restores and servers from the data directory while a store is made there. Raises CommandError, OSError."""
+    descriptor = _serving(data)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise CommandError(f"{data} holds no store yet, and a restore or a server is about to put one there") from error
+    finally:
+        os.close(descriptor)
+
+
+def _serving(data: Path) -> int:
+    """A descriptor of the file that is locked by whoever must not be disturbed."""
+    return os.open(data / "serving", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def hold_data(data: Path) -> int:
     """Be the one server of the data directory for as long as the descriptor is open, or the process lives.
 
     A second server would take the first one's couriers for dead and send again. Raises CommandError, OSError.
     """
-    descriptor = os.open(data / "serving", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _serving(data)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

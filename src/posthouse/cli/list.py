@@ -9,6 +9,7 @@ import click
 from posthouse import journey
 from posthouse.cli.installation import ADDRESS, CommandError, Installation, as_json, pass_installation, print_json
 from posthouse.cli.plain import printable
+from posthouse.cli.quantities import NUMBER
 from posthouse.cli.queue_print import timestamp
 from posthouse.clock import SystemClock
 from posthouse.delivery import posts
@@ -175,12 +176,14 @@ def member() -> None:
 
 
 _DELIVERIES: Final = click.Choice(get_args(members.Delivery))
+# What is not UTF-8 is no address either, and the line is told of.
+_ADDRESSES: Final = click.File(encoding="utf-8", errors="surrogateescape")
 
 
 @member.command("add")
 @click.argument("address", type=ADDRESS)
 @click.argument("who", type=ADDRESS, nargs=-1)
-@click.option("--from-file", type=click.File(), help="Addresses, one a line; - reads standard input.")
+@click.option("--from-file", type=_ADDRESSES, help="Addresses, one a line; - reads standard input.")
 @click.option(
     "--role",
     type=click.Choice(["member", "moderator", "owner"]),
@@ -341,7 +344,7 @@ def held_list(installation: Installation, address: Address, json_output: bool) -
 
 @held_group.command("show")
 @click.argument("address", type=ADDRESS)
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=NUMBER)
 @as_json
 @pass_installation
 def held_show(installation: Installation, address: Address, number: int, json_output: bool) -> None:
@@ -382,7 +385,7 @@ async def _with_octets(
 
 @held_group.command("approve")
 @click.argument("address", type=ADDRESS)
-@click.argument("number", type=click.IntRange(1), nargs=-1, required=True)
+@click.argument("number", type=NUMBER, nargs=-1, required=True)
 @pass_installation
 def held_approve(installation: Installation, address: Address, number: tuple[int, ...]) -> None:
     """Let the messages with these numbers out to the members of the list ADDRESS."""
@@ -393,7 +396,7 @@ def held_approve(installation: Installation, address: Address, number: tuple[int
 
 @held_group.command("refuse")
 @click.argument("address", type=ADDRESS)
-@click.argument("number", type=click.IntRange(1), nargs=-1, required=True)
+@click.argument("number", type=NUMBER, nargs=-1, required=True)
 @pass_installation
 def held_refuse(installation: Installation, address: Address, number: tuple[int, ...]) -> None:
     """Drop the messages with these numbers. Their authors are not told."""

@@ -5,6 +5,8 @@ Promises: an error that a person can mend is one line on standard error and stat
 """
 
 import importlib
+import io
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -82,4 +84,7 @@ def posthouse(context: click.Context, config: Path | None) -> None:
 
 def main() -> None:
     """Run the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal has no letter for, or a name that is not UTF-8, is spelled out and no error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     posthouse(prog_name="posthouse")

@@ -32,6 +32,11 @@ class NoneOrType(click.ParamType[Any]):
         return NONE if value in (self._word, NONE) else self._type.convert(value, param, ctx)
 
 
+# How many; and the number that something has, which the store holds in 64 bits.
+COUNT: Final = click.IntRange(1, 2**31)
+NUMBER: Final = click.IntRange(1, 2**63 - 1)
+
+
 class RateType(click.ParamType[Rate]):
     """A rate such as 5000/1h."""
 

@@ -16,6 +16,7 @@ import click
 
 from posthouse import journey, timeline
 from posthouse.cli.installation import CommandError, Installation, as_json, pass_installation, print_json
+from posthouse.cli.quantities import COUNT
 from posthouse.cli.queue_print import attempts, described, in_full, lanes_table, table
 from posthouse.journey import Journey
 from posthouse.queue import control
@@ -27,7 +28,7 @@ from posthouse.store.blobs import Blobs
 from posthouse.store.database import Tx
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
-from posthouse.terms.address import BadAddress, parse_domain
+from posthouse.terms.address import BadAddress, parse, parse_domain
 
 _SHOWN: Final = 100
 # What concerns more recipients is done when the person who asked has seen how many.
@@ -89,16 +90,26 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
 
 def _selection(sender: str | None, recipient: str | None, destination: str | None) -> Selection:
     """What the options select."""
-    return Selection(sender=_bare(sender), recipient=recipient, destination=_destination(destination))
+    return Selection(sender=_address(sender), recipient=_address(recipient), destination=_destination(destination))
 
 
-def _bare(sender: str | None) -> str | None:
-    return None if sender is None else sender.removeprefix("<").removesuffix(">")
+def _address(text: str | None) -> str | None:
+    """An address as people write it, as the queue has it; "" is the null sender."""
+    bare = text.removeprefix("<").removesuffix(">") if text is not None else None
+    try:
+        return str(parse(bare)) if bare else bare
+    except BadAddress:
+        return bare
 
 
 def _destination(text: str | None) -> str | None:
-    """A domain as people write it, or a lane's destination as `queue lanes` shows it."""
-    return text if text is None or ":" in text else f"{DOMAIN}{text.lower().rstrip('.')}"
+    """A domain as people write it, or a lane's destination as `queue lanes` shows it. Raises CommandError."""
+    if text is None or (":" in text and not text.startswith("[")):
+        return text
+    try:
+        return DOMAIN + parse_domain(text.rstrip("."))
+    except BadAddress as error:
+        raise CommandError(f"{text}: {error}") from error
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -107,7 +118,7 @@ def _destination(text: str | None) -> str | None:
 @queue.command("list")
 @selecting
 @click.option("--after", type=BehindType(), default=0, help="Only those behind this id.")
-@click.option("--limit", type=click.IntRange(1), default=_SHOWN, show_default=True, help="At most so many.")
+@click.option("--limit", type=COUNT, default=_SHOWN, show_default=True, help="At most so many.")
 @as_json
 @pass_installation
 def list_(installation: Installation, /, after: int, limit: int, json_output: bool, **options: str | None) -> None:
@@ -201,7 +212,7 @@ def acting(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 @acting("retry")
 def retry(installation: Installation, json_output: bool, yes: bool, **chosen: Any) -> None:
-    """Try now, instead of when it is due. What its sender wants to leave later is let go by `release`."""
+    """Try now, instead of when it is due. What is held, or its sender wants to leave later, is let go by `release`."""
     _act(installation, control.retry, "to be tried now", json_output, yes, _selections(**chosen))
 
 

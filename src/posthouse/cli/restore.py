@@ -1,6 +1,7 @@
 """`posthouse restore`: a backup put in the place of a store that is lost."""
 
 import asyncio
+import errno
 import sys
 import time
 from pathlib import Path
@@ -51,7 +52,10 @@ def restore(installation: Installation, json_output: bool, incomplete: bool, dir
     except (copying.CannotRestore, StoreError, StoreUnavailable) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{error.filename or data}: {(error.strerror or str(error)).lower()}") from error
+        # Where there is no room left, it is not the backup's file that is in the way, but the one it is copied to.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        name = (full and error.filename2) or error.filename or data
+        raise CommandError(f"{name}: {(error.strerror or str(error)).lower()}") from error
     if json_output:
         print_json({"directory": str(directory), "accounts": count, "held": held})
         return

@@ -13,7 +13,7 @@ import click
 
 from posthouse import observe
 from posthouse.app import App
-from posthouse.cli.installation import CommandError, Installation, hold_data, pass_installation
+from posthouse.cli.installation import CommandError, Installation, pass_installation
 from posthouse.config import cautions, reading
 from posthouse.config.errors import ConfigError
 from posthouse.config.values import Config, Listener
@@ -45,8 +45,7 @@ def serve(installation: Installation) -> None:
     # What only root may read is read before root is given up, and what cannot be used is said before anything is bound.
     given = _certificates(settings)
     bound = bind(settings)
-    store = installation.open_store()
-    hold_data(settings.data)
+    store = installation.open_to_serve()
     for caution in cautions.check(settings):
         observe.tell("caution", level=observe.WARNING, setting=caution.key, text=caution.text)
     if os.geteuid() == 0:

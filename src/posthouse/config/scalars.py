@@ -27,6 +27,7 @@ from posthouse.config.values import (
 from posthouse.terms.address import parse as parse_address
 from posthouse.terms.address import parse_domain
 from posthouse.written import (
+    LARGEST_SIZE,
     Dial,
     Duration,
     Endpoint,
@@ -82,7 +83,7 @@ def _read_bool(value: object) -> object:
 
 
 def _read_size(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_SIZE:
         return Size(value)
     return _text(parse_size)(value)
 

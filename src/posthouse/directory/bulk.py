@@ -85,6 +85,9 @@ def _text(found: Mapping[str, object], key: str) -> str | None:
     value = found.get(key)
     if value is not None and not isinstance(value, str):
         raise BadRecord(f"{key}: text is expected")
+    if value and any("\ud800" <= letter <= "\udfff" for letter in value):
+        # JSON can spell halves of a character, which no database keeps.
+        raise BadRecord(f"{key}: half a character is no text")
     return value
 
 

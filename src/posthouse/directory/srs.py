@@ -30,6 +30,8 @@ _HASH_LETTERS: Final = 8
 _TICKET_LETTERS: Final = 16
 # RFC 5321 §4.5.3.1.1: octets of a local part that everybody takes.
 _LONGEST: Final = 64
+# What may stand behind the tag; ours is the first.
+_SEPARATORS: Final = ("=", "+", "-")
 
 
 class Srs:
@@ -48,7 +50,8 @@ class Srs:
             return sender
         kind, rest = sender.local[:5].casefold(), sender.local[5:]
         if kind in ("srs0=", "srs0+", "srs0-"):
-            held = f"{sender.domain}=={rest}"
+            # The sign that others put behind the tag may be their separator of addresses: it stays.
+            held = f"{sender.domain}={sender.local[4:]}"
             local = f"SRS1={self._hash(held)}={held}"
         elif kind in ("srs1=", "srs1+", "srs1-") and "=" in rest:
             # The second forwarder's name falls away: the first one's is all that the way back needs.
@@ -111,8 +114,8 @@ class Srs:
 
 
 def _first_forwarder(held: str) -> Address | None:
-    domain, found, rest = held.partition("==")
-    return _parse(f"SRS0={rest}", domain) if found else None
+    domain, _, rest = held.partition("=")
+    return _parse(f"SRS0{rest}", domain) if rest[:1] in _SEPARATORS else None
 
 
 def _parse(local: str, domain: str) -> Address | None:

@@ -67,7 +67,16 @@ async def replace(session: Session, command: Command, asked: request.Replace) ->
     numbers = session.numbers(asked.numbers, uid=asked.uid)
     if not numbers:
         raise Refused("There is no such message", Code.NONEXISTENT)
-    session.ongoing = _Appending(session, command, asked.mailbox, (opened.mailbox, opened.view.uid(numbers[0][0])))
+    replaced = _Replaced(opened.account, opened.mailbox, opened.view.uid(numbers[0][0]))
+    session.ongoing = _Appending(session, command, asked.mailbox, replaced)
+
+
+class _Replaced(NamedTuple):
+    """What goes for a message: where it was when the command came. The mailbox may be lost while the message comes."""
+
+    account: int
+    mailbox: int
+    uid: int
 
 
 class _Message(NamedTuple):
@@ -83,10 +92,10 @@ class _Message(NamedTuple):
 class _Appending:
     """An APPEND or REPLACE under way: the messages that have come in, and the one that does.
 
-    `replaced`: mailbox and uid of what goes for it.
+    `replaced`: what goes for it.
     """
 
-    def __init__(self, session: Session, command: Command, path: str, replaced: tuple[int, int] | None = None) -> None:
+    def __init__(self, session: Session, command: Command, path: str, replaced: _Replaced | None = None) -> None:
         self.command = command
         self._session = session
         self._path = path
@@ -152,7 +161,7 @@ class _Appending:
             place = await self._session.read(places.find, self._path, "i")
         except NoSuchMailbox as error:
             raise Refused("There is no such mailbox", Code.TRYCREATE) from error
-        if self._replaced is not None and self._session.open.account != place.account:
+        if self._replaced is not None and self._replaced.account != place.account:
             raise Refused("What is replaced stays in the same account", Code.CANNOT)
         return place
 
@@ -321,7 +330,7 @@ def _file(
     path: str,
     known: Place,
     messages: Sequence[_Message],
-    replaced: tuple[int, int] | None,
+    replaced: _Replaced | None,
     now: int,
     secret: bytes,
     watched: int | None,
@@ -344,7 +353,7 @@ def _file(
     if place.account != account:
         raise NoSuchMailbox(f"{path!r} is another's by now")
     if replaced is not None:
-        _take_out(tx, account, client, *replaced, now)
+        _take_out(tx, client, replaced, now)
     new = _new(tx, place, messages)
     change = Change(tx, lock_account(tx, account), now)
     uids = filing.file_emails(change, place.mailbox.id, new, thread_secret=secret)
@@ -361,8 +370,9 @@ def _still_there(tx: Tx, known: Place, watched: int | None) -> tuple[State, Stan
     return found if found is not None and found[1][:2] == (mailbox.name, mailbox.role) else None
 
 
-def _take_out(tx: Tx, account: int, client: int, opened: int, old: int, now: int) -> None:
+def _take_out(tx: Tx, client: int, replaced: _Replaced, now: int) -> None:
     """What is replaced goes."""
+    account, opened, old = replaced
     if not set("te") <= set(shares.rights_of(tx, account, opened, client)):
         raise NoPermission(f"account {client} may take nothing out of mailbox {opened} of account {account}")
     if not placing.expunge(tx, account, opened, [old], now):

@@ -169,7 +169,7 @@ class Watched:
         if result.items:
             # RFC 5465 §7: behind EXISTS, in front of ESEARCH.
             new = [entry for uid in sorted(come) if uid >= upto for entry in self._opened.view.by_uid(uid, uid)]
-            await fetch.send(self._session, new, result.items)
+            await fetch.tell(self._session, new, result.items)
         if result.sorts:
             kept = _common([uid for uid in members if uid not in gone], uids)
             order = await sorting.sort(

@@ -40,9 +40,10 @@ from posthouse.wire.imap.sequence import Range
 
 # Undoing the encoding of more than this takes longer than the loop should stand still.
 _IN_THREAD: Final = 512 * KB
-# Items that are made in a row.
-_TURN: Final = 20
-# A piece as large as this is sent before the next one is made.
+# Octets of messages that are gone through in a row, an item of theirs being so many at least: some milliseconds.
+_TURN: Final = 1024 * KB
+_ITEM: Final = 8 * KB
+# Pieces as large as this together are sent before the next one is made.
 _SOON: Final = 64 * KB
 
 # Of an item the values, one a message: octets, or numbers where it is one of _NUMBERS.
@@ -146,9 +147,18 @@ async def _changed(
     return resync.changed(session, missed, numbers, LOT)
 
 
-async def send(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> int:
-    """The messages with what is asked of them; how many the store has lost."""
-    return await _send(session, [Entries.of(chunk)], items)
+async def tell(session: Session, chunk: list[Entry], items: tuple[Item, ...]) -> None:
+    """New messages with what the client wants to know of such. In place of one with a part that cannot be decoded it
+    hears why (RFC 3516 §4.3): there is no command that could fail."""
+    decoded = any(isinstance(item, Binary | BinarySize) for item in items)
+    for some in [[one] for one in chunk] if decoded else [chunk]:
+        try:
+            await _send(session, [Entries.of(some)], items)
+        except Refused as refused:
+            session.engine.send(response.no(refused.text, refused.code))
+        except NoPermission:
+            # The right to read was taken back just now; whoever looks next tells that.
+            return
 
 
 async def _send(session: Session, lots: Iterable[Entries], items: tuple[Item, ...]) -> int:
@@ -278,6 +288,7 @@ async def _send_fields(session: Session, known: Known, items: Sequence[Item]) ->
             headers[email] = message.header
     forms: list[bytes] = []
     columns: list[Column] = []
+    turns, octets = _Turns(), sum(map(len, headers.values()))
     for item in items:
         if isinstance(item, Attribute):
             forms.append(_form(item))
@@ -286,6 +297,8 @@ async def _send_fields(session: Session, known: Known, items: Sequence[Item]) ->
             literals = _literals(session, known, item, headers)
             forms.append(response.literal_form(item.label))
             columns += [map(len, literals), literals]
+            if turns.over(octets):
+                await asyncio.sleep(0)
     lines = list(zip(_numbers(session, known), *columns, strict=True))
     if lost:
         lines = list(compress(lines, [email not in lost for email in known.placed.emails]))
@@ -347,48 +360,83 @@ async def _send_bodies(session: Session, known: Known, items: Sequence[Item]) ->
         item: list(_COLUMNS[item](session, known)) for item in items if isinstance(item, Attribute) and item in VALUES
     }
     lost = unsent = 0
+    turns = _Turns()
     for index, (number, email) in enumerate(zip(_numbers(session, known), known.placed.emails, strict=True)):
         values = {item: column[index] for item, column in columns.items()}
         message = await _load(session, known.contents[email])
         if message is None:
             lost += 1
             continue
-        unsent += await _send_message(session, number, message, values, items)
+        answers = await _answers(items, message, values, turns)
+        unsent += await _send_message(session, number, message, items, answers, turns)
         if unsent > _SOON:
             await session.flush()
             unsent = 0
     return lost
 
 
+class _Turns:
+    """Counts the octets of messages that were gone through, until others are to have their turn."""
+
+    def __init__(self) -> None:
+        self._octets = 0
+
+    def over(self, octets: int) -> bool:
+        """An item of a message that has so many was made: is it others' turn now?"""
+        self._octets += max(octets, _ITEM)
+        if self._octets <= _TURN:
+            return False
+        self._octets = 0
+        return True
+
+
+async def _answers(
+    items: Sequence[Item], message: Message, values: dict[Attribute, Any], turns: _Turns
+) -> list[Iterable[Buffer]]:
+    """Labels and octets of the items. Raises Refused: before the answer begins."""
+    answers: list[Iterable[Buffer]] = []
+    for item in items:
+        if _is_long(item, message):
+            answers.append(await asyncio.to_thread(_answer, item, message, values))
+            continue
+        answers.append(_answer(item, message, values))
+        if not isinstance(item, Attribute) and turns.over(len(message.blob)):
+            await asyncio.sleep(0)
+    return answers
+
+
+def _is_long(item: Item, message: Message) -> bool:
+    """Does it take so long to make this that it has to be in a thread?"""
+    return isinstance(item, Binary | BinarySize) and len(message.blob) > _IN_THREAD
+
+
 async def _send_message(
-    session: Session, number: int, message: Message, values: dict[Attribute, Any], items: Sequence[Item]
+    session: Session,
+    number: int,
+    message: Message,
+    items: Sequence[Item],
+    answers: Sequence[Iterable[Buffer]],
+    turns: _Turns,
 ) -> int:
-    """Queue one message, and send what is large of it; its octets, about."""
+    """Queue one message, and send what is large of it; how many octets are queued still, about."""
     engine = session.engine
-    decoded = sum(isinstance(item, Binary | BinarySize) for item in items)
-    if len(message.blob) * decoded > _IN_THREAD:
-        answers = await asyncio.to_thread(_answers, items, message, values)
-    else:
-        answers = _answers(items, message, values)
     engine.send(response.fetch_start(number, _word(session)))
-    size = 0
-    for place, pieces in enumerate(answers):
+    unsent = 0
+    for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
         if place:
             engine.send(b" ")
-        if place % _TURN == _TURN - 1:
-            await session.pause()
-        for piece in pieces:
+        pieces, long = iter(answer), _is_long(item, message)
+        # What is decoded is decoded again, piece by piece, as it leaves.
+        while (piece := await asyncio.to_thread(next, pieces, None) if long else next(pieces, None)) is not None:
             engine.send(piece)
-            size += len(piece)
-            if len(piece) > _SOON:
+            unsent += len(piece)
+            if unsent > _SOON:
                 await session.flush()
+                unsent = 0
+        if not isinstance(item, Attribute) and turns.over(len(message.blob)):
+            await asyncio.sleep(0)
     engine.send(response.FETCH_END)
-    return size
-
-
-def _answers(items: Sequence[Item], message: Message, values: dict[Attribute, Any]) -> list[Iterable[Buffer]]:
-    """Labels and octets of the items. Raises Refused: before the answer begins."""
-    return [_answer(item, message, values) for item in items]
+    return unsent
 
 
 def _answer(item: Item, message: Message, values: dict[Attribute, Any]) -> Iterable[Buffer]:

@@ -126,7 +126,7 @@ class Watching:
         others = [entry for entry in entries if self._session.away or not self._is_own(entry.modseq)]
         if items and others:
             for start in range(0, len(others), LINES):
-                await fetch.send(self._session, others[start : start + LINES], items)
+                await fetch.tell(self._session, others[start : start + LINES], items)
                 await self._session.pause()
 
     def _is_own(self, modseq: int) -> bool:

@@ -43,6 +43,9 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
     read_only = asked.read_only or not set(rights) & set("iewst")
     # Another's bell is heard before the look: what comes behind that is news.
     session.turn_to(place.account)
+    if not place.own and session.watch is not None:
+        # Its task begins anew behind the answer, with that ear too.
+        await session.watch.stop()
     try:
         # What is known of the account is true still where nothing was waited for.
         view = await snapshots.open(place.account, mailbox.id, known if there is not None else None)

@@ -151,7 +151,11 @@ class Session:
         self.flags = self.names.write
         if self._away is not None:
             self._away.close()
-        self._away = None if account == self.owner else self.around.store.listen(Topic.ACCOUNT, account)
+        self._away = None
+        if account != self.owner:
+            self._away = self.around.store.listen(Topic.ACCOUNT, account)
+            # The client's rights were read before it was there to hear them taken.
+            self._stale = True
 
     def shut(self) -> None:
         """No mailbox is open any more."""
@@ -347,13 +351,18 @@ class Session:
                 self._hear()
         if not self._stale or self.selected is None:
             return
+        # Before the look: a ring that whoever watches hears meanwhile is of what comes behind it.
+        self._stale = False
         try:
             if self.away:
                 await self._renew_rights(self.selected)
             await self.around.snapshots.refresh(self.selected.view)
         except NoSuchMailbox:
             self.selected.gone = True
-        self._stale = False
+        except BaseException:
+            # Nobody has looked.
+            self._stale = True
+            raise
 
     async def _renew_rights(self, opened: Selected) -> None:
         """What the client may do in another's mailbox has perhaps been changed (RFC 4314 §5.1.1)."""

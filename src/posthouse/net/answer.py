@@ -32,7 +32,11 @@ _ANSWER, _AUTHORITY, _ADDITIONAL = range(3)
 _LONGEST_CHAIN: Final = 16
 # A name has 127 labels at most; more pointers than that serve nobody honest.
 _MOST_HOPS: Final = 127
-_PLAIN_LABEL: Final = re.compile(r"[!-\-/-\[\]-~]+\Z")
+# The labels that stand at places where pointers of this message lead to, and how many octets they take there: each is
+# read once, however many names end there.
+_Known = dict[int, tuple[list[str], int]]
+# A bracket would make an address literal of a name (RFC 5321 §4.1.3).
+_PLAIN_LABEL: Final = re.compile(r"[!-\-/-Z^-~]+\Z")
 
 
 class Malformed(ValueError):
@@ -110,17 +114,19 @@ def _read(octets: bytes, id: int, encoded: bytes, kind: int) -> Message:
     at = 12 + len(encoded)
     if octets[12:at].lower() != encoded.lower() or struct.unpack_from("!HH", octets, at) != (kind, _INTERNET):
         raise Malformed("a reply to another question")
-    name, _ = _read_name(octets, 12)
+    known: _Known = {}
+    name, _ = _read_name(octets, 12, known)
     at += 4
     truncated = bool(flags & 0x0200)
     found: list[tuple[str, int, int, Record]] = []
     code, negative_ttl, extended = flags & 15, 0, frozenset[int]()
-    for one in () if truncated else _read_sections(octets, at, (answers, authorities, additional)):
+    for one in () if truncated else _read_sections(octets, at, (answers, authorities, additional), known):
         if one.section == _ANSWER and one.class_ == _INTERNET and one.type in (kind, CNAME):
-            found.append((one.owner, one.type, one.seconds, _read_record(octets, one.type, one.start, one.end)))
+            record = _read_record(octets, one.type, one.start, one.end, known)
+            found.append((one.owner, one.type, one.seconds, record))
         elif one.section == _AUTHORITY and one.type == SOA:
             # RFC 2308 §5: the lesser of the SOA's own TTL and its MINIMUM.
-            negative_ttl = min(one.seconds, _read_minimum(octets, one.start, one.end))
+            negative_ttl = min(one.seconds, _read_minimum(octets, one.start, one.end, known))
         elif one.section == _ADDITIONAL and one.type == OPT:
             # RFC 6891 §6.1.3: the upper eight bits of the code stand where a TTL would.
             code |= one.ttl >> 24 << 4
@@ -145,10 +151,10 @@ class _Placed(NamedTuple):
         return self.ttl if self.ttl < 2**31 else 0
 
 
-def _read_sections(octets: bytes, at: int, counts: Sequence[int]) -> Iterator[_Placed]:
+def _read_sections(octets: bytes, at: int, counts: Sequence[int], known: _Known) -> Iterator[_Placed]:
     for section, count in enumerate(counts):
         for _ in range(count):
-            owner, at = _read_name(octets, at)
+            owner, at = _read_name(octets, at, known)
             type_, class_, ttl, length = struct.unpack_from("!HHIH", octets, at)
             start, at = at + 10, at + 10 + length
             if at > len(octets):
@@ -156,10 +162,12 @@ def _read_sections(octets: bytes, at: int, counts: Sequence[int]) -> Iterator[_P
             yield _Placed(section, owner, type_, class_, ttl, start, at)
 
 
-def _read_name(octets: bytes, at: int) -> tuple[str, int]:
+def _read_name(octets: bytes, at: int, known: _Known) -> tuple[str, int]:
     """A name in lower case without the last dot, and where it ends. Pointers only lead back (RFC 1035 §4.1.4)."""
     labels: list[str] = []
-    total = hops = 0
+    # Where pointers led to, with how many labels and octets in front of it.
+    led: list[tuple[int, int, int]] = []
+    total = 0
     end = -1
     lowest = at
     while length := octets[at]:
@@ -167,9 +175,14 @@ def _read_name(octets: bytes, at: int) -> tuple[str, int]:
             target = (length & 0x3F) << 8 | octets[at + 1]
             if end < 0:
                 end = at + 2
-            hops += 1
-            if target >= lowest or hops > _MOST_HOPS:
+            if target >= lowest or len(led) == _MOST_HOPS:
                 raise Malformed("a name that leads forward or in a circle")
+            led.append((target, len(labels), total))
+            if target in known:
+                rest, size = known[target]
+                labels += rest
+                total += size
+                break
             at = lowest = target
             continue
         if length > 63:
@@ -180,6 +193,10 @@ def _read_name(octets: bytes, at: int) -> tuple[str, int]:
             raise Malformed("a name that is too long")
         labels.append(_present(label))
         at += length + 1
+    if total > 254:
+        raise Malformed("a name that is too long")
+    for target, count, before in led:
+        known[target] = labels[count:], total - before
     return ".".join(labels), (at + 1 if end < 0 else end)
 
 
@@ -191,17 +208,17 @@ def _present(label: bytes) -> str:
     return "".join(chr(octet) if _PLAIN_LABEL.match(chr(octet)) else f"\\{octet:03}" for octet in label.lower())
 
 
-def _read_record(octets: bytes, kind: int, start: int, end: int) -> Record:
+def _read_record(octets: bytes, kind: int, start: int, end: int, known: _Known) -> Record:
     rdata = octets[start:end]
     if kind in (A, AAAA):
         if len(rdata) != (4 if kind == A else 16):
             raise Malformed("an address of the wrong length")
         return str(ipaddress.ip_address(rdata))
     if kind == MX:
-        host, stop = _read_name(octets, start + 2)
+        host, stop = _read_name(octets, start + 2, known)
         record: Record = Mx(int.from_bytes(rdata[:2]), host)
     elif kind in (PTR, CNAME):
-        record, stop = _read_name(octets, start)
+        record, stop = _read_name(octets, start, known)
     elif kind == TXT:
         return _read_strings(rdata)
     else:
@@ -227,9 +244,9 @@ def _read_strings(rdata: bytes) -> bytes:
     return b"".join(strings)
 
 
-def _read_minimum(octets: bytes, start: int, end: int) -> int:
-    _, at = _read_name(octets, start)
-    _, at = _read_name(octets, at)
+def _read_minimum(octets: bytes, start: int, end: int, known: _Known) -> int:
+    _, at = _read_name(octets, start, known)
+    _, at = _read_name(octets, at, known)
     if at + 20 != end:
         raise Malformed("an SOA record of the wrong length")
     minimum: int = struct.unpack_from("!5I", octets, at)[4]

@@ -55,16 +55,20 @@ async def race(addresses: Sequence[Endpoint], connect: Connect, *, stagger: floa
                     return Race(stream, running.pop(task), tuple(failed))
         return Race(None, None, tuple(failed))
     finally:
-        await _give_up(list(running))
+        # Without waiting: whoever is cancelled here would leave the winner connected.
+        for task in running:
+            _give_up(task)
 
 
-async def _give_up(losers: Sequence["asyncio.Future[Stream]"]) -> None:
-    """End those that are still connecting, and those that came in second."""
-    for task in losers:
-        task.cancel()
-    for end in await asyncio.gather(*losers, return_exceptions=True):
-        if isinstance(end, Stream):
-            end.abort()
+def _give_up(loser: "asyncio.Future[Stream]") -> None:
+    """End one that is still connecting, or came in second."""
+    loser.add_done_callback(_hang_up)
+    loser.cancel()
+
+
+def _hang_up(loser: "asyncio.Future[Stream]") -> None:
+    if not loser.cancelled() and loser.exception() is None:
+        loser.result().abort()
 
 
 async def connect_unix(path: Path, *, seconds: float) -> Stream:

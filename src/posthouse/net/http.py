@@ -201,7 +201,11 @@ class HttpClient:
         stream.write(request.encode("ascii"))
         reader = Reader(most)
         while reader.page is None:
-            reader.receive(await stream.read())
+            octets = await stream.read()
+            if not octets and not stream.finished:
+                # RFC 9112 §9.8: anybody on the way can cut the connection, and a body may go on to its end.
+                raise BadResponse("the connection broke off within the response")
+            reader.receive(octets)
             if reader.status not in (0, 200):
                 raise HttpError(f"{host} answered with status {reader.status}")
         return reader.page

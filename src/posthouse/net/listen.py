@@ -36,12 +36,11 @@ def bind(
     A Unix socket may be reached by our user and by members of the `group`, where one is named; one that a predecessor
     left behind is replaced.
 
-    Who connects waits in the kernel until `server.serve` accepts; we may become somebody else in between. One of
-    `inherited` that is bound there already is taken. Port 0 lets the system choose. Raises BindError.
+    Who connects waits in the kernel until `server.serve` accepts; we may become somebody else in between. Those of
+    `inherited` that are bound there already are taken. Port 0 lets the system choose. Raises BindError.
     """
-    for one in inherited:
-        if _is_bound_to(one, endpoint):
-            return [one]
+    if given := [one for one in inherited if _is_bound_to(one, endpoint)]:
+        return given
     if endpoint.is_path:
         return [_bind_path(endpoint, group)]
     if endpoint.host != "*":

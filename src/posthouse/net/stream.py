@@ -84,6 +84,7 @@ class Stream(asyncio.BufferedProtocol):
         "_deflate",
         "_drainer",
         "_ended",
+        "_finished",
         "_gone",
         "_held",
         "_loop",
@@ -120,6 +121,7 @@ class Stream(asyncio.BufferedProtocol):
         self._held = False  # we read nothing from the peer
         self.blocked = False
         self._ended = False  # the peer sends nothing more
+        self._finished = False  # and has said so
         self._gone: asyncio.Future[None] | bool = False
         self._stopping = False
         self._reader: asyncio.Future[None] | None = None
@@ -262,6 +264,14 @@ class Stream(asyncio.BufferedProtocol):
         return self._ended
 
     @property
+    def finished(self) -> bool:
+        """True once the peer has said that it sends nothing more; in TLS in a way that nobody else can.
+
+        Where the connection has `ended` without, something may be missing (RFC 8446 §6.1).
+        """
+        return self._finished
+
+    @property
     def timeout(self) -> float | None:
         """Seconds that one read or drain may wait; None: for ever."""
         return self._timeout
@@ -373,9 +383,15 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self.peer = endpoint_of(transport.get_extra_info("peername"))
+        peer = transport.get_extra_info("peername")
+        self.peer = endpoint_of(peer)
         self.local = endpoint_of(transport.get_extra_info("sockname"))
-        if self._connected is not None:
+        if self._connected is None:
+            return
+        if peer is None:
+            # It was reset before it was accepted. What it had sent may still be there, but nobody can tell from whom.
+            self.abort()
+        else:
             self._connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -392,7 +408,7 @@ class Stream(asyncio.BufferedProtocol):
             reader.set_result(None)
 
     def eof_received(self) -> bool:
-        self._ended = True
+        self._ended = self._finished = True
         _wake(self._reader)
         # The peer may still read our answers; TLS has no such half (RFC 5246 §7.2.1), uvloop closes it itself.
         return self._transport.get_extra_info("ssl_object") is None

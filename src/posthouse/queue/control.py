@@ -185,8 +185,8 @@ def release(tx: Tx, recipients: list[Listed], now: int) -> int:
 
 def retry(tx: Tx, recipients: list[Listed], now: int) -> int:
     """Try these now instead of when they are due; those in flight are being tried, and those whose senders want them to
-    leave later are not."""
-    waiting = [one for one in recipients if not one.scheduled]
+    leave later, or that are held, are not."""
+    waiting = [one for one in recipients if not one.scheduled and not one.held]
     for one in waiting:
         # Moves only what is due later: what a courier has in hands is due already, and is not claimed twice.
         tx.run("queue_retry_recipient", id=one.id, now=now)

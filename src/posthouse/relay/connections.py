@@ -351,6 +351,9 @@ class Opener:
                 reply = Reply(451, "4.7.4", f"TLS is required, and the server said: {answer.reply}")
                 raise HopFailed(Stage.TLS, reply, said=False).called("starttls-not-supported")
             return
+        if isinstance(event := connection.client.next_event(), Lost):
+            # Octets in clear text behind the 220: whoever wrote them, there is no TLS on this connection.
+            raise HopFailed(Stage.TLS, Reply(451, "4.7.5", f"TLS cannot begin: {event.why}"), said=False)
         await self._shake_hands(connection, policy)
         await self._hello(connection)
 

@@ -3,19 +3,19 @@
 Promises: each batch is filed whole, with the note that its messages were brought, in one transaction; so a run that was
 broken off goes on where it ended, and one that is repeated brings nothing twice, also where people have moved or
 removed what came. Memory does not grow with the source. A message that cannot be read is told of and passed over.
-Refuses: to go on where the account is full.
+Refuses: to go on where the account is full, or removed meanwhile.
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from posthouse.clock import Clock
 from posthouse.mailbox import append, emails, mailboxes
 from posthouse.mailbox.emails import check_keyword
-from posthouse.mailbox.model import BadKeyword, BadName, NoSuchMailbox, TooManyKeywords, lock_account
+from posthouse.mailbox.model import BadKeyword, BadName, NoSuchAccount, NoSuchMailbox, TooManyKeywords, lock_account
 from posthouse.mailbox.summary import Rendered, render
 from posthouse.store.blobs import Blobs, Spool, Staged
 from posthouse.store.database import Store, Tx
@@ -28,6 +28,8 @@ BATCH_OCTETS: Final = 8 * 1024 * 1024
 _LATEST: Final = 253_402_300_799_000
 _MOST_KEYS: Final = 500
 _MOST_TOLD: Final = 1000
+# Of one message: more than an account can have at all. Whoever wrote it may have written a megabyte of them.
+_MOST_KEYWORDS: Final = 100
 
 
 @dataclass(slots=True)
@@ -92,7 +94,8 @@ class Intake:
         self.tally = Tally()
 
     async def bring(self, source: Source, folder: Folder, listener: Listener) -> None:
-        """All of a folder. Raises SourceError, OverQuota, TooManyMailboxes, SpoolFull, StoreUnavailable."""
+        """All of a folder. Raises SourceError, NoSuchAccount, OverQuota, TooManyMailboxes, SpoolFull,
+        StoreUnavailable."""
         path = fit((*self._below, *folder.path))
         role = None if self._below else folder.role
         loop = asyncio.get_running_loop()
@@ -129,7 +132,9 @@ class Intake:
         ready: list[_Ready] = []
         for item, spool, rendered in read.spooled:
             key = _ours(path, item.key or spool.sha256())
-            ready.append(_Ready(key, await self._blobs.stage(spool), rendered, item))
+            kept = frozenset(sorted(item.keywords)[:_MOST_KEYWORDS])
+            self._tell_dropped(item.keywords - kept)
+            ready.append(_Ready(key, await self._blobs.stage(spool), rendered, replace(item, keywords=kept)))
         try:
             filed, dropped = await self._store.write(
                 _file_batch, self._account, path, role, ready, self._again, self._clock.now(), self._secret
@@ -139,10 +144,13 @@ class Intake:
             await self._abandon(ready)
             raise
         await self._abandon([one for at, one in enumerate(ready) if at not in filed])
-        self.tally.keywords |= dropped
+        self._tell_dropped(dropped)
         self.tally.filed += len(filed)
         self.tally.known += len(ready) - len(filed)
         listener.progress(sum(one.item.size for one in ready))
+
+    def _tell_dropped(self, words: Collection[str]) -> None:
+        self.tally.keywords.update(sorted(words)[: _MOST_TOLD - len(self.tally.keywords)])
 
     async def _abandon(self, ready: Sequence[_Ready]) -> None:
         for one in ready:
@@ -204,6 +212,9 @@ def _file_batch(
 ) -> tuple[set[int], set[str]]:
     """File what was not brought before; which of them, and the keywords that could not be kept."""
     lock_account(tx, account)
+    if tx.one("account_find", account=account) is None:
+        # Its mail is still being swept, and what is filed now would be, too.
+        raise NoSuchAccount("the account is removed")
     mailbox = _mailbox(tx, account, path, role, now)
     before = set() if again else _brought(tx, account, [one.key for one in ready])
     bits, dropped = _keywords(tx, account, {word for one in ready for word in one.item.keywords})
@@ -246,12 +257,20 @@ def _mailbox(tx: Tx, account: int, path: str, role: str | None, now: int) -> int
 
 def _keywords(tx: Tx, account: int, words: Collection[str]) -> tuple[dict[str, int], set[str]]:
     """The bits of those that an account can have, by their names in lower case; the others."""
-    bits: dict[str, int] = {}
+    bits = {name: bit for bit, name in emails.keyword_names(tx, account).items()}
     dropped: set[str] = set()
+    full = False
     for word in sorted(words):
         try:
-            bits[check_keyword(word)] = emails.learn_keywords(tx, account, [word])
-        except (BadKeyword, TooManyKeywords):
+            name = check_keyword(word)
+            if name not in bits:
+                if full:
+                    raise TooManyKeywords
+                bits[name] = emails.learn_keywords(tx, account, [word])
+        except BadKeyword:
+            dropped.add(word)
+        except TooManyKeywords:
+            full = True
             dropped.add(word)
     return bits, dropped
 

@@ -27,8 +27,8 @@ _DEEPEST: Final = 20
 
 
 def is_maildir(directory: FilePath) -> bool:
-    """It has what makes one."""
-    return (directory / "cur").is_dir() and (directory / "new").is_dir()
+    """It has what makes one, itself: a link may lead to somebody else's."""
+    return all((directory / which).is_dir() and not (directory / which).is_symlink() for which in ("cur", "new"))
 
 
 class Maildir:
@@ -36,7 +36,7 @@ class Maildir:
 
     def __init__(self, root: FilePath) -> None:
         self._root = root
-        self._places: dict[Path, FilePath] = {}
+        self._places: dict[Path, list[FilePath]] = {}
 
     def folders(self) -> list[Folder]:
         """The Inbox, and those below. Raises SourceError."""
@@ -45,11 +45,14 @@ class Maildir:
             self._gather(self._root, ())
         except OSError as error:
             raise SourceError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from error
-        return [Folder(path, _count(place)) for path, place in sorted(self._places.items())]
+        return [Folder(path, sum(map(_count, places))) for path, places in sorted(self._places.items())]
 
     def items(self, folder: Folder, known: Known) -> Iterator[Item | Seen | Flaw]:
         """The messages, in the order of their names, which begin with the time."""
-        place = self._places[folder.path]
+        for place in self._places[folder.path]:
+            yield from self._items(place, known)
+
+    def _items(self, place: FilePath, known: Known) -> Iterator[Item | Seen | Flaw]:
         words = _read_keywords(place / _KEYWORDS)
         try:
             found = sorted((name, which) for which in ("cur", "new") for name in _files(place / which))
@@ -71,14 +74,14 @@ class Maildir:
     def _gather(self, place: FilePath, path: Path) -> None:
         """A folder, and those in it: ".A.B" of the root is A/B; a directory with a cur is one of its name."""
         if is_maildir(place):
-            self._places[path] = place
+            self._places.setdefault(path, []).append(place)
         for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
             if entry.name in ("cur", "new", "tmp") or not entry.is_dir(follow_symlinks=False):
                 continue
             if entry.name.startswith("."):
                 levels = tuple(map(_read_level, entry.name[1:].split("."))) if not path and len(entry.name) > 1 else ()
                 if levels and is_maildir(FilePath(entry.path)):
-                    self._places[levels] = FilePath(entry.path)
+                    self._places.setdefault(levels, []).append(FilePath(entry.path))
             elif len(path) < _DEEPEST:
                 self._gather(FilePath(entry.path), (*path, _read_level(entry.name)))
 

@@ -39,7 +39,11 @@ _NOTES: Final = re.compile(
 _LETTERS: Final = {"R": "$seen", "A": "$answered", "F": "$flagged", "T": "$draft"}
 _FROM_MOZILLA: Final = {0x0001: "$seen", 0x0002: "$answered", 0x0004: "$flagged", 0x1000: "$forwarded"}
 _MOZILLA_GONE: Final = 0x0008
-# What Pine and IMAP servers of its kind keep for themselves in front.
+# Thunderbird writes in front of all that was there. Behind what a server has put on, it is the sender's, who may not
+# have his mail left out here.
+_MOZILLA: Final = re.compile(rb"x-mozilla-", re.IGNORECASE)
+_TRACE: Final = re.compile(rb"(?:return-path|received|delivered-to)[ \t]*:", re.IGNORECASE)
+# What Pine and IMAP servers of its kind keep for themselves in the first message.
 _INTERNAL: Final = re.compile(rb"x-imap[ \t]*:", re.IGNORECASE)
 SUFFIX: Final = ".mbox"
 _INBOXES: Final = ("inbox", "mbox", "mail")
@@ -73,12 +77,16 @@ class _Lines:
 
 
 class Mbox:
-    """An mbox file as a source. `size`: of the file in octets, 0 where nobody knows."""
+    """An mbox file as a source. `size`: of the file in octets, 0 where nobody knows; `shown`: its name for people,
+    where there are several."""
 
-    def __init__(self, stream: BinaryIO, path: Path, size: int = 0, quoting: Quoting = "mboxrd") -> None:
+    def __init__(
+        self, stream: BinaryIO, path: Path, size: int = 0, quoting: Quoting = "mboxrd", *, shown: str = ""
+    ) -> None:
         self._stream = stream
         self._folder = Folder(path, size)
         self._quoting = _QUOTED[quoting]
+        self._shown = shown
 
     def folders(self) -> list[Folder]:
         """The one that it is."""
@@ -90,7 +98,9 @@ class Mbox:
         while lines.ahead in _EMPTY:
             lines.take()
         if lines.ahead and not lines.at_beginning:
-            yield Flaw("the file", "it is no mbox: it does not begin with a line From, an address and a date")
+            yield Flaw(
+                self._shown or "the file", "it is no mbox: it does not begin with a line From, an address and a date"
+            )
             return
         number = 0
         while lines.ahead:
@@ -107,7 +117,7 @@ class Mbox:
         rest = self._body(lines)
         head, more = _header(rest)
         notes = _Notes(head)
-        if notes.gone:
+        if notes.gone or (notes.internal and number == 1):
             for _ in more:
                 pass
             yield Seen(0, lines.position - start)
@@ -117,7 +127,7 @@ class Mbox:
         if received_at is None and date is not None:
             received_at = parse_date(date)
         pieces = with_crlf(_joined(notes.header, more))
-        name = f"message {number}"
+        name = f"{self._shown}, message {number}" if self._shown else f"message {number}"
         yield Item(name, None, frozenset(notes.keywords), notes.deleted, received_at, pieces, 0)
         for _ in more:
             pass  # what the taker left
@@ -150,29 +160,38 @@ class MboxTree:
     def __init__(self, root: FilePath, quoting: Quoting = "mboxrd") -> None:
         self._root = root
         self._quoting: Quoting = quoting
-        self._files: dict[Path, FilePath] = {}
+        self._files: dict[Path, list[FilePath]] = {}
 
     def folders(self) -> list[Folder]:
         """By their paths. Raises SourceError."""
-        for file in sorted(self._root.rglob(f"*{SUFFIX}")):
-            if file.is_file() and not file.is_symlink():
-                levels = file.relative_to(self._root).parts
-                above = tuple(map(level_of, levels[:-1]))
-                self._files[(*above, _stem(levels[-1])) if above else folder_of(levels[-1])] = file
+        self._files = {}
+        found = sorted(file for file in self._root.rglob(f"*{SUFFIX}") if file.is_file() and not file.is_symlink())
+        paths = [self._path(file) for file in found]
+        names = {path[0].lower() for path in paths if len(path) == 1}
+        # The others of these beside it are folders that are called so.
+        inbox = next((name for name in _INBOXES if name in names), "")
+        for path, file in zip(paths, found, strict=True):
+            top = len(path) == 1 and path[0].lower() in ("", inbox)
+            self._files.setdefault(() if top else path, []).append(file)
         if not self._files:
             raise SourceError(f"{self._root}: neither a Maildir nor a directory of files NAME{SUFFIX}")
-        return [Folder(path, file.stat().st_size) for path, file in sorted(self._files.items())]
+        return [Folder(path, sum(file.stat().st_size for file in some)) for path, some in sorted(self._files.items())]
 
     def items(self, folder: Folder, known: Known) -> Iterator[Item | Seen | Flaw]:
-        """The messages of a file."""
-        file = self._files[folder.path]
-        try:
-            stream = file.open("rb")
-        except OSError as error:
-            yield Flaw(str(file), (error.strerror or str(error)).lower(), folder.size)
-            return
-        with stream:
-            yield from Mbox(stream, folder.path, folder.size, self._quoting).items(folder, known)
+        """The messages of a file, or of several that are one folder."""
+        for file in self._files[folder.path]:
+            try:
+                stream = file.open("rb")
+            except OSError as error:
+                yield Flaw(str(file), (error.strerror or str(error)).lower(), 0)
+                continue
+            with stream:
+                source = Mbox(stream, folder.path, folder.size, self._quoting, shown=str(file))
+                yield from source.items(folder, known)
+
+    def _path(self, file: FilePath) -> Path:
+        levels = file.relative_to(self._root).parts
+        return (*map(level_of, levels[:-1]), _stem(levels[-1]))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -189,9 +208,11 @@ def _stem(file_name: str) -> str:
 
 
 def file_of(root: FilePath, path: str) -> FilePath:
-    """Where a mailbox's file lies: a directory a level. What would be hidden, or no name, is written as %2E."""
+    """Where a mailbox's file lies: a directory a level. What would be hidden, no name, or taken for a file, is written
+    with %2E."""
     levels = [_file_name(level) for level in path.split("/")]
-    return root.joinpath(*levels[:-1], levels[-1] + SUFFIX)
+    above = [level.removesuffix(SUFFIX) + "%2Embox" if level.endswith(SUFFIX) else level for level in levels[:-1]]
+    return root.joinpath(*above, levels[-1] + SUFFIX)
 
 
 def _file_name(level: str) -> str:
@@ -236,13 +257,17 @@ class _Notes:
         self.keywords: set[str] = set()
         self.deleted = False
         self.gone = False
+        self.internal = False
         kept: list[bytes] = []
         name = b""  # of the note that we are in
+        carried = False
         for line in head.splitlines(keepends=True):
             value = line
             if line[:1] not in b" \t" or not line.strip():
-                self.gone = self.gone or bool(_INTERNAL.match(line))
-                name, _, value = line.partition(b":") if _NOTES.match(line) else (b"", b"", b"")
+                self.internal = self.internal or bool(_INTERNAL.match(line))
+                carried = carried or bool(_TRACE.match(line))
+                note = _NOTES.match(line) and not (carried and _MOZILLA.match(line))
+                name, _, value = line.partition(b":") if note else (b"", b"", b"")
             if name:
                 self._read(name.strip().lower(), value.strip().decode("ascii", "replace"))
             else:

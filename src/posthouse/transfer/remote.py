@@ -28,6 +28,8 @@ _UIDS: Final = 5000
 _FACTS: Final = 200
 _TEXT: Final = 2 * 1024 * 1024
 _LARGEST_LITERAL: Final = 16 * 1024 * 1024
+# All that is said in answer to one command: what was asked for is far less.
+_LARGEST_ANSWER: Final = 64 * 1024 * 1024
 _SECONDS: Final = 120.0
 # Seconds between the attempts to go on with one command after the connection was lost: servers that start anew, or that
 # let nobody stay for long, are back within a minute.
@@ -61,14 +63,29 @@ class _Lost(Exception):
 
 
 class _Careful:
-    """Literals of a size that nobody has asked for are not read."""
+    """Literals of a size that nobody has asked for are not read, nor answers that do not end."""
+
+    # Octets since the last command.
+    said = 0
 
     def read(self, size: int) -> bytes:
         """As imaplib calls it."""
         if size > _LARGEST_LITERAL:
             raise SourceError(f"the server sends {size} octets at once")
+        self._count(size)
         octets: bytes = super().read(size)  # type: ignore[misc]  # of the client that this is mixed into
         return octets
+
+    def readline(self) -> bytes:
+        """As imaplib calls it."""
+        line: bytes = super().readline()  # type: ignore[misc]  # as above
+        self._count(len(line))
+        return line
+
+    def _count(self, size: int) -> None:
+        self.said += size
+        if self.said > _LARGEST_ANSWER:
+            raise SourceError(f"the server sends more than {_LARGEST_ANSWER} octets in one answer")
 
 
 class _Plain(_Careful, imaplib.IMAP4):
@@ -126,12 +143,12 @@ class RemoteAccount:
         self._closed = False
         self._client = self._connect()
 
-    def _connect(self) -> imaplib.IMAP4:
+    def _connect(self) -> _Plain | _Secured:
         login = self._login
         try:
             context = ssl.create_default_context(cafile=login.authorities)
             if login.security == "implicit":
-                client: imaplib.IMAP4 = _Secured(login.host, login.port, ssl_context=context, timeout=_SECONDS)
+                client: _Plain | _Secured = _Secured(login.host, login.port, ssl_context=context, timeout=_SECONDS)
             else:
                 client = _Plain(login.host, login.port, timeout=_SECONDS)
         except (imaplib.IMAP4.error, OSError) as error:
@@ -150,7 +167,7 @@ class RemoteAccount:
         if "AUTH=PLAIN" in client.capabilities:
             client.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode())
         elif user.isascii() and password.isascii():
-            client.login(_quoted(user.encode()), password)
+            client.login(_quoted(user.encode()).decode("ascii"), password)
         else:
             raise client.error("it offers no way to log in with letters that are not ASCII")
 
@@ -197,7 +214,11 @@ class RemoteAccount:
         validity = self._validity()
         self._opened = name, validity
         mark: list[str | bytes] = [self._login.host.lower(), self._login.user, *folder.path, "", validity]
-        uids = self._uids()
+        try:
+            uids = self._uids()
+        except Refused as error:
+            yield Flaw("/".join(folder.path) or names.INBOX, str(error), folder.size)
+            return
         for start in range(0, len(uids), _FACTS):
             keys = {key_of(*mark, str(uid)): uid for uid in uids[start : start + _FACTS]}
             before = known(keys)
@@ -235,7 +256,11 @@ class RemoteAccount:
         """The same, as long as the connection lasts: meanwhile no number can shift, for the server may not tell of
         removals (RFC 9051 §7.5.1)."""
         _, exists = self._client.response("EXISTS")
-        count = int((exists or [b"0"])[-1] or 0)
+        told = (exists or [None])[-1] or b"0"
+        # RFC 9051 §9: a number has 32 bits.
+        if not re.fullmatch(rb"[0-9]{1,10}", told):
+            raise SourceError(f"{self._login.host}: the server does not say how many messages there are")
+        count = int(told)
         found = array("Q")
         for low in range(1, count + 1, _UIDS):
             for answer in self._ask("FETCH", "fetch", f"{low}:{min(low + _UIDS - 1, count)}", "(UID)"):
@@ -244,7 +269,16 @@ class RemoteAccount:
         return array("Q", sorted(set(found)))
 
     def _messages(self, wanted: dict[int, bytes]) -> Iterator[Item | Seen | Flaw]:
-        facts = self._facts(wanted)
+        try:
+            facts = self._facts(wanted)
+        except Refused as error:
+            # One of them is what the server cannot tell of.
+            if len(wanted) > 1:
+                for uid, key in wanted.items():
+                    yield from self._messages({uid: key})
+            else:
+                yield from [Flaw(f"uid {uid}", str(error)) for uid in wanted]
+            return
         gone = len(wanted) - len(facts)
         if gone:
             yield Seen(0, gone)
@@ -294,10 +328,13 @@ class RemoteAccount:
         """A large message. Sizes that servers tell are not always right: it ends where nothing comes any more."""
         start = 0
         while True:
-            answers = self._ask("FETCH", "uid", "FETCH", str(one.uid), f"(UID BODY.PEEK[]<{start}.{_TEXT}>)")
+            try:
+                answers = self._ask("FETCH", "uid", "FETCH", str(one.uid), f"(UID BODY.PEEK[]<{start}.{_TEXT}>)")
+            except Refused as error:
+                raise OSError(str(error)) from error
             text = dict(_texts(answers)).get(one.uid)
             if text is None:
-                raise SourceError(f"uid {one.uid}: the server did not send it")
+                raise OSError("the server did not send it")
             if text:
                 yield text
             start += len(text)
@@ -343,6 +380,7 @@ class RemoteAccount:
 
     def _once(self, name: str, method: str, *arguments: Any) -> list[Any]:
         """Raises _Lost, Refused."""
+        self._client.said = 0
         try:
             status, answers = getattr(self._client, method)(*arguments)
         except (imaplib.IMAP4.abort, OSError) as error:
@@ -403,9 +441,9 @@ def _unquoted(octets: bytes) -> bytes:
     return re.sub(rb"\\(.)", rb"\1", octets[1:-1], flags=re.DOTALL)
 
 
-def _quoted(name: bytes) -> str:
-    """A name as an argument: imaplib quotes nothing. Servers spell names in ASCII, as no other was asked for."""
-    return '"' + name.decode("ascii", "replace").replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _quoted(name: bytes) -> bytes:
+    """A name as an argument, as the server spells it: imaplib quotes nothing, and does not know what is not ASCII."""
+    return b'"' + name.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
 
 def _set(uids: Collection[int]) -> str:
