@@ -256,7 +256,11 @@ def test_an_account_that_is_removed_meanwhile_takes_no_more(alice: Command, tmp_
 
 @pytest.mark.timeout(300)
 def test_ctrl_c_does_not_wait_for_a_source_that_says_nothing(alice: Command) -> None:
-    argv = [sys.executable, "-m", "posthouse", "-c", str(alice.configuration), "import", ALICE, "-"]
+    # Whoever started us in the background may have had SIGINT ignored, and what we start would ignore it as well.
+    heeding = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from posthouse.cli import main; "
+    )
+    argv = [sys.executable, "-c", f"{heeding}main.main()", "-c", str(alice.configuration), "import", ALICE, "-"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdin is not None
         assert process.stderr is not None

@@ -39,8 +39,8 @@ _REFUSED = {
 }
 
 
-# 9999-12-31T23:59:59Z, the last that RFC 3339 can write.
-_LAST_SECOND: Final = 253_402_300_799
+# RFC 4865 §4: nine digits.
+_LONGEST_HOLD: Final = 999_999_999
 _LOG_IN_FIRST: Final = Reply(252, "2.0.0", "Log in, and you will be told")
 _HIDDEN: Final = Reply(252, "2.0.0", "Who is on that list is not told")
 
@@ -92,11 +92,12 @@ class Msa:
         """What EHLO announces: AUTH only where a password may travel."""
         secured, limits = stream.tls is not None, self._around.limits
         recipients, messages = self._around.conversation.most
-        latest = datetime.fromtimestamp(min(self._around.clock.now() // 1000 + int(limits.hold), _LAST_SECOND), UTC)
+        longest = min(int(limits.hold), _LONGEST_HOLD)
+        latest = datetime.fromtimestamp(self._around.clock.now() // 1000 + longest, UTC)
         more: dict[str, str | None] = {
             "AUTH": " ".join(mechanisms.offered(self._proven(stream))) if secured or self._clear_text_login else None,
-            # RFC 4865: the longest time, and the last moment.
-            "FUTURERELEASE": f"{int(limits.hold)} {latest:%Y-%m-%dT%H:%M:%SZ}",
+            # RFC 4865 §4: the longest time, and the last moment.
+            "FUTURERELEASE": f"{longest} {latest:%Y-%m-%dT%H:%M:%SZ}",
             "LIMITS": f"RCPTMAX={min(recipients, limits.submission_recipients)} MAILMAX={messages}",
         }
         return announced(self._around, self.kind, more, starttls=self._starttls, secured=secured)
