@@ -32,7 +32,8 @@ async def clean(store: SqliteStore, blobs: Blobs, clock: Clock, kept: values.Sto
     after = 0
     while batch := await store.read(retention.accounts_after, after):
         for account in batch:
-            await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000))
+            while await store.write(retention.expire_changes, account, now - int(kept.tombstones * 1000)):
+                pass
         after = batch[-1]
     while await store.write(packed.sweep):
         pass

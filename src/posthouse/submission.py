@@ -149,7 +149,8 @@ def _authors(header: Header) -> list[Mailbox]:
 def _reads_one_way(value: bytes) -> bool:
     """Whether every program finds the same addresses: each stands by itself between commas.
 
-    Of `<a@b.example> <c@d.example>` and `a@b.example c@d.example` some take the first and some the last.
+    Of `<a@b.example> <c@d.example>`, `a@b.example c@d.example` and `<a@b.example:c@d.example>` some take the first and
+    some the last.
     """
     for _ in range(_DEEPEST_COMMENT):
         value, found = _ASIDE.subn(b" ", value)
@@ -160,7 +161,7 @@ def _reads_one_way(value: bytes) -> bool:
     for piece in re.split(rb"[,;]", value):
         phrase, bracket, rest = piece.partition(b"<")
         address, closing, behind = rest.partition(b">")
-        if not bracket and phrase.count(b"@") > 1:
+        if (address if bracket else phrase).count(b"@") > 1:
             return False
         if bracket and (not closing or behind.strip() or (b"@" in phrase and phrase.split() != address.split())):
             return False

@@ -14,7 +14,8 @@ from posthouse.directory import lists, members
 from posthouse.directory.lists import MailingList, ReplyTo
 from posthouse.message.header import Header
 from posthouse.message.listed import for_members
-from posthouse.queue import lanes
+from posthouse.queue import control, lanes
+from posthouse.queue.control import Selection
 from posthouse.queue.queue import NewRecipient
 from posthouse.terms.address import parse
 from posthouse.terms.envelope import Wishes
@@ -42,6 +43,25 @@ def test_a_list_that_goes_takes_what_was_held_and_was_not_sent_yet_along(tmp_pat
         assert ["dave@far.example"] not in [names for _, names in outside.seen]
         assert [await club.rows(table) for table in ("list_held", "list_batch", "queued_recipient")] == [0, 0, 0]
         assert (blob,) in await club.select("SELECT blob FROM blob_suspect")
+
+    run(main())
+
+
+def test_a_batch_that_is_dropped_by_hand_leaves_nothing_behind(tmp_path: Path) -> None:
+    """What is left would be swept by nobody, and keep the rows of who changed how he takes posts."""
+
+    async def main() -> None:
+        club = Club(tmp_path)
+        await club.people("alice")
+        await club.found("alice", "dave@far.example", owner="o@far.example")
+        await club.sent_to("")
+        runner = club.post(Script())
+        await runner.turn()
+        await runner.idle()
+        assert await club.rows("list_batch") == 1
+        every = Selection(destination="members:1")
+        assert await control.each(club.store, control.drop, every, club.clock.now()) == 1
+        assert [await club.rows(table) for table in ("queued_recipient", "list_batch")] == [0, 0]
 
     run(main())
 

@@ -204,6 +204,38 @@ def test_guesses_are_throttled_and_the_same_one_is_counted_once(tmp_path: Path, 
     with_store(tmp_path, main)
 
 
+def test_who_guesses_elsewhere_is_throttled_though_the_right_password_is_remembered(tmp_path: Path) -> None:
+    async def main(store: Store, clock: SetClock) -> None:
+        account = await alice(store)
+        door = authenticator(store, clock, free=3)
+        assert await door.plain("alice@example.org", "secret", PEER) == account
+        for n in range(3):
+            assert await door.plain("alice@example.org", f"guess {n}", "198.51.100.7") == WRONG
+        for guess in ("one more", "secret"):
+            refused = await door.plain("alice@example.org", guess, "198.51.100.7")
+            assert isinstance(refused, LoginRefused)
+            assert refused.why is LoginFailure.THROTTLED
+        assert await door.plain("alice@example.org", "secret", PEER) == account
+        door.close()
+
+    with_store(tmp_path, main)
+
+
+def test_a_remembered_login_makes_its_network_familiar(tmp_path: Path) -> None:
+    async def main(store: Store, clock: SetClock) -> None:
+        account = await alice(store)
+        door = authenticator(store, clock, free=1)
+        for peer in (PEER, "192.0.2.99"):
+            assert await door.plain("alice@example.org", "secret", peer) == account
+        for n in range(10):
+            await door.plain("alice@example.org", f"guess {n}", f"198.51.100.{n}")
+        door.forget()
+        assert await door.plain("alice@example.org", "secret", "192.0.2.99") == account
+        door.close()
+
+    with_store(tmp_path, main)
+
+
 def test_scram_exchange(tmp_path: Path) -> None:
     async def main(store: Store, clock: SetClock) -> None:
         account = await alice(store)

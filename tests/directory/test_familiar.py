@@ -47,6 +47,16 @@ def test_a_login_is_known_from_where_it_succeeded(tmp_path: Path) -> None:
     assert not known.knows("bob@example.org", "192.0.2.1")
 
 
+def test_who_was_away_for_long_is_a_stranger_also_to_a_process_that_goes_on() -> None:
+    clock = SetClock()
+    known = Familiar(clock)
+    known.met(*HOME)
+    clock.advance(KEPT * DAY_SECONDS)
+    assert known.knows(*HOME)
+    clock.advance(DAY_SECONDS)
+    assert not known.knows(*HOME)
+
+
 def test_it_outlives_the_process_for_a_while(tmp_path: Path) -> None:
     async def main() -> None:
         clock = SetClock()

@@ -121,16 +121,17 @@ class Witness:
 def test_wrong_guesses_past_the_free_ones_are_told_of_once_each() -> None:
     clock, witness = SetClock(), Witness()
     throttle = GuessThrottle(clock, Rate(2, 1_000_000), witness)
-    for _ in range(2):
-        assert throttle.admit("a", "192.0.2.1") == 0.0
+    assert throttle.admit("a", "192.0.2.1") == 0.0
+    throttle.failed("a", "192.0.2.1")
     assert witness.told == []
+    assert throttle.admit("a", "192.0.2.1") == 0.0
+    throttle.failed("a", "192.0.2.1")
     for _ in range(3):
         assert throttle.admit("a", "192.0.2.1") > 0
     assert witness.told == ["wrong 192.0.2.1"]
     clock.advance(2)
     assert throttle.admit("b", "192.0.2.1") == 0.0
-    clock.advance(10)
-    assert throttle.admit("c", "192.0.2.1") == 0.0
+    throttle.failed("b", "192.0.2.1")
     assert witness.told == ["wrong 192.0.2.1"] * 2
 
 
@@ -142,3 +143,35 @@ def test_right_guesses_are_told_of_and_never_as_wrong() -> None:
         assert throttle.admit("b", "192.0.2.1") == 0.0
         throttle.succeeded("b", "192.0.2.1")
     assert witness.told == ["right 192.0.2.1"] * 5
+
+
+def test_a_right_guess_among_wrong_ones_holds_up_nobody_and_is_not_told_of_as_wrong() -> None:
+    clock, witness = SetClock(), Witness()
+    throttle = GuessThrottle(clock, Rate(2, 1_000_000), witness)
+    waits = []
+    for _ in range(8):
+        while wait := throttle.admit("old", "192.0.2.1"):
+            waits.append(round(wait))
+            clock.advance(wait + 0.001)
+        throttle.failed("old", "192.0.2.1")
+    clock.advance(MOST_WAIT)
+    told = witness.told.count("wrong 192.0.2.1")
+    for _ in range(5):
+        assert throttle.admit("right", "192.0.2.1") == 0.0
+        throttle.succeeded("right", "192.0.2.1")
+    assert witness.told.count("wrong 192.0.2.1") == told
+    # What the wrong ones made of it still stands.
+    assert throttle.admit("old", "192.0.2.1") == 0.0
+    assert throttle.admit("old", "192.0.2.1") > waits[-1]
+
+
+def test_right_guesses_under_way_together_are_not_told_of_as_wrong() -> None:
+    # An office, or a webmail, that comes back all at once after a restart.
+    witness = Witness()
+    throttle = GuessThrottle(SetClock(), Rate(2, 600), witness)
+    waiting, under_way = [f"account{n}" for n in range(20)], list[str]()
+    while waiting or under_way:
+        while waiting and throttle.admit(waiting[0], "192.0.2.1") == 0.0:
+            under_way.append(waiting.pop(0))
+        throttle.succeeded(under_way.pop(0), "192.0.2.1")
+    assert witness.told == ["right 192.0.2.1"] * 20

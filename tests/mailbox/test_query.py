@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_KEYS, SEARCH_TEXT
-from posthouse.mailbox import columns, compiler, flagging, placing, query, scan, verify
+from posthouse.mailbox import append, columns, compiler, flagging, placing, query, scan, verify
 from posthouse.mailbox import search as words
 from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.compiler import Row
@@ -40,7 +40,9 @@ from posthouse.mailbox.conditions import (
 from posthouse.mailbox.query import search
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import load
+from posthouse.mailbox.summary import render
 from posthouse.message.text import fold
+from posthouse.store.blobs import Blobs, Staged
 from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
 from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
@@ -58,6 +60,14 @@ MAIL = [
     b"From: nobody@example.org\r\n\r\nno subject, no date; Stagecoach\r\n",
     b"Subject: zone\r\nDate: Thu, 1 Jan 2026 23:30:00 -0800\r\nFrom: bob@example.org\r\n\r\n",
 ]
+
+
+def file_staged(tx: Tx, account: int, stored: Staged, octets: bytes) -> None:
+    rendered = render(octets)
+    id = append.store_message(tx, stored, rendered)
+    append.file_email(
+        tx, account, id, rendered, mailboxes=[INBOX], received_at=NOW, thread_secret=b"secret" * 4
+    )  # fmt: skip
 
 
 class Case:
@@ -308,6 +318,24 @@ def test_a_message_without_octets_is_looked_through(tmp_path: Path) -> None:
     keep_words(case.db, case.account)
     assert case(Not(Text("coach")), [1, uid]) == [uid]
     case.db.close()
+
+
+def test_a_message_whose_octets_are_lost_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """As after a restore of what there is (posthouse restore --incomplete)."""
+    with Db(tmp_path) as db:
+        account = db.write(make_account)
+        for number in (1, 2):
+            octets = message(f"Long {number}", LONG)
+            blobs = Blobs(tmp_path / "blobs", inline_limit=1)
+            stored = db.runner.run(blobs.stage(octets))
+            db.write(file_staged, account, stored, octets)
+            if number == 1:
+                assert stored.name is not None
+                (tmp_path / "blobs" / stored.name).unlink()
+            blobs.close()
+        sight = Sight(db.read(load, account, INBOX), Columns(db.store))
+        found = db.runner.run(search(db.store, db.blobs, sight, Body("needle in the tail"), [1, 2]))
+        assert found == b"\0\1"
 
 
 def test_a_mailbox_that_is_too_large_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

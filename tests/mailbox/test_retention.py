@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from posthouse import housekeeping
+from posthouse.clock import SetClock
+from posthouse.config import values
 from posthouse.mailbox import append, changes, emails, mailboxes, placing, retention
 from posthouse.mailbox.model import NoSuchEmail, OverQuota
 from posthouse.mailbox.summary import render
@@ -120,3 +123,13 @@ def test_an_account_is_emptied(db: Db) -> None:
         assert db.rows(f"SELECT count(*) FROM {table} WHERE account = 1") == [(0,)], table
     assert len(db.rows("SELECT * FROM blob_suspect")) == 3
     assert len(db.read(every_uid, bob, INBOX)) == 2
+
+
+def test_housekeeping_forgets_all_changes_that_are_old(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not so many an hour: an account that sees more than that would keep them for ever."""
+    monkeypatch.setattr(retention, "_CHANGES", 2)
+    for _ in range(7):
+        db.write(file, 1, message())
+    later = SetClock(NOW + 100 * 86_400_000)
+    db.runner.run(housekeeping.clean(db.store, db.blobs, later, values.Store()))
+    assert db.rows("SELECT count(*) FROM change") == [(0,)]

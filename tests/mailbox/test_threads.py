@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.mailbox import placing
-from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message
+from posthouse.mailbox import append, placing, threads
+from posthouse.mailbox.model import Change, lock_account
+from posthouse.mailbox.summary import render
+from posthouse.store.database import Tx
+from tests.mailbox.support import INBOX, NOW, Db, file, make_account, message, staged
 
 
 @pytest.fixture
@@ -62,3 +65,35 @@ def test_accounts_have_threads_of_their_own(db: Db) -> None:
     thread(db, "other", "0@x")
     assert thread(db, "Tea", "1@x") == 2
     assert db.write(file, bob, message("Tea", message_id="1@x")).thread == 1
+
+
+def test_a_thread_that_has_many_takes_no_more(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes says what it belongs to, and filing looks at the whole thread: without a bound, 8,000 messages of
+    one stranger would cost the only writer 10 ms each."""
+    monkeypatch.setattr(threads, "MOST", 3)
+    found = [thread(db, "Tea", f"{number}@x", ["0@x"]) for number in range(1, 8)]
+    first, second, third = found[0], found[3], found[6]
+    assert found == [first] * 3 + [second] * 3 + [third]
+    assert len({first, second, third}) == 3
+    # What names one of the first as well as the newest joins those that take more.
+    assert thread(db, "Tea", "8@x", ["7@x", "1@x"]) == third
+    assert db.rows("SELECT threads, unread_threads, emails FROM mailbox WHERE id = ?", INBOX) == [(3, 3, 8)]
+
+
+def test_many_that_come_at_once_begin_another_thread_where_theirs_takes_no_more(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MOST", 2)
+    old = [thread(db, "Tea", f"{number}@x", ["0@x"]) for number in (1, 2)]
+
+    def append_two(tx: Tx) -> None:
+        octets = [message("Tea", message_id=f"{number}@x", references=["0@x"]) for number in (3, 4)]
+        new = [append.New(staged(one), render(one), NOW, 0, False) for one in octets]
+        change = Change(tx, lock_account(tx, 1), NOW)
+        append.file_emails(change, INBOX, new, thread_secret=b"secret" * 4)
+
+    db.write(append_two)
+    found = [row[0] for row in db.rows("SELECT thread FROM email WHERE account = 1 ORDER BY id")]
+    assert found[:2] == old
+    assert found[2] == found[3] != old[0]
+    assert db.rows("SELECT threads, emails FROM mailbox WHERE id = ?", INBOX) == [(2, 4)]

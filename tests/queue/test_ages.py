@@ -123,3 +123,18 @@ def test_what_has_little_time_is_known_without_a_walk(tmp_path: Path) -> None:
         assert await world.store.read(lanes.next_deadline, now) == now + 90_000
 
     run(main())
+
+
+def test_all_sites_that_nothing_waits_for_go_however_many_there_are(tmp_path: Path) -> None:
+    """Answers to forged senders leave thousands of them a day."""
+
+    async def main() -> None:
+        world = World(tmp_path)
+        names = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1200)"
+        sql = f"{names} INSERT INTO site (name, failures, due_at) SELECT 'domain:' || n || '.example', 1, 1 FROM n"
+        await world.store.write(lambda tx: tx.query(sql, ()))
+        deadlines = Deadlines(world.store, world.clerk(), world.clock, 4 * 3600, 3600, 60)
+        await deadlines.look(world.clock.now())
+        assert await world.rows("site") == 0
+
+    run(main())

@@ -1,10 +1,11 @@
 """A worker goes on with its next job while the last one is written down: nothing is lost by it, nothing goes twice."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from posthouse.queue import control
 from posthouse.queue.attempt import AtWork, BeforeDot
 from posthouse.queue.outcome import Report
 from posthouse.queue.queue import Job, NewRecipient
@@ -260,5 +261,47 @@ def test_what_must_arrive_in_time_is_not_announced(tmp_path: Path) -> None:
         await world.send("u1@x.example", wishes=Wishes(deliver_by=by), journey=2)
         await world.settle(world.runner(courier))
         assert courier.known[:2] == [None, None]
+
+    run(main())
+
+
+class Steady:
+    """A courier for a lane that never runs dry: behind each job a sender queues another."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.seen: list[str] = []
+        self.then: Callable[[], Awaitable[None]] | None = None
+
+    async def attempt(self, job: Job, before_dot: BeforeDot) -> Report:
+        self.seen += [str(one.address) for one in job.recipients]
+        self.world.clock.advance(1)
+        if len(self.seen) < 300 and "late@x.example" not in self.seen:
+            await self.world.send(f"u{len(self.seen) + 5}@x.example", journey=len(self.seen) + 5)
+        if self.then is not None:
+            then, self.then = self.then, None
+            await then()
+        return await Script().attempt(job, before_dot)
+
+
+def test_what_stands_behind_the_cursor_has_its_turn_in_a_lane_that_never_runs_dry(tmp_path: Path) -> None:
+    """Whose commit came later than others' who were taken in later; or who was held, and was let go."""
+
+    async def main() -> None:
+        world = World(tmp_path)
+        courier = Steady(world)
+        (late,) = await world.send("late@x.example")
+        await world.store.write(lambda tx: tx.run("queue_hold_recipient", id=late))
+        world.clock.advance(1)
+        for n in range(5):
+            await world.send(f"u{n}@x.example", journey=n + 1)
+
+        async def let_go() -> None:
+            chosen = control.Selection(id=late)
+            assert await control.each(world.store, control.release, chosen, world.clock.now()) == 1
+
+        courier.then = let_go
+        await world.settle(world.runner(courier))
+        assert "late@x.example" in courier.seen[:100]
 
     run(main())

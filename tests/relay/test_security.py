@@ -275,6 +275,31 @@ def test_octets_in_clear_text_behind_the_answer_to_starttls_are_a_failure_of_tls
     play(tmp_path, scene, starttls="220 go ahead\r\n250 whoever wrote this")
 
 
+def test_what_a_domain_asks_for_is_no_outage_of_the_host_that_others_use_too(tmp_path: Path) -> None:
+    """Else anybody could stop the mail to a provider by a policy of his own that leaves its hosts out."""
+
+    async def scene(stage: Stage) -> None:
+        stage.publish("enforce", mx="*.allowed.example")
+        stage.names.mx_records["there.example"] = [(10, "mx.big.example")]
+        stage.names.hosts["mx.big.example"] = ["127.0.0.1"]
+        report = await stage.rig.send()
+        assert told(report) == {1: ("deferred", 451, "destination")}
+        assert stage.peer.said == []
+        assert report.site is None
+
+    play(tmp_path, scene)
+
+
+def test_nor_is_a_certificate_that_only_its_policy_asks_for(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.publish("enforce")
+        report = await stage.rig.send()
+        assert told(report) == {1: ("deferred", 451, "destination")}
+        assert report.site is None
+
+    play(tmp_path, scene, shown=(MISNAMED, ROOT))
+
+
 def test_a_host_that_mta_sts_does_not_allow_is_passed_over(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         stage.publish("enforce", mx="*.allowed.example")

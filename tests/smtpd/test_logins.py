@@ -75,6 +75,22 @@ def test_who_takes_the_offer_out_is_found_out(tmp_path: Path) -> None:
     run(main())
 
 
+def test_what_is_beyond_ascii_is_told_to_who_asks_for_it(tmp_path: Path) -> None:
+    # RFC 6531 §3.7.4.2
+    async def main() -> None:
+        async with house(tmp_path) as home:
+            await home.people(ALICE)
+            await home.alias("all@home.example", "jürgen@far.example")
+            client = await home.connect("submissions", tls=True)
+            await client.say("EHLO laptop")
+            await client.say("AUTH PLAIN " + b64encode(f"\0{ALICE}\0{PASSWORD}".encode()).decode())
+            for verb in ("EXPN", "VRFY"):
+                assert (await client.say(f"{verb} all@home.example")).startswith("252 2.6.8 ")
+                assert "<jürgen@far.example>" in await client.say(f"{verb} all@home.example SMTPUTF8")
+
+    run(main())
+
+
 # --- EXTERNAL ---------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,9 @@ import errno
 import hashlib
 import mmap
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from posthouse import limits, observe
 from posthouse.store import blobs
+from posthouse.store.blob_files import Workshop
 from posthouse.store.blobs import BlobLost, Blobs, Spool, SpoolFull
 from posthouse.store.database import StoreUnavailable
 from tests.store.support import intact, opened
@@ -273,3 +276,28 @@ def test_a_caller_that_is_cancelled_while_its_file_is_kept_leaves_no_harm(tmp_pa
     assert unfinished(tmp_path) == 0
     with holder.spool() as spool:
         fill(spool, 4000 * KB)
+
+
+def test_who_starts_beside_another_does_not_take_its_workshop_for_one_that_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the making of the directory and the lock on it: all that is large would find no room for ever."""
+    (tmp_path / "blobs" / "tmp").mkdir(parents=True)
+    started: list[threading.Thread] = []
+    mkdir = Path.mkdir
+
+    def make(path: Path, *args: Any, **named: Any) -> None:
+        mkdir(path, *args, **named)
+        if path.parent.name == "tmp" and not started:
+            started.append(threading.Thread(target=lambda: others.append(Workshop(tmp_path / "blobs"))))
+            started[0].start()
+            started[0].join(0.5)
+
+    others: list[Workshop] = []
+    monkeypatch.setattr(Path, "mkdir", make)
+    workshop = Workshop(tmp_path / "blobs")
+    _, descriptor = workshop.begin()
+    os.close(descriptor)
+    started[0].join()
+    for one in (workshop, *others):
+        one.close()

@@ -31,7 +31,7 @@ from posthouse.directory.model import (
     account_from,
     changed,
 )
-from posthouse.directory.throttle import GuessThrottle
+from posthouse.directory.throttle import GuessThrottle, network_of
 from posthouse.store.database import Store, StoreUnavailable, Tx
 from posthouse.terms.address import BadAddress, parse
 from posthouse.wire.sasl.strings import SaslError
@@ -245,10 +245,12 @@ class Authenticator:
         """Who logs in with this password, from this IP address. Raises StoreUnavailable.
 
         `login` is any address of the account. The same wrong password again is refused without work and not counted:
-        it tells nobody anything, and is what a client with an old password does all night.
+        it tells nobody anything, and is what a client with an old password does all night. What was right is remembered
+        of its network alone: whoever guesses from another one finds the throttle, not the memory of the account's own.
         """
         key = login_key(login)
-        memory = blake2b(f"{key}\0{password}".encode("utf-8", "surrogatepass"), key=self._memory_key).digest()
+        told = f"{key}\0{network_of(peer)}\0{password}"
+        memory = blake2b(told.encode("utf-8", "surrogatepass"), key=self._memory_key).digest()
         known = self._right.get(memory) or self._wrong.get(memory)
         if known is not None and self._clock.monotonic() < known[1]:
             return known[0]
@@ -279,7 +281,9 @@ class Authenticator:
             raise
         until = self._clock.monotonic() + REMEMBERED if generation == self._generation else 0.0
         if isinstance(answer, LoginRefused):
-            if answer.why is not LoginFailure.WRONG:
+            if answer.why is LoginFailure.WRONG:
+                self._throttle.failed(key, peer)
+            else:
                 self._throttle.succeeded(key, peer)
             self._wrong.put(memory, (answer, until))
         else:
@@ -327,6 +331,7 @@ class Authenticator:
     def settle(self, challenge: Challenge, right: bool) -> Account | LoginRefused:
         """Who the exchange has logged in, given that its proof was right or wrong."""
         if not right or challenge.account is None:
+            self._throttle.failed(challenge.login, challenge.peer)
             return LoginRefused(LoginFailure.WRONG)
         self._throttle.succeeded(challenge.login, challenge.peer)
         return challenge.account if challenge.account.enabled else LoginRefused(LoginFailure.DISABLED)

@@ -36,7 +36,8 @@ class Familiar:
 
     def knows(self, login: str, network: str) -> bool:
         """Has this login succeeded from there?"""
-        return self._days.get((login, network)) is not None
+        day = self._days.get((login, network))
+        return day is not None and day >= self._clock.now() // _DAY - KEPT
 
     def met(self, login: str, network: str) -> None:
         """It has, just now."""

@@ -60,7 +60,6 @@ class _Guesses:
     failures: float
     at: float
     closed_until: float
-    told: bool = False
 
 
 class Witness(Protocol):
@@ -76,7 +75,7 @@ class Witness(Protocol):
 
 
 class GuessThrottle:
-    """Whoever checks a password asks `admit` first and says `succeeded` afterwards where it was right."""
+    """Whoever checks a password asks `admit` first and says afterwards what it was: `succeeded` or `failed`."""
 
     def __init__(
         self, clock: Clock, free: Rate, witness: Witness | None = None, familiar: Familiar | None = None
@@ -91,8 +90,6 @@ class GuessThrottle:
     def admit(self, login: str, peer: str) -> float:
         """0.0: guess, it is counted as wrong until you say otherwise. Else seconds to wait; nothing was counted."""
         now = self._clock.monotonic()
-        for place in filter(None, (network_of(peer), site_of(peer))):
-            self._tell(self._networks.get(place), peer)
         guesses = self._counts(login, peer)
         wait = max(self._wait(kept.get(key), now) for kept, key, _ in guesses)
         if wait > 0:
@@ -107,6 +104,15 @@ class GuessThrottle:
             self._witness.logged_in(peer)
         self.withdraw(login, peer)
         self._familiar.met(login, network_of(peer))
+
+    def failed(self, login: str, peer: str) -> None:
+        """The guess that was admitted was wrong; past the free ones that is told of.
+
+        One that nobody has judged (broken off, or still under way) counts, and is not told of: it may be right.
+        """
+        counts = [kept.get(key) for kept, key, _ in self._counts(login, peer) if kept is self._networks]
+        if self._witness is not None and any(one is not None and one.failures >= one.free for one in counts):
+            self._witness.guessed_wrong(peer)
 
     def withdraw(self, login: str, peer: str) -> None:
         """The guess that was admitted was never judged (the store was away): it does not count."""
@@ -123,12 +129,6 @@ class GuessThrottle:
                 counts.append((self._networks, site, SITE_FACTOR))
         return counts
 
-    def _tell(self, guesses: _Guesses | None, peer: str) -> None:
-        """The guess before this one was wrong, for nobody has said otherwise; past the free ones that is told of."""
-        if self._witness is not None and guesses is not None and guesses.closed_until and not guesses.told:
-            guesses.told = True
-            self._witness.guessed_wrong(peer)
-
     def _wait(self, guesses: _Guesses | None, now: float) -> float:
         return 0.0 if guesses is None else max(0.0, guesses.closed_until - now)
 
@@ -143,11 +143,10 @@ class GuessThrottle:
         guesses.at = now
         if guesses.failures >= free:
             # The exponent is bounded before it is raised; 2 ** 10 s is past MOST_WAIT.
-            guesses.told = False
             guesses.closed_until = now + min(MOST_WAIT, 2.0 ** min(10.0, guesses.failures - free))
 
     def _forgive(self, guesses: _Guesses | None) -> None:
         if guesses is not None:
             guesses.failures = max(0.0, guesses.failures - 1)
-            if guesses.failures < guesses.free:
-                guesses.closed_until = 0.0
+            # It was admitted, so what the wrong ones before it had closed was open again.
+            guesses.closed_until = 0.0

@@ -17,6 +17,7 @@ from contextlib import suppress
 from itertools import compress
 from typing import Final, NamedTuple
 
+from posthouse import observe
 from posthouse.mailbox import compiler, emails, ranges
 from posthouse.mailbox import search as words
 from posthouse.mailbox.compiler import Known, Row
@@ -47,7 +48,7 @@ from posthouse.mailbox.emails import Content
 from posthouse.mailbox.scan import Sight, Worded, scan, spread
 from posthouse.mailbox.search import Suspects
 from posthouse.mailbox.verify import Document, Headers
-from posthouse.store.blobs import Blobs, Buffer
+from posthouse.store.blobs import BlobLost, Blobs, Buffer
 from posthouse.store.database import Store, StoreUnavailable, Tx
 
 # Emails looked at in one transaction: by their narrow rows, by their text, by their headers, by their octets.
@@ -234,16 +235,26 @@ class _Search:
         for start in range(0, len(asked), _OCTETS):
             chunk = asked[start : start + _OCTETS]
             contents = await self._store.read(emails.contents, self._account, [email.row.email for email in chunk])
-            octets = {email: await self._blobs.load(content.blob) for email, content in contents.items()}
+            octets = await self._load(contents)
             # In a thread: one message may have 16 MB to look through.
             held, _ = await asyncio.to_thread(_judge, self._condition, chunk, self._opening(contents, octets))
             found += held
         return found
 
+    async def _load(self, contents: dict[int, Content]) -> dict[int, Buffer]:
+        """The octets of these; of what the store has lost, nothing is found by them."""
+        octets: dict[int, Buffer] = {}
+        for email, content in contents.items():
+            try:
+                octets[email] = await self._blobs.load(content.blob)
+            except BlobLost as error:
+                observe.fault("search.content_lost", error, account=self._account, email=email)
+        return octets
+
     def _opening(self, contents: dict[int, Content], octets: dict[int, Buffer]) -> Callable[[_Open], Says]:
         def says(email: _Open) -> Says:
             content = contents.get(email.row.email)
-            if content is None:
+            if content is None or email.row.email not in octets:
                 return email.says
             document = Document(content.prologue, octets[email.row.email], content.parts, self._bodies)
             return _either(email.says, document.says)

@@ -7,7 +7,8 @@ it answers is joined by it.
 
 Promises: a thread's id never changes and threads never merge: an email that links two joins its nearest ancestor's. A
 thread has the id of the email that began it, so that most need no row of their own. The hash is keyed, so that nobody
-outside can make two ids collide.
+outside can make two ids collide. Whoever files an email looks at all others of its thread, so a thread of MOST takes no
+more: what is linked to it begins another, to which its links lead from then on.
 Refuses: to look at dates or at anything else in the text.
 """
 
@@ -21,6 +22,9 @@ from posthouse.mailbox.model import Change
 from posthouse.mailbox.summary import Rendered
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import DRAFT, SEEN
+
+# Emails of a thread. Strangers say what is linked, and a look at a thousand takes the only writer a millisecond.
+MOST: Final = 1000
 
 
 class Thread(NamedTuple):
@@ -50,10 +54,12 @@ def links(message: Rendered, secret: bytes) -> list[int]:
 
 
 class Kin(NamedTuple):
-    """What the links of a message lead to in an account: a thread, where there is one; and links not seen before."""
+    """What the links of a message lead to in an account: a thread, where there is one that takes more; links not seen
+    before; and, where it is to begin another, those that lead to threads that take no more."""
 
     thread: Thread | None
     new_links: Sequence[int]
+    full_links: Sequence[int] = ()
 
 
 _NONE: Final = Kin(None, ())
@@ -68,28 +74,32 @@ class Links:
     """Where the links of some messages lead to in a locked account, looked up at once. They are about to be placed in
     `mailbox`, and until then nothing else happens in the account."""
 
-    __slots__ = ("_found", "_threads")
+    __slots__ = ("_found", "_full", "_threads")
 
     def __init__(self, tx: Tx, account: int, hashes: Iterable[Sequence[int]], mailbox: int) -> None:
         asked = list(dict.fromkeys(chain.from_iterable(hashes)))
         self._found = _find(tx, account, asked)
-        self._threads = _stand(tx, account, set(self._found.values()), mailbox) if self._found else {}
+        self._threads: dict[int, Thread] = {}
+        self._full: set[int] = set()
+        if self._found:
+            self._threads, self._full = _stand(tx, account, set(self._found.values()), mailbox)
 
     def kin(self, hashes: Sequence[int]) -> Kin:
         """Of one of them."""
         if not hashes:
             return _NONE
         found = self._found
-        nearest = next((found[hash] for hash in hashes if hash in found), None)
+        known = [hash for hash in hashes if hash in found]
+        nearest = next((found[hash] for hash in known if found[hash] not in self._full), None)
         if nearest is None:
-            return Kin(None, hashes)
+            return Kin(None, [hash for hash in hashes if hash not in found] if known else hashes, known)
         # One that began since we looked, or of which no email is left, has nothing to be seen.
         thread = self._threads.get(nearest) or Thread(nearest, False, (0, 0))
         return Kin(thread, [hash for hash in hashes if hash not in found])
 
     def joined(self, kin: Kin, thread: Thread) -> None:
         """A message has joined this thread, and brought its new links."""
-        self._found.update(dict.fromkeys(kin.new_links, thread.id))
+        self._found.update(dict.fromkeys([*kin.new_links, *kin.full_links], thread.id))
 
 
 def _find(tx: Tx, account: int, hashes: Sequence[int]) -> dict[int, int]:
@@ -100,11 +110,12 @@ def _find(tx: Tx, account: int, hashes: Sequence[int]) -> dict[int, int]:
     return dict(tx.all("thread_links", account=account, hashes=_packed(hashes))) if hashes else {}
 
 
-def _stand(tx: Tx, account: int, threads: Iterable[int], mailbox: int) -> dict[int, Thread]:
-    """These threads as they are; without those of which no email is left."""
+def _stand(tx: Tx, account: int, threads: Iterable[int], mailbox: int) -> tuple[dict[int, Thread], set[int]]:
+    """These threads as they are, without those of which no email is left; and which of them take no more."""
     asked = {"account": account, "mailbox": mailbox, "read": SEEN | DRAFT}
     rows = tx.all("threads_stand", threads=ranges.pack(threads), **asked)
-    return {thread: Thread(thread, bool(seen), (here or 0, unread or 0)) for thread, seen, here, unread in rows}
+    stand = {thread: Thread(thread, bool(seen), (here or 0, unread or 0)) for thread, seen, here, unread, _ in rows}
+    return stand, {row[0] for row in rows if row[4] >= MOST}
 
 
 def join(change: Change, email: int, kin: Kin) -> Thread:
@@ -117,6 +128,8 @@ def join(change: Change, email: int, kin: Kin) -> Thread:
         change.tx.put("thread_link_one", account=change.account, hash=kin.new_links[0], thread=thread.id)
     elif kin.new_links:
         change.tx.put("thread_link", account=change.account, thread=thread.id, hashes=_packed(kin.new_links))
+    if kin.full_links:
+        change.tx.put("thread_links_move", account=change.account, thread=thread.id, hashes=_packed(kin.full_links))
     return thread
 
 

@@ -80,7 +80,8 @@ class Deadlines:
             left, next_at = await self._walk(now)
             await self._tell_of_overdue(now)
             await self._store.write(ages.call_back_lanes, now, self._longest)
-            await self._store.write(lanes.forget_sites, now)
+            while await self._store.write(lanes.forget_sites, now):
+                pass
             soon = await self._store.read(lanes.next_deadline, now)
             again = now + (self._again_ms if left else self._far_ms)
             self._due_at = lanes.first(again, next_at, soon) or again

@@ -45,6 +45,9 @@ _SET_BACK_MS: Final = 60_000
 _LOOK_PART: Final = 5
 _LOOK_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
+# So long a lane's claims go on behind each other; then it is given back and begins anew, for what has come to stand
+# behind its cursor: whose commit took longer than others', or who was held and was let go.
+_ANEW_MS: Final = 60_000
 # Lanes started in one transaction: each costs the only writer some 0.3 ms.
 _STARTED_TOGETHER: Final = 20
 
@@ -415,6 +418,7 @@ class Runner:
     def _take(self, run: Run, claim: Claim) -> None:
         run.pending.extend(claim.jobs)
         run.after, run.more = claim.after, claim.more
+        run.ending = run.ending or self._clock.now() - run.since >= _ANEW_MS
         if len(run.pending) > 1 and len(run.workers) < self._settings.limits.site:
             # It may have another connection.
             self._changed.set()

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import zip_longest
 from random import Random
 from typing import Final, Literal
@@ -47,8 +48,9 @@ class Host:
 class Route:
     """Hosts in the order in which to try them. `implicit`: the domain has no MX and is its own host (RFC 5321 §5.1).
 
-    `site` is what domains at one provider have in common: the first by name of the most preferred hosts. `authentic`:
-    DNSSEC vouches for the MX records.
+    `site` is what domains at one provider have in common: all of their hosts. It is called after the first by name of
+    the most preferred, and where there are others, by a number that stands for all: who names another's host beside one
+    of his own cannot make it answer for that. `authentic`: DNSSEC vouches for the MX records.
     """
 
     hosts: tuple[Host, ...]
@@ -123,8 +125,7 @@ class Router:
         if not hosts:
             # RFC 5321 §5.1: "an error condition"; RFC 3463 §3.5: 5.4.6 routing loop detected.
             raise NoRoute(554, "5.4.6", f"Mail for {domain} would come back to this server")
-        site = min(host.name for host in hosts if host.preference == hosts[0].preference)
-        return Route(tuple(hosts), site, authentic=authentic)
+        return Route(tuple(hosts), _site(hosts), authentic=authentic)
 
     async def addresses(self, host: str) -> list[Endpoint]:
         """Where to reach a host of a route, in the order in which to try. Raises NoRoute."""
@@ -163,6 +164,15 @@ class Router:
             return bool((await self._resolver.ptr(own)).records)
         except DnsError:
             return False
+
+
+def _site(hosts: Sequence[Host]) -> str:
+    """What domains with these hosts, the most preferred first, roll up to."""
+    first = min(host.name for host in hosts if host.preference == hosts[0].preference)
+    names = sorted({host.name for host in hosts})
+    if len(names) == 1:
+        return first
+    return f"{first}+{blake2b(' '.join(names).encode('utf-8', 'replace'), digest_size=8).hexdigest()}"
 
 
 def interleave(first: Sequence[str], second: Sequence[str]) -> list[str]:

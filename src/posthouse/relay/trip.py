@@ -17,7 +17,7 @@ from posthouse.message.convert import NotConvertible, convert, is_binary
 from posthouse.message.header import Header
 from posthouse.observe import DEBUG, INFO, Fact, Level, Step
 from posthouse.queue.attempt import AtWork
-from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Trouble, after_all_hosts, classify, pushes_back
+from posthouse.queue.outcome import Dooms, Fate, Outcome, Report, Stage, Trouble, after_all_hosts, classify, pushes_back
 from posthouse.queue.queue import Job, QueuedRecipient
 from posthouse.relay.connections import Connection, HopFailed
 from posthouse.relay.security import wish_of
@@ -70,7 +70,8 @@ class Form:
 class Trip:
     """One job on its way. `left` have no outcome yet; `answered`: a peer has said something about this offer. `said`:
     lines of the conversation that were taken before its end. `site`: what the destination rolls up to. `way`: None
-    where the configuration does not know it. `alone`: nothing is to be said behind it."""
+    where the configuration does not know it. `alone`: nothing is to be said behind it. `tried`: a host was, and
+    failed by itself, not by what the recipient's domain or the sender asks of TLS."""
 
     job: Job
     way: Way | None
@@ -86,6 +87,7 @@ class Trip:
     troubles: list[tuple[Trouble, Reply, str | None]] = field(default_factory=list)
     answered: bool = False
     alone: bool = False
+    tried: bool = False
     said: list[tuple[str, str]] = field(default_factory=list)
     site: str | None = None
     body: Body = "7BIT"
@@ -178,6 +180,7 @@ class Trip:
 
     def host_failed(self, error: HopFailed, host: str) -> None:
         """This host did not answer for those who are left; what that means shows when all have been tried."""
+        self.tried = self.tried or error.stage is not Stage.TLS
         trouble = classify(error.stage, error.reply, said=error.said)
         remote = host if error.said else None
         if trouble.dooms is Dooms.MESSAGE:
@@ -192,6 +195,9 @@ class Trip:
 
     def all_hosts_failed(self) -> None:
         """Nobody is left to try. A route has at least one host, and each that was tried left its trouble."""
+        if not self.tried and self.way is not None and self.way.by_mx:
+            # What the recipient's domain or the sender asks for says nothing of the hosts, which others use too.
+            self.site = None
         trouble, reply = after_all_hosts([(trouble, reply) for trouble, reply, _ in self.troubles])
         remote = next(host for _, other, host in self.troubles if other is reply)
         self.destination_failed(trouble, reply, remote)

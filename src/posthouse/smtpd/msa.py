@@ -43,6 +43,8 @@ _REFUSED = {
 _LONGEST_HOLD: Final = 999_999_999
 _LOG_IN_FIRST: Final = Reply(252, "2.0.0", "Log in, and you will be told")
 _HIDDEN: Final = Reply(252, "2.0.0", "Who is on that list is not told")
+# RFC 6531 §3.7.4.2
+_UTF8_ONLY: Final = Reply(252, "2.6.8", "The answer is beyond ASCII; ask again with SMTPUTF8")
 
 
 class Msa:
@@ -168,6 +170,10 @@ class Msa:
         account = session.facts.account
         if account is None:
             return _LOG_IN_FIRST
+        reply = await self._look_up(account, event)
+        return reply if event.utf8 or reply.text.isascii() else _UTF8_ONLY
+
+    async def _look_up(self, account: Account, event: Vrfy | Expn) -> Reply:
         try:
             address = _address_of(event.text, account)
         except BadAddress as error:

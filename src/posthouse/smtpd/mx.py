@@ -138,8 +138,8 @@ class Mx:
         now = self._around.clock.monotonic()
         for domain in asked:
             if now >= (self._flushed.get(domain) or 0.0):
-                self._flushed.put(domain, now + _ONCE_IN)
                 await self._flush(domain)
+                self._flushed.put(domain, now + _ONCE_IN)
         return Reply(250, "2.0.0", f"Queuing for node {event.node} started")
 
 

@@ -32,6 +32,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     Reason(250, "2.3.6", "MAIL", "taken, with another priority than was asked for (RFC 6710)"),
     Reason(251, "2.1.5", "VRFY", "the address leads elsewhere"),
     Reason(252, "2.0.0", "VRFY, EXPN", "that is not told (RFC 5321 §7.3); send mail to it"),
+    Reason(252, "2.6.8", "VRFY, EXPN", "the answer is beyond ASCII, which was not asked for (RFC 6531)"),
     Reason(334, None, "AUTH", "go on with the exchange"),
     Reason(354, None, "DATA", "send the message"),
     Reason(421, "4.3.0", "", "an error of ours; the connection ends"),

@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -35,9 +36,10 @@ class Workshop:
         workshops = directory / WORKSHOP
         workshops.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_directory(directory.parent)
-        _clear_abandoned(workshops)
         self._workshop = workshops / secrets.token_hex(8)
-        self._lock = _make_locked(self._workshop)
+        with _alone(workshops):
+            _clear_abandoned(workshops)
+            self._lock = _make_locked(self._workshop)
 
     def close(self) -> None:
         """Remove what is unfinished."""
@@ -138,6 +140,17 @@ def _directories(directory: Path, named: re.Pattern[str]) -> list["os.DirEntry[s
     with os.scandir(directory) as entries:
         found = [entry for entry in entries if named.match(entry.name) and entry.is_dir(follow_symlinks=False)]
     return sorted(found, key=lambda entry: entry.name)
+
+
+@contextmanager
+def _alone(workshops: Path) -> Iterator[None]:
+    """Of processes that start at once one clears and makes: a new directory is not locked at once."""
+    descriptor = os.open(workshops, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_locked(directory: Path) -> int:

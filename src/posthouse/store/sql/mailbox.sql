@@ -264,8 +264,8 @@ WHERE EXISTS (SELECT 1 FROM placement AS p
 
 -- name: threads_stand
 -- Of these threads: whether one of its emails is to be seen, how many in a mailbox, and how many of those are unread (`read`:
--- bits that make one read).
-SELECT thread, max(seen), sum(here), sum(here AND unread) FROM (
+-- bits that make one read); and how many there are in all.
+SELECT thread, max(seen), sum(here), sum(here AND unread), count(*) FROM (
   SELECT e.thread, e.keywords & :read = 0 AS unread,
     p.uid IS NOT NULL OR EXISTS (
       SELECT 1 FROM placement AS o WHERE o.account = :account AND o.email = e.id AND o.home = 0 AND o.deleted = 0) AS seen,
@@ -294,6 +294,10 @@ SELECT thread FROM thread_link WHERE account = :account AND hash = :hash
 -- The threads that these hashes belong to.
 SELECT l.hash, l.thread FROM json_each(:hashes) AS h
 CROSS JOIN thread_link AS l ON l.account = :account AND l.hash = h.value
+
+-- name: thread_links_move
+UPDATE thread_link SET thread = :thread
+WHERE account = :account AND hash IN (SELECT value FROM json_each(:hashes))
 
 -- name: thread_link_one
 INSERT INTO thread_link (account, hash, thread) VALUES (:account, :hash, :thread) ON CONFLICT DO NOTHING

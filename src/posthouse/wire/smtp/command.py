@@ -107,16 +107,18 @@ class Noop:
 
 @dataclass(frozen=True, slots=True)
 class Vrfy:
-    """VRFY: is there such a user?"""
+    """VRFY: is there such a user? `utf8`: the answer may be beyond ASCII (RFC 6531 §3.7.4.2)."""
 
     text: str
+    utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Expn:
-    """EXPN: who is on this list?"""
+    """EXPN: who is on this list? `utf8` as of Vrfy."""
 
     text: str
+    utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +293,12 @@ def parse_noop(argument: str, situation: Situation) -> Noop:
 
 def parse_vrfy(argument: str, situation: Situation) -> Vrfy:
     """RFC 5321 §4.1.1.6."""
-    return Vrfy(_string(argument, situation))
+    return Vrfy(*_string(argument, situation))
 
 
 def parse_expn(argument: str, situation: Situation) -> Expn:
     """RFC 5321 §4.1.1.7."""
-    return Expn(_string(argument, situation))
+    return Expn(*_string(argument, situation))
 
 
 _NODE: Final = re.compile(r"([@#]?)([A-Za-z0-9_.:\[\]-]{1,255})\Z", re.ASCII)
@@ -331,16 +333,16 @@ def parse_help(argument: str, situation: Situation) -> Help:
     return Help(argument)
 
 
-def _string(argument: str, situation: Situation) -> str:
+def _string(argument: str, situation: Situation) -> tuple[str, bool]:
     # RFC 6531 §3.7.4.2: SMTPUTF8 may stand behind the string where it is announced.
     text, _, last = argument.rpartition(" ")
     if last.upper() == "SMTPUTF8" and text and "SMTPUTF8" in situation.extensions:
-        return text
+        return text, True
     if not argument:
         raise Refusal(501, "5.5.4", "Say whom or what behind it")
     if not argument.isascii():
         raise Refusal(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
-    return argument
+    return argument, False
 
 
 # Their hashes are outdated, or the server would have to keep what is as good as the password.

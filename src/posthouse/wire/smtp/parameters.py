@@ -78,7 +78,7 @@ def apply(text: str, table: ParameterTable[_Asked], wishes: _Asked, situation: S
     seen: set[str] = set()
     for word in text.split():
         keyword, _, value = word.partition("=")
-        keyword = keyword.upper()
+        keyword = keyword.upper() if keyword.isascii() else ""
         row = table.get(keyword)
         if row is None or row[0] not in situation.extensions:
             raise Refusal(555, "5.5.4", "A parameter behind the address is not known here")
@@ -177,7 +177,8 @@ def _set_hold_until(wishes: MailWishes, value: str, situation: Situation) -> Non
 def _set_notify(wishes: RcptWishes, value: str, situation: Situation) -> None:
     # RFC 3461 §4.1: NEVER stands alone.
     notify = frozenset(value.upper().split(","))
-    if not notify <= {"NEVER", "SUCCESS", "FAILURE", "DELAY"} or ("NEVER" in notify and len(notify) > 1):
+    known = value.isascii() and notify <= {"NEVER", "SUCCESS", "FAILURE", "DELAY"}
+    if not known or ("NEVER" in notify and len(notify) > 1):
         raise _bad_value("NOTIFY")
     wishes.notify = notify
 

@@ -252,9 +252,13 @@ class SmtpServer:
         if text is None:
             return self._reject("", Reply(500, "5.5.2", "This line holds octets that are no text"))
         verb, _, argument = text.partition(" ")
-        row = self._verbs.get(verb) or self._verbs.get(verb.upper())
+        row = self._verbs.get(verb)
         if row is None:
-            return self._unknown(verb.upper())
+            # RFC 5321 §2.4: in any case, and in ASCII. Python's upper makes an I of a dotless one.
+            word = verb.upper() if verb.isascii() else ""
+            row = self._verbs.get(word)
+            if row is None:
+                return self._unknown(word)
         argument = argument.rstrip(" ")
         try:
             if row.silent:

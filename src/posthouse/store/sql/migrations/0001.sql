@@ -177,7 +177,7 @@ CREATE INDEX list_held_blob ON list_held(blob);
 
 -- Which members a row of the queue stands for: those behind `after`, up to `upto`.
 CREATE TABLE list_batch (
-  recipient  INTEGER PRIMARY KEY,       -- of queued_recipient
+  recipient  INTEGER PRIMARY KEY REFERENCES queued_recipient(id) ON DELETE CASCADE,   -- dropped or given up, too
   list       INTEGER NOT NULL,
   after      TEXT NOT NULL,
   upto       TEXT NOT NULL,
