@@ -67,21 +67,27 @@ def test_one_that_cannot_be_written_takes_nothing_of_the_others_with_it(tmp_path
     run(main())
 
 
+def no_room(world: World, times: int) -> list[int]:
+    """So many writes fail from now on; how many are still to."""
+    left, real = [times], world.store.write
+
+    async def failing(function: Callable[..., Any], *args: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise StoreUnavailable("no room on the disk")
+        return await real(function, *args)
+
+    world.store.write = failing  # type: ignore[method-assign, assignment]
+    return left
+
+
 def test_a_mark_that_cannot_be_written_is_said_and_a_settlement_waits(tmp_path: Path) -> None:
     async def main() -> None:
-        world, failures = World(tmp_path), [2]
+        world = World(tmp_path)
         await world.send("u@x.example")
         held = await lease_only_lane(world)
         (job,) = (await claim(world, held)).jobs
-        real = world.store.write
-
-        async def failing(function: Callable[..., Any], *args: Any) -> Any:
-            if failures[0]:
-                failures[0] -= 1
-                raise StoreUnavailable("no room on the disk")
-            return await real(function, *args)
-
-        world.store.write = failing  # type: ignore[method-assign, assignment]
+        failures = no_room(world, 2)
         clerk = world.clerk()
         with pytest.raises(StoreUnavailable):
             await clerk.mark(held, [job.recipients[0].id])
@@ -95,19 +101,11 @@ def test_a_mark_that_cannot_be_written_is_said_and_a_settlement_waits(tmp_path: 
 
 def test_what_is_written_beside_waits_for_the_database_and_is_heard_of_once(tmp_path: Path) -> None:
     async def main() -> None:
-        world, failures = World(tmp_path), [1]
+        world = World(tmp_path)
         await world.send("u@x.example")
         held = await lease_only_lane(world)
         (job,) = (await claim(world, held)).jobs
-        real = world.store.write
-
-        async def failing(function: Callable[..., Any], *args: Any) -> Any:
-            if failures[0]:
-                failures[0] -= 1
-                raise StoreUnavailable("no room on the disk")
-            return await real(function, *args)
-
-        world.store.write = failing  # type: ignore[method-assign, assignment]
+        failures = no_room(world, 1)
         heard: list[Settled | Exception] = []
         report = Report((Outcome(job.recipients[0].id, Fate.RELAYED, OK),))
         written = world.clerk().settle_beside(held, job, report, heard.append)
