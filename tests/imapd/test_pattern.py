@@ -25,6 +25,8 @@ def test_the_inbox_matches_in_any_case_and_others_do_not() -> None:
     matches = matcher("", ("iNbOx*",))
     assert [path for path in ("INBOX", "INBOX/x", "Inbox2", "INBOX2") if matches(path)] == ["INBOX", "INBOX/x"]
     assert not matcher("", ("archive",))("Archive")
+    # No letters but these are the Inbox's.
+    assert not matcher("", ("ınbox",))("INBOX")
 
 
 def test_a_pattern_of_many_wildcards_costs_no_more_than_the_name_is_long() -> None:

@@ -57,6 +57,9 @@ def test_paths_lead_to_mailboxes_and_back(db: Db) -> None:
     below = db.write(mailboxes.create, 1, "Inbox/later", NOW)
     assert db.read(mailboxes.path_of, 1, below) == "INBOX/later"
     assert db.read(mailboxes.find, 1, "INBOX/later") == below
+    # Unicode's capital of a dotless i is an I; the name of a mailbox is another all the same.
+    other = db.write(mailboxes.create, 1, "ınbox", NOW)
+    assert db.read(mailboxes.path_of, 1, other) == "ınbox"
     for path in ("work", "Work/2027", "Nowhere"):
         with pytest.raises(NoSuchMailbox):
             db.read(mailboxes.find, 1, path)

@@ -18,6 +18,7 @@ from posthouse.mailbox.model import MailboxError, OverQuota
 from posthouse.store.blobs import SpoolFull
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
+from posthouse.terms.inbox import INBOX
 from posthouse.transfer.intake import Intake, Listener, Tally
 from posthouse.transfer.maildir import Maildir, is_maildir
 from posthouse.transfer.mbox import Mbox, MboxTree, Quoting, folder_of
@@ -114,7 +115,7 @@ def _chosen(source: Source, folders: Sequence[str]) -> list[Folder]:
     found = list(source.folders())
     if not folders:
         return found
-    named = {"/".join(folder.path) or "INBOX": folder for folder in found}
+    named = {"/".join(folder.path) or INBOX: folder for folder in found}
     missing = [name for name in folders if name not in named]
     if missing:
         raise CommandError(f"there is no folder {missing[0]}; there are {', '.join(sorted(named)) or 'none'}")

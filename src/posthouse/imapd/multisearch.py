@@ -15,6 +15,7 @@ from posthouse.imapd.session import Session
 from posthouse.mailbox import mailboxes
 from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.model import Mailbox, NoSuchMailbox
+from posthouse.terms.inbox import at_top
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap import search as keys
 from posthouse.wire.imap.event import Command
@@ -148,7 +149,7 @@ def _of(session: Session, source: Source, names: Collection[str], tree: Sequence
 def _path(name: str) -> str:
     """RFC 9051 §5.1: the Inbox in any case of letters, as the first level of a longer name too."""
     first, separator, rest = name.partition(SEPARATOR)
-    return f"{mailboxes.INBOX if first.upper() == mailboxes.INBOX else first}{separator}{rest}"
+    return f"{at_top(first)}{separator}{rest}"
 
 
 def _above(path: str) -> Iterator[str]:

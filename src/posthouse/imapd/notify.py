@@ -17,7 +17,7 @@ from posthouse.imapd.session import LINES, Session
 from posthouse.mailbox import changes
 from posthouse.mailbox import mailboxes as names
 from posthouse.mailbox.changes import Heard
-from posthouse.mailbox.mailboxes import INBOX, SEPARATOR
+from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.metadata import OF_ACCOUNT
 from posthouse.mailbox.model import BadName, CannotCalculateChanges, Mailbox, MailboxError, NoSuchMailbox
 from posthouse.mailbox.ranges import Ranges
@@ -388,12 +388,9 @@ class _Wishes:
 def _normal(path: str) -> str:
     """A name as the tree has it; what cannot be one is the name of nothing (RFC 5465 §3.1)."""
     try:
-        found = names.split(path.removesuffix(SEPARATOR))
+        return SEPARATOR.join(names.split(path.removesuffix(SEPARATOR)))
     except BadName:
         return path
-    if found[0].upper() == INBOX:
-        found[0] = INBOX
-    return SEPARATOR.join(found)
 
 
 def _standing(tx: Tx, account: int, ids: Sequence[int]) -> list[Mailbox]:

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from posthouse.mailbox.mailboxes import INBOX, SEPARATOR
+from posthouse.mailbox.mailboxes import SEPARATOR
+from posthouse.terms.inbox import INBOX
 
 _RUN: Final = re.compile(r"[*%]+")
 
@@ -20,13 +21,18 @@ def matcher(reference: str, patterns: Iterable[str]) -> Callable[[str], bool]:
         return lambda _: True
     written = [Pattern(text) for text in whole]
     # RFC 9051 §5.1: also as the first level of a longer name.
-    inbox = [Pattern(text[: len(INBOX)].upper() + text[len(INBOX) :]) for text in whole]
+    inbox = [Pattern(_capital(text)) for text in whole]
 
     def matches(path: str) -> bool:
         chosen = inbox if path == INBOX or path.startswith(INBOX + SEPARATOR) else written
         return any(pattern.matches(path) for pattern in chosen)
 
     return matches
+
+
+def _capital(text: str) -> str:
+    first = text[: len(INBOX)]
+    return first.upper() + text[len(INBOX) :] if first.isascii() else text
 
 
 class Pattern:

@@ -24,9 +24,9 @@ from posthouse.mailbox.model import (
     lock_account,
 )
 from posthouse.store.database import Tx
+from posthouse.terms.inbox import INBOX, at_top
 
 SEPARATOR: Final = "/"
-INBOX: Final = "INBOX"
 # What stands above the mailboxes that others share (RFC 2342): no mailbox of one's own is called so.
 OTHERS: Final = "Other Users"
 
@@ -192,7 +192,7 @@ def set_role(tx: Tx, account: int, mailbox: int, role: str | None, now: int) -> 
 
 
 def split(path: str) -> list[str]:
-    """The names of a path, checked and in their normal form. Raises BadName."""
+    """The names of a path, checked and in their normal form, the Inbox's in capitals. Raises BadName."""
     names = [check_name(name) for name in path.split(SEPARATOR)]
     if len(names) > MAX_DEPTH:
         raise BadName(f"mailboxes nest {MAX_DEPTH} deep at most")
@@ -201,7 +201,7 @@ def split(path: str) -> list[str]:
         raise BadName("a name at the top cannot begin with #")
     if names[0] == OTHERS:
         raise BadName(f"{OTHERS} is where others' mailboxes are")
-    return names
+    return [at_top(names[0]), *names[1:]]
 
 
 def check_name(name: str) -> str:
@@ -225,7 +225,7 @@ def check_name(name: str) -> str:
 def _find(tx: Tx, account: int, path: str) -> int | None:
     parent = 0
     names = split(path)
-    if names[0].upper() == INBOX:
+    if names[0] == INBOX:
         parent = by_role(tx, account, "inbox")
         names = names[1:]
     for name in names:
@@ -257,7 +257,7 @@ def _create_parents(change: Change, names: Iterable[str]) -> int | None:
     tx, account = change.tx, change.account
     parent: int | None = None
     for level, name in enumerate(names):
-        if level == 0 and name.upper() == INBOX:
+        if level == 0 and name == INBOX:
             parent = by_role(tx, account, "inbox")
             continue
         step: int | None = tx.value("mailbox_child", account=account, parent=parent or 0, name=name)
@@ -289,7 +289,7 @@ def _insert(change: Change, parent: int | None, name: str, *, role: str | None =
 
 def _empty_inbox(change: Change, inbox: int, names: list[str]) -> None:
     """RFC 9051 §6.3.6: renaming INBOX moves its messages to the new name and leaves INBOX empty."""
-    if names[0].upper() == INBOX and len(names) == 1:
+    if names[0] == INBOX and len(names) == 1:
         raise MailboxExists("the Inbox is there already")
     target = _insert(change, _create_parents(change, names[:-1]), names[-1])
     placing.move_in(change, inbox, chosen.ALL, target)
@@ -298,7 +298,7 @@ def _empty_inbox(change: Change, inbox: int, names: list[str]) -> None:
 
 def _move(change: Change, mailbox: int, names: list[str]) -> None:
     tx, account = change.tx, change.account
-    if names[0].upper() == INBOX and len(names) == 1:
+    if names[0] == INBOX and len(names) == 1:
         raise MailboxExists("the Inbox is there already")
     parent = _create_parents(change, names[:-1])
     step = parent

@@ -19,6 +19,7 @@ from posthouse.mailbox.model import BadKeyword, BadName, NoSuchAccount, NoSuchMa
 from posthouse.mailbox.summary import Rendered, render
 from posthouse.store.blobs import Blobs, Spool, Staged
 from posthouse.store.database import Store, Tx
+from posthouse.terms.inbox import INBOX
 from posthouse.transfer.source import Flaw, Folder, Item, Path, Seen, Source, key_of
 
 # Of one transaction: some tens of milliseconds of the only writer.
@@ -279,7 +280,7 @@ def fit(path: Path) -> str:
     """The path of a mailbox for a folder of these levels; () is the Inbox. What no mailbox can be called is made to
     fit."""
     if not path:
-        return mailboxes.INBOX
+        return INBOX
     levels = [_fit_level(level) for level in path]
     if len(levels) > mailboxes.MAX_DEPTH:
         levels = [*levels[: mailboxes.MAX_DEPTH - 1], _fit_level("-".join(levels[mailboxes.MAX_DEPTH - 1 :]))]

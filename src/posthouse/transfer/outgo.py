@@ -17,8 +17,8 @@ from posthouse.mailbox.model import Mailbox
 from posthouse.message.header import Header
 from posthouse.store.blobs import BlobLost, Blobs
 from posthouse.store.database import Store, Tx
+from posthouse.terms.inbox import INBOX
 from posthouse.transfer import maildir, mbox
-from posthouse.wire.imap import names
 
 # Emails whose contents are held at once: small ones come with their octets.
 _TOGETHER: Final = 50
@@ -126,7 +126,7 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 def maildir_path(path: str) -> tuple[str, ...]:
     """The levels of a mailbox in a Maildir: the Inbox is its root."""
-    return () if path == names.INBOX else tuple(path.split("/"))
+    return () if path == INBOX else tuple(path.split("/"))
 
 
 async def write(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from posthouse.message.date import parse_date
+from posthouse.terms.inbox import INBOX, at_top
 from posthouse.terms.keywords import FROM_IMAP
 from posthouse.transfer.source import Flaw, Folder, Item, Known, Path, Seen, SourceError, key_of
 from posthouse.wire.imap import names
@@ -187,7 +188,7 @@ class RemoteAccount:
         return sorted(found, key=lambda folder: (folder.path != (), folder.path))
 
     def _is_wanted(self, path: Path, attributes: Collection[str]) -> bool:
-        shown = "/".join(path) or names.INBOX
+        shown = "/".join(path) or INBOX
         if self._wanted:
             return shown in self._wanted
         if _VIEWS.intersection(attributes):
@@ -209,7 +210,7 @@ class RemoteAccount:
         try:
             self._ask("EXAMINE", "select", _quoted(name), True)
         except Refused as error:
-            yield Flaw("/".join(folder.path) or names.INBOX, str(error), folder.size)
+            yield Flaw("/".join(folder.path) or INBOX, str(error), folder.size)
             return
         validity = self._validity()
         self._opened = name, validity
@@ -217,7 +218,7 @@ class RemoteAccount:
         try:
             uids = self._uids()
         except Refused as error:
-            yield Flaw("/".join(folder.path) or names.INBOX, str(error), folder.size)
+            yield Flaw("/".join(folder.path) or INBOX, str(error), folder.size)
             return
         for start in range(0, len(uids), _FACTS):
             keys = {key_of(*mark, str(uid)): uid for uid in uids[start : start + _FACTS]}
@@ -425,7 +426,7 @@ def _listed(answer: Any) -> tuple[frozenset[str], Path, bytes] | None:
     levels = name.split(separator) if separator else [name]
     path = tuple(map(_decoded, levels))
     attributes = frozenset(found[1].decode("ascii", "replace").lower().split())
-    return attributes, () if len(path) == 1 and path[0].upper() == names.INBOX else path, name
+    return attributes, () if len(path) == 1 and at_top(path[0]) == INBOX else path, name
 
 
 def _decoded(level: bytes) -> str:

@@ -8,9 +8,8 @@ Refuses: to judge whether a mailbox may be called so; the mailbox model does.
 
 import re
 from binascii import a2b_base64, b2a_base64
-from typing import Final
 
-INBOX: Final = "INBOX"
+from posthouse.terms.inbox import at_top
 
 _SHIFTED = re.compile(r"[^ -~]+|&")
 _PLAIN = re.compile(rb"[ -%'-~]*\Z")
@@ -24,7 +23,7 @@ def decode(octets: bytes, *, utf8: bool) -> str:
         name = octets.decode("ascii")
     else:
         name = _from_modified_utf7(octets)
-    return INBOX if len(name) == 5 and name.upper() == INBOX else name
+    return at_top(name)
 
 
 def encode(name: str, *, utf8: bool) -> bytes:
