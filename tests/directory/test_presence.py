@@ -44,3 +44,24 @@ def test_nobody_comes_in_who_is_disabled_already(tmp_path: Path) -> None:
         assert not await presence.enter(99, lambda: None)
 
     with_store(tmp_path, main)
+
+
+def test_whoever_goes_away_at_the_entrance_is_not_inside(tmp_path: Path) -> None:
+    async def main(store: SqliteStore, clock: SetClock) -> None:
+        alice, _ = await store.write(_people)
+        presence = Presence(store)
+        out: asyncio.Queue[str] = asyncio.Queue()
+        entering = asyncio.create_task(presence.enter(alice, lambda: out.put_nowait("gone")))
+        await asyncio.sleep(0)
+        entering.cancel()
+        await asyncio.wait([entering])
+        assert entering.cancelled()
+        assert await presence.enter(alice, lambda: out.put_nowait("inside"))
+        await store.write(accounts.set_enabled, alice, False)
+        following = asyncio.create_task(presence.follow())
+        assert await out.get() == "inside"
+        following.cancel()
+        await asyncio.wait([following])
+        assert out.empty()
+
+    with_store(tmp_path, main)

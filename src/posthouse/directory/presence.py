@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from posthouse.mailbox import ranges
-from posthouse.store.database import Store, StoreUnavailable, Topic, Tx
+from posthouse.store.database import Store, Topic, Tx
 
 ShowOut = Callable[[], None]
 
@@ -31,13 +31,12 @@ class Presence:
         """
         # First known, then asked about: a change is either seen here or rung for afterwards.
         self._present.setdefault(account, set()).add(show_out)
+        welcome = False
         try:
             welcome = account in await self._store.read(_enabled, [account])
-        except StoreUnavailable:
-            self.leave(account, show_out)
-            raise
-        if not welcome:
-            self.leave(account, show_out)
+        finally:
+            if not welcome:
+                self.leave(account, show_out)
         return welcome
 
     def leave(self, account: int, show_out: ShowOut) -> None:
