@@ -1,7 +1,12 @@
+import errno
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from posthouse.cli.installation import Installation
 from posthouse.store import blobs
+from posthouse.store.blob_files import BlobFiles
 from posthouse.store.database import Tx
 from posthouse.store.places import open_blobs
 from posthouse.store.sqlite import SqliteStore
@@ -63,6 +68,22 @@ def test_what_it_says(command: Command, tmp_path: Path) -> None:
     assert command.error("backup", str(copy)) == f"{copy}: file exists"
     assert command.error("backup", str(tmp_path / "no" / "copy")) == f"{tmp_path}/no/copy: no such file or directory"
     assert not (tmp_path / "no").exists()
+
+
+def test_a_copy_that_fails_leaves_nothing(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_one(command)
+
+    async def full(self: BlobFiles, names: Sequence[str], directory: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    there = tmp_path / "backups"
+    there.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(BlobFiles, "copy", full)
+        assert command.error("backup", str(there / "copy")) == f"{there}/copy: no space left on device"
+    assert list(there.iterdir()) == []
+    command("backup", str(there / "copy"))
+    assert [path.name for path in there.iterdir()] == ["copy"]
 
 
 def test_a_file_that_was_lost_before_keeps_nobody_from_a_backup_of_the_rest(command: Command, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 Promises: what `backup` leaves is a store that opens, as it was at one moment during the call, and it is on the disk.
 Mail goes on meanwhile. Places are copied after the database, with the sweep held, so that nothing it names is missing;
-what was lost before is told of when all the rest has been copied.
+what was lost before is told of when all the rest has been copied. Until all is there it is called otherwise, beside
+`destination`; what a copy that failed had made is removed again.
 Refuses: a destination that is there already. (SQLite's online backup is not used: under writes it never ends.)
 """
 
 import asyncio
+import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +42,26 @@ async def backup(store: SqliteStore, blobs: Blobs, destination: Path) -> int:
 
     Raises FileExistsError, OSError, StoreUnavailable where the database cannot be copied, and in the end LostBefore.
     """
-    await asyncio.to_thread(destination.mkdir, mode=0o700)
+    if await asyncio.to_thread(os.path.lexists, destination):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(destination))
+    unfinished = Path(
+        await asyncio.to_thread(tempfile.mkdtemp, ".unfinished", f"{destination.name}-", destination.parent)
+    )
+    try:
+        copied, lost = await _copy_store(store, blobs, unfinished)
+        # The instant from which there is a backup of this name.
+        await asyncio.to_thread(unfinished.rename, destination)
+    except BaseException:
+        await asyncio.to_thread(shutil.rmtree, unfinished)
+        raise
+    await asyncio.to_thread(sync_directory, destination.parent)
+    if lost:
+        raise LostBefore(lost)
+    return copied
+
+
+async def _copy_store(store: SqliteStore, blobs: Blobs, destination: Path) -> tuple[int, int]:
+    """How many blobs were copied beside the database, and how many are lost."""
     while True:
         with holding(blobs.directory, shared=True) as held:
             if held:
@@ -48,7 +71,7 @@ async def backup(store: SqliteStore, blobs: Blobs, destination: Path) -> int:
         await asyncio.sleep(WAIT_SECONDS)  # a sweep is running
 
 
-async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> int:
+async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> tuple[int, int]:
     await asyncio.to_thread(database.chmod, 0o600)
     await asyncio.to_thread(sync, database)
     await asyncio.to_thread(destination.mkdir, mode=0o700)
@@ -63,9 +86,7 @@ async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> int:
             missing = await _copy(places[number], names, destination)
             copied, lost, after = copied + len(names) - missing, lost + missing, names[-1]
     await asyncio.to_thread(_sync_directories, destination.parent)
-    if lost:
-        raise LostBefore(lost)
-    return copied
+    return copied, lost
 
 
 async def _copy(place: Place, names: Sequence[str], destination: Path) -> int:
