@@ -188,6 +188,33 @@ def test_a_watched_result_is_what_a_search_finds(
     in_house(tmp_path, test)
 
 
+def test_a_watched_result_knows_keywords_that_are_new(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        for number in range(3):
+            await house.file(message(number))
+        client, other = await house.imap(), await house.imap()
+        await client.ok("UID SEARCH RETURN (UPDATE COUNT) KEYWORD red")
+        await client.ok("UID SEARCH RETURN (UPDATE COUNT) UNKEYWORD red")
+        await other.ok("STORE 2 +FLAGS (red)")
+        told = await client.ok("NOOP")
+        assert told[-2:] == [b'* ESEARCH (TAG "t3") UID ADDTO (0 2)', b'* ESEARCH (TAG "t4") UID REMOVEFROM (0 2)']
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("uids", ["UIDAFTER 2", "UID 3:100", "NOT UIDBEFORE 3", "NOT UID 1:2"])
+def test_a_watched_result_knows_uids_that_are_new(tmp_path: Path, uids: str) -> None:
+    async def test(house: House) -> None:
+        for number in range(2):
+            await house.file(message(number))
+        client = await house.imap()
+        assert await client.ok(f"UID SEARCH RETURN (UPDATE ALL) {uids}") == [b'* ESEARCH (TAG "t3") UID']
+        await house.file()
+        assert await client.ok("NOOP") == [b"* 3 EXISTS", b'* ESEARCH (TAG "t3") UID ADDTO (0 3)']
+
+    in_house(tmp_path, test)
+
+
 def test_there_are_only_so_many_watched_results(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         await house.file()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from posthouse.imapd import forest, thread
 from posthouse.imapd.forest import Forest, joined, mended, packed
-from posthouse.mailbox import conversations, kin, parted, placing
+from posthouse.mailbox import columns, conversations, kin, parted, placing
 from posthouse.mailbox.columns import Columns, Texts
 from posthouse.mailbox.conversations import Member
 from posthouse.mailbox.kept import Kept
@@ -100,6 +100,25 @@ def test_what_is_told_by_another_number_is_the_same_forest(tmp_path: Path) -> No
     names = {b"%d" % number: b"%d" % uid for number, uid in enumerate(snapshot.uids, 1)}
     pieces = by_seq.replace(b"(", b" ( ").replace(b")", b" ) ").split()
     assert [names.get(piece, piece) for piece in pieces] == by_uid.replace(b"(", b" ( ").replace(b")", b" ) ").split()
+    case.db.close()
+
+
+def test_conversations_outlive_columns(tmp_path: Path) -> None:
+    """A column that is read anew has not what has gone meanwhile, of which a session has not heard."""
+    case = Case(tmp_path, 5)
+    for subject in ("a", "same", "b", "same", "c"):
+        case.db.write(file, case.account, f"Subject: {subject}\r\n\r\n".encode())
+    case.grown(case.snapshot(), case.snapshot().uids)
+    kept, case.columns = case.columns.kept, Columns(case.db.store)
+    case.columns.kept = kept
+    case.db.write(file, case.account, b"Subject: d\r\n\r\n")
+    before = case.snapshot()
+    case.db.runner.run(Sight(before, case.columns).column(columns.LINKS))
+    case.db.write(placing.expunge, case.account, INBOX, [4], NOW)
+    case.grown(before, before.uids)
+    now = case.snapshot()
+    found, expected = case.grown(now, now.uids), case.grown(now, now.uids, afresh=True)
+    assert (found.uids, found.places, found.trees) == (expected.uids, expected.places, expected.trees)
     case.db.close()
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse.mailbox import orders, parted, placing, sorting
+from posthouse.mailbox.columns import Columns
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import Snapshot
 from posthouse.mailbox.sorting import By, Key
@@ -116,6 +117,28 @@ def test_an_order_is_kept_and_followed(tmp_path: Path, monkeypatch: pytest.Monke
     case.db.write(placing.expunge, case.account, INBOX, [2, 3], NOW)
     look(1, 4, 5, 6, 7)
     assert sorted_ == []
+    case.db.close()
+
+
+@pytest.mark.parametrize("by", BYS)
+def test_an_order_outlives_its_columns(tmp_path: Path, by: By) -> None:
+    """A column that is read anew has not what has gone meanwhile, of which a session has not heard."""
+    case = Case(tmp_path, 1)
+    for _ in range(20):
+        case.file()
+
+    def sorted_(view: Snapshot) -> list[int]:
+        sight = Sight(view, case.columns)
+        order, _ = case.db.runner.run(orders.sort(sight, view.uids, [Key(by)], b"\1" * len(view)))
+        return list(order)
+
+    assert len(sorted_(case.snapshot())) == 20
+    kept, case.columns = case.columns.kept, Columns(case.db.store)
+    case.columns.kept = kept
+    case.file()
+    view = case.snapshot()
+    case.db.write(placing.expunge, case.account, INBOX, list(range(1, 21)), NOW)
+    assert sorted_(view) == [21]
     case.db.close()
 
 

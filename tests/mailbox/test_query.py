@@ -1,7 +1,8 @@
 """Searching: every condition by example, and random trees of them against a plain evaluation."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from itertools import compress
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posthouse.limits import SEARCH_KEYS, SEARCH_TEXT
-from posthouse.mailbox import append, columns, compiler, flagging, placing, query, scan, verify
+from posthouse.mailbox import append, columns, compiler, emails, flagging, placing, query, scan, verify
 from posthouse.mailbox import search as words
 from posthouse.mailbox.columns import Columns
-from posthouse.mailbox.compiler import Row
+from posthouse.mailbox.compiler import Known, Row, Sql
 from posthouse.mailbox.conditions import (
     EVERYTHING,
     NOTHING,
@@ -24,6 +25,7 @@ from posthouse.mailbox.conditions import (
     Deleted,
     Header,
     Keywords,
+    Leaf,
     Modseq,
     Not,
     OfEmail,
@@ -37,6 +39,7 @@ from posthouse.mailbox.conditions import (
     Text,
     Uids,
 )
+from posthouse.mailbox.emails import Content
 from posthouse.mailbox.query import search
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import load
@@ -176,6 +179,8 @@ EXAMPLES: list[tuple[Condition, list[int]]] = [
     (Address("cc", "jürgen"), [3]),
     (Header("x-tuid", "ABC"), [2]),
     (Header("X-Tuid", ""), [2]),
+    (Header("X-Tuid", "bc1"), [2]),
+    (Header("To", "omeschool"), [1, 2, 3, 4]),
     (Header("Message-ID", "<one@example.org>"), [1]),
     (Header("references", "one@"), [2]),
     (Header("Return-Path", "envelope"), [1, 2, 3, 4, 5, 6]),
@@ -276,6 +281,98 @@ def test_only_emails_with_the_words_are_looked_at(tmp_path: Path, monkeypatch: p
     case.db.close()
 
 
+def test_the_more_is_asked_the_fewer_are_looked_at_in_one_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "_TEXT", 8)
+    monkeypatch.setattr(query, "_NARROW", 8)
+    monkeypatch.setattr(compiler, "AT_ONCE", 4)
+    looked: list[tuple[int, int]] = []
+    narrowed: list[str] = []
+    said, narrow = compiler.said, compiler.narrow
+
+    def listening(tx: Tx, asked: Sequence[Leaf], messages: Collection[int], where: Sql = ALL) -> dict[int, Known]:
+        looked.append((len(asked), len(messages)))
+        return said(tx, asked, messages, where)
+
+    def listening_too(tx: Tx, account: int, mailbox: int, condition: Condition, uids: str) -> list[tuple[Row, bool]]:
+        narrowed.append(uids)
+        return narrow(tx, account, mailbox, condition, uids)
+
+    monkeypatch.setattr(compiler, "said", listening)
+    monkeypatch.setattr(compiler, "narrow", listening_too)
+    case = Case(tmp_path)
+    grey, whole = Body("grey horse"), Body("100% of it_")
+    texts = (grey, whole, Body("九時"), Sent(since=NOW + DAY), Body("needle in the tail"))
+    assert case(Or((*texts, *[Body(f"unheard of {n}") for n in range(5)]))) == [1, 2, 3, 4]
+    # Ten leaves: four, four and two of them, for two messages each time.
+    assert looked == [(4, 2), (4, 2), (2, 2)] * 3
+    assert narrowed == ["[[1,2]]", "[[3,4]]", "[[5,6]]"]
+    looked.clear()
+    assert case(And((Not(grey), Not(whole), Not(Deleted())))) == [4, 5, 6]
+    assert looked == [(3, 4), (3, 1)]
+    case.db.close()
+
+
+def test_so_many_octets_are_looked_through_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[list[int]] = []
+    contents = emails.contents
+
+    def listening(tx: Tx, account: int, asked: Sequence[int]) -> dict[int, Content]:
+        loads.append(list(asked))
+        return contents(tx, account, asked)
+
+    monkeypatch.setattr(emails, "contents", listening)
+    monkeypatch.setattr(query, "_OCTETS", 3)
+    monkeypatch.setattr(query, "_MUCH", 3 * SEARCH_TEXT)
+    case = Case(tmp_path)
+    for _ in range(3):
+        case.db.write(file, case.account, message("Long", LONG))
+    for _ in range(2):
+        case.db.write(file, case.account, message("Phrase", "the needle, in the tail"))
+    case.uids = list(range(1, 12))
+    assert case(Body("needle in the tail")) == [4, 7, 8, 9]
+    assert loads == [[4, 7], [8, 9, 10], [11]]
+    case.db.close()
+
+
+ALL = Sql("1")
+ZONES = [
+    (b"Mon, 1 Jan 2024 23:00:00 -0500", 2024),
+    (b"Mon, 1 Jan 2024 23:00:00 EST", 2024),
+    (b"Mon Jan  1 23:00:00 PST 2024", 2024),
+    (b"2024-01-01T23:00:00-05:00", 2024),
+    (b"Mon, 1 Jan 2024 00:30:00 +1:00", 2024),
+    # Of zones that cannot be nothing is made.
+    (b"Mon, 1 Jan 2024 23:00:00 -2500", 2024),
+    # What has no clock of its own writes the beginning of all time by that of its place.
+    (b"Thu, 1 Jan 1970 01:00:00 +0100", 1970),
+    (b"Thu, 1 Jan 1970 00:30:00 +0100", 1970),
+    (b"Wed, 31 Dec 1969 19:00:00 -0500", 1969),
+    (b"yesterday", 0),
+]
+
+
+@pytest.mark.parametrize("most", [-1, columns.MOST], ids=["by rows", "by columns"])
+def test_days_are_those_of_the_senders_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """RFC 9051 §6.4.4: SENTON and the others take no account of time and zone."""
+    monkeypatch.setattr(columns, "MOST", most)
+    case = Case(tmp_path)
+    sent = {case.db.write(file, case.account, b"Date: " + date + b"\r\n\r\n").uids[INBOX]: year for date, year in ZONES}
+    case.uids = list(sent)
+
+    def of(*years: int) -> list[int]:
+        return [uid for uid, year in sent.items() if year in years]
+
+    new_year_2024 = 1_704_067_200_000
+    assert case(Sent(since=new_year_2024, before=new_year_2024 + DAY)) == of(2024)
+    assert case(Sent(since=0, before=DAY)) == of(1970)
+    assert case(Sent(since=-DAY, before=0)) == of(1969)
+    assert case(Sent(since=0)) == of(1970, 2024)
+    assert case(Not(Sent(before=0))) == of(1970, 2024, 0)
+    case.db.close()
+
+
 def test_a_search_that_scans_asks_for_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, "FEW", 0)
     case = Case(tmp_path)
@@ -336,6 +433,30 @@ def test_a_message_whose_octets_are_lost_keeps_nobody_from_the_others(tmp_path: 
         sight = Sight(db.read(load, account, INBOX), Columns(db.store))
         found = db.runner.run(search(db.store, db.blobs, sight, Body("needle in the tail"), [1, 2]))
         assert found == b"\0\1"
+
+
+def test_texts_in_files_are_found_beside_kept_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the smallest messages lie in the database (store.inline), the index has no texts of the others."""
+    monkeypatch.setattr(query, "FEW", 0)
+    monkeypatch.setattr(query, "_ALONE", 0)
+    monkeypatch.setattr(words, "TOGETHER", 2)
+    with Db(tmp_path) as db:
+        account = db.write(make_account)
+        octets = [message("One", "a grey horse"), message("Größe", "a grey mare"), message("Small", "a horse")]
+        with closing(Blobs(tmp_path / "blobs", inline_limit=len(octets[2]))) as blobs:
+            for one in [*octets, message("Another", "neither")]:
+                db.write(file_staged, account, db.runner.run(blobs.stage(one)), one)
+        assert db.rows("SELECT place FROM blob") == [(1,), (1,), (0,), (1,)]
+        sight = Sight(db.read(load, account, INBOX), Columns(db.store))
+
+        def found(condition: Condition) -> bytes:
+            return db.runner.run(search(db.store, db.blobs, sight, condition, [1, 2, 3, 4]))
+
+        for _ in range(2):
+            assert found(Body("horse")) == b"\1\0\1\0"
+            assert found(Not(Text("grey"))) == b"\0\0\1\1"
+            assert found(Text("größe")) == b"\0\1\0\0"
+            keep_words(db, account)
 
 
 def test_a_mailbox_that_is_too_large_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.message.date import _parse_unusual, format_date, parse_date
+from posthouse.message.date import _parse_unusual, _parsed, format_date, parse_date, parse_written
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,13 @@ def test_dates(raw: bytes, utc: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "zone", [b"+0000", b"-0500", b"+1:00", b"EST", b"Q", b"", b"-2500", b"+0100 (so (it) says)"], ids=repr
+)
+def test_the_clock_of_whoever_wrote_it(zone: bytes) -> None:
+    assert parse_written(b"Fri, 21 Nov 1997 09:55:06 " + zone) == parse_date(b"Fri, 21 Nov 1997 09:55:06 +0000")
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"",
@@ -54,6 +61,7 @@ def test_dates(raw: bytes, utc: str) -> None:
 )
 def test_no_dates(raw: bytes) -> None:
     assert parse_date(raw) is None
+    assert parse_written(raw) is None
 
 
 @given(st.datetimes(datetime(1000, 1, 1), datetime(9999, 1, 1)))
@@ -80,4 +88,4 @@ def test_never_raises(raw: bytes) -> None:
     )
 )
 def test_what_is_written_as_usual_is_read_as_all_else_is(raw: bytes) -> None:
-    assert parse_date(raw) == _parse_unusual(raw)
+    assert _parsed(raw) == _parse_unusual(raw)

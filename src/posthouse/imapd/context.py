@@ -20,7 +20,6 @@ from posthouse.imapd.refusal import Refused, Senseless
 from posthouse.imapd.session import Session
 from posthouse.limits import IMAP_CONTEXT_MESSAGES, IMAP_CONTEXTS
 from posthouse.mailbox import sorting
-from posthouse.mailbox.conditions import Condition
 from posthouse.mailbox.scan import Sight
 from posthouse.mailbox.snapshot import Snapshot
 from posthouse.mailbox.view import View
@@ -63,8 +62,7 @@ def watch(
     lasting = program.lasting and all(key.by is not sorting.By.SCORE for key in sorts)
     kept = False
     if found is not None and lasting:
-        condition = criteria.condition(session, program)
-        result = _Result(tag, uid, condition, tuple(sorts), array("I", found), snapshot.modseq, items)
+        result = _Result(tag, uid, program, tuple(sorts), array("I", found), snapshot.modseq, items)
         kept = opened.watched.watch(result)
     if not kept:
         session.engine.send(response.no("These results are not watched", response.noupdate(tag)))
@@ -86,7 +84,7 @@ class _Result:
 
     tag: bytes
     uid: bool
-    condition: Condition
+    program: Program
     sorts: tuple[sorting.Key, ...]
     told: "array[int]"
     heard: int
@@ -160,7 +158,10 @@ class Watched:
         ]
         if not looked:
             return
-        holds = await finding.search(self._session, result.tag, snapshot, looked, result.condition)
+        # There may be keywords now that were none, and uids that were above the last.
+        result.program = await criteria.renewed(self._session, result.program)
+        condition = criteria.condition(self._session, result.program)
+        holds = await finding.search(self._session, result.tag, snapshot, looked, condition)
         members = result.members()
         were = _common(looked, members)
         come, gone = set(holds).difference(were), set(were).difference(holds)

@@ -6,7 +6,7 @@ search that it holds. Refuses: to search.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -78,12 +78,15 @@ async def understood(session: Session, key: keys.Key) -> Program:
     named = await _filters(session, key)
     if _weight(key, named, False, {}) > SEARCH_KEYS:
         raise _too_many()
-    program = Program(key, session.names.bits(), session.around.clock.now(), named)
+    return await renewed(session, Program(key, {}, session.around.clock.now(), named))
+
+
+async def renewed(session: Session, program: Program) -> Program:
+    """The same by the keywords that there are now. Raises StoreUnavailable."""
     flags = {_keyword(one.name) for one in _all(program) if isinstance(one, keys.Flagged)} - {DELETED_FLAG}
     if not session.names.bits().keys() >= flags:
         await session.learn_names()
-        program = Program(key, session.names.bits(), program.now, named)
-    return program
+    return replace(program, bits=session.names.bits())
 
 
 async def _filters(session: Session, key: keys.Key) -> dict[str, keys.Key]:

@@ -71,6 +71,12 @@ class Sent:
     since: int | None = None
     before: int | None = None
 
+    def within(self, zone: int) -> tuple[int | None, int | None]:
+        """Since and before with so many milliseconds in front of them and behind; fewer than none: with so many less.
+        What is not asked for stays so; a bound of 0 is one (1970)."""
+        since = None if self.since is None else self.since - zone
+        return since, None if self.before is None else self.before + zone
+
 
 @dataclass(frozen=True, slots=True)
 class Size:

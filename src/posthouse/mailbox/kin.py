@@ -40,14 +40,19 @@ class Kin:
         self._subjects = subjects
 
     def of(self, places: Iterable[int]) -> set[int] | None:
-        """The places of all that are linked to these, and of these; None: too much to look for."""
+        """The places of all that are linked to these, and of these; None: too much to look for, or the subject of one
+        is not in the column."""
         found: set[int] = set()
         waiting = set(places)
         known: set[tuple[bool, bytes]] = set()
         while waiting:
             place = waiting.pop()
             found.add(place)
-            for name in self._names(place):
+            subject = self._subjects.one(self._uids[place])
+            if subject is None:
+                # That was read after the message had gone.
+                return None
+            for name in self._names(place, subject):
                 if name in known:
                     continue
                 if len(known) >= _NAMES:
@@ -56,14 +61,13 @@ class Kin:
                 waiting.update([other for other in self._having(*name) if other not in found])
         return found
 
-    def _names(self, place: int) -> Iterator[tuple[bool, bytes]]:
+    def _names(self, place: int, subject: bytes) -> Iterator[tuple[bool, bytes]]:
         """What a message is linked by: ids, and (True) a subject."""
         linked = self._links[place]
         for start in range(1, len(linked), ID):
             name = linked[start : start + ID]
             if name != _NO_ID:
                 yield False, name
-        subject = self._subjects.one(self._uids[place])
         if subject:
             yield True, subject
 

@@ -114,7 +114,12 @@ async def _followed(sight: Sight, keys: tuple[Key, ...], before: Order) -> Order
         come = await sorting.sort(sight, new, keys)
         if len(come) != len(new):
             return None
-        at = [values.place(uids, uid) for uid in come]
+        at: list[int] = []
+        for uid in come:
+            place = values.place(uids, uid)
+            if place is None:
+                return None
+            at.append(place)
         places = _inserted(places, at, [bisect_right(s.uids, uid) for uid in come])
         uids = _inserted(uids, at, come)
     return before if uids is before.uids else Order(uids, places, s.uids)
@@ -179,21 +184,27 @@ class _Values:
             return self._received.one(uid)
         return value
 
-    def place(self, order: Sequence[int], uid: int) -> int:
-        """Where a uid that is higher than all of these belongs among them: behind what is alike."""
+    def place(self, order: Sequence[int], uid: int) -> int | None:
+        """Where a uid that is higher than all of these belongs among them: behind what is alike. None where one of them
+        is not in a column: that was read after it had gone."""
         mine = [self._of(key, column, uid) for key, column in self._keys]
         low, high = 0, len(order)
         while low < high:
             middle = (low + high) // 2
-            if self._before(mine, order[middle]):
+            before = self._before(mine, order[middle])
+            if before is None:
+                return None
+            if before:
                 high = middle
             else:
                 low = middle + 1
         return low
 
-    def _before(self, mine: Sequence[Any], other: int) -> bool:
+    def _before(self, mine: Sequence[Any], other: int) -> bool | None:
         for value, (key, column) in zip(mine, self._keys, strict=True):
             their = self._of(key, column, other)
+            if value is None or their is None:
+                return None
             if value != their:
                 return bool(value < their) is not key.reverse
         return False

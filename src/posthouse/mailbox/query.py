@@ -12,12 +12,13 @@ then the header is read; then the whole message.
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress
 from typing import Final, NamedTuple
 
 from posthouse import observe
+from posthouse.limits import MB
 from posthouse.mailbox import compiler, emails, ranges
 from posthouse.mailbox import search as words
 from posthouse.mailbox.compiler import Known, Row
@@ -56,6 +57,8 @@ _NARROW: Final = 20_000
 _TEXT: Final = 1000
 _HEADERS: Final = 100
 _OCTETS: Final = 50
+# And no more octets than these, but for one email that has more: in a thread that others wait for.
+_MUCH: Final = 4 * MB
 # Fewer are looked at one by one sooner than by their words.
 FEW: Final = 1000
 # And so few are read sooner than found in what is known of all.
@@ -148,6 +151,11 @@ class _Search:
         # What SQL does not ask of the narrow rows.
         self._asks_uids = any(isinstance(leaf, Uids) for leaf in distinct)
         self._asks_headers = any(isinstance(leaf, Fields | Header | Head | Sent) for leaf in distinct)
+        asked = [leaf for leaf in distinct if compiler.is_of_texts(leaf)]
+        self._lots = [asked[at : at + compiler.AT_ONCE] for at in range(0, len(asked), compiler.AT_ONCE)]
+        # The more is asked of each, the fewer are looked at in one transaction.
+        self._narrow = max(1, _NARROW // (1 + len(distinct) // compiler.AT_ONCE))
+        self._text = max(1, _TEXT // min(max(1, len(asked)), compiler.AT_ONCE))
 
     async def marks(self, uids: Sequence[int]) -> bytes:
         """For which of these it holds, an octet each: what one step leaves open is for the next."""
@@ -171,8 +179,8 @@ class _Search:
         """By the narrow rows, and for what these leave open by all others."""
         found: list[int] = []
         self._goal = len(uids)
-        for start in range(0, len(uids), _NARROW):
-            window = ranges.pack(uids[start : start + _NARROW])
+        for start in range(0, len(uids), self._narrow):
+            window = ranges.pack(uids[start : start + self._narrow])
             rows = await self._store.read(compiler.narrow, self._account, self._mailbox, self._condition, window)
             found += [row.uid for row, certain in rows if certain]
             left = [_Open(row, {}) for row, certain in rows if not certain]
@@ -203,10 +211,10 @@ class _Search:
     async def by_texts(self, asked: Sequence[_Open], before: int = 0) -> list[int]:
         """By the messages' rows; `before` so many have been looked at."""
         found: list[int] = []
-        for start in range(0, len(asked), _TEXT):
+        for start in range(0, len(asked), self._text):
             await self._progress(before + start, self._goal)
-            rows = [email.row for email in asked[start : start + _TEXT]]
-            perhaps = await self._store.read(compiler.texts, self._condition, {row.message for row in rows})
+            rows = [email.row for email in asked[start : start + self._text]]
+            perhaps = await self._texts({row.message for row in rows})
             left = [_Open(row, perhaps[row.message]) for row in rows if row.message in perhaps]
             # In a thread: a client may ask for hundreds of things at once.
             held, left = await asyncio.to_thread(_judge, self._condition, left, _rows_say)
@@ -214,7 +222,17 @@ class _Search:
             if left and self._asks_headers:
                 held, left = await self._by_headers(left)
                 found += held
-            found += await self._by_octets(left)
+            found += await self._by_octets(left, before + start)
+        return found
+
+    async def _texts(self, messages: Collection[int]) -> Mapping[int, Known]:
+        """What the rows of these messages say, of those for which the condition may hold."""
+        if len(self._lots) < 2:
+            return await self._store.read(compiler.texts, self._condition, messages)
+        found: dict[int, dict[Leaf, bool | None]] = {message: {} for message in messages}
+        for lot in self._lots:
+            for message, known in (await self._store.read(compiler.said, lot, messages)).items():
+                found[message].update(known)
         return found
 
     async def _by_headers(self, asked: Sequence[_Open]) -> tuple[list[int], list[_Open]]:
@@ -229,11 +247,11 @@ class _Search:
             left += open_
         return found, left
 
-    async def _by_octets(self, asked: Sequence[_Open]) -> list[int]:
+    async def _by_octets(self, asked: Sequence[_Open], before: int) -> list[int]:
         """By all of their octets."""
         found: list[int] = []
-        for start in range(0, len(asked), _OCTETS):
-            chunk = asked[start : start + _OCTETS]
+        for chunk in _loads(asked):
+            await self._progress(before, self._goal)
             contents = await self._store.read(emails.contents, self._account, [email.row.email for email in chunk])
             octets = await self._load(contents)
             # In a thread: one message may have 16 MB to look through.
@@ -260,6 +278,20 @@ class _Search:
             return _either(email.says, document.says)
 
         return says
+
+
+def _loads(asked: Sequence[_Open]) -> Iterator[list[_Open]]:
+    """As many at a time as are looked through in one go."""
+    load: list[_Open] = []
+    octets = 0
+    for email in asked:
+        if load and (len(load) == _OCTETS or octets + email.row.size > _MUCH):
+            yield load
+            load, octets = [], 0
+        load.append(email)
+        octets += email.row.size
+    if load:
+        yield load
 
 
 def _rows_say(email: _Open) -> Says:
@@ -364,8 +396,8 @@ async def _suspects(store: Store, account: int, leaf: Worded) -> Suspects | None
         case Fields(text):
             return await words.suspects_by_header(store, account, text)
         case Header(name, text):
-            # Both are in the line "name: value", though perhaps not beside each other.
-            return await words.suspects_by_header(store, account, f"{name.lower()}: {text}")
+            # Both are in the line "name: value", where the text may begin within a word.
+            return await words.suspects_by_header(store, account, f"{name.lower()}: ", text)
 
 
 def _either_mark(first: bytes, second: bytes) -> bytes:

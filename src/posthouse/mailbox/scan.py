@@ -206,11 +206,11 @@ class _Window:
                 return self._between(leaf, since, before)
             case Size(above, below):
                 return self._between(leaf, None if above is None else above + 1, below)
-            case Sent(since, before):
+            case Sent():
                 # By the clock of whoever sent it, of which the zone is not kept.
-                lower, _ = self._between(leaf, since and since + ZONE, before and before - ZONE)
-                _, upper = self._between(leaf, since and since - ZONE, before and before + ZONE)
-                return 0 if since is None and before is None else lower, upper
+                lower, _ = self._between(leaf, *leaf.within(-ZONE))
+                _, upper = self._between(leaf, *leaf.within(ZONE))
+                return lower, upper
             case Head(name, text) if name in self._known.texts:
                 column = self._known.texts[name]
                 lower = self._mask({uid for some in column.containing(text, *self._ends) for uid in some})

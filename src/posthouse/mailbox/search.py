@@ -209,13 +209,14 @@ def _add_words(found: set[str], more: Iterable[str]) -> bool:
     return True
 
 
-async def suspects_by_header(store: Store, account: int, needle: str) -> Suspects | None:
-    """Which emails may have all of a folded needle's words in their header; None where these are not kept. Raises
-    StoreUnavailable."""
+async def suspects_by_header(store: Store, account: int, *needles: str) -> Suspects | None:
+    """Which emails may have all words of each of these folded needles in their header; None where these are not kept.
+    Raises StoreUnavailable."""
     mark = await store.read(_words_mark, account)
     if not mark:
         return None if mark is None else Suspects(0, None)
-    patterns = sorted(vocabulary.clues(needle).in_headers(), key=len)[-_MOST_PARTS:]
+    every = {pattern for needle in needles for pattern in vocabulary.clues(needle).in_headers()}
+    patterns = sorted(every, key=len)[-_MOST_PARTS:]
     if not patterns:
         return Suspects(mark, None)
     found: list[int] = []

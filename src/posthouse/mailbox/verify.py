@@ -19,11 +19,11 @@ from posthouse.mailbox.conditions import Header as HasField
 from posthouse.message import mime
 from posthouse.message.addresses import split_addresses
 from posthouse.message.charset import decode, undeclared
-from posthouse.message.header import Buffer, Header, decode_words, parse_date
+from posthouse.message.date import parse_written
+from posthouse.message.header import Buffer, Header, decode_words
 from posthouse.message.mime import Part
 from posthouse.message.text import address_text, fold, from_html
 
-_ZONE: Final = re.compile(rb"([+-])(\d\d)(\d\d)\s*(?:\(|\Z)")
 # Octets of one part that are looked through: a stranger's mail costs no more than this of memory. HTML is taken apart
 # in one step: 30 ms a megabyte, 120 ms of the worst.
 _MOST: Final = 8 * MB
@@ -71,14 +71,7 @@ class Headers:
     def sent_on(self) -> int | None:
         """The Date field's day and time as written, in milliseconds as if it were UTC."""
         raw = self._headers[-1].first(b"date")
-        at = None if raw is None else parse_date(raw)
-        if raw is None or at is None:
-            return None
-        zone = _ZONE.search(raw)
-        if zone is None:
-            return at
-        minutes = int(zone[2]) * 60 + int(zone[3])
-        return at + (minutes if zone[1] == b"+" else -minutes) * 60_000
+        return None if raw is None else parse_written(raw)
 
     @property
     def words(self) -> set[str]:

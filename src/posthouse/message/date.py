@@ -56,16 +56,28 @@ _ZONES_SEEN: Final = {
 
 def parse_date(raw: bytes) -> int | None:
     """UTC milliseconds; None where no date can be made out. A date whose zone is unknown is read as UTC."""
+    found = _parsed(raw)
+    return None if found is None else found[0] - found[1] * 60_000
+
+
+def parse_written(raw: bytes) -> int | None:
+    """The same by the clock of whoever wrote it: milliseconds as if the zone were UTC."""
+    found = _parsed(raw)
+    return None if found is None else found[0]
+
+
+def _parsed(raw: bytes) -> tuple[int, int] | None:
+    """Milliseconds as if the zone were UTC, and the minutes that it is east of Greenwich."""
     if usual := _USUAL.match(raw):
         day, month, year, hour, minute, second, sign, east, rest = usual.groups()
         if number := _MONTHS.get(month.lower()):
             minutes = int(east) * 60 + int(rest)
             offset = 0 if minutes > 24 * 60 else -minutes if sign == b"-" else minutes
-            return _milliseconds(int(year), number, int(day), int(hour), int(minute), int(second), offset)
+            return _dated(int(year), number, int(day), int(hour), int(minute), int(second), offset)
     return _parse_unusual(raw)
 
 
-def _parse_unusual(raw: bytes) -> int | None:
+def _parse_unusual(raw: bytes) -> tuple[int, int] | None:
     if b"(" in raw:  # comments may stand anywhere; those of dates are short and not nested
         raw = re.sub(rb"\([^()]{0,100}\)", b" ", raw[:400])
     if match := _DATE.match(raw):
@@ -81,9 +93,7 @@ def _parse_unusual(raw: bytes) -> int | None:
     number = _MONTHS.get(month.lower()) or (int(month) if month.isdigit() else 0)
     if not year or not 1 <= number <= 12:
         return None
-    return _milliseconds(
-        _year(year), number, int(day), _hour(int(hour), half), int(minute), int(second or 0), _offset(zone)
-    )
+    return _dated(_year(year), number, int(day), _hour(int(hour), half), int(minute), int(second or 0), _offset(zone))
 
 
 def _year(digits: bytes) -> int:
@@ -114,10 +124,10 @@ def _offset(zone: bytes | None) -> int:
     return _ZONES.get(name) or _ZONES_SEEN.get(name, 0)
 
 
-def _milliseconds(year: int, month: int, day: int, hour: int, minute: int, second: int, offset: int) -> int | None:
+def _dated(year: int, month: int, day: int, hour: int, minute: int, second: int, offset: int) -> tuple[int, int] | None:
     if not 1 <= day <= _DAYS_IN[month] or hour > 24 or minute > 59 or second > 60:
         return None
-    return ((_days(year, month, day) * 24 + hour) * 60 + minute - offset) * 60_000 + second * 1000
+    return ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1000, offset
 
 
 def _days(year: int, month: int, day: int) -> int:

@@ -56,7 +56,9 @@ def fold(text: str) -> str:
         marks, run = _marks()
         if not marks.isdisjoint(set(text)):
             text = run.sub(r"\1", text)
-        text = unicodedata.normalize("NFKC", text)
+        normal = unicodedata.normalize("NFKC", text)
+        # Of compatibility forms capitals may come: of U+3392 "MHz".
+        text = normal if normal is text else unicodedata.normalize("NFKC", normal.casefold())
     return " ".join(text.replace("\0", "").split())
 
 

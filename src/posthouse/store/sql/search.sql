@@ -10,13 +10,14 @@ CROSS JOIN account_state AS s ON s.account BETWEEN r.value ->> 0 AND r.value ->>
 WHERE s.search_mark < s.next_email - 1 ORDER BY s.account LIMIT :limit
 
 -- name: search_sizes
--- Of how many octets the text is, about; and whether SQL can index it: ASCII that stands in the blob as it is.
-SELECT m.size, m.text_at IS NOT NULL AND length(m.head) = octet_length(m.head)
-FROM email AS e JOIN message AS m ON m.id = e.message
+-- Of how many octets the text is, about; and whether SQL can index it: ASCII that stands in the row's blob as it is.
+SELECT m.size, m.text_at IS NOT NULL AND b.place = 0 AND length(m.head) = octet_length(m.head)
+FROM email AS e JOIN message AS m ON m.id = e.message JOIN blob AS b ON b.id = m.id
 WHERE e.account = :account AND e.id > :mark AND e.id <= :upto
 
 -- name: search_texts
-SELECT e.id, m.head, coalesce(t.body, CAST(substr(b.octets, m.text_at + 1) AS TEXT), ''), m.text_at IS NOT NULL
+-- Of a text that stands as it is in a blob elsewhere only that there is more (message/text.py, CUT).
+SELECT e.id, m.head, coalesce(t.body, CAST(substr(b.octets, m.text_at + 1) AS TEXT), iif(b.place, char(10), '')), b.place = 0
 FROM email AS e JOIN message AS m ON m.id = e.message
 LEFT JOIN message_text AS t ON t.message = m.id LEFT JOIN blob AS b ON b.id = m.id AND m.text_at IS NOT NULL
 WHERE e.account = :account AND e.id > :mark AND e.id <= :upto ORDER BY e.id
