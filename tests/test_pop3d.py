@@ -4,9 +4,9 @@ import asyncio
 import base64
 import poplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unittest import mock
+from typing import cast
 
 import pytest
 
@@ -14,11 +14,13 @@ from posthouse import pop3d
 from posthouse.clock import SetClock
 from posthouse.directory import accounts
 from posthouse.mailbox import maildrop
-from posthouse.mailbox.maildrop import Drops
+from posthouse.mailbox.maildrop import Drops, Found
+from posthouse.message.downgrade import for_ascii
 from posthouse.message.octets import Buffer
+from posthouse.net.stream import Stream
 from posthouse.policy.limits import Limits
-from posthouse.store.blobs import BlobLost
-from posthouse.store.database import StoreUnavailable
+from posthouse.store.blobs import INLINE_LIMIT
+from posthouse.store.database import StoreUnavailable, Tx
 from posthouse.wire import multiline
 from posthouse.written import Rate
 from tests.doors.house import ALICE, BOB, MESSAGE, PASSWORD, House, Pop3Client, in_house, message, opened
@@ -389,10 +391,10 @@ def test_only_odd_messages_are_looked_at_for_their_sizes(tmp_path: Path, monkeyp
 def test_a_message_that_is_lost_has_a_size_all_the_same(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         await house.file(b"Subject: a\n\nb\n")
-        with mock.patch.object(house.blobs, "load", side_effect=BlobLost("it is gone")):
-            client = await house.pop3()
-            assert await client.lines("LIST") == [b"1 14"]
-            assert (await client.say("RETR 1")).startswith(b"-ERR [SYS/PERM]")
+        await house.store.write(lambda tx: tx.query("UPDATE blob SET octets = NULL", ()))
+        client = await house.pop3()
+        assert await client.lines("LIST") == [b"1 14"]
+        assert (await client.say("RETR 1")).startswith(b"-ERR [SYS/PERM]")
 
     in_house(tmp_path, test)
 
@@ -441,6 +443,94 @@ def test_pipelined_commands(tmp_path: Path) -> None:
         whole = await client.reader.read(-1)
         assert whole.count(message(1) + b".\r\n") == 200
         assert whole.endswith(b"+OK Goodbye\r\n")
+
+    in_house(tmp_path, test)
+
+
+ODD = [
+    message(1),
+    b"Subject: dots\r\n\r\n.\r\n..\r\n.x\r\n",
+    b".Subject: x\r\n\r\na\r\n",
+    b"Subject: large, in a row\r\n\r\n" + b".0123456789\r\n" * 10_000,
+    b"Subject: large, in a place\r\n\r\n" + b".0123456789\r\n" * 40_000,
+    message(2),
+    b"Subject: it would forge\n\na\n.\n+OK\r.\r\n",
+    b"Subject: no end\r\n\r\nb",
+    "Subject: \u00fc\r\n\r\n.\r\n".encode(),
+    b"Subject: NUL \0\r\n\r\n\0\r\n",
+    b"",
+    message(3),
+]
+
+
+@pytest.mark.parametrize("prologue", [b"", b"X-Way: 1\r\n", b".\r\n"])
+def test_messages_that_are_asked_for_together(tmp_path: Path, prologue: bytes) -> None:
+    """Whatever they are, and whatever is asked for in between: octet by octet what they are one by one."""
+
+    async def test(house: House) -> None:
+        writer = await house.imap()
+        for one in ODD:
+            if len(one) > INLINE_LIMIT:
+                # Delivered by hand it would lie in a row.
+                assert (await writer.append(prologue + one)).startswith(b"OK")
+            else:
+                await house.file(one, prologue=prologue)
+        buffers = [for_ascii(prologue, one) for one in ODD]
+        answers = [b"+OK %d octets\r\n%b" % (multiline.size(some), b"".join(multiline.whole(some))) for some in buffers]
+        missing = b"-ERR There is no such message\r\n"
+        places = [*range(12), 4, 5, 6, 0, 11, 10, 1, 2, 2, 3, 5, 6, *range(12)]
+        said = [b"RETR %d\r\n" % (place + 1) for place in places]
+        told = [answers[place] for place in places]
+        others = ("NOOP", "RETR 99", "RETR 1", "TOP 2 1", "DELE 3", "RETR 3", "RETR 4")
+        said += [f"{one}\r\n".encode() for one in others]
+        told += [b"+OK Still here\r\n", missing, answers[0], answers[1][: answers[1].index(b"\r\n") + 2]]
+        told += [b"".join(multiline.top(buffers[1], 1)), b"+OK It will be removed at QUIT\r\n", missing, answers[3]]
+        client = await house.pop3()
+        await client.send(b"".join(said))
+        for expected in told:
+            assert await client.reader.readexactly(len(expected)) == expected
+        for place, expected in enumerate(answers):
+            await client.send(b"RETR %d\r\n" % (place + 1) if place != 2 else b"RSET\r\n")
+            expected = expected if place != 2 else b"+OK Nothing will be removed\r\n"
+            assert await client.reader.readexactly(len(expected)) == expected
+
+    in_house(tmp_path, test)
+
+
+def test_a_client_that_reads_nothing_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small messages, of which it has asked for more than any socket takes."""
+    asked: list[int] = []
+    waited = asyncio.Event()
+    read, drain = maildrop.octets, Stream.drain
+
+    def counted(tx: Tx, account: int, chosen: Sequence[int]) -> Mapping[int, Found]:
+        asked.extend(chosen)
+        return read(tx, account, chosen)
+
+    async def drained(stream: Stream) -> None:
+        if stream.blocked:
+            waited.set()
+        await drain(stream)
+
+    monkeypatch.setattr(maildrop, "octets", counted)
+    monkeypatch.setattr(Stream, "drain", drained)
+
+    async def test(house: House) -> None:
+        one = b"Subject: a\r\n\r\n" + b"0123456789abcd\r\n" * 3000
+        for _ in range(20):
+            await house.file(one)
+        client = await house.pop3()
+        transport = cast("asyncio.Transport", client.writer.transport)
+        transport.pause_reading()
+        rounds = 20
+        await client.send(b"".join(b"RETR %d\r\n" % number for number in range(1, 21)) * rounds)
+        await waited.wait()
+        assert len(asked) < 20 * rounds
+        transport.resume_reading()
+        answer = b"+OK %d octets\r\n%b.\r\n" % (len(one), one)
+        for _ in range(20 * rounds):
+            assert await client.reader.readexactly(len(answer)) == answer
+        assert len(asked) == 20 * rounds
 
     in_house(tmp_path, test)
 
@@ -510,6 +600,23 @@ def test_a_store_that_cannot_write_now(tmp_path: Path, monkeypatch: pytest.Monke
         assert (await (await house.pop3()).say("STAT")).startswith(b"+OK 3 ")
 
     in_house(tmp_path, test)
+
+
+def test_what_is_lost_among_others(tmp_path: Path) -> None:
+    async def test(house: House) -> None:
+        await fill(house)
+        await house.store.write(lambda tx: tx.query("UPDATE blob SET octets = NULL WHERE id = 2", ()))
+        client = await house.pop3()
+        await client.send(b"RETR 1\r\nRETR 2\r\nRETR 3\r\nRETR 2\r\n")
+        gone = b"-ERR [SYS/PERM] The store has lost this message\r\n"
+        for expected in (_retrieved(1), gone, _retrieved(3), gone):
+            assert await client.reader.readexactly(len(expected)) == expected
+
+    in_house(tmp_path, test)
+
+
+def _retrieved(number: int) -> bytes:
+    return b"+OK %d octets\r\n%b.\r\n" % (len(message(number)), message(number))
 
 
 def test_content_that_the_store_has_lost(tmp_path: Path) -> None:

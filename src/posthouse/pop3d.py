@@ -19,10 +19,10 @@ from posthouse.directory.login import Answer, Ask, Login, Malformed, proven
 from posthouse.directory.model import Account
 from posthouse.directory.presence import Presence
 from posthouse.limits import KB
-from posthouse.mailbox import emails, maildrop
+from posthouse.mailbox import maildrop
 from posthouse.mailbox.ahead import Ahead
 from posthouse.mailbox.emails import Content
-from posthouse.mailbox.maildrop import Drop, Drops, Sizes
+from posthouse.mailbox.maildrop import Drop, Drops, Found, Sizes
 from posthouse.mailbox.model import MailboxError, NoSuchEmail
 from posthouse.message.downgrade import for_ascii
 from posthouse.message.octets import Buffer
@@ -52,7 +52,7 @@ _TURN: Final = 50
 # Going through a list as long as this is a turn of its own.
 _LONG: Final = 1000
 # Messages that are asked for together leave together, up to so many octets.
-_SOON: Final = 64 * KB
+_SOON: Final = 128 * KB
 # Messages whose sizes are found out at once; one larger than so many octets by itself, in a thread.
 _MEASURED: Final = 20
 _LARGE: Final = 1024 * KB
@@ -115,7 +115,7 @@ class _Session:
         self._engine = Pop3Server()
         self._login: Login | None = None
         self._drop: Drop | None = None
-        self._ahead = Ahead(self._read)
+        self._ahead: Ahead[Found] = Ahead(self._read)
         # Octets of messages that are made ready; those of several leave together.
         self._unsent = 0
         # A long list was gone through: the others have their turn now.
@@ -161,7 +161,9 @@ class _Session:
                 return
             if event is not None:
                 unsent = self._unsent
-                await self._handle(event)
+                waiting = self._begin(event)
+                if waiting is not None:
+                    await self._finish(waiting)
                 if not unsent < self._unsent <= _SOON:
                     await self._flush()
                 if self._parting is not None:
@@ -188,15 +190,15 @@ class _Session:
         if self._stream.blocked:
             await self._stream.drain()
 
-    async def _handle(self, event: Event) -> None:
+    def _begin(self, event: Event) -> Awaitable[None] | None:
+        """Do what the event asks for, or begin it: what is returned has to be finished."""
+        if isinstance(event, Command):
+            return _HANDLERS[type(event.request)](self, event.request)
+        return self._respond(event) if isinstance(event, AuthResponse) else None
+
+    async def _finish(self, waiting: Awaitable[None]) -> None:
         try:
-            if isinstance(event, Command):
-                waiting = _HANDLERS[type(event.request)](self, event.request)
-                if waiting is not None:
-                    await waiting
-            elif isinstance(event, AuthResponse):
-                assert self._login is not None, "a response follows a challenge"
-                await self._say(await self._login.respond(event.octets))
+            await waiting
         except StoreUnavailable as error:
             observe.tell("pop3.unavailable", level=observe.ERROR, error=str(error))
             self._engine.err("The mail store cannot be reached; try again later", "SYS/TEMP")
@@ -264,6 +266,10 @@ class _Session:
         else:
             self._login = Login(self._around.authenticator, self._stream.peer.host, request.mechanism, evidence)
             await self._say(await self._login.start(request.initial))
+
+    async def _respond(self, event: AuthResponse) -> None:
+        assert self._login is not None, "a response follows a challenge"
+        await self._say(await self._login.respond(event.octets))
 
     async def _say(self, answer: Answer) -> None:
         match answer:
@@ -359,35 +365,59 @@ class _Session:
         drop.settle(index, size)
         self._around.sizes.keep(drop.account, drop.emails[index], size, utf8=self._engine.utf8)
 
-    async def _buffers(self, content: Content) -> tuple[Buffer, ...]:
+    async def _buffers(self, found: Found) -> tuple[Buffer, ...]:
         """What is sent of a message. Raises BlobLost."""
-        stored = await self._stored(content)
+        stored = await self._stored(found)
         # RFC 6856 §2.1, RFC 6858: who has not said UTF8 gets no header in UTF-8.
         return stored if self._engine.utf8 else for_ascii(*stored)
 
-    async def _stored(self, content: Content) -> tuple[bytes, Buffer]:
-        return content.prologue, await self._around.blobs.load(content.blob)
+    async def _stored(self, found: Found) -> tuple[bytes, Buffer]:
+        if isinstance(found, Content):
+            return found.prologue, await self._around.blobs.load(found.blob)
+        return found
 
-    async def _retr(self, request: pop3.Retr) -> None:
-        await self._send(request.number, None)
-
-    async def _top(self, request: pop3.Top) -> None:
-        await self._send(request.number, request.lines)
-
-    async def _read(self, wanted: Sequence[int]) -> Mapping[int, Content]:
-        return await self._around.store.read(emails.contents, self._open_drop.account, wanted, parts=False)
-
-    async def _send(self, number: int, lines: int | None) -> None:
-        """A message, at the client's speed and never whole in memory where it is large."""
-        drop = self._open_drop
-        index = drop.number(number)
+    def _index(self, number: int) -> int | None:
+        """The index of a message; where it is not there, the client hears of it."""
+        index = self._open_drop.number(number)
         if index is None:
             self._engine.err(_NOT_THERE)
-            return
+        return index
+
+    def _retr(self, request: pop3.Retr) -> Awaitable[None] | None:
+        drop = self._open_drop
+        if (index := self._index(request.number)) is None:
+            return None
+        found = self._ahead.waiting(drop.emails, index)
+        size = drop.sizes[index]
+        if found is None or isinstance(found, Content) or size > multiline.SMALL or index in drop.altered:
+            return self._send(index, None, found)
+        prologue, octets = found
+        if prologue and multiline.is_dotted(prologue):
+            return self._send(index, None, found)
+        # Most are small and sent as they are stored: without a wait, and without a look through them.
+        self._engine.ok(f"{size} octets")
+        self._engine.send(prologue, octets, multiline.END)
+        self._unsent += size
+        return None
+
+    def _top(self, request: pop3.Top) -> Awaitable[None] | None:
+        if (index := self._index(request.number)) is None:
+            return None
+        return self._send(index, request.lines, self._ahead.waiting(self._open_drop.emails, index))
+
+    async def _read(self, wanted: Sequence[int]) -> Mapping[int, Found]:
+        return await self._around.store.read(maildrop.octets, self._open_drop.account, wanted)
+
+    async def _send(self, index: int, lines: int | None, found: Found | None) -> None:
+        """A message, at the client's speed and never whole in memory where it is large."""
+        drop = self._open_drop
         try:
-            content = await self._ahead.content(drop.emails, drop.sizes, index)
+            if found is None:
+                # What is ready leaves, at the client's speed, before this is looked for.
+                await self._flush()
+                found = await self._ahead.find(drop.emails, drop.sizes, index)
             kept = lines is None and index not in drop.otherwise
-            buffers = await self._stored(content) if kept else await self._buffers(content)
+            buffers = await self._stored(found) if kept else await self._buffers(found)
         except NoSuchEmail:
             self._engine.err("This message is gone", "SYS/PERM")
             return
@@ -409,12 +439,9 @@ class _Session:
                 await self._flush()
 
     def _dele(self, request: pop3.Dele) -> None:
-        drop = self._open_drop
-        index = drop.number(request.number)
-        if index is None:
-            self._engine.err(_NOT_THERE)
+        if (index := self._index(request.number)) is None:
             return
-        drop.removed.add(index)
+        self._open_drop.removed.add(index)
         self._engine.ok("It will be removed at QUIT")
 
     def _utf8(self, request: pop3.Utf8) -> None:

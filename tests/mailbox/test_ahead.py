@@ -37,7 +37,7 @@ def _take(sizes: Sequence[int], *places: int) -> list[list[int]]:
     async def take() -> None:
         ahead = Ahead(shelf.read)
         for place in places:
-            assert (await ahead.content(IDS, sizes, place)).email == IDS[place]
+            assert (await ahead.find(IDS, sizes, place)).email == IDS[place]
 
     run(take())
     return shelf.asked
@@ -60,8 +60,42 @@ def test_twice_the_same_is_read_twice() -> None:
 
 
 def test_so_much_and_no_more() -> None:
-    assert _take([1, 120 * KB, 120 * KB, 120 * KB, 1, 1], 0) == [[7, 3, 9]]
-    assert _take([1, 300 * KB, 1, 1, 1, 1], 0, 1) == [[7], [3, 9, 4, 12, 5]]
+    assert _take([1, 250 * KB, 250 * KB, 250 * KB, 1, 1], 0) == [[7, 3, 9]]
+    assert _take([1, 600 * KB, 1, 1, 1, 1], 0, 1) == [[7], [3, 9, 4, 12, 5]]
+
+
+def test_what_waits_is_given_once_and_without_a_read() -> None:
+    shelf = Shelf()
+
+    async def take() -> None:
+        ahead = Ahead(shelf.read)
+        assert ahead.waiting(IDS, 0) is None
+        await ahead.find(IDS, [1] * 6, 0)
+        assert ahead.waiting(IDS, 0) is None
+        found = ahead.waiting(IDS, 1)
+        assert found is not None
+        assert found.email == 3
+        assert ahead.waiting(IDS, 1) is None
+        assert ahead.waiting(IDS, 2) is None, "it is gone, which only a read of its own says"
+
+    run(take())
+    assert shelf.asked == [IDS]
+
+
+def test_who_took_what_waited_goes_on_from_there() -> None:
+    shelf = Shelf()
+    ids, sizes = [*IDS, 20, 21, 22], [1] * 4 + [600 * KB] + [1] * 4
+
+    async def take() -> None:
+        ahead = Ahead(shelf.read)
+        await ahead.find(ids, sizes, 0)
+        assert ahead.waiting(ids, 1) is not None
+        assert ahead.waiting(ids, 3) is not None
+        assert ahead.waiting(ids, 4) is None
+        await ahead.find(ids, sizes, 4)
+
+    run(take())
+    assert shelf.asked == [[7, 3, 9, 4], [12, 5, 20, 21, 22]]
 
 
 def test_what_is_gone() -> None:
@@ -69,10 +103,10 @@ def test_what_is_gone() -> None:
 
     async def take() -> None:
         ahead = Ahead(shelf.read)
-        await ahead.content(IDS, [1] * 6, 1)
+        await ahead.find(IDS, [1] * 6, 1)
         with pytest.raises(NoSuchEmail, match="9"):
-            await ahead.content(IDS, [1] * 6, 2)
-        assert (await ahead.content(IDS, [1] * 6, 3)).email == 4
+            await ahead.find(IDS, [1] * 6, 2)
+        assert (await ahead.find(IDS, [1] * 6, 3)).email == 4
 
     run(take())
     assert shelf.asked == [[3], [9, 4, 12, 5]]

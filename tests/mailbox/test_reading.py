@@ -53,6 +53,17 @@ def test_what_does_not_lie_in_a_row_is_not_read(db: Db) -> None:
     assert db.read(reading.wholes, 1, [1, 3]) is not None
 
 
+def test_beginnings_are_of_all_that_are_kept(db: Db) -> None:
+    """Expunged or not; where the octets do not lie in a row there are none."""
+    large = db.write(file, 1, message(body="x" * 100)).email
+    db.write(lambda tx: tx.query("UPDATE blob SET place = 1, octets = NULL, name = 'x' WHERE id = ?", (large,)))
+    expected = [(email, PROLOGUES[email], OCTETS[email][:50]) for email in (1, 2, 5, 6)]
+    assert sorted(db.read(reading.beginnings, 1, [5, 6, 1, 2, 1, 99], 50)) == expected
+    assert db.read(reading.beginnings, 1, [large], 50) == [(large, b"", None)]
+    assert db.read(reading.beginnings, 1, [3], 100_000) == [(3, PROLOGUES[3], OCTETS[3])]
+    assert db.read(reading.beginnings, 2, [1, 2], 50) == []
+
+
 def test_contents_without_the_tree(db: Db) -> None:
     found = db.read(emails.contents, 1, [1, 2], parts=False)
     assert {email: one._replace(parts=b"") for email, one in db.read(emails.contents, 1, [1, 2]).items()} == found

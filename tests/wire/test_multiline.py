@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.wire.multiline import is_kept, size, top, whole
+from posthouse.wire.multiline import END, is_dotted, is_kept, size, top, whole, whole_kept
 
 TEXT = st.lists(st.sampled_from([b"a", b".", b"\r\n", b"\r", b"\n", b"long line", b"\r\n.", b"\r\n\r\n"])).map(b"".join)
 
@@ -67,6 +67,16 @@ def test_the_size_is_that_of_what_a_client_gets(octets: bytes, prologue: bytes) 
 @given(TEXT)
 def test_what_is_kept_comes_as_it_is(octets: bytes) -> None:
     assert is_kept(octets) == is_kept(memoryview(octets)) == (with_crlf(octets) == octets)
+
+
+@given(TEXT.map(with_crlf), TEXT.map(with_crlf))
+def test_what_is_kept_is_sent_as_it_is_but_for_dots(prologue: bytes, octets: bytes) -> None:
+    """With or without its being known that it is kept; and where nothing is dotted, each octet as it is."""
+    answer = b"".join(whole([prologue, octets]))
+    assert b"".join(whole_kept(prologue, octets)) == answer
+    assert received(answer) == prologue + octets
+    dotted = is_dotted(prologue) or is_dotted(memoryview(octets))
+    assert (answer == prologue + octets + END) is not dotted
 
 
 def test_large_messages_are_measured_in_pieces() -> None:

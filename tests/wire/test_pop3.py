@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posthouse import limits
-from posthouse.wire.pop3.command import TABLE, Auth, Pass, State, markdown
+from posthouse.wire.pop3.command import TABLE, Auth, Pass, Retr, State, markdown
 from posthouse.wire.pop3.server import AuthResponse, Command, Ended, Pop3Server
 from tests import transcript
 from tests.wire.pop3_talk import Talk
@@ -75,11 +75,53 @@ def test_a_line_that_is_too_long_ends_the_connection() -> None:
     assert server.ended
 
 
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        (b"RETR 1", 1), (b"retr 00012", 12), (b"Retr 9999999999  ", 9_999_999_999), (b"RETR " + b"0" * 1000 + b"7", 7),
+        (b"RETR", None), (b"RETR ", None), (b"RETR 0", None), (b"RETR 10000000000", None), (b"RETR -1", None),
+        (b"RETR +1", None), (b"RETR 1_0", None), (b"RETR  1", None), (b"RETR 1 2", None), (b"RETR 1\t", None),
+        (b"RETR \xc2\xb2", None), (b"RETR " + b"9" * 2000, None),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, bytes) else value,
+)  # fmt: skip
+def test_what_is_the_number_of_a_message(said: bytes, number: int | None) -> None:
+    server = Pop3Server()
+    server.state = State.TRANSACTION
+    server.receive(said + b"\r\n")
+    event = server.next_event()
+    if number is None:
+        assert event is None
+        assert server.outgoing() == [b"-ERR RETR: it takes the number of a message\r\n"]
+    else:
+        assert isinstance(event, Command)
+        assert event.request == Retr(number)
+
+
+@pytest.mark.parametrize(
+    "said", [b"RETRO 1", b"RET", b"RETR1", b"RETR\t1", b" RETR 1", b"\0RETR 1", b"R\xc3\x8aTR 1", b""]
+)
+def test_what_is_no_command(said: bytes) -> None:
+    server = Pop3Server()
+    server.state = State.TRANSACTION
+    server.receive(said + b"\r\n")
+    assert server.next_event() is None
+    assert server.outgoing() == [b"-ERR There is no such command\r\n"]
+
+
 def test_answers_are_one_line_whatever_they_say() -> None:
     server = Pop3Server()
     server.greet("hello\r\n+OK forged")
+    server.state = State.TRANSACTION
+    server.receive(b"NOOP\r\nNOOP\r\n")
+    server.next_event()
+    server.ok("ü\x7f.\u2028")
+    server.next_event()
+    server.err("no", "A\nB")
     server.bye("gone\nfor good")
-    assert server.outgoing() == [b"+OK hello +OK forged\r\n", b"-ERR gone for good\r\n"]
+    assert server.outgoing() == [
+        b"+OK hello +OK forged\r\n", b"+OK ? .?\r\n", b"-ERR [A B] no\r\n", b"-ERR gone for good\r\n"
+    ]  # fmt: skip
 
 
 def test_a_secret_is_not_shown_by_accident() -> None:

@@ -56,8 +56,8 @@ def store_message(tx: Tx, content: Staged | int, rendered: Rendered, emails: int
     )
     if rendered.text_at is None:
         tx.put("message_text_insert", message=message, body=rendered.body)
-    if rendered.mended:
-        tx.put("message_mended_insert", message=message)
+    if rendered.mended or rendered.dotted:
+        tx.put("message_mended_insert", message=message, only_dots=int(not rendered.mended))
     return message
 
 

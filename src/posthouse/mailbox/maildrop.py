@@ -9,18 +9,27 @@ Refuses: to remove anything before it is told to.
 """
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from posthouse.mailbox import mailboxes, placing, ranges
+from posthouse.mailbox import emails, mailboxes, placing, ranges
+from posthouse.mailbox.emails import Content
 from posthouse.mailbox.model import lock_account
-from posthouse.store.database import Tx
+from posthouse.store.database import Row, Tx
+
+# What the statement `maildrop` says of those that are sent otherwise than they are stored, and not for dots alone.
+_MENDED: Final = 2
+
+# Prologue and octets of an email, or where they are: no row of a blob's has them.
+Found = tuple[bytes, bytes] | Content
 
 
 @dataclass(slots=True)
 class Drop:
     """The maildrop of a session: message n is at n - 1. `removed`: indexes that are marked to be removed; `mended`: of
-    messages that are sent otherwise than they are stored, whose sizes are yet to be settled; `otherwise`: all such."""
+    messages that are sent otherwise than they are stored, whose sizes are yet to be settled; `otherwise`: all such;
+    `altered`: these, and those of whose octets dots are doubled, which are not counted."""
 
     account: int
     mailbox: int
@@ -29,6 +38,7 @@ class Drop:
     sizes: "array[int]"
     mended: set[int] = field(default_factory=set)
     otherwise: frozenset[int] = frozenset()
+    altered: frozenset[int] = frozenset()
     removed: set[int] = field(default_factory=set)
 
     def settle(self, index: int, size: int) -> None:
@@ -97,10 +107,34 @@ def look(tx: Tx, account: int) -> Drop:
     inbox = mailboxes.by_role(tx, account, "inbox")
     rows = tx.all("maildrop", account=account, mailbox=inbox)
     sizes: dict[int, int] = {email: size for email, size, _ in rows}
-    mended = {email for email, _, otherwise in rows if otherwise}
+    how = {email: altered for email, _, altered in rows if altered}
     uidvalidity = mailboxes.get(tx, account, inbox).uidvalidity
-    places = {index for index, email in enumerate(sizes) if email in mended} if mended else set()
-    return Drop(account, inbox, uidvalidity, array("q", sizes), array("q", sizes.values()), places, frozenset(places))
+    altered = {index: how[email] for index, email in enumerate(sizes) if email in how} if how else {}
+    mended = frozenset([index for index, kind in altered.items() if kind == _MENDED])
+    return Drop(
+        account,
+        inbox,
+        uidvalidity,
+        array("q", sizes),
+        array("q", sizes.values()),
+        set(mended),
+        mended,
+        frozenset(altered),
+    )
+
+
+def octets(tx: Tx, account: int, chosen: Sequence[int]) -> Mapping[int, Found]:
+    """What is found of these emails. Missing ones are left out. Whoever asks bounds the number: what lies in rows comes
+    with its octets."""
+    rows: list[Row] = tx.all("emails_octets", account=account, emails=ranges.pack(chosen))
+    if len(rows) < len(chosen):
+        missing = ranges.pack(set(chosen).difference([row[0] for row in rows]))
+        rows += tx.all("expunged_octets", account=account, emails=missing)
+    found: dict[int, Found] = {email: (prologue, whole) for email, prologue, whole in rows}
+    elsewhere = [email for email, _, whole in rows if whole is None]
+    if elsewhere:
+        found.update(emails.contents(tx, account, elsewhere, parts=False))
+    return found
 
 
 def remove(tx: Tx, account: int, mailbox: int, chosen: Collection[int], now: int) -> int:

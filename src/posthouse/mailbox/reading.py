@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from posthouse.mailbox import ranges
-from posthouse.store.database import Row, Tx
+from posthouse.store.database import Row, Tx, Value
 
 
 class Values(NamedTuple):
@@ -89,16 +89,24 @@ def wholes(tx: Tx, account: int, emails: Sequence[int]) -> Wholes | None:
     return None if None in octets else Wholes(ids, prologues, octets)
 
 
+def beginnings(tx: Tx, account: int, emails: Collection[int], most: int) -> list[Row]:
+    """Of each of these emails, in no order: its id, its prologue, and so many of the octets behind that; None where
+    these do not lie in a row."""
+    return _found(tx, "emails_beginnings", "expunged_beginnings", account, emails, most=most)
+
+
 def sizes(tx: Tx, account: int, emails: Sequence[int]) -> dict[int, int]:
     """Octets of each of these emails, prologue included. Missing ones are left out."""
     return dict(_found(tx, "emails_sizes", "expunged_sizes", account, emails))
 
 
-def _found(tx: Tx, statement: str, of_expunged: str, account: int, emails: Sequence[int]) -> list[Row]:
-    rows = tx.all(statement, account=account, emails=ranges.pack(emails))
+def _found(
+    tx: Tx, statement: str, of_expunged: str, account: int, emails: Collection[int], **others: Value
+) -> list[Row]:
+    rows = tx.all(statement, account=account, emails=ranges.pack(emails), **others)
     if len(rows) < len(emails):
         missing = ranges.pack(set(emails).difference([row[0] for row in rows]))
-        rows += tx.all(of_expunged, account=account, emails=missing)
+        rows += tx.all(of_expunged, account=account, emails=missing, **others)
     return rows
 
 

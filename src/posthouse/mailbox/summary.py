@@ -29,7 +29,8 @@ class Rendered(NamedTuple):
     message. `head` and `body` are folded search text. `sent_at` is the Date field in UTC milliseconds. Message-ids
     are without their brackets; `references` run from the oldest to the nearest (References, then In-Reply-To).
     `base_subject` is RFC 5256 §2.1's. `sorting` and `links` are what SORT and THREAD go by (`collation.py`). `mended`:
-    who reads it by POP3 gets other octets than these (`wire/multiline.py`, `message/downgrade.py`).
+    who reads it by POP3 gets other octets than these (`wire/multiline.py`, `message/downgrade.py`); `dotted`: a dot is
+    doubled for him.
     """
 
     size: int
@@ -49,6 +50,7 @@ class Rendered(NamedTuple):
     sorting: str
     links: bytes
     mended: bool
+    dotted: bool
 
 
 class Gist(NamedTuple):
@@ -94,6 +96,7 @@ def render(octets: Buffer) -> Rendered:
         # RFC 5256 §3: In-Reply-To counts where References says nothing, and its first id only.
         links=collation.links(message_id, _kept(references) or answered[:1], reply),
         mended=not (bytes(octets[: header.end]).isascii() and multiline.is_kept(octets)),
+        dotted=multiline.is_dotted(octets),
     )
 
 

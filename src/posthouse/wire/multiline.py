@@ -15,8 +15,9 @@ from posthouse.wire.smtp.data import Buffer, pieces
 
 _ENDING: Final = re.compile(rb"\r\n|\r|\n")
 _DOT: Final = re.compile(rb"\n\.")
-# A message of so many octets goes as one piece.
-_SMALL: Final = 64 * KB
+END: Final = b".\r\n"
+# A message of so many octets may go at once.
+SMALL: Final = 64 * KB
 
 
 def whole(buffers: Iterable[Buffer]) -> Iterator[bytes]:
@@ -26,11 +27,13 @@ def whole(buffers: Iterable[Buffer]) -> Iterator[bytes]:
 
 def whole_kept(*buffers: Buffer) -> Iterator[bytes]:
     """The same of buffers that `is_kept` was true of: they are not looked through again for bare CR and LF."""
-    if sum(map(len, buffers)) <= _SMALL:
-        message = b"".join(buffers)
-        if not _DOT.search(message) and not message.startswith(b"."):
-            return iter((message, b".\r\n"))
     return _stuffed(piece for buffer in buffers for piece in pieces(buffer))
+
+
+def is_dotted(buffer: Buffer) -> bool:
+    """Whether a line in it begins with a dot. Of buffers that are kept and not dotted `whole` sends each octet as it
+    is, and END behind them."""
+    return bytes(buffer[:1]) == b"." or _DOT.search(buffer) is not None
 
 
 def top(buffers: Iterable[Buffer], lines: int) -> Iterator[bytes]:
@@ -63,7 +66,7 @@ def _stuffed(parts: Iterable[bytes]) -> Iterator[bytes]:
         stuffed = part.replace(b"\r\n.", b"\r\n..") if _DOT.search(part) else part
         yield b"." + stuffed if begins and part.startswith(b".") else stuffed
         begins = part.endswith(b"\r\n")
-    yield b".\r\n" if begins else b"\r\n.\r\n"
+    yield END if begins else b"\r\n" + END
 
 
 def _lines(buffers: Iterable[Buffer]) -> Iterator[bytes]:

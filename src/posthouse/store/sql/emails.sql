@@ -12,7 +12,7 @@ UPDATE message SET emails = emails + :more WHERE id = :id
 INSERT INTO message_text (message, body) VALUES (:message, :body)
 
 -- name: message_mended_insert
-INSERT INTO message_mended (message) VALUES (:message)
+INSERT INTO message_mended (message, only_dots) VALUES (:message, :only_dots)
 
 -- name: email_insert
 INSERT INTO email (account, id, message, thread, received_at, size, keywords, mailbox, uid, prologue)
@@ -75,6 +75,17 @@ LEFT JOIN blob AS b ON b.id = e.message
 
 -- name: expunged_octets
 SELECT e.email, e.prologue, b.octets
+FROM json_each(:emails) AS r CROSS JOIN expunged AS e
+ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1 LEFT JOIN blob AS b ON b.id = e.message
+
+-- name: emails_beginnings
+-- NULL where they lie in a place, or are lost.
+SELECT e.id, e.prologue, substr(b.octets, 1, :most)
+FROM json_each(:emails) AS r CROSS JOIN email AS e ON e.account = :account AND e.id BETWEEN r.value ->> 0 AND r.value ->> 1
+LEFT JOIN blob AS b ON b.id = e.message
+
+-- name: expunged_beginnings
+SELECT e.email, e.prologue, substr(b.octets, 1, :most)
 FROM json_each(:emails) AS r CROSS JOIN expunged AS e
 ON e.account = :account AND e.email BETWEEN r.value ->> 0 AND r.value ->> 1 LEFT JOIN blob AS b ON b.id = e.message
 
@@ -191,6 +202,17 @@ GROUP BY p.mailbox
 
 -- name: emails_set_keywords
 UPDATE email SET keywords = (keywords & :keep) | :add, modseq = :modseq WHERE account = :account AND id BETWEEN :low AND :high
+
+-- name: emails_set_keywords_at_home
+-- The same of those whose home is in this mailbox, `delta` below their id, and which it makes a difference to.
+UPDATE email SET keywords = (keywords & :keep) | :add, modseq = :modseq
+WHERE account = :account AND id BETWEEN :low AND :high AND mailbox = :mailbox AND uid = id - :delta
+  AND (keywords & :keep) | :add <> keywords
+
+-- name: emails_changed_at_home
+-- How many have their home there; and those of them whose keywords were changed last at this modseq.
+SELECT count(*), json_group_array(id) FILTER (WHERE modseq = :modseq) FROM email
+WHERE account = :account AND id BETWEEN :low AND :high AND mailbox = :mailbox AND uid = id - :delta
 
 -- name: emails_rehome
 -- Where uids and ids run in parallel.

@@ -12,17 +12,16 @@ import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from posthouse import limits
 from posthouse.wire.lines import BareLineEnding, Lines, LineTooLong, Octets
-from posthouse.wire.pop3.command import Malformed, Request, Row, Situation, State, User, Utf8, from_base64, split
+from posthouse.wire.pop3.command import Malformed, Request, Row, State, User, Utf8, from_base64, split
 
 # events ---------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Command:
+class Command(NamedTuple):
     """A whole command, legal in its state."""
 
     row: Row
@@ -112,19 +111,20 @@ class Pop3Server:
 
     def ok(self, text: str) -> None:
         """The command is done: its row moves the state."""
-        command = self._answered()
-        if command.row.name == b"STLS" and len(self._lines):
+        row, request = self._answered()
+        starts_tls = row.name == b"STLS"
+        if starts_tls and len(self._lines):
             # CVE-2011-0411: octets that came in clear text are never read as if TLS had protected them.
             self._end("octets were sent ahead of TLS", "Nothing may follow STLS before TLS begins")
             return
         self._answer(_line("+OK", text))
         self.mistakes = 0
-        if isinstance(command.request, User):
-            self.name = command.request.name
-        elif isinstance(command.request, Utf8):
+        if isinstance(request, User):
+            self.name = request.name
+        elif isinstance(request, Utf8):
             self.utf8 = True
-        self._move(command.row.success)
-        if command.row.name == b"STLS":
+        self._move(row.success)
+        if starts_tls:
             # RFC 2595 §4: what the client said before is forgotten.
             self.utf8 = False
             self._step = Pop3Server._expect_tls
@@ -169,7 +169,9 @@ class Pop3Server:
             self._step = Pop3Server._read_command
 
     def _move(self, state: State | None) -> None:
-        self.state = state or self.state
+        if state is None:
+            return
+        self.state = state
         if state is State.UPDATE and not self.ended:
             self._stop("the client took its leave")
 
@@ -235,7 +237,7 @@ class Pop3Server:
             self._mistake(f"{row.name.decode()} is not for now")
         else:
             try:
-                return Command(row, row.parse(Situation(self.state, self.name), arguments))
+                return Command(row, row.parse(self, arguments))
             except Malformed as error:
                 self._mistake(f"{row.name.decode()}: {error}")
         return None
@@ -259,5 +261,8 @@ class Pop3Server:
 
 
 def _line(status: str, text: str, code: str = "") -> bytes:
-    words = _BREAKS.sub(" ", f"{status} [{code}] {text}" if code else f"{status} {text}")
+    words = f"{status} [{code}] {text}" if code else f"{status} {text}"
+    # Which is most of them: to look costs a fifth of replacing nothing.
+    if not (words.isascii() and words.isprintable()):
+        words = _BREAKS.sub(" ", words)
     return words.encode("ascii", "replace") + b"\r\n"

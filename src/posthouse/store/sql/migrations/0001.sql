@@ -342,9 +342,11 @@ CREATE TABLE message_text (
 ) STRICT;
 
 -- Messages that POP3 sends otherwise than they lie in the blob: line endings made CRLF, one put at the end, a header put in
--- ASCII. Their sizes there are not `size` (mailbox/maildrop.py).
+-- ASCII. Their sizes there are not `size` (mailbox/maildrop.py). But for `only_dots`: those have lines that begin with a dot,
+-- which gets another one that does not count, and are sent as they are otherwise.
 CREATE TABLE message_mended (
-  message  INTEGER PRIMARY KEY
+  message    INTEGER PRIMARY KEY,
+  only_dots  INTEGER NOT NULL
 ) STRICT;
 
 -- accounts' mail -------------------------------------------------------------------------------------------------------
