@@ -72,6 +72,10 @@ NOTIFY_ITEMS: Final = 50
 # told no more (NOTIFICATIONOVERFLOW).
 NOTIFY_MAILBOXES: Final = 1000
 NOTIFY_CHANGES: Final = 20_000
+# Other accounts that one NOTIFY follows, and mailboxes that they share with the client: some 300 octets each, for as
+# long as it stands.
+NOTIFY_ACCOUNTS: Final = 100
+NOTIFY_SHARED: Final = 1000
 # Messages of one APPEND (RFC 3502): filed in one transaction, which holds the writer some 0.2 ms for each.
 IMAP_APPENDS: Final = 500
 # Parts of all messages of one APPEND (RFC 4469): for each a message is read.

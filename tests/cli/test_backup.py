@@ -1,11 +1,14 @@
+import asyncio
 import errno
+import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from posthouse.cli.installation import Installation
-from posthouse.store import blobs
+from posthouse.store import backup, blobs
 from posthouse.store.blob_files import BlobFiles
 from posthouse.store.database import Tx
 from posthouse.store.places import open_blobs
@@ -84,6 +87,45 @@ def test_a_copy_that_fails_leaves_nothing(command: Command, tmp_path: Path, monk
     assert list(there.iterdir()) == []
     command("backup", str(there / "copy"))
     assert [path.name for path in there.iterdir()] == ["copy"]
+
+
+def test_who_gives_it_up_finds_nothing_left(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread goes on though nobody waits for it: what it is at is done before the copy is removed."""
+    file_one(command)
+    there = tmp_path / "backups"
+    there.mkdir()
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[str] = []
+    copy, remove = BlobFiles._copy, shutil.rmtree
+
+    def slow(self: BlobFiles, names: Sequence[str], directory: Path) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        copy(self, names, directory)
+        done.append("copied")
+
+    def removing(path: Path) -> None:
+        done.append("removed")
+        remove(path)
+
+    async def given_up(store: SqliteStore) -> None:
+        holder = opened(command)
+        copying = asyncio.create_task(backup.backup(store, holder, there / "copy"))
+        try:
+            assert await asyncio.to_thread(begun.wait, 60)
+            copying.cancel()
+            await asyncio.wait([copying], timeout=0.1)
+            go_on.set()
+            await asyncio.wait([copying])
+        finally:
+            holder.close()
+        assert copying.cancelled()
+
+    monkeypatch.setattr(BlobFiles, "_copy", slow)
+    monkeypatch.setattr(shutil, "rmtree", removing)
+    Installation(command.configuration).with_store(given_up)
+    assert done == ["copied", "removed"]
+    assert list(there.iterdir()) == []
 
 
 def test_a_file_that_was_lost_before_keeps_nobody_from_a_backup_of_the_rest(command: Command, tmp_path: Path) -> None:

@@ -313,6 +313,29 @@ def test_copies_between_accounts(tmp_path: Path) -> None:
     shared(tmp_path, "lris", test)
 
 
+def test_parts_of_what_may_be_read_make_a_message(tmp_path: Path) -> None:
+    """RFC 4469: where the mailbox is named, and where it is open; also of what the owner has expunged meanwhile."""
+
+    async def test(house: House, alice: ImapClient, bob: ImapClient) -> None:
+        named = f'APPEND Drafts CATENATE (URL "/Other%20Users/{ALICE}/Project/;UID=1")'
+        await bob.ok(named)
+        await bob.ok(f"SELECT {THERE}")
+        await bob.ok('APPEND Drafts CATENATE (URL ";UID=1")')
+        await alice.ok("SELECT Project")
+        await alice.ok(r"STORE 1 +FLAGS (\Deleted)")
+        await alice.ok("EXPUNGE")
+        # With this answer he hears that it is gone.
+        await bob.ok(named)
+        await refused(bob, named, f"BADURL /Other%20Users/{ALICE}/Project/;UID=1")
+        await bob.ok("SELECT Drafts")
+        drafts = having(await bob.ok("FETCH 1:* BODY.PEEK[HEADER.FIELDS (Subject)]"), b"FETCH")
+        assert [b"Subject: Coach 1\r\n" in line for line in drafts] == [True, True, True]
+        await alice.ok(f"SETACL Project {BOB} l")
+        await refused(bob, named.replace("UID=1", "UID=2"), f"BADURL /Other%20Users/{ALICE}/Project/;UID=2")
+
+    shared(tmp_path, "lr", test)
+
+
 def test_moves_between_accounts(tmp_path: Path) -> None:
     async def test(house: House, alice: ImapClient, bob: ImapClient) -> None:
         await bob.ok(f"SELECT {THERE}")

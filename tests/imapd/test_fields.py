@@ -1,16 +1,20 @@
 """Fields of headers: what is found without parsing, and what is kept for who asks again."""
 
 from pathlib import Path
+from unittest import mock
 
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posthouse.imapd import fields
+from posthouse.imapd import fields, portions
 from posthouse.imapd.content import Message, answer
-from posthouse.imapd.fields import Kept, is_of_header, literal, named_fields, names_of
+from posthouse.imapd.fields import Kept, is_of_header, literal, literal_of_beginning, named_fields, names_of
+from posthouse.mailbox import emails
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.summary import render
 from posthouse.message.header import Header
+from posthouse.message.mime import header_of
 from posthouse.store.blobs import BlobRef
 from posthouse.wire.imap.fetch import Section, Text
 from tests.doors.house import ALICE, BOB, House, in_house, message
@@ -27,6 +31,7 @@ _LINES = st.lists(
             b"Subjects: c",
             b" folded",
             b"\tfolded: too",
+            b"\rfrom: a lone CR",
             b"From: d",
             b"no field",
             b":",
@@ -49,9 +54,18 @@ def one_by_one(octets: bytes, item: Section) -> bytes:
     return b"".join(pieces)
 
 
-@given(_LINES, st.sampled_from([b"\r\n", b"\n"]), st.sets(st.sampled_from([b"subject", b"from", b"x"]), min_size=1))
-def test_looking_for_fields_finds_what_parsing_finds(lines: list[bytes], ending: bytes, names: set[bytes]) -> None:
-    header = b"".join(line + ending for line in lines) + ending
+@given(
+    _LINES,
+    st.sampled_from([b"\r\n", b"\n"]),
+    st.sampled_from([b"", b"\r\n", b"X: ", b"X: Subject: a", b"X: Subject: a\r"]),
+    st.sets(st.sampled_from([b"subject", b"from", b"x"]), min_size=1),
+)
+@example([b"Subject: a", b"\rfrom: a lone CR"], b"\r\n", b"", {b"subject"})
+@example([b"Subject: a"], b"\n", b"X: Subject: a", {b"subject"})
+def test_looking_for_fields_finds_what_parsing_finds(
+    lines: list[bytes], ending: bytes, last: bytes, names: set[bytes]
+) -> None:
+    header = b"".join(line + ending for line in lines) + last
     parsed = Header.parse(header)
     expected = [header[field.start : field.end] for field in parsed.fields if field.name in names]
     assert named_fields(header, names) == expected
@@ -64,6 +78,53 @@ def test_what_is_kept_is_what_the_message_answers(lines: list[bytes], names: set
     assert is_of_header(item)
     header = _PROLOGUE + octets[: octets.index(b"\r\n\r\n") + 4] if lines else _PROLOGUE + b"\r\n"
     assert literal(header, names_of(item)) == one_by_one(octets, item)
+
+
+@given(
+    _LINES,
+    _LINES,
+    st.sampled_from([b"\r\n", b"\n"]),
+    st.sampled_from([b"\r\n", b"\n", b"\r", b""]),
+    st.sampled_from([b"", _PROLOGUE, b"From: way\r\n"]),
+    st.sets(st.sampled_from([b"Subject", b"FROM", b"x"]), min_size=1),
+    st.sampled_from([b"", b"\0"]),
+)
+def test_a_beginning_tells_what_the_whole_message_does_or_nothing(
+    lines: list[bytes],
+    body: list[bytes],
+    ending: bytes,
+    empty: bytes,
+    prologue: bytes,
+    names: set[bytes],
+    nul: bytes,
+) -> None:
+    """Fields that stand in the body are none; a header that may go on behind the octets is not answered from them."""
+    octets = b"".join(line + nul + ending for line in lines) + empty + b"".join(line + ending for line in body)
+    wanted = names_of(asked_for(*names))
+    bounds = header_of(render(octets).parts)
+    expected = literal(prologue + octets[bounds], wanted)
+    for cut in range(len(octets) + 1):
+        told = literal_of_beginning(prologue, octets[:cut], wanted)
+        assert told == expected or (told is None and (cut < bounds.stop or bounds.stop == len(octets)))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"f" * 300_000,
+        b"\n" + b"from" * 75_000,
+        b"from:\n " * 40_000,
+        b"from\n" * 60_000,
+        b"from" + b" " * 300_000,
+        b"from:" + b"\t\r" * 150_000,
+        b"\r" * 300_000,
+        b"\n\r" * 150_000,
+    ],
+)
+def test_however_a_header_is_written_looking_takes_no_longer_than_it_is_long(header: bytes) -> None:
+    """What is not linear here would take minutes."""
+    assert literal(header, (b"from", b"fromage", b"x")).endswith(b"\r\n")
+    literal_of_beginning(b"", header, (b"from", b"fromage", b"x"))
 
 
 def test_asked_twice_broken_mail_answers_the_same(tmp_path: Path) -> None:
@@ -90,6 +151,93 @@ def test_asked_twice_broken_mail_answers_the_same(tmp_path: Path) -> None:
             assert told[number - 1] == b"* %d FETCH (UID %d %b {%d}\r\n%b RFC822.SIZE %d)" % (
                 number, number, label, len(octets), octets, size,
             )  # fmt: skip
+
+    in_house(tmp_path, test)
+
+
+def long_message(number: int, size: int) -> bytes:
+    """A message whose header has about so many octets."""
+    trace = b"Received: from a.test\r\n" * (size // 24)
+    return trace + message(number) + b"Subject: in the body\r\n"
+
+
+@pytest.mark.parametrize("portion", [portions._PORTION, 3000])
+def test_headers_of_any_length_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int) -> None:
+    """Those that are found at the beginning, those for which more is read, those in files and those that never end,
+    among each other; an email that is there twice, and one that others have expunged."""
+    for name, value in (
+        ("_BEGINNINGS", 7), ("_BEGINNING", 400), ("_LONGER_BEGINNINGS", 2), ("_LONGER_BEGINNING", 2000),
+        ("_PORTION", portion), ("LOT", 20),
+    ):  # fmt: skip
+        monkeypatch.setattr(portions, name, value)
+    large = message(1, "x" * 300_000)
+    filed = [long_message(number, (0, 900, 5000, 0, 1800)[number % 5]) for number in range(2, 24)]
+    filed += [message(30).partition(b"\r\n\r\n")[0], b"", b"\r\n", b"no field", b"Subject: \0\r\n\r\n"]
+
+    async def test(house: House) -> None:
+        client, other = await house.imap(), await house.imap()
+        for _ in range(4):
+            await client.append(large)
+        for octets in filed:
+            await house.file(octets, prologue=_PROLOGUE)
+        assert (await house.store.read(lambda tx: tx.query("SELECT count(*) FROM blob WHERE place = 1", ()))) == [(4,)]
+        await client.ok("NOOP")
+        await client.ok("COPY 2:3,9 INBOX")
+        await client.ok("NOOP")
+        item = asked_for(b"Subject", b"Return-Path")
+        expected = [literal(large, names_of(item))] * 4 + [one_by_one(octets, item) for octets in filed]
+        expected += [expected[1], expected[2], expected[8]]
+        await other.ok("UID STORE 6 +FLAGS.SILENT (\\Deleted)")
+        await other.ok("UID EXPUNGE 6")
+        count = len(expected)
+        sizes = [int(line.split()[-1][:-1]) for line in await client.ok("FETCH 1:* (RFC822.SIZE)")]
+        label = b"BODY[HEADER.FIELDS (Subject Return-Path)]"
+        command = f"(BODY.PEEK[{label.decode()[5:]}"
+        lines = [
+            b"* %d FETCH (%b {%d}\r\n%b" % (number, label, len(octets), octets)
+            for number, octets in enumerate(expected, 1)
+        ]
+        # Some of a portion are kept, then all.
+        assert await client.ok(f"FETCH 2,5,8:10,20 {command})") == [lines[at - 1] + b")" for at in (2, 5, 8, 9, 10, 20)]
+        told = await client.ok(f"FETCH 1:* {command} RFC822.SIZE)")
+        assert told == [b"%b RFC822.SIZE %d)" % one for one in zip(lines, sizes, strict=True)]
+        monkeypatch.setattr(portions, "_look", None)
+        assert await client.ok(f"FETCH 1:{count} {command})") == [line + b")" for line in lines]
+
+    in_house(tmp_path, test)
+
+
+def test_no_message_is_read_whole_for_a_header_of_20_kb(tmp_path: Path) -> None:
+    """Neither many of them nor one."""
+
+    async def test(house: House) -> None:
+        messages = [long_message(number, 20_000 * (number % 2)) for number in range(1, 20)]
+        for octets in messages:
+            await house.file(octets, prologue=_PROLOGUE)
+        client = await house.imap()
+        with mock.patch.object(emails, "contents") as contents:
+            for numbers in ("1", "2:*"):
+                told = await client.ok(f"FETCH {numbers} (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+                assert all(b"Subject: Coach" in line for line in told)
+        assert not contents.called
+
+    in_house(tmp_path, test)
+
+
+def test_headers_in_anothers_mailbox_are_told_and_not_kept(tmp_path: Path) -> None:
+    """Each look asks for the right, so nothing is answered without one."""
+
+    async def test(house: House) -> None:
+        for number in range(1, 6):
+            await house.file(long_message(number, 20_000 * (number % 2)))
+        alice, bob = await house.imap(), await house.imap(BOB, None)
+        await alice.ok(f"SETACL INBOX {BOB} lr")
+        await bob.ok(f'SELECT "Other Users/{ALICE}/INBOX"')
+        command = "FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])"
+        with mock.patch.object(Kept, "keep") as keep:
+            told = await bob.ok(command)
+        assert not keep.called
+        assert told == await alice.ok(command)
 
     in_house(tmp_path, test)
 

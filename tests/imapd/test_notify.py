@@ -1,6 +1,7 @@
 """NOTIFY (RFC 5465) among several clients and servers; what one client sees is in the transcripts."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -312,8 +313,8 @@ def test_a_ring_while_a_command_looks_is_not_lost(tmp_path: Path, monkeypatch: p
         heard_again = asyncio.Event()
         hear, refresh = Session._hear, Snapshots.refresh
 
-        def listening(session: Session) -> None:
-            hear(session)
+        def listening(session: Session, rung: Collection[int]) -> None:
+            hear(session, rung)
             heard_again.set()
 
         async def slowly(snapshots: Snapshots, view: View) -> None:

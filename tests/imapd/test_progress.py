@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse.imapd import finding
+from posthouse.imapd import finding, messages
 from posthouse.mailbox import emails
 from tests.doors.house import House, having, in_house, message
 
@@ -12,6 +12,7 @@ from tests.doors.house import House, having, in_house, message
 def test_whoever_waits_long_hears_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "TELL_SECONDS", 0.0)
     monkeypatch.setattr(emails, "BATCH", 2)
+    monkeypatch.setattr(messages, "_FLAGS", 2)
 
     async def test(house: House) -> None:
         for number in range(5):

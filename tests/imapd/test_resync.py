@@ -3,21 +3,24 @@ back, whatever happened meanwhile and wherever the connection broke."""
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from posthouse.imapd import resync
-from posthouse.mailbox import changes, mailboxes, retention
+from posthouse.mailbox import changes, flagging, mailboxes, placing, recent, retention
 from posthouse.mailbox.model import DELETED
 from posthouse.mailbox.snapshot import load
-from posthouse.mailbox.view import View
+from posthouse.mailbox.view import Entries, View
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import FLAGGED, SEEN
 from posthouse.wire.imap import sequence
-from tests.doors.house import House, ImapClient, having, in_house, message
+from tests.doors.house import ALICE, BOB, House, ImapClient, having, in_house, message
 
 _FETCH = re.compile(rb"\* [0-9]+ FETCH \(UID ([0-9]+)(?: FLAGS \(([^)]*)\))?(?: MODSEQ \(([0-9]+)\))?\)\Z")
 _UIDFETCH = re.compile(rb"\A\* ([0-9]+) UIDFETCH \(")
@@ -55,6 +58,20 @@ async def _reopened(house: House, parameter: str) -> list[bytes]:
     return [line for line in told if b"VANISHED" in line or b" FETCH " in line]
 
 
+@contextmanager
+def _looks(house: House) -> Iterator[list[str]]:
+    """The names of the functions that look into the store, while it lasts."""
+    looks: list[str] = []
+    read = house.store.read
+
+    async def heard(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        looks.append(function.__name__)
+        return await read(function, *args, **kwargs)
+
+    with mock.patch.object(house.store, "read", heard):
+        yield looks
+
+
 def test_who_was_away_hears_what_changed_and_what_went(tmp_path: Path) -> None:
     async def test(house: House) -> None:
         for number in range(1, 9):
@@ -82,8 +99,9 @@ def test_who_was_away_hears_what_changed_and_what_went(tmp_path: Path) -> None:
     in_house(tmp_path, test)
 
 
-def test_below_the_floor_uids_are_compared(tmp_path: Path) -> None:
+def test_below_the_floor_uids_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 7162 §3.2.5.2, §3.2.6: then all that is not there is told, but for what the client shows to know."""
+    monkeypatch.setattr(recent, "_MOST", 0)
 
     async def test(house: House) -> None:
         for number in range(1, 9):
@@ -109,6 +127,7 @@ def test_below_the_floor_uids_are_compared(tmp_path: Path) -> None:
 
 
 def test_what_is_far_behind_is_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "_MOST", 0)
     monkeypatch.setattr(resync, "_FAR", 2)
     monkeypatch.setattr(resync, "_STRIDE", 2)
 
@@ -134,7 +153,11 @@ def test_what_is_far_behind_is_compared_too(tmp_path: Path, monkeypatch: pytest.
     in_house(tmp_path, test)
 
 
-def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool) -> None:
+    if not followed:
+        monkeypatch.setattr(recent, "_MOST", 0)
+
     async def test(house: House) -> None:
         for number in range(1, 101):
             await house.file(message(number))
@@ -142,16 +165,66 @@ def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest
         _, modseq = await _modseq(client)
         await _away(house, r"STORE 7,50 +FLAGS (\Seen)")
         looked: list[int] = []
-        real = View.chunks
+        real = View.lots
 
-        def counted(self: View, numbers: list[tuple[int, int]], size: int) -> object:
+        def counted(self: View, numbers: list[tuple[int, int]], size: int) -> Iterator[Entries]:
             looked.extend(high - low + 1 for low, high in numbers)
             return real(self, numbers, size)
 
-        monkeypatch.setattr(View, "chunks", counted)
-        told = await client.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})")
+        monkeypatch.setattr(View, "lots", counted)
+        await client.ok("NOOP")
+        with _looks(house) as looks:
+            told = await client.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})")
+        assert looks == ([] if followed else ["uids_since"])
         assert [line.split()[1] for line in having(told, b"FETCH (UID")][:2] == [b"7", b"50"]
         assert looked == [1, 1]
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_what_went_before_its_change_was_seen_has_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool
+) -> None:
+    """The client can read it still, as it was; the feed names it."""
+    if not followed:
+        monkeypatch.setattr(recent, "_MOST", 0)
+
+    async def test(house: House) -> None:
+        for number in range(1, 4):
+            await house.file(message(number))
+        client = await house.imap()
+        _, modseq = await _modseq(client)
+
+        def change(tx: Tx, account: int) -> None:
+            inbox = mailboxes.find(tx, account, "INBOX")
+            flagging.store_flags(tx, account, inbox, [2, 3], now=0, add=SEEN)
+            placing.expunge(tx, account, inbox, [2], 0)
+
+        await house.store.write(change, house.alice.id)
+        assert len(having(await client.ok("FETCH 1:* (FLAGS)"), b" FETCH ")) == 4, "and one beside the answer"
+        told = await client.ok(f"FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})")
+        assert [line.split()[1] for line in having(told, b" FETCH ")] == [b"3"]
+
+    in_house(tmp_path, test)
+
+
+def test_in_anothers_mailbox_each_look_asks_for_the_right(tmp_path: Path) -> None:
+    """RFC 4314 §4: also where this process has followed what happened there."""
+
+    async def test(house: House) -> None:
+        for number in range(1, 4):
+            await house.file(message(number))
+        alice, bob = await house.imap(), await house.imap(BOB, mailbox=None)
+        _, modseq = await _modseq(alice)
+        await alice.ok(f"SETACL INBOX {BOB} lr")
+        await bob.ok(f'SELECT "Other Users/{ALICE}/INBOX"')
+        await alice.ok(r"STORE 2 +FLAGS (\Seen)")
+        await bob.ok("NOOP")
+        with _looks(house) as looks:
+            told = await bob.ok(f"FETCH 1:* (FLAGS) (CHANGEDSINCE {modseq})")
+        assert having(told, b" FETCH ") == [rb"* 2 FETCH (FLAGS (\Seen) MODSEQ (5))"]
+        assert looks == ["guarded"]
 
     in_house(tmp_path, test)
 
@@ -343,7 +416,10 @@ def _truth(tx: Tx, account: int) -> dict[int, frozenset[bytes]]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_clients_keep_is_what_there_is(tmp_path: Path, seed: int) -> None:
+def test_what_clients_keep_is_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    # All that this process has followed is known here, or the last of it, or nothing.
+    monkeypatch.setattr(recent, "_MOST", (1000, 12, 0)[seed % 3])
+
     async def test(house: House) -> None:
         random = Random(seed)
         for number in range(_AT_FIRST):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.imapd import messages
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.session import Session
 from posthouse.mailbox import emails
@@ -82,6 +83,7 @@ def test_copies_change_with_what_they_are_copies_of(tmp_path: Path) -> None:
 def between_portions(patch: pytest.MonkeyPatch, portion: int, deed: Callable[[], Awaitable[object]]) -> None:
     """Let this be done once, as soon as the first so many messages are changed."""
     patch.setattr(emails, "BATCH", portion)
+    patch.setattr(messages, "_FLAGS", portion)
     deeds = [deed]
 
     async def progress(self: Progress, done: int, goal: int) -> None:
@@ -205,7 +207,7 @@ def test_a_conditional_store_of_several_portions_does_not_meet_itself(
         await client.ok("COPY 1:3 INBOX")
         await client.ok("NOOP")
         known = max([int(line.split(b"MODSEQ (")[1].rstrip(b")")) for line in await flags(client)])
-        monkeypatch.setattr(emails, "BATCH", 400)
+        monkeypatch.setattr(messages, "_FLAGS", 400)
         said = await client.say(f"STORE 1:* (UNCHANGEDSINCE {known}) +FLAGS (\\Flagged \\Deleted)")
         assert said[-1].endswith(b"OK Stored")
         assert all(b"\\Flagged" in line and b"\\Deleted" in line for line in await flags(client))
@@ -232,5 +234,49 @@ def test_what_another_changes_while_modseqs_are_told_is_told(
         told += await client.ok("NOOP")
         assert not deeds
         assert b"\\Seen \\Flagged" in having(told, b"* 690 FETCH")[-1]
+
+    in_house(tmp_path, test)
+
+
+def test_what_is_told_of_many_is_what_is_told_of_each(tmp_path: Path) -> None:
+    """Also beyond number 1000, where lines are written otherwise, and with a gap among the uids."""
+
+    async def test(house: House) -> None:
+        client = await filled(house)
+        await client.ok("COPY 1:* INBOX")
+        await client.ok("STORE 5,1100:1110 +FLAGS.SILENT (\\Deleted)")
+        await client.ok("UID EXPUNGE 1:1105")
+        await client.ok("STORE 3,990:1010,1300 +FLAGS.SILENT (\\Answered own)")
+        total = 2 * COUNT - 7
+        told = await client.ok("FETCH 1:* (UID FLAGS)")
+        assert len(told) == total
+        for number in (1, 3, 4, 5, 989, 990, 999, 1000, 1010, 1011, 1092, 1093, 1094, 1300, total):
+            assert await client.ok(f"FETCH {number} (UID FLAGS)") == [told[number - 1]]
+        stored = await client.ok("STORE 1:* +FLAGS (\\Flagged)")
+        assert len(having(stored, b"\\Flagged")) == total
+        assert stored == await client.ok("FETCH 1:* (UID FLAGS)")
+
+    in_house(tmp_path, test)
+
+
+def test_long_flags_of_many_do_not_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many lines as are written at once of short flags would be many megabytes of these."""
+    waiting: list[int] = []
+    flush = Session.flush
+
+    async def flushing(session: Session) -> None:
+        outgoing = session.engine.outgoing()
+        waiting.append(sum(map(len, outgoing)))
+        session.engine.send(*outgoing)
+        await flush(session)
+
+    async def test(house: House) -> None:
+        client = await filled(house)
+        await client.ok("FETCH 1:* (UID FLAGS)")
+        words = " ".join("x" * 80 + str(number) for number in range(40))
+        monkeypatch.setattr(Session, "flush", flushing)
+        for line in (f"STORE 1:* FLAGS ({words})", "FETCH 1:* (UID FLAGS)"):
+            assert len(having(await client.ok(line), b"FETCH (UID")) == COUNT
+        assert max(waiting) < 1024 * 1024
 
     in_house(tmp_path, test)

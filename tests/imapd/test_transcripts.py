@@ -3,7 +3,8 @@
 Settings: `@ login no`, `@ mailbox NAME` (which is open, INBOX unless said; `none`), `@ messages 3` (numbered ones are
 filed first), `@ eml corpus-name` (one of tests/corpus is), `@ password required over TLS`, `@ quota OCTETS EMAILS`,
 `@ limit 3` (messages of one command).
-`A: file 4` delivers message 4, `A: bob SAYS` lets another client of the same account say something.
+`A: file 4` delivers message 4, `A: bob SAYS` lets another client of the same account say something, `A: owner SAYS` one
+of bob@example.org's account, and `A: owner file NAME` delivers a message to a mailbox of that one's.
 """
 
 import re
@@ -13,7 +14,7 @@ import pytest
 
 from posthouse.clock import SetClock
 from posthouse.directory import accounts
-from tests.doors.house import ALICE, PASSWORD, House, ImapClient, message, opened
+from tests.doors.house import ALICE, BOB, PASSWORD, House, ImapClient, message, opened
 from tests.support import run
 from tests.transcript import Script, read, scripts
 
@@ -48,6 +49,7 @@ async def _play(house: House, script: Script) -> None:
         await house.store.write(accounts.set_quota, house.alice.id, octets, count)
     client = await _client(house, settings)
     other: ImapClient | None = None
+    owner: ImapClient | None = None
     for line in script.lines:
         where = f"{script.path.name}:{line.number} ({script.about})"
         if line.who == "C":
@@ -66,6 +68,11 @@ async def _play(house: House, script: Script) -> None:
             verb, _, rest = line.what.decode().partition(" ")
             if verb == "file":
                 await house.file(message(int(rest)))
+            elif verb == "owner" and rest.startswith("file "):
+                await house.file(account=house.bob, mailbox=rest.removeprefix("file "))
+            elif verb == "owner":
+                owner = owner or await house.imap(BOB, mailbox=None)
+                await owner.ok(rest)
             else:
                 other = other or await house.imap()
                 await other.ok(rest)

@@ -120,6 +120,20 @@ def test_ranges_intersect_and_differ_as_sets_do(left: set[int], right: set[int])
     assert all(before[1] < after[0] for before, after in pairwise(found))
 
 
+@given(st.integers(1, 9), st.integers(0, 6), st.sets(st.integers(1, 15)))
+def test_one_range_intersects_as_many_do(low: int, more: int, right: set[int]) -> None:
+    found = ranges.intersect([(low, low + more)], ranges.spans(right))
+    assert found == ranges.spans({number for number in right if low <= number <= low + more})
+
+
+@given(st.sets(st.integers(1, 30)), st.integers(1, 12))
+def test_ranges_come_some_numbers_at_a_time(some: set[int], size: int) -> None:
+    parts = list(ranges.parts(ranges.spans(some), size))
+    assert [number for part in parts for number in ranges.expand(part)] == sorted(some)
+    assert [ranges.count(part) for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert all(0 < ranges.count(part) <= size for part in parts)
+
+
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 5))))
 def test_ranges_join_as_sets_do(some: list[tuple[int, int]]) -> None:
     given_ranges = [(low, low + more) for low, more in some]

@@ -121,12 +121,9 @@ class Model(RuleBasedStateMachine):
             self.mail[email].keywords = self.mail[email].keywords & ~remove | add
             self.box[box].uids[uid] = (email, was if deleted is None else deleted)
         if told and stored.only and stored.modseq is not None:
-
-            def become(flags: int) -> int:
-                mark = flags & DELETED if deleted is None else DELETED * deleted
-                return flags & KEYWORDS & ~remove | add | mark
-
-            self.snapshots.flagged(self.account, box, before.modseq, stored.modseq, stored.uids, become)
+            keep = KEYWORDS & ~remove | (DELETED if deleted is None else 0)
+            given = add | (DELETED if deleted else 0)
+            self.snapshots.flagged(self.account, box, before.modseq, stored.modseq, stored.uids, keep, given)
 
     @rule(box=boxes, into=boxes, which=st.integers(1, 255))
     def copy(self, box: int, into: int, which: int) -> None:

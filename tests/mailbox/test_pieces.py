@@ -28,6 +28,8 @@ def test_they_read_as_a_list(length: int, cut: int, start: int, stop: int) -> No
     assert (len(column), list(column), column == made(values)) == (length, values, True)
     assert column[start:stop].tolist() == values[start:stop]
     assert column[start:stop:3].tolist() == values[start:stop:3]
+    places = range(max(start, 0), min(max(stop, 0), length), 7)
+    assert column.at(places) == [values[place] for place in places]
     if -length <= start < length:
         assert column[start] == values[start]
     else:

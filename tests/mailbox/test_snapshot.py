@@ -6,14 +6,15 @@ import sys
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from posthouse.mailbox import flagging, mailboxes, placing, snapshot
+from posthouse.mailbox import changes, flagging, mailboxes, placing, ranges, snapshot
 from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.mailbox.newest import Snapshots
-from posthouse.mailbox.view import View
+from posthouse.mailbox.view import Entries, Entry, View
 from posthouse.terms.keywords import FLAGGED, SEEN
 from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message, told
 
@@ -25,6 +26,10 @@ def db(tmp_path: Path) -> Iterator[Db]:
         for _ in range(5):
             made.write(file, 1, message())
         yield made
+
+
+def rows(entries: Entries) -> list[Entry]:
+    return list(map(Entry._make, zip(*entries, strict=True)))
 
 
 def open_view(db: Db, snapshots: Snapshots) -> View:
@@ -179,7 +184,8 @@ def test_what_the_feed_says_is_what_comparing_finds(db: Db) -> None:
         db.write(file, 1, message())
     db.write(placing.expunge, 1, INBOX, [7], NOW)
     db.write(flagging.store_flags, 1, INBOX, [8], now=NOW, add=FLAGGED)
-    later, news, _ = db.read(snapshot.follow, 1, INBOX, first)
+    later, news, _, happened = db.read(snapshot.follow, 1, INBOX, first)
+    assert happened == db.read(changes.uids_since, 1, INBOX, first.modseq)
     assert news == snapshot.diff(first, later)
     assert news == snapshot.Diff([*news.expunged], [1], [6, 8])
     assert [place.uid for place in news.expunged] == [2, 4]
@@ -206,12 +212,37 @@ def test_what_changed_after_a_modseq_is_looked_through(db: Db) -> None:
     before = view.modseq
     db.write(flagging.store_flags, 1, INBOX, [2, 4], now=NOW, add=SEEN)
     db.runner.run(snapshots.refresh(view))
-    assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 1, 99)] == [(2, 2), (4, 4)]
-    assert view.changed_after(before, 3, 4) == view.by_seq(4, 4)
-    assert view.changed_after(before, 3, 3) == []
+    assert [(entry.seq, entry.uid) for entry in rows(view.changed_after(before, 1, 99))] == [(2, 2), (4, 4)]
+    assert rows(view.changed_after(before, 3, 4)) == view.by_seq(4, 4)
+    assert rows(view.changed_after(before, 3, 3)) == []
     db.write(placing.expunge, 1, INBOX, [1, 4], NOW)
     db.runner.run(snapshots.refresh(view))
-    assert [(entry.seq, entry.uid) for entry in view.changed_after(before, 0, 5)] == [(2, 2), (4, 4)]
+    assert [(entry.seq, entry.uid) for entry in rows(view.changed_after(before, 0, 5))] == [(2, 2), (4, 4)]
+
+
+@pytest.mark.parametrize("ghosts", [[], [2, 9, 10], [1]])
+def test_placements_are_found_at_ranges_of_uids(db: Db, ghosts: list[int]) -> None:
+    """Whatever is missing among them, and in whatever order they are asked for."""
+    snapshots = Snapshots(db.store)
+    for _ in range(15):
+        db.write(file, 1, message())
+    db.write(placing.expunge, 1, INBOX, [3, 7, 8, 12, 20], NOW)
+    view = open_view(db, snapshots)
+    db.write(file, 1, message())
+    if ghosts:
+        db.write(placing.expunge, 1, INBOX, ghosts, NOW)
+    db.runner.run(snapshots.refresh(view))
+    numbers = {entry.uid: entry.seq for entry in view.everything()}
+    assert max(numbers) == 19, "the client has not heard of the last one"
+    random = Random(1)
+    for _ in range(300):
+        asked = [(low, low + random.choice([0, 0, 0, 1, 3, 99])) for low in random.choices(range(1, 24), k=6)]
+        found = [[numbers[uid] for uid in range(low, high + 1) if uid in numbers] for low, high in asked]
+        assert view.spans(asked) == [(some[0], some[-1]) for some in found if some]
+        spans = view.spans(ranges.join(asked))
+        for size in (1, 4, 500):
+            lots = [rows(lot) for lot in view.lots(spans, size)]
+            assert lots == list(view.chunks(spans, size))
 
 
 def test_a_mailbox_that_nobody_looks_at_any_more_is_forgotten(db: Db) -> None:
@@ -230,9 +261,9 @@ def test_what_is_not_the_next_change_leads_nowhere(db: Db) -> None:
     snapshots = Snapshots(db.store)
     view = open_view(db, snapshots)
     before = view.snapshot
-    snapshots.flagged(1, INBOX, before.modseq - 1, before.modseq + 1, [(1, 5)], lambda flags: flags | SEEN)
-    snapshots.flagged(1, ARCHIVE, before.modseq, before.modseq + 1, [(1, 5)], lambda flags: flags | SEEN)
+    snapshots.flagged(1, INBOX, before.modseq - 1, before.modseq + 1, [(1, 5)], -1, SEEN)
+    snapshots.flagged(1, ARCHIVE, before.modseq, before.modseq + 1, [(1, 5)], -1, SEEN)
     assert view.snapshot is before
-    snapshots.flagged(1, INBOX, before.modseq, before.modseq + 1, [(2, 3), (5, 9)], lambda flags: flags | SEEN)
+    snapshots.flagged(1, INBOX, before.modseq, before.modseq + 1, [(2, 3), (5, 9)], -1, SEEN)
     assert list(view.snapshot.flags) == [0, SEEN, SEEN, 0, SEEN]
     assert (view.unheard([1, 2, 4, 5]), view.unheard([]), view.unheard([4])) == ([2, 5], [], [])

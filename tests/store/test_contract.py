@@ -320,6 +320,37 @@ def test_the_bell_is_rung_after_the_commit_and_never_without_one(open_one: Open)
     run(main())
 
 
+def test_one_listener_hears_several_bells(open_one: Open) -> None:
+    def ring(tx: Tx, *bells: tuple[Topic, int]) -> None:
+        for topic, id in bells:
+            tx.ring(topic, id)
+
+    async def main() -> None:
+        store = open_one()
+        ear = store.listen(Topic.ACCOUNT, 7)
+        waiting = asyncio.ensure_future(ear.wait())
+        await asyncio.sleep(0)
+        ear.also([(Topic.ACCOUNT, 8), (Topic.ACCOUNT, 7), (Topic.SHARES, 0)])
+        await store.write(lambda tx: tx.ring(Topic.ACCOUNT, 8))
+        assert await waiting == {8}
+        await store.write(ring, (Topic.SHARES, 9), (Topic.ACCOUNT, 7), (Topic.ACCOUNT, 6))
+        assert await ear.wait() == {7, 9}
+        # Those of before no more; its own always.
+        ear.also([(Topic.ACCOUNT, 6)])
+        await store.write(ring, (Topic.SHARES, 9), (Topic.ACCOUNT, 8), (Topic.ACCOUNT, 6))
+        assert await ear.wait() == {6}
+        ear.also(())
+        await store.write(lambda tx: tx.ring(Topic.ACCOUNT, 7))
+        assert await ear.wait() == {7}
+        ear.also([(Topic.ACCOUNT, 8)])
+        ear.close()
+        await store.write(lambda tx: tx.ring(Topic.ACCOUNT, 8))
+        assert await quiet(store, ear)
+        await store.close()
+
+    run(main())
+
+
 def test_a_listener_is_iterated(open_one: Open) -> None:
     async def main() -> None:
         store = open_one()

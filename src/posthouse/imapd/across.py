@@ -62,9 +62,9 @@ async def carry(
         try:
             await _prepare(session, chunk[start : start + BATCH], arriving)
             # The instant at which they are there: when this has returned. Where nobody waits for it, they may be.
-            placed += await session.around.store.write(
-                _arrive,
+            placed += await session.write_to(
                 target.account,
+                _arrive,
                 target.mailbox.id,
                 session.owner,
                 arriving,

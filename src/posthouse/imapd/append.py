@@ -273,7 +273,7 @@ class _Appending:
         if self._target.own:
             watched = None if session.selected is None or session.away else session.selected.mailbox
             return await session.write(_file, *what, watched)
-        return await around.store.write(_file, self._target.account, *what, None)
+        return await session.write_to(self._target.account, _file, *what, None)
 
     async def _prepare(self, message: AppendMessage | CatenatedMessage, spool: Spool) -> _Message:
         """All that can be done before the transaction."""
@@ -300,23 +300,33 @@ def _no_room() -> Refused:
 async def _find_content(session: Session, wanted: MessageUrl) -> Content:
     """What a URL leads to. Raises MailboxError, StoreUnavailable."""
     selected = session.selected
+    opened = known = None
+    if selected is not None:
+        opened = selected.account, selected.mailbox
+        # What the client sees under that uid, though it may be gone.
+        known = next((entry.email for entry in selected.view.by_uid(wanted.uid, wanted.uid)), None)
+    if wanted.mailbox is not None:
+        return await session.read(_content_named, wanted.mailbox, wanted, opened, known)
     if selected is None:
-        return await session.read(_content_at, wanted, None, None)
-    known = next((entry.email for entry in selected.view.by_uid(wanted.uid, wanted.uid)), None)
-    if wanted.mailbox is None:
-        return await session.look(_content_at, wanted, selected.mailbox, known)
-    return await session.read(_content_at, wanted, None if session.away else selected.mailbox, known)
-
-
-def _content_at(tx: Tx, account: int, wanted: MessageUrl, opened: int | None, known: int | None) -> Content:
-    """`known`: what the client sees under that uid in the mailbox that it has `opened`, though it may be gone.
-
-    Raises NoSuchMailbox, BadName, NoSuchEmail.
-    """
-    mailbox = opened if wanted.mailbox is None else mailboxes.find(tx, account, wanted.mailbox)
-    if mailbox is None:
         raise NoSuchMailbox("no mailbox is open")
-    email = emails.at(tx, account, mailbox, wanted.uid) or (known if mailbox == opened else None)
+    return await session.look(_content_at, selected.mailbox, wanted, known)
+
+
+def _content_named(
+    tx: Tx, account: int, path: str, wanted: MessageUrl, opened: tuple[int, int] | None, known: int | None
+) -> Content:
+    """The same in a mailbox of this name, one's own or another's; `opened`: the open one, and whose it is.
+
+    Raises NoSuchMailbox, NoPermission, BadName, NoSuchEmail.
+    """
+    place = places.find(tx, account, path, "r")
+    there = place.account, place.mailbox.id
+    return _content_at(tx, place.account, place.mailbox.id, wanted, known if there == opened else None)
+
+
+def _content_at(tx: Tx, account: int, mailbox: int, wanted: MessageUrl, known: int | None) -> Content:
+    """Raises NoSuchMailbox, NoSuchEmail."""
+    email = emails.at(tx, account, mailbox, wanted.uid) or known
     validity = mailboxes.get(tx, account, mailbox).uidvalidity
     if email is None or wanted.uidvalidity not in (None, validity):
         raise NoSuchEmail(f"mailbox {mailbox} of account {account} has no message {wanted.uid}")

@@ -1,6 +1,6 @@
 """Around an IMAP session: what all sessions work with, the open mailbox, and what speaks beside its commands."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,12 +108,21 @@ class Ongoing(Protocol):
 class Watch(Protocol):
     """What a client is told of beside its commands (RFC 5465)."""
 
-    def hear(self) -> None:
-        """The account's bell has rung."""
+    @property
+    def accounts(self) -> Collection[int]:
+        """Those of which it is to be known what the client does itself."""
         ...
 
-    def did(self, first: int, last: int) -> None:
-        """These modseqs are the client's own doing."""
+    def hear(self, rung: Collection[int]) -> None:
+        """The bells of these accounts have rung; 0 stands for any."""
+        ...
+
+    def did(self, account: int, first: int, last: int) -> None:
+        """These modseqs of the account are the client's own doing."""
+        ...
+
+    def subscribed(self, account: int, mailbox: int, subscribed: bool) -> None:
+        """The client itself has subscribed to another's mailbox, or does not any more."""
         ...
 
     def listen(self) -> None:

@@ -11,9 +11,7 @@ A new item is a row in _COLUMNS; one with octets of its own a case in content.py
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from functools import reduce
 from itertools import compress
-from operator import or_
 from typing import Any, Final
 
 from posthouse import observe
@@ -21,7 +19,7 @@ from posthouse.imapd import content, fields, limit, portions, resync, runs
 from posthouse.imapd.content import Message
 from posthouse.imapd.portions import LOT, OF_PLACEMENT, VALUES, Known
 from posthouse.imapd.refusal import Refused, Senseless
-from posthouse.imapd.session import LINES, PARTLY, Session
+from posthouse.imapd.session import LINES, MANY_LINES, PARTLY, Session
 from posthouse.limits import KB
 from posthouse.mailbox import flagging, ranges, summary
 from posthouse.mailbox.emails import Content
@@ -58,8 +56,8 @@ def _ids(session: Session, letter: bytes, numbers: Iterable[int]) -> list[bytes]
 _NUMBERS: Final = frozenset({Attribute.UID, Attribute.SIZE})
 _COLUMNS: Final[dict[Attribute, Callable[[Session, Known], Column]]] = {
     Attribute.UID: lambda session, known: known.placed.uids,
-    Attribute.FLAGS: lambda session, known: _flags(session, known.placed.flags),
-    Attribute.MODSEQ: lambda session, known: [b"(%d)" % modseq for modseq in known.placed.modseqs],
+    Attribute.FLAGS: lambda session, known: map(session.flags, known.placed.flags),
+    Attribute.MODSEQ: lambda session, known: known.placed.modseqs,
     Attribute.EMAILID: lambda session, known: _ids(session, b"M", known.placed.emails),
     Attribute.THREADID: lambda session, known: _ids(session, b"T", known.values.threads),
     Attribute.INTERNALDATE: lambda session, known: map(response.date_time, known.values.received),
@@ -69,11 +67,6 @@ _COLUMNS: Final[dict[Attribute, Callable[[Session, Known], Column]]] = {
     Attribute.PREVIEW: lambda session, known: [_preview(known.previews[one]) for one in known.values.messages],
     Attribute.SAVEDATE: lambda session, known: [_save_date(known.saved.get(uid)) for uid in known.placed.uids],
 }
-
-
-def _flags(session: Session, column: Sequence[int]) -> Iterator[bytes]:
-    spelt = {bits: session.flags(bits) for bits in set(column)}
-    return map(spelt.__getitem__, column)
 
 
 async def fetch(session: Session, command: Command, asked: request.Fetch) -> None:
@@ -106,17 +99,19 @@ async def _chosen(session: Session, asked: request.Fetch, numbers: Sequence[Rang
     """The messages that are answered, and the code that says so where these are not all that were asked for."""
     if asked.changed_since is None:
         numbers, cut = limit.last(session, numbers)
-        return portions.lots_from_last(session, numbers) if cut else portions.lots(session, numbers), cut
+        size = MANY_LINES if OF_PLACEMENT.issuperset(asked.items) else LOT
+        return (portions.lots_from_last if cut else portions.lots)(session, numbers, size), cut
     # RFC 7162 §3.1.4.1: what has not changed is not among the messages that the command is about.
     lots = await _changed(session, asked, numbers, asked.changed_since)
     if not session.around.message_limit:
-        return map(Entries.of, lots), b""
-    entries: list[Entry] = []
+        return lots, b""
+    some: list[Entries] = []
     for lot in lots:
-        entries += lot
+        some.append(lot)
         await asyncio.sleep(0)
-    uids, cut = limit.last_uids(session, [entry.uid for entry in entries])
-    found = Entries.of(entries[-len(uids) :])
+    found = Entries.join(some)
+    uids, cut = limit.last_uids(session, found.uids)
+    found = Entries(*[column[len(column) - len(uids) :] for column in found])
     return (found.backwards() if cut else found).lots(LOT), cut
 
 
@@ -137,9 +132,7 @@ def _part_of(numbers: Sequence[Range], partial: Partial) -> list[Range]:
     return found
 
 
-async def _changed(
-    session: Session, asked: request.Fetch, numbers: Sequence[Range], modseq: int
-) -> Iterator[list[Entry]]:
+async def _changed(session: Session, asked: request.Fetch, numbers: Sequence[Range], modseq: int) -> Iterator[Entries]:
     """What of it changed since; and first what is gone, where that is asked for (RFC 7162 §3.2.6)."""
     missed = await resync.look(session, modseq, gone=asked.vanished)
     if asked.vanished and (gone := resync.vanished(session.open.view, missed, resync.wanted(session, asked.numbers))):
@@ -166,7 +159,7 @@ async def _send(session: Session, lots: Iterable[Entries], items: tuple[Item, ..
         for number, lot in enumerate(lots):
             if number:
                 await asyncio.sleep(0)
-            await _learn(session, lot)
+            await session.learn_flags(lot)
             await _send_values(session, Known(lot), items)
         return 0
     marks = any(isinstance(item, Section | Binary) and not item.peek for item in items) and not session.open.read_only
@@ -188,17 +181,11 @@ async def _send(session: Session, lots: Iterable[Entries], items: tuple[Item, ..
                 except StoreUnavailable as error:
                     # A full disk keeps nobody from reading: the flag waits for another time.
                     observe.tell("imap.not_marked_seen", level=observe.WARNING, error=str(error))
-            await _learn(session, known.placed)
+            await session.learn_flags(known.placed)
             lost += await _way(known, told)(session, known, told)
             # Before more is read the client has taken most of this.
             await session.flush()
     return lost
-
-
-async def _learn(session: Session, placed: Entries) -> None:
-    """Know the names of all flags that these have."""
-    if not session.names or not session.names.covers(reduce(or_, set(placed.flags), 0)):
-        await session.learn_names()
 
 
 def _way(known: Known, items: Sequence[Item]) -> Callable[[Session, Known, Sequence[Item]], Awaitable[int]]:
@@ -239,6 +226,8 @@ def _save_date(saved_at: int | None) -> bytes:
 
 
 def _form(item: Attribute) -> bytes:
+    if item is Attribute.MODSEQ:
+        return response.MODSEQ_FORM
     return response.number_form(item.value) if item in _NUMBERS else response.value_form(item.value)
 
 
@@ -254,17 +243,21 @@ def _numbers(session: Session, known: Known) -> Sequence[int]:
 
 async def _send_values(session: Session, known: Known, items: Sequence[Item]) -> int:
     attributes = [item for item in items if isinstance(item, Attribute)]
-    columns: list[Column] = []
+    columns: list[list[Any]] = []
     forms: list[bytes] = []
     for one in runs.grouped(attributes) if known.runs else attributes:
         if isinstance(one, tuple):
-            columns.append(map(known.runs[one].__getitem__, known.placed.emails))
+            columns.append(list(map(known.runs[one].__getitem__, known.placed.emails)))
             forms.append(response.RENDERED_FORM)
         else:
-            columns.append(_COLUMNS[one](session, known))
+            columns.append(list(_COLUMNS[one](session, known)))
             forms.append(_form(one))
-    lines = list(zip(_numbers(session, known), *columns, strict=True))
-    await _send_lines(session, lines, forms)
+    numbers, form = _numbers(session, known), response.fetch_form(forms, _word(session))
+    size = session.lines if OF_PLACEMENT.issuperset(items) else LINES
+    for start in range(0, len(numbers), size):
+        place = slice(start, start + size)
+        session.engine.send(response.fetch_columns(form, numbers[place], [column[place] for column in columns]))
+        await session.flush()
     return 0
 
 

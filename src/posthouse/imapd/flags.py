@@ -3,12 +3,12 @@
 Promises: a combination of flags is spelt once. Refuses: to read the account's keywords; the session does.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from posthouse.mailbox.model import DELETED
 from posthouse.mailbox.shares import ALL
-from posthouse.mailbox.view import Entries, Entry
+from posthouse.mailbox.view import Entries
 from posthouse.terms.keywords import FROM_IMAP, TO_IMAP
 from posthouse.wire.imap import response
 
@@ -21,23 +21,46 @@ _SYSTEM: Final = (b"\\Answered", b"\\Flagged", b"\\Deleted", b"\\Seen", b"\\Draf
 _COMBINATIONS: Final = 500
 
 
-class Flags:
-    """The names of an account's keywords by bit, and how flags are written with them."""
+class _Spelt(dict[int, bytes]):
+    """Flags as parenthesised lists, by their bits: written where they are asked for the first time."""
 
-    __slots__ = ("_names", "_spelt", "_unnamed")
+    __slots__ = ("names",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Mapping[int, str] = {}
+
+    def __missing__(self, bits: int) -> bytes:
+        names = [TO_IMAP.get(name, name).encode() for bit, name in self.names.items() if bits & bit]
+        if bits & DELETED:
+            names.append(b"\\Deleted")
+        if len(self) >= _COMBINATIONS:
+            self.clear()
+        found = self[bits] = response.parenthesized(names)
+        return found
+
+
+class Flags:
+    """The names of an account's keywords by bit, and how flags are written with them.
+
+    `write` gives the flags of some bits as a parenthesised list; it is to be mapped over columns.
+    """
+
+    __slots__ = ("_names", "_spelt", "_unnamed", "write")
 
     def __init__(self) -> None:
         self._names: Mapping[int, str] = {}
         self._unnamed = 0
-        self._spelt: dict[int, bytes] = {}
+        self._spelt = _Spelt()
+        self.write: Callable[[int], bytes] = self._spelt.__getitem__
+
+    @property
+    def longest(self) -> int:
+        """No list of flags is written in more octets."""
+        return len(self.write(-1))
 
     def __len__(self) -> int:
         return len(self._names)
-
-    def knows(self, entries: Sequence[Entry]) -> bool:
-        """False where one of these has a bit whose name is not known."""
-        unnamed = self._unnamed
-        return not any(entry.flags & unnamed for entry in entries)
 
     def covers(self, bits: int) -> bool:
         """Are the names of all these bits known?"""
@@ -47,6 +70,7 @@ class Flags:
         """These are all names; True where some are new."""
         new = names.keys() - self._names.keys()
         self._names, self._unnamed = names, ~(sum(names) | DELETED)
+        self._spelt.names = names
         self._spelt.clear()
         return bool(new)
 
@@ -58,18 +82,6 @@ class Flags:
         stay = [name for name in (*every, b"\\*") if _RIGHT_FOR.get(name, "w") in rights]
         permanent = response.permanent_flags([] if read_only else stay)
         return response.flags(every), response.ok("Flags that stay", permanent)
-
-    def write(self, bits: int) -> bytes:
-        """The flags as a parenthesised list."""
-        found = self._spelt.get(bits)
-        if found is None:
-            names = [TO_IMAP.get(name, name).encode() for bit, name in self._names.items() if bits & bit]
-            if bits & DELETED:
-                names.append(b"\\Deleted")
-            if len(self._spelt) >= _COMBINATIONS:
-                self._spelt.clear()
-            found = self._spelt[bits] = response.parenthesized(names)
-        return found
 
     def bits(self) -> dict[str, int]:
         """The account's keywords by the model's names, in lower case."""
@@ -91,19 +103,16 @@ def split_flags(flags: Sequence[str]) -> tuple[list[str], bool]:
 def flag_lines(write: Callable[[int], bytes], entries: Entries, *, uidonly: bool, modseqs: bool) -> bytes:
     """FETCH responses of flags that nobody asked for, with the uid (RFC 9051 §7.5.2), and with the modseq where the
     client has enabled CONDSTORE (RFC 7162 §3.2.4). `uidonly`: RFC 9586 §3.3."""
-    spelt = {bits: write(bits) for bits in set(entries.flags)}
-    columns = [map(spelt.__getitem__, entries.flags), *([entries.modseqs] if modseqs else [])]
+    columns: list[Iterable[Any]] = [map(write, entries.flags), *([entries.modseqs] if modseqs else [])]
     if uidonly:
         form = b"* %d UIDFETCH (FLAGS %b MODSEQ (%d))\r\n" if modseqs else b"* %d UIDFETCH (FLAGS %b)\r\n"
-        return response.fetch_lines(form, list(zip(entries.uids, *columns, strict=True)))
+        return response.fetch_columns(form, entries.uids, columns)
     form = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" if modseqs else b"* %d FETCH (UID %d FLAGS %b)\r\n"
-    return response.fetch_lines(form, list(zip(entries.seqs, entries.uids, *columns, strict=True)))
+    return response.fetch_columns(form, entries.seqs, [entries.uids, *columns])
 
 
 def modseq_lines(entries: Entries, *, uidonly: bool) -> bytes:
     """The same of modseqs alone."""
     if uidonly:
-        form = b"* %d UIDFETCH (MODSEQ (%d))\r\n"
-        return response.fetch_lines(form, list(zip(entries.uids, entries.modseqs, strict=True)))
-    form = b"* %d FETCH (UID %d MODSEQ (%d))\r\n"
-    return response.fetch_lines(form, list(zip(entries.seqs, entries.uids, entries.modseqs, strict=True)))
+        return response.fetch_columns(b"* %d UIDFETCH (MODSEQ (%d))\r\n", entries.uids, [entries.modseqs])
+    return response.fetch_columns(b"* %d FETCH (UID %d MODSEQ (%d))\r\n", entries.seqs, [entries.uids, entries.modseqs])

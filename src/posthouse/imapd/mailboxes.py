@@ -256,13 +256,20 @@ async def create(session: Session, command: Command, asked: request.Create) -> N
     if role is not None and places.is_others(path):
         raise Refused("Another's mailbox has no use here", Code.USEATTR)
     try:
-        made = await session.write(_create, path, session.around.clock.now(), role)
+        made, normal = await session.write(_create, path, session.around.clock.now(), role)
     except MailboxExists as error:
         if role is None or await session.read(_exists, path):
             raise
         raise Refused("Another mailbox has that use", Code.USEATTR) from error
+    tell_name(session, path, normal)
     # RFC 8474 §4.1
     await session.ok(command, "Made", response.mailbox_id(made))
+
+
+def tell_name(session: Session, asked: str, path: str) -> None:
+    """RFC 9051 §6.3.9.7: what a mailbox is called, where the client has written that otherwise."""
+    if asked != path and session.rev2:
+        session.engine.send(response.listed(path, (), utf8=session.engine.utf8, oldname=asked))
 
 
 def role_for(use: Sequence[str]) -> str | None:
@@ -273,13 +280,20 @@ def role_for(use: Sequence[str]) -> str | None:
     return roles[0] if roles else None
 
 
-def _create(tx: Tx, account: int, path: str, now: int, role: str | None) -> bytes:
-    """Its id. Raises MailboxExists, BadName, TooManyMailboxes, NoSuchMailbox, NoPermission."""
+def _create(tx: Tx, account: int, path: str, now: int, role: str | None) -> tuple[bytes, str]:
+    """Its id, and what it is called. Raises MailboxExists, BadName, TooManyMailboxes, NoSuchMailbox, NoPermission."""
     owner, inner = places.owner_of(tx, account, path)
     if owner != account:
         _demand_below(tx, account, path)
     made = mailboxes.create(tx, owner, inner, now, role=role)
-    return object_id(made, places.ids_of(owner, own=owner == account))
+    return object_id(made, places.ids_of(owner, own=owner == account)), _normal(path, inner)
+
+
+def _normal(path: str, inner: str) -> str:
+    """The path in its normal form; its end is what its owner calls it."""
+    names = SEPARATOR.join(mailboxes.split(inner))
+    name = path.removesuffix(inner).removeprefix(places.PREFIX)
+    return places.PREFIX + name.casefold() + names if name else names
 
 
 def _demand_below(tx: Tx, account: int, path: str) -> None:
@@ -326,11 +340,14 @@ def _delete(tx: Tx, account: int, path: str, now: int) -> tuple[int, int]:
 
 async def rename(session: Session, command: Command, asked: request.Rename) -> None:
     """RENAME: RFC 9051 §6.3.6."""
-    await session.write(_rename, asked.mailbox, asked.to.removesuffix(SEPARATOR), session.around.clock.now())
+    to = asked.to.removesuffix(SEPARATOR)
+    normal = await session.write(_rename, asked.mailbox, to, session.around.clock.now())
+    tell_name(session, to, normal)
     await session.ok(command, "Renamed")
 
 
-def _rename(tx: Tx, account: int, path: str, to: str, now: int) -> None:
+def _rename(tx: Tx, account: int, path: str, to: str, now: int) -> str:
+    """What it is called then. Raises MailboxError."""
     place = places.find(tx, account, path, "x")
     owner, inner = places.owner_of(tx, account, to)
     if owner != place.account:
@@ -340,12 +357,15 @@ def _rename(tx: Tx, account: int, path: str, to: str, now: int) -> None:
             raise NoPermission("another's Inbox stays where it is")
         _demand_below(tx, account, to)
     mailboxes.rename(tx, owner, place.mailbox.id, inner, now)
+    return _normal(to, inner)
 
 
 async def subscribe(session: Session, command: Command, asked: request.Subscribe) -> None:
     """SUBSCRIBE and UNSUBSCRIBE: RFC 9051 §6.3.7, §6.3.8."""
     try:
-        await session.write(_subscribe, asked.mailbox, asked.subscribed, session.around.clock.now())
+        place = await session.write(_subscribe, asked.mailbox, asked.subscribed, session.around.clock.now())
+        if not place.own and session.watch is not None:
+            session.watch.subscribed(place.account, place.mailbox.id, asked.subscribed)
     except NoSuchMailbox:
         # What is not there is not subscribed either: clients tidy up after a DELETE.
         if asked.subscribed:
@@ -353,9 +373,11 @@ async def subscribe(session: Session, command: Command, asked: request.Subscribe
     await session.ok(command, "Subscribed" if asked.subscribed else "Unsubscribed")
 
 
-def _subscribe(tx: Tx, account: int, path: str, subscribed: bool, now: int) -> None:
+def _subscribe(tx: Tx, account: int, path: str, subscribed: bool, now: int) -> Place:
+    """Raises NoSuchMailbox, NoPermission."""
     place = places.find(tx, account, path, "l" if subscribed else "")
     if place.own:
         mailboxes.subscribe(tx, account, place.mailbox.id, subscribed, now)
     else:
         shares.subscribe(tx, place.account, place.mailbox.id, account, subscribed)
+    return place

@@ -19,8 +19,8 @@ from posthouse.imapd import across, limit, places, portions
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.flags import split_flags
 from posthouse.imapd.refusal import Refused
-from posthouse.imapd.session import Session
-from posthouse.mailbox import emails, flagging, placing, ranges, shares
+from posthouse.imapd.session import MANY_LINES, Session
+from posthouse.mailbox import emails, flagging, masks, placing, ranges, shares
 from posthouse.mailbox.flagging import Stored
 from posthouse.mailbox.model import DELETED, KEYWORDS, NoPermission, NoSuchMailbox
 from posthouse.mailbox.view import Entries, View
@@ -39,6 +39,8 @@ _FEW_RANGES: Final = 50
 # commits would cost more than the changes.
 _FIRST: Final = 2000
 _LEAST: Final = 1000
+# The most whose flags are changed at once, where that is a matter of one walk.
+_FLAGS: Final = 20_000
 # Seconds of the one writer: whoever delivers meanwhile waits for two such at most, and a commit each.
 _SHARE: Final = 0.015
 
@@ -59,11 +61,10 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     unheard: set[int] = set()
     modified: set[int] = set()
     ours: set[int] = set()
-    progress, goal, pace = Progress(session, command.tag, "Storing"), ranges.count(numbers), _Pace()
+    progress, goal, pace = Progress(session, command.tag, "Storing"), ranges.count(numbers), _Pace(_FLAGS)
     for lot in _lots(view, numbers, pace):
         uids, flags, modseqs = lot
-        becomes = {bits: change.of(bits) for bits in set(flags)}
-        expected.append((uids, array("q", [becomes[bits] for bits in flags])))
+        expected.append((uids, masks.changed(flags, change.kept, change.given)))
         # Their flags as they are in the view are not yet those that the client knows.
         unheard.update(view.unheard(uids))
         if session.watch is not None:
@@ -77,8 +78,9 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
         if stored.modseq is not None:
             ours.add(stored.modseq)
         if since is not None and stored.modseq is not None:
-            around = session.around.snapshots
-            around.flagged(opened.account, opened.mailbox, since, stored.modseq, stored.uids, change.of)
+            session.around.snapshots.flagged(
+                opened.account, opened.mailbox, since, stored.modseq, stored.uids, change.kept, change.given
+            )
         done += len(uids)
         await progress(done, goal)
     await session.refresh()
@@ -95,7 +97,7 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
             await session.tell_modseqs(entries)
     else:
         lots = portions.lots_from_last if cut else portions.lots
-        await _tell(session, lots(session, numbers))
+        await _tell(session, lots(session, numbers, MANY_LINES))
     # RFC 5530 §3: others have expunged some, which the client has yet to hear.
     code = Code.EXPUNGEISSUED if missing else b""
     if modified:
@@ -122,10 +124,15 @@ class _FlagChange(NamedTuple):
     deleted: bool | None
     unchanged_since: int | None
 
-    def of(self, flags: int) -> int:
-        """What becomes of these flags."""
-        mark = flags & DELETED if self.deleted is None else DELETED * self.deleted
-        return flags & KEYWORDS & ~self.remove | self.add | mark
+    @property
+    def kept(self) -> int:
+        """What stays of the flags that a message has."""
+        return KEYWORDS & ~self.remove | (DELETED if self.deleted is None else 0)
+
+    @property
+    def given(self) -> int:
+        """What it has then in any case."""
+        return self.add | (DELETED if self.deleted else 0)
 
     def within(self, rights: str) -> "_FlagChange":
         """As much of it as these rights allow (RFC 4314 §4). Raises Refused where that is nothing."""
@@ -160,12 +167,13 @@ class _Lot(NamedTuple):
 
 class _Pace:
     """How many messages are changed at once: as many as the store settles in a share of time, going by the last ones.
-    What one costs depends on where else it is placed, and in which conversation it stands. `whole`: always as many as
-    may be, where all are to be changed or none."""
+    What one costs depends on where else it is placed, and in which conversation it stands. Never more than `most`;
+    `whole`: always as many as may be, where all are to be changed or none."""
 
-    def __init__(self, *, whole: bool = False) -> None:
-        self._least = emails.BATCH if whole else _LEAST
-        self.size = emails.BATCH if whole else min(_FIRST, emails.BATCH)
+    def __init__(self, most: int, *, whole: bool = False) -> None:
+        self._most = most
+        self._least = most if whole else _LEAST
+        self.size = most if whole else min(_FIRST, most)
 
     @contextmanager
     def of(self, count: int) -> Iterator[None]:
@@ -174,7 +182,7 @@ class _Pace:
         began = loop.time()
         yield
         took = max(loop.time() - began, 1e-6)
-        self.size = min(max(int(_SHARE * count / took), self._least), emails.BATCH)
+        self.size = min(max(int(_SHARE * count / took), self._least), self._most)
 
 
 def _lots(view: View, numbers: Sequence[Range], pace: _Pace) -> Iterator[_Lot]:
@@ -367,7 +375,7 @@ async def _transfer_to(
             done += len(chunk)
             await progress(done, goal)
         return
-    pace = _Pace(whole=not moves)
+    pace = _Pace(emails.BATCH, whole=not moves)
     for lot in _lots(opened.view, numbers, pace):
         needed, to, now = "rte" if moves else "r", target.mailbox.id, session.around.clock.now()
         with pace.of(len(lot.uids)):
@@ -382,7 +390,7 @@ async def _take_back(session: Session, target: places.Place, placed: Sequence[tu
     with suppress(NoSuchMailbox):  # it has been deleted, and they with it
         for start in range(0, len(uids), emails.BATCH):
             batch, now = uids[start : start + emails.BATCH], session.around.clock.now()
-            await session.around.store.write(placing.expunge, target.account, target.mailbox.id, batch, now)
+            await session.write_to(target.account, placing.expunge, target.mailbox.id, batch, now)
 
 
 def _place(
@@ -423,7 +431,7 @@ async def remove_deleted(session: Session, tag: bytes, within: Sequence[Range] |
     if within is not None:
         # RFC 9738 §3.1: neither EXPUNGE nor CLOSE is limited.
         marked, cut = limit.last_uids(session, [uid for uid in marked if _lies_in(uid, within)])
-    progress, pace, done = Progress(session, tag, "Expunging"), _Pace(), 0
+    progress, pace, done = Progress(session, tag, "Expunging"), _Pace(emails.BATCH), 0
     while done < len(marked):
         batch = marked[done : done + pace.size]
         with pace.of(len(batch)):

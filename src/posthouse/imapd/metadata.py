@@ -6,7 +6,7 @@ which entries of its account others have set or removed, with the next answer or
 Refuses: shared entries of the server to clients; what all of its users see is not one user's to write.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -138,14 +138,22 @@ class _Listening:
         # The bell may have rung since that modseq was read.
         self._stale = True
 
-    def hear(self) -> None:
-        """The bell has rung."""
+    @property
+    def accounts(self) -> Collection[int]:
+        """Of others nothing is told."""
+        return (self._session.owner,)
+
+    def hear(self, rung: Collection[int]) -> None:
+        """A bell has rung."""
         self._stale = True
 
-    def did(self, first: int, last: int) -> None:
+    def did(self, account: int, first: int, last: int) -> None:
         """The client's own doing."""
-        if first <= last:
+        if account == self._session.owner:
             self._own.append((first, last))
+
+    def subscribed(self, account: int, mailbox: int, subscribed: bool) -> None:
+        """Nor is that told."""
 
     def listen(self) -> None:
         """Between commands nothing is told that was not asked for by NOTIFY."""

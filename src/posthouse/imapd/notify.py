@@ -2,36 +2,38 @@
 
 Promises: it is told what it asked for and nothing else, as soon as the bell rings, by whichever process; not of its
 own doing. Several changes at once are one look, whose cost follows what changed. A client that waits costs the names it
-gave, a task, and a share in the tree of mailboxes that all who watch the account have in common.
+gave, a task, and a share in the tree of mailboxes that all who watch the account have in common; and what `abroad.py`
+says of each mailbox that others share with it, where it wants to hear of those.
 Refuses: to fall far behind. A client that did not read for so long hears NOTIFICATIONOVERFLOW and nothing after it
 (RFC 5465 §5.8). Messages have no annotations here.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from posthouse import limits, observe
 from posthouse.imapd import fetch, mailboxes
+from posthouse.imapd.abroad import Abroad, items
+from posthouse.imapd.refusal import Refused
 from posthouse.imapd.session import LINES, Session
+from posthouse.imapd.wishes import Wishes
 from posthouse.mailbox import changes
 from posthouse.mailbox import mailboxes as names
 from posthouse.mailbox.changes import Heard
-from posthouse.mailbox.mailboxes import SEPARATOR
 from posthouse.mailbox.metadata import OF_ACCOUNT
-from posthouse.mailbox.model import BadName, CannotCalculateChanges, Mailbox, MailboxError, NoSuchMailbox
+from posthouse.mailbox.model import CannotCalculateChanges, Mailbox, MailboxError, NoSuchMailbox
 from posthouse.mailbox.ranges import Ranges
 from posthouse.mailbox.tree import Node, Tree
 from posthouse.mailbox.view import Entry
 from posthouse.net.stream import StreamTimeout
-from posthouse.store.database import StoreUnavailable, Tx
+from posthouse.store.database import StoreUnavailable, Topic, Tx
 from posthouse.wire.imap import metadata as notes
 from posthouse.wire.imap import notify as wire
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.fetch import Attribute
 from posthouse.wire.imap.notify import OF_MESSAGES, OF_SELECTED, Event, Filter
-from posthouse.wire.imap.request import StatusItem
 from posthouse.wire.imap.response import Code
 
 # How long one wait for the bell may last: it has no end of its own.
@@ -42,8 +44,6 @@ _KEPT: Final = 100
 # The tree of a client that watches the open mailbox only.
 _NOTHING: Final = Tree(0, {}, frozenset())
 
-_COUNTS: Final = (StatusItem.MESSAGES, StatusItem.UIDNEXT, StatusItem.UIDVALIDITY, StatusItem.UNSEEN)
-
 
 async def notify(session: Session, command: Command, asked: request.Notify) -> None:
     """NOTIFY."""
@@ -52,20 +52,30 @@ async def notify(session: Session, command: Command, asked: request.Notify) -> N
     try:
         await session.tell_news(expunge=True)
         watch = await _begin(session, asked) if asked.groups else None
-    except (MailboxError, StoreUnavailable):
+    except (MailboxError, StoreUnavailable, Refused):
         # What was asked for before stands.
         session.heeded = heeded
+        _attend(session)
         raise
     if session.watch is not None:
         await session.watch.stop()
     if not isinstance(session.turn, asyncio.Lock):
         session.turn = asyncio.Lock()
     session.watch, session.heeded = watch, watch.heeded if watch is not None else frozenset()
+    _attend(session)
     await session.ok(command, "So be it")
 
 
+def _attend(session: Session) -> None:
+    """Listen to what the watch that stands is about, and to nothing that another would have been about: it has perhaps
+    missed a bell."""
+    session.follow(session.watch.bells if isinstance(session.watch, Watching) else ())
+    if session.watch is not None:
+        session.watch.hear({0})
+
+
 async def _begin(session: Session, asked: request.Notify) -> "Watching":
-    """What was asked for, told how things stand. Raises MailboxError, StoreUnavailable."""
+    """What was asked for, told how things stand. Raises Refused, MailboxError, StoreUnavailable."""
     others = any(group.filter not in OF_SELECTED for group in asked.groups)
     tree = await session.around.snapshots.trees.find(session.owner) if others else _NOTHING
     watch = Watching(session, asked.groups, tree)
@@ -83,7 +93,8 @@ class Watching:
     def __init__(self, session: Session, groups: Sequence[wire.Group], tree: Tree) -> None:
         self._session = session
         others = [group for group in groups if group.filter not in OF_SELECTED]
-        self._wishes = _Wishes(others) if others else None
+        self._wishes = Wishes(others) if others else None
+        self._abroad = Abroad(session, self._wishes) if self._wishes is not None and self._wishes.abroad else None
         self._selected = next((group for group in groups if group.filter in OF_SELECTED), None)
         self.heeded = self._selected.events if self._selected else frozenset()
         self._tree = tree
@@ -95,14 +106,34 @@ class Watching:
 
     # --- for the session
 
-    def hear(self) -> None:
-        """The bell has rung."""
-        self._stale = True
+    @property
+    def accounts(self) -> Collection[int]:
+        """Those of which it is to be known what the client does itself."""
+        return (self._session.owner, *(self._abroad.accounts if self._abroad is not None else ()))
 
-    def did(self, first: int, last: int) -> None:
+    @property
+    def bells(self) -> Collection[tuple[Topic, int]]:
+        """What is to be listened to beside the client's own account."""
+        return self._abroad.bells if self._abroad is not None else ()
+
+    def hear(self, rung: Collection[int]) -> None:
+        """These bells have rung."""
+        if 0 in rung or self._session.owner in rung:
+            self._stale = True
+        if self._abroad is not None:
+            self._abroad.hear(rung)
+
+    def did(self, account: int, first: int, last: int) -> None:
         """The client's own doing."""
-        if first <= last:
+        if account == self._session.owner:
             self._own.append((first, last))
+        elif self._abroad is not None:
+            self._abroad.did(account, first, last)
+
+    def subscribed(self, account: int, mailbox: int, subscribed: bool) -> None:
+        """The client itself has subscribed to another's mailbox, or does not any more."""
+        if self._abroad is not None:
+            self._abroad.subscribed(account, mailbox, subscribed)
 
     def listen(self) -> None:
         """Begin to tell."""
@@ -134,6 +165,17 @@ class Watching:
 
     async def tell_others(self) -> None:
         """What happened outside the open mailbox."""
+        try:
+            await self._tell_own()
+            if self._abroad is not None:
+                await self._abroad.tell()
+        except StoreUnavailable as error:
+            observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
+        except CannotCalculateChanges:
+            self._give_up()
+
+    async def _tell_own(self) -> None:
+        """The same of the client's own mailboxes. Raises CannotCalculateChanges, StoreUnavailable."""
         if not self._stale:
             return
         self._stale = False
@@ -143,19 +185,30 @@ class Watching:
             return
         try:
             await self._look(tell=True)
-        except StoreUnavailable as error:
+        except StoreUnavailable:
             self._stale = True
-            observe.tell("imap.no_news", level=observe.WARNING, error=str(error))
-        except CannotCalculateChanges:
-            self._give_up()
+            raise
 
     # --- looking
 
     async def begin(self, *, tell: bool) -> None:
         """Hear what happened since the tree was read, which the client knows; where asked, tell how things stand (RFC
-        5465 §3.1 STATUS). Raises MailboxError, StoreUnavailable."""
+        5465 §3.1 STATUS). Raises Refused, MailboxError, StoreUnavailable."""
         if self._wishes is None:
             return
+        await self._begin_own()
+        try:
+            abroad = [] if self._abroad is None else await self._abroad.begin()
+        except CannotCalculateChanges as error:
+            # RFC 5465 §3.1
+            raise Refused("Others share too much to follow it all", Code.NOTIFICATIONOVERFLOW) from error
+        if tell:
+            await self._tell_standing()
+        if self._abroad is not None:
+            for account, news in abroad:
+                await self._abroad.say(account, news if tell else news._replace(counted=()))
+
+    async def _begin_own(self) -> None:
         try:
             await self._look(tell=False)
         except CannotCalculateChanges:
@@ -163,8 +216,6 @@ class Watching:
             now = await self._session.read(changes.states)
             self._tree = await self._session.around.snapshots.trees.find(self._session.owner, now.modseq)
             self._at = self._tree.modseq
-        if tell:
-            await self._tell_standing()
 
     async def _look(self, *, tell: bool) -> None:
         """Hear what has changed, and tell it. Raises CannotCalculateChanges, StoreUnavailable."""
@@ -197,6 +248,7 @@ class Watching:
         """RFC 5465 §5.8: as if the client had said NOTIFY NONE."""
         session, task = self._session, self._task
         session.watch, session.heeded = None, frozenset()
+        _attend(session)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
         session.engine.send(
@@ -221,7 +273,7 @@ class Watching:
             events = self._events(mailbox.id)
             changed, gone = mailbox.id in heard.changed, mailbox.id in heard.gone
             if tell and (gone or (changed and (fresh or Event.FLAG_CHANGE in events))):
-                self._session.engine.send(mailboxes.describe(self._session, mailbox, self._items()))
+                self._session.engine.send(mailboxes.describe(self._session, mailbox, items(self._session)))
             if number % LINES == 0:
                 await self._session.pause()
         return counted
@@ -233,10 +285,6 @@ class Watching:
             node = before.nodes.get(mailbox)
             known = 1 if node is None else node.uidnext
         return known
-
-    def _items(self) -> tuple[StatusItem, ...]:
-        # RFC 5465 §5.1 - §5.3
-        return (*_COUNTS, StatusItem.HIGHESTMODSEQ) if self._session.condstore else _COUNTS
 
     def _events(self, mailbox: int) -> frozenset[Event]:
         node = self._tree.nodes.get(mailbox)
@@ -251,8 +299,8 @@ class Watching:
         for number, mailbox in enumerate(await session.read(names.list_mailboxes), 1):
             events = self._events(mailbox.id)
             if events & OF_MESSAGES and not session.has_open(mailbox.id):
-                items = (*_COUNTS, StatusItem.HIGHESTMODSEQ) if Event.FLAG_CHANGE in events else self._items()
-                session.engine.send(mailboxes.describe(session, mailbox, items))
+                wanted = items(session, modseqs=Event.FLAG_CHANGE in events)
+                session.engine.send(mailboxes.describe(session, mailbox, wanted))
             if number % LINES == 0:
                 await session.pause()
 
@@ -341,56 +389,6 @@ class Watching:
 
 
 _NOBODY: Final = Node(0, None, "", None, False, 1)
-
-
-class _Wishes:
-    """What is to be told of mailboxes other than the open one, by what is named: a look costs the depth of a mailbox,
-    not the number of groups. `server`: annotations of the server are to be told too, which are no mailbox';
-    `annotations`: any are."""
-
-    __slots__ = ("_all", "_named", "_subscribed", "_subtrees", "annotations", "server")
-
-    def __init__(self, groups: Sequence[wire.Group]) -> None:
-        self._all: frozenset[Event] = frozenset()
-        self._subscribed: frozenset[Event] = frozenset()
-        self._named: dict[str, frozenset[Event]] = {}
-        self._subtrees: dict[str, frozenset[Event]] = {}
-        wanted = frozenset[Event]().union(*[group.events for group in groups])
-        self.server = Event.SERVER_METADATA_CHANGE in wanted
-        self.annotations = self.server or Event.MAILBOX_METADATA_CHANGE in wanted
-        for group in groups:
-            match group.filter:
-                case Filter.SUBSCRIBED:
-                    self._subscribed |= group.events
-                case Filter.MAILBOXES | Filter.SUBTREE:
-                    named = self._named if group.filter is Filter.MAILBOXES else self._subtrees
-                    for name in map(_normal, group.mailboxes):
-                        named[name] = named.get(name, frozenset()) | group.events
-                case _:
-                    # RFC 5465 §6.3: any mailbox may be delivered to here, so INBOXES is PERSONAL.
-                    self._all |= group.events
-
-    def of(self, node: Node) -> frozenset[Event]:
-        """All that any group wants to know of it (RFC 5465 §6)."""
-        found = self._all | self._named.get(node.path, frozenset())
-        if node.subscribed:
-            found |= self._subscribed
-        if self._subtrees:
-            path = node.path
-            while path:
-                found |= self._subtrees.get(path, frozenset())
-                path = path.rpartition(SEPARATOR)[0]
-            # All are below the root.
-            found |= self._subtrees.get("", frozenset())
-        return found
-
-
-def _normal(path: str) -> str:
-    """A name as the tree has it; what cannot be one is the name of nothing (RFC 5465 §3.1)."""
-    try:
-        return SEPARATOR.join(names.split(path.removesuffix(SEPARATOR)))
-    except BadName:
-        return path
 
 
 def _standing(tx: Tx, account: int, ids: Sequence[int]) -> list[Mailbox]:

@@ -8,14 +8,14 @@ from contextlib import suppress
 
 from posthouse.imapd import messages, resync
 from posthouse.imapd.around import Selected
-from posthouse.imapd.mailboxes import object_id
+from posthouse.imapd.mailboxes import object_id, tell_name
 from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import Senseless, uid_required
 from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.known import Known
 from posthouse.mailbox.model import Mailbox, MailboxError, NoPermission
-from posthouse.mailbox.view import Entries, View
+from posthouse.mailbox.view import View
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.keywords import SEEN
 from posthouse.wire.imap import request, response
@@ -52,6 +52,7 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         if not session.names:
             await session.learn_names()
         engine.send(_described(session, known, place, view, read_only))
+        tell_name(session, asked.mailbox, mailbox.path)
         session.selected = Selected(
             mailbox.id, view, read_only, answered=view.snapshot.modseq, rights=rights, path=mailbox.path
         )
@@ -118,11 +119,11 @@ async def _tell_missed(session: Session, view: View, known: request.Resync) -> N
         earlier = ranges.intersect(uids, [(first, view.snapshot.uidnext)])
     if gone := resync.vanished(view, missed, earlier):
         session.engine.send(response.vanished_earlier(gone))
-    for number, chunk in enumerate(resync.changed(session, missed, session.open.view.spans(uids), emails.CHUNK)):
+    for number, lot in enumerate(resync.changed(session, missed, session.open.view.spans(uids), emails.CHUNK)):
         if number:
             await session.pause()
-        await session.learn_flags(chunk)
-        await session.tell_flags(Entries.of(chunk))
+        await session.learn_flags(lot)
+        await session.tell_flags(lot)
 
 
 def _first_unseen(mailbox: Mailbox, view: View) -> list[bytes]:

@@ -1,16 +1,17 @@
 """What a FETCH needs of its messages, read some at a time, in columns.
 
 Promises: no transaction outlives a portion. For a client, who may be slow, 512 KB of octets are in memory at most, or
-one large message. Content is found also of messages that others have expunged and this client has not heard of; a
-message that is gone for good is left out (RFC 9051 §7.5.1 allows it), unless what is asked of it is kept. Fields of
-headers, summaries and structures that were answered before are not read again.
+one large message; of fields of headers these alone, which a reader finds in 1 MB of octets. Content is found also of
+messages that others have expunged and this client has not heard of; a message that is gone for good is left out
+(RFC 9051 §7.5.1 allows it), unless what is asked of it is kept. Fields of headers, summaries and structures that were
+answered before are not read again.
 Refuses: to say anything to the client, and to read ahead while it takes what was read: a reader needs the interpreter
 for each row, and beside a loop that has it neither was done sooner.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from posthouse.imapd import fields, runs
@@ -21,7 +22,7 @@ from posthouse.mailbox import emails, reading
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.reading import Preview, Renderings, Values, Wholes
 from posthouse.mailbox.view import Entries, View
-from posthouse.store.database import Tx
+from posthouse.store.database import Row, Tx
 from posthouse.wire.imap.fetch import Attribute, Item, Section, Text
 from posthouse.wire.imap.sequence import Range
 
@@ -31,6 +32,12 @@ LOT: Final = 500
 _PORTION: Final = 512 * KB
 # So few messages are read without looking at their sizes first.
 _FEW: Final = 3
+# Messages whose headers are looked for at once, in so many octets that each begins with; those whose header goes on are
+# looked at again, some at a time.
+_BEGINNINGS: Final = 128
+_BEGINNING: Final = 8 * KB
+_LONGER_BEGINNINGS: Final = 16
+_LONGER_BEGINNING: Final = 32 * KB
 
 # What the placement itself says.
 OF_PLACEMENT: Final = frozenset({Attribute.UID, Attribute.FLAGS, Attribute.MODSEQ, Attribute.EMAILID})
@@ -44,10 +51,15 @@ _NO_VALUES: Final = Values((), (), (), (), ())
 _NO_RENDERINGS: Final = Renderings((), ())
 
 
+# What the literal of each of these items holds, by email.
+Literals = Mapping[Section, Mapping[int, bytes]]
+
+
 class Known(NamedTuple):
     """A portion of messages and what the asked items need of each. `values`, `renderings` and `wholes` are of one
     length with the placements; contents, as what is kept, are by email, previews by message, save dates by uid. What
-    nobody asked for is empty, and so are `values` and `renderings` where `runs` say by email what was asked."""
+    nobody asked for is empty, and so are `values` and `renderings` where `runs` say by email what was asked. `long`:
+    emails whose headers were not found in what was read."""
 
     placed: Entries
     values: Values = _NO_VALUES
@@ -56,8 +68,9 @@ class Known(NamedTuple):
     contents: Mapping[int, Content] = {}
     previews: Mapping[int, Preview] = {}
     saved: Mapping[int, int] = {}
-    kept: Mapping[Item, Mapping[int, bytes]] = {}
+    kept: Mapping[Section, Mapping[int, bytes]] = {}
     runs: Mapping[Run, Mapping[int, bytes]] = {}
+    long: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +113,11 @@ def is_whole(item: Item) -> bool:
     return isinstance(item, Section) and item.text is Text.WHOLE and not item.part and item.partial is None
 
 
-def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Entries]:
+def lots(session: Session, numbers: Sequence[Range], size: int = LOT) -> Iterator[Entries]:
     """The messages of these sequence numbers, a lot at a time, each lot as it is when it is asked for."""
     view = session.open.view
     some: list[Entries] = []
-    room = LOT
+    room = size
     for low, high in numbers:
         while low <= high:
             last = min(high, low + room - 1)
@@ -113,16 +126,16 @@ def lots(session: Session, numbers: Sequence[Range]) -> Iterator[Entries]:
             low = last + 1
             if not room:
                 yield Entries.join(some)
-                some, room = [], LOT
+                some, room = [], size
     if some:
         yield Entries.join(some)
 
 
-def lots_from_last(session: Session, numbers: Sequence[Range]) -> Iterator[Entries]:
+def lots_from_last(session: Session, numbers: Sequence[Range], size: int = LOT) -> Iterator[Entries]:
     """The same from the last message to the first (RFC 9738 §3.1)."""
     view = session.open.view
     some: list[Entries] = []
-    room = LOT
+    room = size
     for low, high in reversed(numbers):
         while low <= high:
             first = max(low, high + 1 - room)
@@ -131,7 +144,7 @@ def lots_from_last(session: Session, numbers: Sequence[Range]) -> Iterator[Entri
             high = first - 1
             if not room:
                 yield Entries.join(some)
-                some, room = [], LOT
+                some, room = [], size
     if some:
         yield Entries.join(some)
 
@@ -151,8 +164,11 @@ async def read(session: Session, chosen: Iterable[Entries], items: Sequence[Item
     for lot in chosen:
         if not lot.uids:
             await asyncio.sleep(0)
+        elif needs.fields:
+            async for known in _read_fields(session, lot, needs):
+                yield known
         elif needs.contents:
-            async for known in _read_contents(session, lot, needs):
+            async for known in _read_contents(session, lot, needs, lot.emails, {}):
                 yield known
         elif needs.runs and not session.away:
             yield await _read_runs(session, lot, needs)
@@ -178,28 +194,53 @@ async def _read_runs(session: Session, lot: Entries, needs: _Needs) -> Known:
     return Known(lot.without(gone), runs=told)
 
 
-async def _read_contents(session: Session, lot: Entries, needs: _Needs) -> AsyncGenerator[Known, None]:
-    """Messages with octets: as many at a time as may be in memory for one client."""
-    kept = _kept(session, needs)
-    if kept:
-        lists = list(kept.values())
-        unknown = [email for email in lot.emails if not all(email in one for one in lists)]
-    else:
-        unknown = list(lot.emails)
-    if len(unknown) <= _FEW:
-        yield await _read_known(session, lot, needs, unknown, kept)
+async def _read_contents(
+    session: Session, lot: Entries, needs: _Needs, opened: Sequence[int], kept: Literals
+) -> AsyncGenerator[Known, None]:
+    """Messages, those of `opened` with octets: as many at a time as may be in memory for one client."""
+    if len(opened) <= _FEW:
+        yield await _read_known(session, lot, needs, opened, kept)
         return
-    sizes = await session.look(reading.sizes, unknown)
-    wanted = set(unknown)
+    sizes = await session.look(reading.sizes, opened)
+    wanted = set(opened)
     for some in _portions(lot, sizes, wanted):
         yield await _read_known(session, some, needs, [email for email in some.emails if email in wanted], kept)
 
 
-def _kept(session: Session, needs: _Needs) -> dict[Item, Mapping[int, bytes]]:
+async def _read_fields(session: Session, lot: Entries, needs: _Needs) -> AsyncGenerator[Known, None]:
+    """Messages with fields of headers: what is not kept is read, as a rule from the octets that a message begins with,
+    and kept."""
+    kept = _kept(session, needs)
+    unknown = {email for one in kept.values() for email in lot.emails if email not in one}
+    for some in lot.lots(_BEGINNINGS) if unknown else [lot]:
+        opened = [email for email in some.emails if email in unknown]
+        known = await _read_known(session, some, needs, opened, kept)
+        if known.long:
+            whole = replace(needs, fields=())
+            async for one in _read_contents(session, known.placed, whole, known.long, known.kept):
+                yield one
+        else:
+            yield known
+
+
+def _kept(session: Session, needs: _Needs) -> dict[Section, Mapping[int, bytes]]:
     """What was answered to the same before. In another's mailbox nothing: there each look asks whether it may."""
     if session.away:
-        return {}
+        return {item: {} for item in needs.fields}
     return {item: session.around.fields.of(session.owner, fields.names_of(item)) for item in needs.fields}
+
+
+def _keep(session: Session, placed: Entries, kept: Literals, found: Literals) -> dict[Section, Mapping[int, bytes]]:
+    """What is told of these messages: what was kept, and what was found, which is kept from now on."""
+    told: dict[Section, Mapping[int, bytes]] = {}
+    for item, literals in found.items():
+        if not session.away:
+            session.around.fields.keep(session.owner, fields.names_of(item), literals)
+        before = kept[item]
+        told[item] = literals
+        if len(literals) < len(placed.emails):
+            told[item] = {**{email: before[email] for email in placed.emails if email in before}, **literals}
+    return told
 
 
 def _portions(lot: Entries, sizes: Mapping[int, int], wanted: Collection[int]) -> Iterator[Entries]:
@@ -214,9 +255,7 @@ def _portions(lot: Entries, sizes: Mapping[int, int], wanted: Collection[int]) -
     yield Entries(*[column[start:] for column in lot])
 
 
-async def _read_known(
-    session: Session, placed: Entries, needs: _Needs, opened: Sequence[int], kept: Mapping[Item, Mapping[int, bytes]]
-) -> Known:
+async def _read_known(session: Session, placed: Entries, needs: _Needs, opened: Sequence[int], kept: Literals) -> Known:
     """These messages; those of `opened` with their contents."""
     if not (opened or needs.values or needs.saved):
         return Known(placed, kept=kept)
@@ -224,6 +263,7 @@ async def _read_known(
     there: set[int] = set()
     if opened:
         there.update(found.contents if found.wholes is None else found.wholes.emails)
+        there.update(found.long, *found.kept.values())
     gone = set(opened) - there
     if needs.values and len(found.values.emails) < len(placed.emails):
         gone |= set(placed.emails).difference(found.values.emails)
@@ -231,19 +271,54 @@ async def _read_known(
         # Read again without them, so that all columns have one length; it happens once in a life.
         placed, opened = placed.without(gone), [email for email in opened if email not in gone]
         return await _read_known(session, placed, needs, opened, kept) if placed.emails else Known(_NONE)
-    return found._replace(placed=placed, kept=kept)
+    told = _keep(session, placed, kept, found.kept) if found.kept else kept
+    return found._replace(placed=placed, kept=told)
 
 
 def _look(tx: Tx, account: int, mailbox: int, placed: Entries, needs: _Needs, opened: Sequence[int]) -> Known:
     """What has been found, in one look."""
     values = reading.values(tx, account, placed.emails) if needs.values else _NO_VALUES
     wholes = reading.wholes(tx, account, opened) if needs.whole else None
+    kept: dict[Section, dict[int, bytes]] = {}
+    if needs.fields and opened:
+        kept, opened = _look_for_fields(tx, account, opened, needs.fields)
+    long = opened if kept and len(opened) > _FEW else ()
     return Known(
         placed,
         values,
         reading.renderings(tx, values.messages) if needs.renderings else _NO_RENDERINGS,
         wholes,
-        emails.contents(tx, account, opened) if opened and wholes is None else {},
+        emails.contents(tx, account, opened) if opened and wholes is None and not long else {},
         reading.previews(tx, values.messages) if needs.previews else {},
         reading.save_dates(tx, account, mailbox, placed.uids) if needs.saved else {},
+        kept,
+        long=long,
     )
+
+
+def _look_for_fields(
+    tx: Tx, account: int, opened: Sequence[int], items: Sequence[Section]
+) -> tuple[dict[Section, dict[int, bytes]], list[int]]:
+    """The fields of each of these messages whose header is in the octets that it begins with; and the others."""
+    rows = reading.beginnings(tx, account, opened, _BEGINNING)
+    found: dict[Section, dict[int, bytes]] = {item: _fields_of(rows, item) for item in items}
+    told = found[items[0]]
+    left = [row for row in rows if row[0] not in told]
+    longer = [email for email, _, octets in left if octets is not None]
+    for start in range(0, len(longer), _LONGER_BEGINNINGS):
+        rows = reading.beginnings(tx, account, longer[start : start + _LONGER_BEGINNINGS], _LONGER_BEGINNING)
+        for item in items:
+            found[item].update(_fields_of(rows, item))
+        if sum(map(len, told.values())) > _PORTION:
+            break
+    return found, [row[0] for row in left if row[0] not in told]
+
+
+def _fields_of(rows: Iterable[Row], item: Section) -> dict[int, bytes]:
+    """Of the messages that begin so, what is told of each whose header ends in that."""
+    names = fields.names_of(item)
+    return {
+        email: literal
+        for email, prologue, octets in rows
+        if octets is not None and (literal := fields.literal_of_beginning(prologue, octets, names)) is not None
+    }

@@ -1,7 +1,8 @@
 """What a client that was away has missed: changes and expunges since a modseq (RFC 7162).
 
-Promises: what it costs follows what has changed, not what there is, as long as the feed of changes tells it. Where that
-is forgotten, uids are compared (RFC 7162 §3.2.6: then all that are not there are told).
+Promises: what it costs follows what has changed, not what there is, as long as the feed of changes tells it; what this
+process has followed costs no look at the store. Where it is forgotten, uids are compared (RFC 7162 §3.2.6: then all
+that are not there are told).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Final
 from posthouse.imapd.session import Session
 from posthouse.mailbox import changes, ranges
 from posthouse.mailbox.model import CannotCalculateChanges
-from posthouse.mailbox.view import Entry, View
+from posthouse.mailbox.view import Entries, View
 from posthouse.wire.imap.sequence import Range, SequenceSet
 
 # More changes of the account than this, and looking through them takes longer than comparing a large mailbox.
@@ -36,6 +37,10 @@ async def look(session: Session, modseq: int, *, gone: bool) -> Missed:
     behind = snapshot.modseq - modseq
     if behind <= 0:
         return Missed(modseq, (), ())
+    # In another's mailbox each look asks for the right.
+    happened = None if session.away else session.around.snapshots.since(snapshot, modseq)
+    if happened is not None:
+        return Missed(modseq, *happened)
     if behind > (_FAR if gone else len(snapshot)):
         return Missed(modseq)
     try:
@@ -53,20 +58,19 @@ def vanished(view: View, missed: Missed, asked: Sequence[Range]) -> list[Range]:
     return view.absent(asked)
 
 
-def changed(session: Session, missed: Missed, numbers: Sequence[Range], size: int) -> Iterator[list[Entry]]:
+def changed(session: Session, missed: Missed, numbers: Sequence[Range], size: int) -> Iterator[Entries]:
     """Those of the messages of these sequence numbers that changed, about so many at a time, some of them none: between
     two lots others may have their turn."""
     modseq, view = missed.modseq, session.open.view
     if missed.changed is not None:
         numbers = ranges.intersect(numbers, view.spans(missed.changed))
-        for chunk in view.chunks(numbers, size):
-            yield [entry for entry in chunk if entry.modseq > modseq]
+        for lot in view.lots(numbers, size):
+            yield lot.chosen([at > modseq for at in lot.modseqs])
         return
     for low, high in numbers:
         for start in range(low, high + 1, _STRIDE):
             found = view.changed_after(modseq, start, min(start + _STRIDE - 1, high))
-            for first in range(0, max(len(found), 1), size):
-                yield found[first : first + size]
+            yield from found.lots(size) if found.uids else (found,)
 
 
 def wanted(session: Session, asked: SequenceSet | None) -> list[Range]:

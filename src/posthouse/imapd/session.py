@@ -8,9 +8,10 @@ Refuses: to know any command; those are in the files beside.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from posthouse import observe
@@ -22,7 +23,7 @@ from posthouse.imapd.places import Place
 from posthouse.imapd.refusal import UNAVAILABLE, WORDS, Refused, Senseless, uid_required
 from posthouse.mailbox import emails, model, ranges, shares
 from posthouse.mailbox.model import MailboxError, NoSuchMailbox
-from posthouse.mailbox.view import Entries, Entry
+from posthouse.mailbox.view import Entries
 from posthouse.net.stream import Stream
 from posthouse.store.database import Listener, StoreUnavailable, Topic, Tx
 from posthouse.wire.imap import response
@@ -38,8 +39,13 @@ T = TypeVar("T")
 
 # What is said of a command that was about more messages than one may be (RFC 9738).
 PARTLY: Final = "Only the last of them; ask again for those below"
-# Responses that are built before they are sent.
+# Responses that are built before they are sent; and of those with nothing but flags and numbers, which others wait for
+# less than half a millisecond, within these octets.
 LINES: Final = 200
+MANY_LINES: Final = 2000
+_LINES_OCTETS: Final = 256 * 1024
+# Octets of such a line without the flags, at most.
+_LINE: Final = 80
 # The same of EXPUNGE, which are shorter and made in one go: a millisecond.
 _EXPUNGES: Final = 5000
 # A buffer above this leaves in pieces, at the client's speed: TLS would else encrypt a whole message into memory.
@@ -194,16 +200,26 @@ class Session:
 
     async def write(self, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One change of it. Raises MailboxError, StoreUnavailable."""
+        return await self.write_to(self.owner, function, *args, **kwargs)
+
+    async def write_to(
+        self, account: int, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """One change of this account's mail. Raises MailboxError, StoreUnavailable."""
         if self.watch is None:
-            return await self.around.store.write(function, self.owner, *args, **kwargs)
+            return await self.around.store.write(function, account, *args, **kwargs)
+        # It may be of another's mail too, which the client watches.
+        watched = sorted({account, *self.watch.accounts})
 
-        def counted(tx: Tx, account: int) -> tuple[T, int, int]:
-            before = model.lock_account(tx, account).modseq
+        def counted(tx: Tx, account: int) -> tuple[T, list[int], list[int]]:
+            before = [_modseq(tx, one) for one in watched]
             result = function(tx, account, *args, **kwargs)
-            return result, before + 1, model.lock_account(tx, account).modseq
+            return result, before, [_modseq(tx, one) for one in watched]
 
-        result, first, last = await self.around.store.write(counted, self.owner)
-        self.watch.did(first, last)
+        result, before, after = await self.around.store.write(counted, account)
+        for one, low, high in zip(watched, before, after, strict=True):
+            if low < high:
+                self.watch.did(one, low + 1, high)
         return result
 
     async def look(self, function: Callable[Concatenate[Tx, int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -220,7 +236,7 @@ class Session:
         taken meanwhile; MailboxError, StoreUnavailable."""
         if not self.away:
             return await self.write(function, *args, **kwargs)
-        return await self.around.store.write(self._guarded(function, needed, *args, **kwargs), self.open.account)
+        return await self.write_to(self.open.account, self._guarded(function, needed, *args, **kwargs))
 
     def _guarded(
         self, function: Callable[Concatenate[Tx, int, P], T], needed: str, *args: P.args, **kwargs: P.kwargs
@@ -330,25 +346,29 @@ class Session:
 
     async def _listen(self, ear: Listener) -> None:
         """Hear this one, and note it in the same step: whoever ends the wait now has to look all the same."""
-        await ear.wait()
-        self._hear()
+        self._hear(await ear.wait())
 
     @property
     def _ears(self) -> list[Listener]:
         return [ear for ear in (self._ear, self._away) if ear is not None]
 
-    def _hear(self) -> None:
-        self._stale = True
+    def _hear(self, rung: Collection[int]) -> None:
+        if 0 in rung or self.owner in rung or self.mail_of in rung:
+            self._stale = True
         if self.watch is not None:
-            self.watch.hear()
+            self.watch.hear(rung)
+
+    def follow(self, bells: Collection[tuple[Topic, int]]) -> None:
+        """Hear these too, for whoever watches, and none of those before."""
+        assert self._ear is not None, "the table lets this come after a login only"
+        self._ear.also(bells)
 
     async def refresh(self) -> None:
         """Bring the open mailbox' view up to date, where anything has changed in the account. Raises
         StoreUnavailable."""
         for ear in self._ears:
             if ear.rung:
-                await ear.wait()
-                self._hear()
+                self._hear(await ear.wait())
         if not self._stale or self.selected is None:
             return
         # Before the look: a ring that whoever watches hears meanwhile is of what comes behind it.
@@ -481,19 +501,24 @@ class Session:
         """The same without the flags, which the client knows (RFC 7162 §3.1.3)."""
         await self._tell_lines(entries, partial(modseq_lines, uidonly=self.uidonly))
 
+    @property
+    def lines(self) -> int:
+        """How many responses of flags and numbers are built before they are sent; `learn_names` knows of the flags."""
+        return max(LINES, min(MANY_LINES, _LINES_OCTETS // (_LINE + self.names.longest)))
+
     async def _tell_lines(self, entries: Entries, lines: Callable[[Entries], bytes]) -> None:
         if len(entries.uids) <= LINES:
             self.engine.send(lines(entries))
             return
-        for some in entries.lots(LINES):
+        for some in entries.lots(self.lines):
             self.engine.send(lines(some))
             await self.pause()
 
     # --- flags
 
-    async def learn_flags(self, entries: Sequence[Entry]) -> None:
+    async def learn_flags(self, entries: Entries) -> None:
         """Know the names of all bits that these have: another session may have made new keywords."""
-        if not self.names or not self.names.knows(entries):
+        if not self.names or not self.names.covers(reduce(or_, set(entries.flags), 0)):
             await self.learn_names()
 
     async def learn_names(self) -> None:
@@ -548,6 +573,14 @@ async def _first_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     finally:
         for one in doing:
             one.cancel()
+
+
+def _modseq(tx: Tx, account: int) -> int:
+    """How far the account has come, held there until the transaction ends; 0: it is gone."""
+    try:
+        return model.lock_account(tx, account).modseq
+    except model.NoSuchAccount:
+        return 0
 
 
 def _known_up_to(modseq: int) -> bytes:

@@ -7,14 +7,14 @@ Refuses: to change anything.
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from posthouse.mailbox import ranges
 from posthouse.mailbox.model import Change, Totals
 from posthouse.mailbox.ranges import Ranges
-from posthouse.store.database import Tx, Value
+from posthouse.store.database import Row, Tx, Value
 from posthouse.terms.keywords import DRAFT, SEEN
 
 # Every uid there can be.
@@ -70,10 +70,25 @@ def choose(
     if found is None or found.homes < found.count:
         return found
     # Each of the emails has its home here: are there other placements?
-    places = {"here": mailbox, "there": mailbox if other is None else other}
-    emails = ranges.pack_ranges(found.emails)
-    near: int | None = tx.value("emails_placed_again", account=account, emails=emails, **places)
+    near = placed_again(tx, account, found.emails, mailbox, mailbox if other is None else other)
     return replace(found, alone=near is None, apart=not near)
+
+
+def placed_again(tx: Tx, account: int, emails: Ranges, here: int, there: int) -> int | None:
+    """Is one of these emails placed elsewhere than in its home: nowhere None, in one of these two mailboxes 1, else
+    0."""
+    packed = ranges.pack_ranges(emails)
+    near: int | None = tx.value("emails_placed_again", account=account, emails=packed, here=here, there=there)
+    return near
+
+
+def delta(tx: Tx, account: int, mailbox: int, low: int, high: int) -> int | None:
+    """How far the emails of two placements are above their uids; None where not both are equally far, or one is not
+    there."""
+    ends = tx.one("placements_ends", account=account, mailbox=mailbox, low=low, high=high)
+    if ends is None or ends[0] is None or ends[1] is None or ends[1] - ends[0] != high - low:
+        return None
+    return int(ends[0]) - low
 
 
 def _parallel(tx: Tx, account: int, mailbox: int, asked: str, which: Which) -> Chosen | None:
@@ -83,21 +98,20 @@ def _parallel(tx: Tx, account: int, mailbox: int, asked: str, which: Which) -> C
     if len(spans) != 1:
         return None
     ((low, high),) = spans
-    ends = tx.one("placements_ends", account=account, mailbox=mailbox, low=low, high=high)
-    if ends is None or ends[0] is None or ends[1] is None or ends[1] - ends[0] != high - low:
+    above = delta(tx, account, mailbox, low, high)
+    if above is None:
         return None
-    first, last = ends
     deleted, count = int(which.standing == 1), high - low + 1
     row = tx.one(
         "placements_parallel",
-        account=account, mailbox=mailbox, low=low, high=high, delta=first - low, deleted=deleted,
+        account=account, mailbox=mailbox, low=low, high=high, delta=above, deleted=deleted,
         keep=which.keep, add=which.add, standing=which.standing, seen=SEEN,
     )  # fmt: skip
     assert row is not None, "it counts"
     if row[0] != count or row[1] != count:
         return None
     _, _, octets, unseen = row
-    emails: Ranges = [(first, last)]
+    emails: Ranges = [(low + above, high + above)]
     seen: Ranges = () if deleted else emails
     marked, marked_octets = deleted * count, deleted * octets
     return Chosen(
@@ -172,7 +186,9 @@ class Weighing:
     them is seen once and nowhere else; where their ids run without a gap they then leave it and come again.
     """
 
-    __slots__ = ("_again", "_before", "_change", "_emails", "_out_of", "_packed", "_read", "_threads")
+    __slots__ = (
+        "_again", "_before", "_change", "_emails", "_others", "_out_of", "_packed", "_read", "_threads",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -196,11 +212,14 @@ class Weighing:
         self._before: dict[int, Totals] = {}
         self._out_of = out_of if apart else None
         self._again: int | None = None
+        # What else these threads have there, where that stays as it is.
+        self._others: list[Row] = []
         if apart and into is not None:
-            self._carry(into, 1)
+            self._carry(into, 1, self._find_others(into))
         elif still and self._threads and len(emails) == 1:
             (self._again,) = places
-            self._carry(self._again, -1)
+            self._others = self._find_others(self._again)
+            self._carry(self._again, -1, self._others)
         elif self._threads and not apart:
             weighed = {*places, *[place for place in (into, out_of) if place is not None]}
             self._before = {place: self._weigh(place) for place in weighed}
@@ -210,18 +229,23 @@ class Weighing:
         for mailbox, before in self._before.items():
             self._change[mailbox].weigh(before, self._weigh(mailbox))
         if self._out_of is not None:
-            self._carry(self._out_of, -1)
+            self._carry(self._out_of, -1, self._find_others(self._out_of))
         if self._again is not None:
             self._threads = _threads(self._change.tx, self._change.account, self._emails)
-            self._carry(self._again, 1)
+            self._carry(self._again, 1, self._others)
 
-    def _carry(self, mailbox: int, sign: int) -> None:
-        """All of the emails come into a mailbox, or have left it; what of their threads is there without them."""
+    def _find_others(self, mailbox: int) -> list[Row]:
+        """What of the emails' threads is in a mailbox without them: threads, their emails and unread ones."""
         if not self._threads:
-            return
+            return []
         # None of these emails is there, which needs no look where their ids run without a gap.
         low, high = self._emails[0] if len(self._emails) == 1 else (0, 0)
-        rows = self._change.tx.all("threads_in_mailbox", **self._where(mailbox), low=low, high=high)
+        return self._change.tx.all("threads_in_mailbox", **self._where(mailbox), low=low, high=high)
+
+    def _carry(self, mailbox: int, sign: int, rows: Sequence[Row]) -> None:
+        """All of the emails come into a mailbox, or have left it, where these others are."""
+        if not self._threads:
+            return
         unread = len(self._threads) - list(self._threads.values()).count(0)
         already = sum([1 for thread, _, others in rows if others and self._threads[thread]])
         ledger = self._change[mailbox]

@@ -10,6 +10,7 @@ Refuses: to bound the number of uids of one change: the caller does (`emails.BAT
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from posthouse.mailbox import chosen, ranges
 from posthouse.mailbox.chosen import MARKED, UNMARKED, Chosen, Weighing, Which
@@ -17,6 +18,9 @@ from posthouse.mailbox.model import KEYWORDS, Change, lock_account
 from posthouse.mailbox.ranges import Ranges
 from posthouse.store.database import Tx
 from posthouse.terms.keywords import DRAFT, SEEN
+
+# In so many ranges it is tried whether emails came together: three statements each.
+_FEW_RANGES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,60 @@ def store_flags(
 
 def _set_keywords(change: Change, mailbox: int, asked: str, add: int, keep: int) -> Ranges:
     """Change the keywords of these placements' emails; the uids among them that it made a difference to."""
+    if (add | ~keep) & (SEEN | DRAFT):
+        return _set_found(change, mailbox, asked, add, keep)
+    done, left = _set_at_home(change, mailbox, asked, add, keep)
+    return [*done, *_set_found(change, mailbox, ranges.pack_ranges(left), add, keep)] if left else done
+
+
+def _set_at_home(change: Change, mailbox: int, asked: str, add: int, keep: int) -> tuple[Ranges, Ranges]:
+    """The same where uids and emails run in parallel and the emails are placed here and nowhere else, which is what
+    mail that came together looks like. Nobody becomes read or unread by it, so nothing has to be counted before, and
+    one walk does it. And the ranges of uids that are left to be looked at otherwise."""
+    tx, account = change.tx, change.account
+    spans: Ranges = json.loads(asked)
+    if len(spans) > _FEW_RANGES:
+        return (), spans
+    done, left = list[tuple[int, int]](), list[tuple[int, int]]()
+    for low, high in spans:
+        delta = chosen.delta(tx, account, mailbox, low, high)
+        emails = () if delta is None else [(low + delta, high + delta)]
+        # An email is placed somewhere: if it is nowhere but in its home it is there.
+        if delta is None or chosen.placed_again(tx, account, emails, mailbox, mailbox) is not None:
+            left.append((low, high))
+            continue
+        uids, those_are_all = _set_range(change, mailbox, (low, high), delta, add, keep)
+        done += uids
+        if not those_are_all:
+            left.append((low, high))
+    return done, left
+
+
+def _set_range(
+    change: Change, mailbox: int, span: tuple[int, int], delta: int, add: int, keep: int
+) -> tuple[Ranges, bool]:
+    """Change the emails that are so far above these uids and have their home there, and no other placement: the uids of
+    those that it made a difference to; and whether there are as many such emails as uids."""
+    (low, high), tx, account = span, change.tx, change.account
+    where = {"account": account, "mailbox": mailbox, "low": low + delta, "high": high + delta, "delta": delta}
+    changed = tx.run("emails_set_keywords_at_home", **where, add=add, keep=keep, modseq=change.modseq)
+    uids, count = [span], changed
+    if changed < high - low + 1:
+        row = tx.one("emails_changed_at_home", **where, modseq=change.modseq)
+        assert row is not None, "it counts"
+        count = row[0]
+        uids = ranges.spans([email - delta for email in json.loads(row[1])])
+    emails: Ranges = [(first + delta, last + delta) for first, last in uids]
+    change[mailbox].changed += uids
+    if emails and tx.value("mailbox_marked", account=account, mailbox=mailbox):
+        emails = ranges.spans(chosen.visible(tx, account, emails))
+    change.emails_updated += emails
+    return uids, count == high - low + 1
+
+
+def _set_found(change: Change, mailbox: int, asked: str, add: int, keep: int) -> Ranges:
+    """Change the keywords of these placements' emails, wherever they are placed; the uids among them that it made a
+    difference to."""
     tx, account = change.tx, change.account
     found = chosen.choose(tx, account, mailbox, asked, Which(keep, add, -1))
     if found is None:

@@ -2,18 +2,18 @@
 
 Promises: views follow when a newer snapshot is made, whatever their session does: no old one is held for a client that
 sleeps. Where the account's bell has not rung since the last look none is taken; all who ask at once share two at most.
-Snapshots that nobody looks at are kept within a budget.
+Snapshots that nobody looks at are kept within a budget, and with them what happened in a mailbox while it was followed.
 """
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from typing import Final
 from weakref import WeakSet, WeakValueDictionary
 
 from posthouse.limits import MB
 from posthouse.mailbox.known import Accounts, Known
 from posthouse.mailbox.ranges import Ranges
+from posthouse.mailbox.recent import Happened, Recent
 from posthouse.mailbox.snapshot import Diff, Snapshot, diff, flagged, follow
 from posthouse.mailbox.tree import Trees
 from posthouse.mailbox.view import View
@@ -39,6 +39,8 @@ class Snapshots:
         self._budget = budget
         self._octets = 0
         self._newest: OrderedDict[_Key, Snapshot] = OrderedDict()
+        # What led to the newest one, of those of which that is known.
+        self._recent: dict[_Key, Recent] = {}
         self._views: WeakValueDictionary[_Key, WeakSet[View]] = WeakValueDictionary()
         # Looks under way, each with its number, and the number of the last one.
         self._looking: dict[_Key, tuple[int, asyncio.Future[Snapshot | None]]] = {}
@@ -80,9 +82,9 @@ class Snapshots:
         new: Snapshot | None = None
         try:
             old, known = self._newest.get(key), self.accounts.of(key[0])
-            found, news, looked = await self._store.read(follow, *key, old)
+            found, news, looked, happened = await self._store.read(follow, *key, old)
             self._wear(key, looked)
-            new = self._keep(found, old, news)
+            new = self._keep(found, old, news, happened)
             known.tell(key[1], new.modseq)
             return new
         finally:
@@ -92,6 +94,12 @@ class Snapshots:
     def newest(self, account: int, mailbox: int) -> Snapshot | None:
         """The newest snapshot that is here, without a look whether it is the newest there is."""
         return self._newest.get((account, mailbox))
+
+    def since(self, snapshot: Snapshot, modseq: int) -> Happened | None:
+        """What happened in a mailbox after `modseq`, up to a snapshot, where all of it was followed here: without a
+        look at the store."""
+        recent = self._recent.get((snapshot.account, snapshot.mailbox))
+        return None if recent is None else recent.since(modseq, snapshot.modseq)
 
     async def open(self, account: int, mailbox: int, known: Known | None = None) -> View:
         """A view for a session; it lives as long as the session holds it. `known`: what is known of the account, where
@@ -114,23 +122,22 @@ class Snapshots:
         """Bring a view, and all others of its mailbox, up to date. Raises NoSuchMailbox, StoreUnavailable."""
         await self.current(view.snapshot.account, view.snapshot.mailbox)
 
-    def flagged(
-        self, account: int, mailbox: int, since: int, modseq: int, uids: Ranges, become: Callable[[int], int]
-    ) -> None:
+    def flagged(self, account: int, mailbox: int, since: int, modseq: int, uids: Ranges, keep: int, add: int) -> None:
         """A session has changed the flags of these placements, and nothing else has happened in the mailbox after
-        `since`: the snapshot of that modseq leads to the next one without a look at the store."""
+        `since`: the snapshot of that modseq leads to the next one without a look at the store. They `keep` so much of
+        what they had, and get the flags of `add`."""
         old = self._newest.get((account, mailbox))
         if old is not None and old.modseq == since:
-            new, news = flagged(old, modseq, uids, become)
+            new, news = flagged(old, modseq, uids, keep, add)
             self._wear((account, mailbox), len(news.changed))
-            self._keep(new, old, news)
+            self._keep(new, old, news, (uids, ()))
 
     def _wear(self, key: _Key, looked: int) -> None:
         if looked and (key in self.worn or len(self.worn) < _MOST_WORN):
             self.worn[key] += looked
 
-    def _keep(self, new: Snapshot, base: Snapshot | None, news: Diff | None) -> Snapshot:
-        """Make it the newest one, unless a newer is there; `news` lead to it from `base`."""
+    def _keep(self, new: Snapshot, base: Snapshot | None, news: Diff | None, happened: Happened | None) -> Snapshot:
+        """Make it the newest one, unless a newer is there; `news` lead to it from `base`, and so does what happened."""
         key = new.account, new.mailbox
         old = self._newest.get(key)
         if old is not None:
@@ -138,12 +145,26 @@ class Snapshots:
                 self._newest.move_to_end(key)
                 return old
             self._octets -= old.octets
+        self._note(key, base if base is old else None, new, happened)
         self._newest[key] = new
         self._newest.move_to_end(key)
         self._octets += new.octets
         self._lead(key, base, new, news)
         self._shrink()
         return new
+
+    def _note(self, key: _Key, base: Snapshot | None, new: Snapshot, happened: Happened | None) -> None:
+        """Remember what led to it from the one before, `base`, where both are known; else forget all that did."""
+        recent = self._recent.get(key)
+        if recent is not None:
+            self._octets -= recent.octets
+        if base is None or happened is None:
+            self._recent.pop(key, None)
+            return
+        if recent is None:
+            recent = self._recent[key] = Recent(base.modseq)
+        recent.add(new.modseq, happened)
+        self._octets += recent.octets
 
     def _lead(self, key: _Key, old: Snapshot | None, new: Snapshot, news: Diff | None) -> None:
         """Bring the views of a mailbox to its newest snapshot; most look at the one before."""
@@ -160,5 +181,6 @@ class Snapshots:
     def _shrink(self) -> None:
         """Forget the snapshots that were asked for least recently. Views keep theirs alive."""
         while self._octets > self._budget and len(self._newest) > 1:
-            _, oldest = self._newest.popitem(last=False)
-            self._octets -= oldest.octets
+            key, oldest = self._newest.popitem(last=False)
+            recent = self._recent.pop(key, None)
+            self._octets -= oldest.octets + (0 if recent is None else recent.octets)

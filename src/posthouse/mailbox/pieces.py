@@ -6,7 +6,7 @@ numbers out of its middle other than by being made anew from there on.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, overload
 
@@ -53,6 +53,11 @@ class Pieces(Sequence[int]):
         if index < 0:
             raise IndexError("before the first number")
         return self._pieces[index >> _BITS][index & _WITHIN]
+
+    def at(self, indices: Iterable[int]) -> list[int]:
+        """The numbers at these indices, none of which is below zero or beyond the last."""
+        pieces = self._pieces
+        return [pieces[index >> _BITS][index & _WITHIN] for index in indices]
 
     def _slice(self, start: int, stop: int) -> "array[int]":
         if start >= stop:

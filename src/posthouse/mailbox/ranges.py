@@ -5,7 +5,7 @@ number is itself), and what a client is told; the size follows the number of gap
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 EMPTY: Final = "[]"
@@ -69,7 +69,11 @@ def pack_ranges(ranges: Ranges) -> str:
 
 def union(columns: Iterable[str | None]) -> list[tuple[int, int]]:
     """The ranges of all numbers that `told` wrote into these, in order, apart from each other."""
-    return join([(low, high) for column in columns for low, high in _read(column)])
+    text = ",".join([column for column in columns if column is not None])
+    if "[" not in text:
+        return spans(map(int, text.split(","))) if text else []
+    found = json.loads(f"[{text}]")
+    return join([span for one in found for span in (((one, one),) if isinstance(one, int) else map(tuple, one))])
 
 
 def join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -85,6 +89,8 @@ def join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def intersect(left: Ranges, right: Ranges) -> list[tuple[int, int]]:
     """The ranges of what is in both, each of which is in order, its ranges apart from each other."""
+    if len(left) == 1 and right and left[0][0] <= right[0][0] and right[-1][1] <= left[0][1]:
+        return list(right)
     found: list[tuple[int, int]] = []
     others = iter(right)
     other = next(others, None)
@@ -119,6 +125,27 @@ def without(left: Ranges, right: Ranges) -> list[tuple[int, int]]:
     return found
 
 
+def parts(ranges: Ranges, size: int) -> Iterator[Ranges]:
+    """These ranges, in their order, so many numbers at a time."""
+    if count(ranges) <= size:
+        if ranges:
+            yield ranges
+        return
+    part: list[tuple[int, int]] = []
+    room = size
+    for low, high in ranges:
+        while low <= high:
+            last = min(high, low + room - 1)
+            part.append((low, last))
+            room -= last + 1 - low
+            low = last + 1
+            if not room:
+                yield part
+                part, room = [], size
+    if part:
+        yield part
+
+
 def count(ranges: Ranges) -> int:
     """How many numbers these ranges hold."""
     return sum([high - low + 1 for low, high in ranges])
@@ -138,4 +165,6 @@ def _read(column: str | None) -> Ranges:
 
 def expand(ranges: Ranges) -> list[int]:
     """The numbers in these ranges, in order."""
+    if count(ranges) == len(ranges):
+        return [number for number, _ in ranges]
     return [number for low, high in ranges for number in range(low, high + 1)]

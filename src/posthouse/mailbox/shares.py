@@ -3,7 +3,7 @@
 Promises: to its owner everything in a mailbox is allowed; to another what was granted to it or to anyone, less what is
 denied to it or to anyone; where nothing is left the mailbox is not there. A mailbox that is made below a shared one is
 shared alike (RFC 4314 §4); what was granted goes with the mailbox, and with either account. Whoever is concerned hears
-the bell; where that is anyone, whoever has the mailbox open does.
+the bell; where that is anyone, whoever has the mailbox open does, and whoever listens to SHARES, for the owner's id.
 Refuses: to know names of accounts other than by their rows; who may be granted something is the door's to say. Groups.
 """
 
@@ -77,16 +77,16 @@ def owner_named(tx: Tx, name: str, account: int) -> int:
     return found
 
 
-def shared_with(tx: Tx, account: int) -> list[Shared]:
-    """What others have granted to the account, by their names."""
+def shared_with(tx: Tx, account: int, owner: int = 0) -> list[Shared]:
+    """What others have granted to the account, by their names; with `owner`, what this one has."""
     names: dict[tuple[int, int], str] = {}
     rights: dict[tuple[int, int], list[tuple[str, str]]] = {}
     subscribed: set[tuple[int, int]] = set()
-    for owner, name, mailbox, more, less, known in tx.all("shares_with", grantee=account):
-        names[owner, mailbox] = name
-        rights.setdefault((owner, mailbox), []).append((more, less))
+    for whose, name, mailbox, more, less, known in tx.all("shares_with", grantee=account, owner=owner):
+        names[whose, mailbox] = name
+        rights.setdefault((whose, mailbox), []).append((more, less))
         if known:
-            subscribed.add((owner, mailbox))
+            subscribed.add((whose, mailbox))
     found = [Shared(key[0], name, key[1], _left(rights[key]), key in subscribed) for key, name in names.items()]
     return [shared for shared in found if shared.rights]
 
@@ -123,7 +123,9 @@ def grant(tx: Tx, owner: int, mailbox: int, account: int, rights: str, *, denies
     if rights and tx.value("share_count", account=owner, mailbox=mailbox) > limits.SHARES:
         raise TooManyShares(f"mailbox {mailbox} of account {owner} is shared with too many")
     tx.ring(Topic.ACCOUNT, owner)
-    if account != ANYONE:
+    if account == ANYONE:
+        tx.ring(Topic.SHARES, owner)
+    else:
         tx.ring(Topic.ACCOUNT, account)
 
 
@@ -131,6 +133,7 @@ def subscribe(tx: Tx, owner: int, mailbox: int, account: int, subscribed: bool) 
     """Set whether the account wants to see another's mailbox in the list of those subscribed."""
     tx.run("share_subscribe", account=owner, mailbox=mailbox, grantee=account, subscribed=int(subscribed))
     tx.run("share_tidy", account=owner, mailbox=mailbox)
+    tx.ring(Topic.ACCOUNT, account)
 
 
 def inherit(tx: Tx, owner: int, parent: int, mailbox: int) -> None:

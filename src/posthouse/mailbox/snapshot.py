@@ -9,16 +9,17 @@ Refuses: to read an email's row or content (`emails.py`), and to know what a cli
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from posthouse.mailbox import changes, packed, ranges
+from posthouse.mailbox import changes, masks, packed, ranges
 from posthouse.mailbox.changes import Placed
 from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.mailbox.pieces import Pieces
 from posthouse.mailbox.ranges import Ranges
+from posthouse.mailbox.recent import Happened
 from posthouse.store.database import Tx
 
 _OCTETS_EACH: Final = 24
@@ -67,11 +68,12 @@ class Diff:
 
 class Followed(NamedTuple):
     """A newer snapshot; what leads to it from the one before, where the feed tells; how many placements were looked at
-    one by one."""
+    one by one; and what the feed says."""
 
     snapshot: Snapshot
     news: Diff | None
     looked: int
+    happened: Happened | None = None
 
 
 class _Now(NamedTuple):
@@ -102,7 +104,7 @@ def follow(tx: Tx, account: int, mailbox: int, old: Snapshot | None = None) -> F
         return found
     kept = _unpack(tx, account, mailbox)
     if kept is not None and (found := _later(tx, kept, now)) is not None:
-        return found._replace(news=None)
+        return found._replace(news=None, happened=None)
     new = _read(tx, account, mailbox, now)
     return Followed(new, None, len(new))
 
@@ -123,7 +125,9 @@ def _later(tx: Tx, old: Snapshot, now: _Now) -> Followed | None:
     went = [(start, stop) for start, stop in spans if start < stop]
     new = _advance(old, now, news, went)
     diff = _diff_of(old, news, went)
-    return Followed(new, diff, len(news) + len(diff.expunged)) if len(new) == now.messages else None
+    if len(new) != now.messages:
+        return None
+    return Followed(new, diff, len(news) + len(diff.expunged), (changed, gone))
 
 
 def _unpack(tx: Tx, account: int, mailbox: int) -> Snapshot | None:
@@ -175,15 +179,13 @@ def _advance(old: Snapshot, now: _Now, news: Sequence[Placed], gone: Sequence[tu
     return Snapshot(old.account, old.mailbox, *at, uids, emails, flags, modseqs)
 
 
-def flagged(old: Snapshot, modseq: int, uids: Ranges, become: Callable[[int], int]) -> tuple[Snapshot, Diff]:
-    """The snapshot after a change of flags, the next after `old` in the mailbox: what `become` says of those that these
-    placements had. And what leads there."""
+def flagged(old: Snapshot, modseq: int, uids: Ranges, keep: int, add: int) -> tuple[Snapshot, Diff]:
+    """The snapshot after a change of flags, the next after `old` in the mailbox: these placements `keep` some of what
+    they had, and get others. And what leads there."""
     flags, modseqs, changed = old.flags, old.modseqs, array("I")
     for low, high in uids:
         start, stop = bisect_left(old.uids, low), bisect_right(old.uids, high)
-        before = flags[start:stop]
-        after = {bits: become(bits) for bits in set(before)}
-        flags = flags.put(start, array("q", [after[bits] for bits in before]))
+        flags = flags.put(start, masks.changed(flags[start:stop], keep, add))
         modseqs = modseqs.put(start, array("q", [modseq]) * (stop - start))
         changed += old.uids[start:stop]
     at = old.uidvalidity, old.uidnext, modseq

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from posthouse.mailbox.changes import Placed
 from posthouse.mailbox.pieces import Pieces
-from posthouse.mailbox.ranges import Ranges
+from posthouse.mailbox.ranges import Ranges, expand, parts
 from posthouse.mailbox.snapshot import Diff, Snapshot, diff
 
 # A view that has more changed uids than this to announce keeps none of them, and looks through the modseqs instead.
@@ -66,8 +66,8 @@ class Entries(NamedTuple):
     @staticmethod
     def join(some: "Sequence[Entries]") -> "Entries":
         """One behind the other."""
-        if len(some) == 1:
-            return some[0]
+        if len(some) < 2:
+            return some[0] if some else _NONE
         return Entries(*[tuple(chain.from_iterable(columns)) for columns in zip(*some, strict=True)])
 
     def backwards(self) -> "Entries":
@@ -189,8 +189,22 @@ class View:
 
     def spans(self, uids: Ranges) -> list[tuple[int, int]]:
         """The placements that the client knows at these ranges of uids, as ranges of sequence numbers."""
-        spans = [self.span(low, high) for low, high in uids]
-        return [(first, last) for first, last in spans if first <= last]
+        if self._ghosts:
+            spans = [self.span(low, high) for low, high in uids]
+            return [(first, last) for first, last in spans if first <= last]
+        column, told = self.snapshot.uids, self._told
+        found: list[tuple[int, int]] = []
+        ahead = 1
+        for low, high in uids:
+            # Mostly nothing is missing since the last one: it is as far ahead of its place.
+            first = low - ahead
+            if not (0 <= first < told and column[first] == low):
+                first = bisect_left(column, low, 0, told)
+            last = bisect_right(column, high, first, told) if low < high else first + 1
+            if first < last <= told and column[first] <= high:
+                found.append((first + 1, last))
+                ahead = column[first] - first
+        return found
 
     def chunks(self, numbers: Ranges, size: int) -> Iterator[list[Entry]]:
         """The placements of these sequence numbers, so many at a time, each lot as it is when it is asked for."""
@@ -206,6 +220,23 @@ class View:
         if chunk:
             yield chunk
 
+    def lots(self, numbers: Ranges, size: int) -> Iterator[Entries]:
+        """The same in columns; all of these are there."""
+        return map(self._those, parts(numbers, size))
+
+    def _those(self, numbers: Ranges) -> Entries:
+        if len(numbers) == 1:
+            return self.columns(*numbers[0])
+        if self._ghosts:
+            return Entries.of([entry for low, high in numbers for entry in self.by_seq(low, high)])
+        return self._at([number - 1 for number in expand(numbers)])
+
+    def _at(self, places: Sequence[int]) -> Entries:
+        """What stands at these places of the snapshot, where there are no ghosts."""
+        s = self.snapshot
+        uids, emails = [s.uids[place] for place in places], [s.emails[place] for place in places]
+        return Entries([place + 1 for place in places], uids, emails, s.flags.at(places), s.modseqs.at(places))
+
     def live_uids(self) -> "array[int]":
         """The uids that the client knows and that are still there, in order."""
         return self.snapshot.uids[: self._told]
@@ -220,14 +251,14 @@ class View:
         places = dict(zip(known, range(1, len(known) + 1), strict=True))
         return [places[uid] for uid in uids if uid in places]
 
-    def changed_after(self, modseq: int, low: int, high: int) -> list[Entry]:
+    def changed_after(self, modseq: int, low: int, high: int) -> Entries:
         """Those of the placements of these sequence numbers that changed after `modseq`."""
         low, high = max(low, 1), min(high, len(self))
         if self._ghosts:
-            return [entry for entry in self.by_seq(low, high) if entry.modseq > modseq]
-        s = self.snapshot
-        found = [index for index, changed in enumerate(s.modseqs[low - 1 : high], low - 1) if changed > modseq]
-        return [Entry(index + 1, s.uids[index], s.emails[index], s.flags[index], s.modseqs[index]) for index in found]
+            return Entries.of([entry for entry in self.by_seq(low, high) if entry.modseq > modseq])
+        late = [changed > modseq for changed in self.snapshot.modseqs[low - 1 : high]]
+        places = list(compress(range(low - 1, high), late))
+        return self._at(places) if len(places) < len(late) else self.columns(low, high)
 
     def absent(self, uids: Ranges) -> list[tuple[int, int]]:
         """Of these ranges of uids, which are in order, those where no message is: neither in the mailbox, nor one that
@@ -265,6 +296,8 @@ class View:
             gone = [place for place in gone if place.uid < self.known]
         if gone:
             self._ghosts = sorted([*self._ghosts, *gone]) if self._ghosts else gone
+        if self._changed is not None and bisect_left(news.changed, self.known) > _MANY:
+            self._changed = None
         if self._changed is not None:
             self._changed.update(news.changed[: bisect_left(news.changed, self.known)])
             self._changed.difference_update([place.uid for place in gone])
@@ -305,7 +338,7 @@ class View:
             return [uid for uid in uids if uid in self._changed] if self._changed else []
         s, heard = self.snapshot, self._heard
         start, stop = (bisect_left(s.uids, uids[0]), bisect_right(s.uids, uids[-1])) if uids else (0, 0)
-        modseqs = s.modseqs[start:stop]
+        modseqs = s.modseqs[start:stop] if s.modseq > heard else array("q")
         if not modseqs or max(modseqs) <= heard:
             return []
         late = {uid for uid, modseq in zip(s.uids[start:stop], modseqs, strict=True) if modseq > heard}
@@ -351,15 +384,22 @@ class View:
         if self._changed is not None:
             rest = self._changed.difference(uids)
         else:
-            heard, late, modseqs = self._heard, self.live_uids(), self.snapshot.modseqs[: self._told]
-            if modseqs and min(modseqs) <= heard:
-                late = array("I", compress(late, [modseq > heard for modseq in modseqs]))
-            # Mostly a client changes all that has changed: columns are then compared in one go.
-            rest = set() if late == uids else set(late).difference(uids)
+            rest = self._late_but(uids)
         self._changed = None if len(rest) > _MANY else rest
         if not rest:
             self._heard = self.snapshot.modseq
         self._settle_modseq()
+
+    def _late_but(self, uids: Collection[int]) -> set[int]:
+        """What changed after `_heard` elsewhere than at these uids."""
+        heard, late = self._heard, self.live_uids()
+        # Mostly a client changes all that is there, or all that has changed: columns are then compared in one go.
+        if late == uids:
+            return set()
+        modseqs = self.snapshot.modseqs[: self._told]
+        if modseqs and min(modseqs) <= heard:
+            late = array("I", compress(late, [modseq > heard for modseq in modseqs]))
+        return set() if late == uids else set(late).difference(uids)
 
     def announce_expunged(self) -> tuple[Sequence[int], Sequence[int]]:
         """Ghosts: the sequence numbers known before, in order, and the uids; the client hears of them now, the last one

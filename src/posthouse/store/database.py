@@ -33,6 +33,7 @@ class Topic(StrEnum):
     JOURNEY = "journey"
     BLOCKS = "blocks"
     DIGESTS = "digests"
+    SHARES = "shares"
 
 
 class Tx(Protocol):
@@ -118,6 +119,10 @@ class Listener(Protocol):
     @property
     def rung(self) -> bool:
         """True where it rang since the last wait, which would return at once."""
+        ...
+
+    def also(self, rings: Iterable[tuple[Topic, int]]) -> None:
+        """Hear these bells too, instead of those that were named so before: one wait is for all of them."""
         ...
 
     def close(self) -> None:

@@ -1,10 +1,12 @@
 """What a server says: strings that nothing breaks out of, and octets as the RFCs show them."""
 
 import email.utils
+from array import array
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posthouse.wire.imap import response
@@ -162,6 +164,35 @@ def test_fetch_lines() -> None:
         b"* 3 UIDFETCH (100% x)\r\n"
     )
     assert response.fetch(12, b"FLAGS ()") == b"* 12 FETCH (FLAGS ())\r\n"
+
+
+@given(
+    st.one_of(
+        st.builds(lambda start, count: range(start, start + count), st.integers(1, 12_000), st.integers(0, 2300)),
+        st.builds(lambda last, count: range(last, last - count, -1), st.integers(3000, 12_000), st.integers(0, 2300)),
+        st.lists(st.integers(1, 1 << 32), max_size=5),
+        st.just(array("I", range(1500, 1700))),
+    ),
+    st.sampled_from([response.FETCH, response.UIDFETCH]),
+)
+@example(range(1000, 3500), response.FETCH)
+@example(range(950, 1150), response.FETCH)
+@example(range(3000, 1500, -1), response.FETCH)
+def test_fetch_lines_of_columns(numbers: Sequence[int], word: bytes) -> None:
+    """Numbers that follow each other are written otherwise, and come to the same."""
+    form = response.fetch_form([response.number_form(b"UID"), response.value_form(b"100%d")], word)
+    uids, texts = [7 * number for number in numbers], [b"(%d)" % (number % 3) for number in numbers]
+    rows = zip(numbers, uids, texts, strict=True)
+    lines = [b"* %d %b (UID %d 100%%d %b)\r\n" % (number, word, uid, text) for number, uid, text in rows]
+    assert response.fetch_columns(form, numbers, [uids, iter(texts)]) == b"".join(lines)
+
+
+@pytest.mark.parametrize("count", [1, 99, 150])
+def test_columns_of_unequal_length_are_refused(count: int) -> None:
+    form = response.fetch_form([response.number_form(b"UID"), response.number_form(b"RFC822.SIZE")])
+    for uids in (range(count - 1), range(count + 1)):
+        with pytest.raises(ValueError, match="assign sequence"):
+            response.fetch_columns(form, range(1000, 1000 + count), [uids, range(count)])
 
 
 def test_a_line_around_a_large_literal() -> None:

@@ -144,6 +144,10 @@ SELECT uidnext FROM mailbox WHERE account = :account AND id = :mailbox
 -- name: mailbox_modseq
 SELECT highest_modseq FROM mailbox WHERE account = :account AND id = :mailbox
 
+-- name: mailbox_marked
+-- How many of its placements are marked \Deleted.
+SELECT deleted FROM mailbox WHERE account = :account AND id = :mailbox
+
 -- name: mailbox_view
 SELECT m.uidvalidity, m.uidnext, m.highest_modseq, m.messages, s.tombstone_floor
 FROM mailbox AS m JOIN account_state AS s ON s.account = m.account WHERE m.account = :account AND m.id = :mailbox

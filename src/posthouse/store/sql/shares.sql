@@ -14,8 +14,10 @@ WHERE s.grantee IN (0, :grantee) AND s.account <> :grantee AND s.rights <> '' AN
 LIMIT 1
 
 -- name: shares_with
+-- By one owner, or (0) by all.
 SELECT s.account, a.name, s.mailbox, s.rights, s.denied, s.subscribed FROM share AS s JOIN account AS a ON a.id = s.account
-WHERE s.grantee IN (0, :grantee) AND s.account <> :grantee AND a.removed_at IS NULL ORDER BY a.name, s.mailbox
+WHERE s.grantee IN (0, :grantee) AND s.account <> :grantee AND a.removed_at IS NULL
+AND (:owner = 0 OR s.account = :owner) ORDER BY a.name, s.mailbox
 
 -- name: shares_of_account
 SELECT s.mailbox, a.name, s.rights, s.denied FROM share AS s

@@ -1,4 +1,4 @@
-"""URLs of messages as CATENATE names them (RFC 4469 §3): relative IMAP URLs (RFC 5092 §7), of one's own mail only.
+"""URLs of messages as CATENATE names them (RFC 4469 §3): relative IMAP URLs (RFC 5092 §7).
 
 Promises: `parse` gives what a URL names or raises ParseError, and nothing else. Names of mailboxes are UTF-8.
 Refuses: absolute URLs, URLAUTH, and URLs of mailboxes and searches: RFC 4469 leaves them out.
