@@ -351,6 +351,40 @@ def test_others_have_their_turn_between_many_items(
     in_house(tmp_path, test)
 
 
+@pytest.mark.parametrize(
+    ("item", "most"),
+    [
+        ("HEADER.FIELDS (Subject X{})]", 4),
+        ("HEADER]<0.200000{}>", 4),
+        ("HEADER]<{}.200>", 40),
+        # With a NUL in it each is a copy; else it is a view of what is there.
+        ("TEXT]<0.200000{}>", 4),
+        ("1]<{}.2000000>", 40),
+        # Of these no more is known than of 256 KB.
+        ("HEADER.FIELDS.NOT (X{})]", 40),
+    ],
+)
+def test_one_message_is_not_copied_any_number_of_times(tmp_path: Path, item: str, most: int) -> None:
+    """For each of 500 items a header of 50 MB was in memory once."""
+    text = b"x" * 1_500_000 + b"\0" * item.startswith("TEXT") + b"\r\n"
+    octets = b"Subject: x\r\n" + b" yyyyyyyyyyyy\r\n" * 100_000 + b"\r\n" + text
+
+    async def test(house: House) -> None:
+        await house.file(octets)
+        client = await house.imap()
+
+        def items(count: int) -> str:
+            return " ".join(f"BODY.PEEK[{item.format(number)}" for number in range(count))
+
+        assert len(await client.ok(f"FETCH 1 ({items(most)})")) == 1
+        if most < 40:
+            *told, answer = await client.say(f"FETCH 1 ({items(40)})")
+            assert (told, answer) == ([], b"NO [LIMIT] That is too much of one message at once")
+            assert len(await client.ok(f"FETCH 1 ({items(1)})")) == 1
+
+    in_house(tmp_path, test)
+
+
 def test_small_pieces_do_not_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is decoded to a third of its size, too, no more than some pieces are in memory."""
     waiting: list[int] = []

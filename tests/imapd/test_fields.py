@@ -1,13 +1,15 @@
 """Fields of headers: what is found without parsing, and what is kept for who asks again."""
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posthouse.imapd import fields, portions
+from posthouse.imapd import fetch, fields, portions
 from posthouse.imapd.content import Message, answer
 from posthouse.imapd.fields import Kept, is_of_header, literal, literal_of_beginning, named_fields, names_of
 from posthouse.mailbox import emails
@@ -220,6 +222,35 @@ def test_no_message_is_read_whole_for_a_header_of_20_kb(tmp_path: Path) -> None:
                 told = await client.ok(f"FETCH {numbers} (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
                 assert all(b"Subject: Coach" in line for line in told)
         assert not contents.called
+
+    in_house(tmp_path, test)
+
+
+def test_who_asks_for_the_same_field_often_has_no_more_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty items, each of which holds most of a header: it took as much memory for each as one takes."""
+    made: list[int] = []
+    real = portions.read
+
+    async def counted(*asked: Any) -> AsyncGenerator[portions.Known, None]:
+        async for known in real(*asked):
+            found = [one for literals in known.kept.values() for one in literals.values()]
+            made.append(sum(map(len, found)) + 40 * sum(one.blob.size for one in known.contents.values()))
+            yield known
+
+    monkeypatch.setattr(portions, "read", counted)
+    # Of one message that would be too much.
+    monkeypatch.setattr(fetch, "_LITTLE", 100_000_000)
+
+    async def test(house: House) -> None:
+        for size in [7000] * 60 + [20_000] * 20 + [40_000] * 5:
+            await house.file(b"Subject: x\r\n" + b" y\r\n" * (size // 4) + b"\r\n")
+        client = await house.imap()
+        items = " ".join(f"BODY.PEEK[HEADER.FIELDS (Subject X{number})]" for number in range(40))
+        assert len(await client.ok(f"FETCH 1:* ({items})")) == 85
+        assert sum(made) > 40 * 1_000_000
+        assert max(made) <= 3 * 40 * 41_000
 
     in_house(tmp_path, test)
 

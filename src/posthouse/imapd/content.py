@@ -118,7 +118,8 @@ def _partial(pieces: list[Buffer], partial: Partial | None) -> list[Buffer]:
     for piece in pieces:
         size = len(piece)
         if origin < size and count > 0:
-            cut = memoryview(piece)[origin : origin + count]
+            # A view would hold all of what was made for this alone.
+            cut = (piece if isinstance(piece, bytes) else memoryview(piece))[origin : origin + count]
             found.append(cut)
             count -= len(cut)
         origin = max(0, origin - size)

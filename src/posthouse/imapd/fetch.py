@@ -41,6 +41,9 @@ _IN_THREAD: Final = 512 * KB
 # Octets of messages that are gone through in a row, an item of theirs being so many at least: some milliseconds.
 _TURN: Final = 1024 * KB
 _ITEM: Final = 8 * KB
+# What is copied of a message for all items together: so often its octets, and a little.
+_TIMES: Final = 4
+_LITTLE: Final = 1024 * KB
 # Pieces as large as this together are sent before the next one is made.
 _SOON: Final = 64 * KB
 
@@ -282,12 +285,16 @@ async def _send_fields(session: Session, known: Known, items: Sequence[Item]) ->
     forms: list[bytes] = []
     columns: list[Column] = []
     turns, octets = _Turns(), sum(map(len, headers.values()))
+    copies = _Copies(octets)
     for item in items:
         if isinstance(item, Attribute):
             forms.append(_form(item))
             columns.append(_COLUMNS[item](session, known))
         elif isinstance(item, Section):
             literals = _literals(session, known, item, headers)
+            if headers:
+                made = compress(literals, map(headers.__contains__, known.placed.emails))
+                copies.add(sum(map(len, made)))
             forms.append(response.literal_form(item.label))
             columns += [map(len, literals), literals]
             if turns.over(octets):
@@ -383,16 +390,34 @@ class _Turns:
         return True
 
 
+class _Copies:
+    """Counts the octets that are copied of messages, which have so many, for all items together."""
+
+    def __init__(self, octets: int) -> None:
+        self._left = _TIMES * octets + _LITTLE
+
+    def add(self, octets: int) -> None:
+        """So many more. Raises Refused."""
+        self._left -= octets
+        if self._left < 0:
+            raise Refused("That is too much of one message at once", Code.LIMIT)
+
+
 async def _answers(
     items: Sequence[Item], message: Message, values: dict[Attribute, Any], turns: _Turns
 ) -> list[Iterable[Buffer]]:
     """Labels and octets of the items. Raises Refused: before the answer begins."""
     answers: list[Iterable[Buffer]] = []
+    copies = _Copies(len(message.blob))
     for item in items:
         if _is_long(item, message):
             answers.append(await asyncio.to_thread(_answer, item, message, values))
             continue
-        answers.append(_answer(item, message, values))
+        answer = _answer(item, message, values)
+        answers.append(answer)
+        if isinstance(answer, list):
+            # What lies in the message itself is a view, or all of it.
+            copies.add(sum([len(one) for one in answer if isinstance(one, bytes) and one is not message.blob]))
         if not isinstance(item, Attribute) and turns.over(len(message.blob)):
             await asyncio.sleep(0)
     return answers

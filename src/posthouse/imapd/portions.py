@@ -1,10 +1,10 @@
 """What a FETCH needs of its messages, read some at a time, in columns.
 
 Promises: no transaction outlives a portion. For a client, who may be slow, 512 KB of octets are in memory at most, or
-one large message; of fields of headers these alone, which a reader finds in 1 MB of octets. Content is found also of
-messages that others have expunged and this client has not heard of; a message that is gone for good is left out
-(RFC 9051 §7.5.1 allows it), unless what is asked of it is kept. Fields of headers, summaries and structures that were
-answered before are not read again.
+one large message; of fields of headers these alone, which a reader finds in 1 MB of octets, or in as much less as there
+are many items that ask for some. Content is found also of messages that others have expunged and this client has not
+heard of; a message that is gone for good is left out (RFC 9051 §7.5.1 allows it), unless what is asked of it is kept.
+Fields of headers, summaries and structures that were answered before are not read again.
 Refuses: to say anything to the client, and to read ahead while it takes what was read: a reader needs the interpreter
 for each row, and beside a loop that has it neither was done sooner.
 """
@@ -203,7 +203,7 @@ async def _read_contents(
         return
     sizes = await session.look(reading.sizes, opened)
     wanted = set(opened)
-    for some in _portions(lot, sizes, wanted):
+    for some in _portions(lot, sizes, wanted, _share(_PORTION, len(kept))):
         yield await _read_known(session, some, needs, [email for email in some.emails if email in wanted], kept)
 
 
@@ -212,7 +212,7 @@ async def _read_fields(session: Session, lot: Entries, needs: _Needs) -> AsyncGe
     and kept."""
     kept = _kept(session, needs)
     unknown = {email for one in kept.values() for email in lot.emails if email not in one}
-    for some in lot.lots(_BEGINNINGS) if unknown else [lot]:
+    for some in lot.lots(_share(_BEGINNINGS, len(needs.fields))) if unknown else [lot]:
         opened = [email for email in some.emails if email in unknown]
         known = await _read_known(session, some, needs, opened, kept)
         if known.long:
@@ -221,6 +221,12 @@ async def _read_fields(session: Session, lot: Entries, needs: _Needs) -> AsyncGe
                 yield one
         else:
             yield known
+
+
+def _share(most: int, items: int) -> int:
+    """How many messages, or octets, are enough where each of so many items may hold all of them. Most clients ask for
+    two or three: for these no look more is worth it."""
+    return max(1, most // max(1, items // 2))
 
 
 def _kept(session: Session, needs: _Needs) -> dict[Section, Mapping[int, bytes]]:
@@ -243,12 +249,12 @@ def _keep(session: Session, placed: Entries, kept: Literals, found: Literals) ->
     return told
 
 
-def _portions(lot: Entries, sizes: Mapping[int, int], wanted: Collection[int]) -> Iterator[Entries]:
+def _portions(lot: Entries, sizes: Mapping[int, int], wanted: Collection[int], portion: int) -> Iterator[Entries]:
     """Runs of these messages, those that are wanted being no larger than a portion together."""
     start = octets = 0
     for index, email in enumerate(lot.emails):
         size = sizes.get(email, 0) if email in wanted else 0
-        if octets and octets + size > _PORTION:
+        if octets and octets + size > portion:
             yield Entries(*[column[start:index] for column in lot])
             start, octets = index, 0
         octets += size
@@ -305,11 +311,12 @@ def _look_for_fields(
     told = found[items[0]]
     left = [row for row in rows if row[0] not in told]
     longer = [email for email, _, octets in left if octets is not None]
-    for start in range(0, len(longer), _LONGER_BEGINNINGS):
-        rows = reading.beginnings(tx, account, longer[start : start + _LONGER_BEGINNINGS], _LONGER_BEGINNING)
+    most = _share(_LONGER_BEGINNINGS, len(items))
+    for start in range(0, len(longer), most):
+        rows = reading.beginnings(tx, account, longer[start : start + most], _LONGER_BEGINNING)
         for item in items:
             found[item].update(_fields_of(rows, item))
-        if sum(map(len, told.values())) > _PORTION:
+        if sum(map(len, told.values())) > _share(_PORTION, len(items)):
             break
     return found, [row[0] for row in left if row[0] not in told]
 

@@ -12,7 +12,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ async def _copy_store(store: SqliteStore, blobs: Blobs, destination: Path) -> tu
         with holding(blobs.directory, shared=True) as held:
             if held:
                 database = destination / store.path.name
-                await store.copy_to(database)
+                await _to_its_end(store.copy_to(database))
                 return await _copy_places(database, blobs, destination / "blobs")
         await asyncio.sleep(WAIT_SECONDS)  # a sweep is running
 
@@ -92,13 +92,23 @@ async def _copy_places(database: Path, blobs: Blobs, destination: Path) -> tuple
 async def _copy(place: Place, names: Sequence[str], destination: Path) -> int:
     """Copy these; how many of them are not there."""
     try:
-        await place.copy(names, destination)
+        await _to_its_end(place.copy(names, destination))
     except FileNotFoundError:
         if len(names) == 1:
             return 1
         middle = len(names) // 2
         return sum([await _copy(place, some, destination) for some in (names[:middle], names[middle:])])
     return 0
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do this. Whoever is cancelled meanwhile hears of it behind it: a thread goes on all the same, and would make anew
+    what is removed."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(doing)
+    finally:
+        await asyncio.wait([doing])
 
 
 def rows(database: Path, sql: str, *parameters: int | str) -> list[tuple[Any, ...]]:
