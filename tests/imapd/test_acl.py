@@ -7,7 +7,10 @@ import pytest
 
 from posthouse.directory import accounts, domains
 from posthouse.mailbox import mailboxes, shares
+from posthouse.mailbox.known import Known
+from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.shares import ANYONE
+from posthouse.mailbox.view import View
 from posthouse.terms.address import parse
 from tests.doors.house import ALICE, BOB, House, ImapClient, having, in_house, message
 
@@ -410,6 +413,50 @@ def test_what_is_taken_back_is_taken_back_at_once(tmp_path: Path) -> None:
         await refused(bob, f"SELECT {THERE}", "NONEXISTENT")
 
     shared(tmp_path, "lrsw", test)
+
+
+def test_what_comes_behind_the_loss_of_the_right_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where both happen while Bob's session looks."""
+
+    async def test(house: House, alice: ImapClient, bob: ImapClient) -> None:
+        await bob.ok(f"SELECT {THERE}")
+        await house.file(message(3), mailbox="Project")
+        refresh = Snapshots.refresh
+
+        async def after_all_that(snapshots: Snapshots, view: View) -> None:
+            monkeypatch.undo()
+            await alice.ok(f"DELETEACL Project {BOB}")
+            await house.file(message(4), mailbox="Project")
+            await refresh(snapshots, view)
+
+        monkeypatch.setattr(Snapshots, "refresh", after_all_that)
+        assert await bob.say("NOOP") == [b"OK Still here"]
+        assert (await bob.response()).startswith(b"* BYE ")
+
+    shared(tmp_path, "lr", test)
+
+
+@pytest.mark.parametrize("change", ["DELETEACL Project {BOB}", "RENAME Project Secret"])
+def test_what_comes_behind_the_loss_of_the_right_is_not_told_on_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Also where another mailbox has the name meanwhile."""
+
+    async def test(house: House, alice: ImapClient, bob: ImapClient) -> None:
+        opening = Snapshots.open
+
+        async def after_all_that(snapshots: Snapshots, account: int, mailbox: int, known: Known | None) -> View:
+            monkeypatch.undo()
+            await alice.ok(change.format(BOB=BOB))
+            if change.startswith("RENAME"):
+                await alice.ok("CREATE Project")
+                await alice.ok(f"SETACL Project {BOB} lr")
+            return await opening(snapshots, account, mailbox, known)
+
+        monkeypatch.setattr(Snapshots, "open", after_all_that)
+        assert await bob.say(f"SELECT {THERE}") == [b"NO [NONEXISTENT] There is no such mailbox"]
+
+    shared(tmp_path, "lr", test)
 
 
 def test_what_is_made_below_is_shared_alike(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from posthouse import limits
-from posthouse.directory import accounts
+from posthouse.directory import accounts, domains
 from posthouse.imapd import session
 from posthouse.imapd.abroad import Abroad
 from posthouse.imapd.shared import sharing
@@ -421,6 +421,30 @@ def test_an_account_that_is_removed_shares_nothing(tmp_path: Path, swept: bool) 
         assert lost[0] == listed("Project", r"\NonExistent" if swept else r"\NonExistent \NoAccess")
         await house.file(message(2), account=house.bob)
         assert await told(bob) == []
+
+    shared(tmp_path, test)
+
+
+@pytest.mark.parametrize("group", ['subtree "Other Users"', f'mailboxes "{HERE}/Project"', "subscribed"])
+def test_an_account_that_is_called_otherwise(tmp_path: Path, group: str) -> None:
+    """Where a domain is renamed: nothing is told of a name that may be another's by now."""
+    now = HERE.replace("example.org", "example.net")
+
+    async def test(house: House, alice: ImapClient, bob: ImapClient) -> None:
+        await bob.ok(f'SUBSCRIBE "{HERE}/Project"')
+        await bob.ok(f"NOTIFY SET ({group} ({MESSAGES} MailboxName))")
+        ears = _ears(house)
+        await house.store.write(domains.rename, "example.org", "example.net")
+        attributes = r"\HasNoChildren \Subscribed"
+        renamed = listed("Project", attributes, "Project").replace(f'"/" "{HERE}', f'"/" "{now}')
+        assert (await bob.response()).decode() == renamed
+        await house.file(message(2), mailbox="Project")
+        if group.startswith("mailboxes"):
+            # What was meant by that name is not there any more.
+            assert await told(bob) == []
+            assert _ears(house) == ears - 1
+        else:
+            assert plain([(await bob.response()).decode()]) == [status("Project", 2, 3, 2).replace(HERE, now)]
 
     shared(tmp_path, test)
 

@@ -1,16 +1,19 @@
 """STORE, COPY and MOVE of many messages: what the client hears, and what another one does."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from posthouse.imapd import messages
 from posthouse.imapd.finding import Progress
 from posthouse.imapd.session import Session
-from posthouse.mailbox import emails
+from posthouse.mailbox import emails, flagging
+from posthouse.mailbox.flagging import Stored
 from posthouse.net.stream import ConnectionLost
+from posthouse.store.database import Tx
 from tests.doors.house import House, ImapClient, having, in_house, message
 
 COUNT = 700
@@ -207,7 +210,7 @@ def test_a_conditional_store_of_several_portions_does_not_meet_itself(
         await client.ok("COPY 1:3 INBOX")
         await client.ok("NOOP")
         known = max([int(line.split(b"MODSEQ (")[1].rstrip(b")")) for line in await flags(client)])
-        monkeypatch.setattr(messages, "_FLAGS", 400)
+        monkeypatch.setattr(emails, "BATCH", 400)
         said = await client.say(f"STORE 1:* (UNCHANGEDSINCE {known}) +FLAGS (\\Flagged \\Deleted)")
         assert said[-1].endswith(b"OK Stored")
         assert all(b"\\Flagged" in line and b"\\Deleted" in line for line in await flags(client))
@@ -255,6 +258,34 @@ def test_what_is_told_of_many_is_what_is_told_of_each(tmp_path: Path) -> None:
         stored = await client.ok("STORE 1:* +FLAGS (\\Flagged)")
         assert len(having(stored, b"\\Flagged")) == total
         assert stored == await client.ok("FETCH 1:* (UID FLAGS)")
+
+    in_house(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("change", "most"), [(r"+FLAGS (\Flagged)", 600), (r"-FLAGS (\Seen)", 200), (r"+FLAGS (own \Deleted)", 200)]
+)
+def test_the_writer_is_held_for_long_by_nothing_that_has_to_be_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, most: int
+) -> None:
+    """What has cost next to nothing so far may be dear behind that."""
+    asked: list[int] = []
+    store_flags = flagging.store_flags
+
+    def noting(tx: Tx, account: int, mailbox: int, uids: Collection[int], **how: Any) -> Stored:
+        asked.append(len(uids))
+        return store_flags(tx, account, mailbox, uids, **how)
+
+    async def test(house: House) -> None:
+        client = await filled(house)
+        for module, name, number in ((emails, "BATCH", 200), (messages, "_FLAGS", 600), (messages, "_FIRST", 100)):
+            monkeypatch.setattr(module, name, number)
+        # As if nothing took any time.
+        monkeypatch.setattr(messages, "_SHARE", 1e6)
+        monkeypatch.setattr(flagging, "store_flags", noting)
+        await client.ok(f"STORE 1:* {change}")
+        assert sum(asked) == COUNT
+        assert max(asked) == most
 
     in_house(tmp_path, test)
 

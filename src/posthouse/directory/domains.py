@@ -6,7 +6,7 @@ Refuses: to remove a domain that still has addresses.
 """
 
 from posthouse.directory.model import Domain, DomainExists, DomainInUse, NoSuchDomain, changed
-from posthouse.store.database import Tx
+from posthouse.store.database import Topic, Tx
 from posthouse.terms.address import Address, parse, parse_domain
 
 
@@ -74,6 +74,8 @@ def rename(tx: Tx, old: str, new: str) -> Domain:
         if target.domain == domain.name:
             tx.run("domain_set_catch_all", name=other, catch_all=str(Address(target.local, normal)))
     changed(tx)
+    # What its accounts share has other names.
+    tx.ring(Topic.SHARES)
     return find(tx, normal)
 
 

@@ -120,9 +120,8 @@ class Abroad:
         if len(self._owners) + len(new) > limits.NOTIFY_ACCOUNTS:
             raise CannotCalculateChanges("too many others share something")
         for account in new:
-            name = meant[account]
-            seen: dict[int, Seen] | None = {} if self._wishes.means(name) else None
-            self._owners[account] = Owner(name, seen, mine=self._mine.pop(account, ()))
+            seen: dict[int, Seen] | None = {} if meant[account] else None
+            self._owners[account] = Owner(seen, mine=self._mine.pop(account, ()))
         self._mine.clear()
         self._stale.update(others, new)
         return new

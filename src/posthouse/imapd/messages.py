@@ -25,7 +25,7 @@ from posthouse.mailbox.flagging import Stored
 from posthouse.mailbox.model import DELETED, KEYWORDS, NoPermission, NoSuchMailbox
 from posthouse.mailbox.view import Entries, View
 from posthouse.store.database import Tx
-from posthouse.terms.keywords import SEEN
+from posthouse.terms.keywords import DRAFT, SEEN
 from posthouse.wire.imap import request, response
 from posthouse.wire.imap.event import Command
 from posthouse.wire.imap.request import StoreHow
@@ -39,7 +39,8 @@ _FEW_RANGES: Final = 50
 # commits would cost more than the changes.
 _FIRST: Final = 2000
 _LEAST: Final = 1000
-# The most whose flags are changed at once, where that is a matter of one walk.
+# The most whose flags are changed at once, where that is a matter of one walk; else `emails.BATCH`: that one costs
+# nothing where all are so already says nothing of the next.
 _FLAGS: Final = 20_000
 # Seconds of the one writer: whoever delivers meanwhile waits for two such at most, and a commit each.
 _SHARE: Final = 0.015
@@ -61,7 +62,8 @@ async def store(session: Session, command: Command, asked: request.Store) -> Non
     unheard: set[int] = set()
     modified: set[int] = set()
     ours: set[int] = set()
-    progress, goal, pace = Progress(session, command.tag, "Storing"), ranges.count(numbers), _Pace(_FLAGS)
+    progress, goal = Progress(session, command.tag, "Storing"), ranges.count(numbers)
+    pace = _Pace(_FLAGS if change.is_plain else emails.BATCH)
     for lot in _lots(view, numbers, pace):
         uids, flags, modseqs = lot
         expected.append((uids, masks.changed(flags, change.kept, change.given)))
@@ -133,6 +135,11 @@ class _FlagChange(NamedTuple):
     def given(self) -> int:
         """What it has then in any case."""
         return self.add | (DELETED if self.deleted else 0)
+
+    @property
+    def is_plain(self) -> bool:
+        """Is nothing counted by what it changes?"""
+        return self.deleted is None and not (self.add | self.remove) & (SEEN | DRAFT)
 
     def within(self, rights: str) -> "_FlagChange":
         """As much of it as these rights allow (RFC 4314 §4). Raises Refused where that is nothing."""

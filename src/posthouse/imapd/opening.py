@@ -14,7 +14,7 @@ from posthouse.imapd.refusal import Senseless, uid_required
 from posthouse.imapd.session import Session
 from posthouse.mailbox import emails, ranges
 from posthouse.mailbox.known import Known
-from posthouse.mailbox.model import Mailbox, MailboxError, NoPermission
+from posthouse.mailbox.model import Mailbox, MailboxError, NoPermission, NoSuchMailbox
 from posthouse.mailbox.view import View
 from posthouse.store.database import StoreUnavailable
 from posthouse.terms.keywords import SEEN
@@ -38,9 +38,7 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
     known = snapshots.accounts.of(session.owner)
     there: Place | None = known.get(asked.mailbox)
     place = there or await session.readable(asked.mailbox)
-    mailbox, rights = place.mailbox, place.rights
-    # RFC 4314 §5.2: where nothing can be changed it is open for reading only.
-    read_only = asked.read_only or not set(rights) & set("iewst")
+    mailbox = place.mailbox
     # Another's bell is heard before the look: what comes behind that is news.
     session.turn_to(place.account)
     if not place.own and session.watch is not None:
@@ -49,6 +47,11 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
     try:
         # What is known of the account is true still where nothing was waited for.
         view = await snapshots.open(place.account, mailbox.id, known if there is not None else None)
+        if not place.own:
+            place = await _still_readable(session, asked.mailbox, place)
+        rights = place.rights
+        # RFC 4314 §5.2: where nothing can be changed it is open for reading only.
+        read_only = asked.read_only or not set(rights) & set("iewst")
         if not session.names:
             await session.learn_names()
         engine.send(_described(session, known, place, view, read_only))
@@ -63,6 +66,15 @@ async def select(session: Session, command: Command, asked: request.Select) -> N
         session.shut()
         raise
     engine.ok(command, "It is open", Code.READ_ONLY if read_only else Code.READ_WRITE)
+
+
+async def _still_readable(session: Session, path: str, place: Place) -> Place:
+    """Another's mailbox behind the look at it: what came after the right was taken is not told. Raises NoSuchMailbox,
+    NoPermission, StoreUnavailable."""
+    found = await session.readable(path)
+    if (found.account, found.mailbox.id) != (place.account, place.mailbox.id):
+        raise NoSuchMailbox("it is called otherwise since it was opened")
+    return found
 
 
 def _described(session: Session, known: Known, place: Place, view: View, read_only: bool) -> bytes:

@@ -374,9 +374,10 @@ class Session:
         # Before the look: a ring that whoever watches hears meanwhile is of what comes behind it.
         self._stale = False
         try:
-            if self.away:
-                await self._renew_rights(self.selected)
             await self.around.snapshots.refresh(self.selected.view)
+            if self.away:
+                # Behind that look: what came after the right was taken is not told.
+                await self._renew_rights(self.selected)
         except NoSuchMailbox:
             self.selected.gone = True
         except BaseException:

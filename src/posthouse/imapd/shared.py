@@ -69,7 +69,6 @@ class Owner:
     was looked at, for none was meant until the client subscribed to one; `mine`: those that this session subscribed to
     by then. `own`: the modseqs of the client's doing."""
 
-    name: str
     seen: dict[int, Seen] | None
     at: int = 0
     own: list[tuple[int, int]] = field(default_factory=list)
@@ -77,10 +76,10 @@ class Owner:
 
     def wanted(self, wishes: Wishes) -> bool:
         """Can anything still happen that is to be told?"""
-        if not self.seen:
-            return False
-        subscribed = any(one.subscribed and wishes.at(one.path, True) for one in self.seen.values())
-        return subscribed or wishes.means(self.name)
+        return any(
+            wishes.means(one.path) or (one.subscribed and wishes.at(one.path, True))
+            for one in (self.seen or {}).values()
+        )
 
 
 _Sight = tuple[dict[int, Shared], dict[int, Mailbox]]
@@ -88,21 +87,34 @@ _Sight = tuple[dict[int, Shared], dict[int, Mailbox]]
 
 def sharing(
     tx: Tx, client: int, known: Mapping[int, Mapping[int, Seen] | None], wishes: Wishes
-) -> tuple[dict[int, str], list[int]]:
-    """Whose mailboxes may be meant, by name; and those who are known, but share others now, or otherwise."""
-    meant: dict[int, str] = {}
+) -> tuple[dict[int, bool], list[int]]:
+    """Whose mailboxes may be meant, and whether that is so whatever is subscribed to; and those who are known, but
+    share others now, or otherwise, or are called otherwise."""
+    meant: dict[int, bool] = {}
     granted: dict[int, list[Shared]] = {}
     for one in shares.shared_with(tx, client):
         if "l" in one.rights:
             granted.setdefault(one.owner, []).append(one)
-            if wishes.means(one.name) or (one.subscribed and wishes.subscribed):
-                meant[one.owner] = one.name
+            named = wishes.means(_path(one))
+            if named or (one.subscribed and wishes.subscribed):
+                meant[one.owner] = named
     return meant, [owner for owner, seen in known.items() if not _as_known(granted.get(owner, ()), seen or {})]
 
 
 def _as_known(granted: Iterable[Shared], seen: Mapping[int, Seen]) -> bool:
-    now = {one.mailbox: (one.rights, one.subscribed) for one in granted}
-    return now == {id: (one.rights, one.subscribed) for id, one in seen.items() if one.rights}
+    now = {one.mailbox: one for one in granted}
+    before = {id: one for id, one in seen.items() if one.rights}
+    return now.keys() == before.keys() and all(_is_same(now[id], one) for id, one in before.items())
+
+
+def _is_same(now: Shared, one: Seen) -> bool:
+    # An account is called otherwise where its domain is renamed.
+    return (now.rights, now.subscribed) == (one.rights, one.subscribed) and one.path.startswith(_path(now))
+
+
+def _path(one: Shared, inner: str = "") -> str:
+    """What the client calls the owner's mailbox of this name."""
+    return f"{PREFIX}{one.name}{SEPARATOR}{inner}"
 
 
 def _granted(tx: Tx, client: int, account: int) -> dict[int, Shared]:
@@ -113,7 +125,7 @@ def _granted(tx: Tx, client: int, account: int) -> dict[int, Shared]:
 def _seen(granted: Mapping[int, Shared], there: Mapping[int, Mailbox]) -> dict[int, Seen]:
     """The same as it stands in the account's list of mailboxes."""
     return {
-        id: Seen(f"{PREFIX}{one.name}{SEPARATOR}{there[id].path}", one.rights, one.subscribed, there[id].uidnext)
+        id: Seen(_path(one, there[id].path), one.rights, one.subscribed, there[id].uidnext)
         for id, one in granted.items()
         if id in there
     }

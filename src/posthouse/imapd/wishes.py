@@ -74,9 +74,9 @@ class Wishes:
             found |= self._subtrees.get("", frozenset())
         return found
 
-    def means(self, owner: str) -> bool:
-        """May a mailbox of the other of this name be meant, whatever is subscribed to?"""
-        return not self._homes.isdisjoint(("", OTHERS, PREFIX + owner))
+    def means(self, path: str) -> bool:
+        """May any mailbox be meant of the other who has this one, whatever is subscribed to?"""
+        return not self._homes.isdisjoint(("", OTHERS, _home(path)))
 
 
 def _home(path: str) -> str:

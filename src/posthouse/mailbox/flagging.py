@@ -4,7 +4,7 @@ Promises: some statements, whatever the number of emails; JMAP's and IMAP's tota
 to a placement and hides it from JMAP (RFC 8621 §4.1.1): an email whose last visible placement is marked reads as
 destroyed there, unmarked as created. All other flags are keywords and belong to the email: its placements elsewhere
 change with it.
-Refuses: to bound the number of uids of one change: the caller does (`emails.BATCH`), so that no writer waits long.
+Refuses: to bound the number of uids of one change: the caller does, so that no writer waits long.
 """
 
 import json
@@ -60,7 +60,9 @@ def store_flags(
         found = tx.all("placements_modseqs", account=account, mailbox=mailbox, uids=asked)
         modified = [uid for uid, modseq in found if modseq > unchanged_since and modseq not in ours]
         asked = ranges.pack([uid for uid, modseq in found if modseq <= unchanged_since or modseq in ours])
-    changed = [*_set_keywords(change, mailbox, asked, add & KEYWORDS, ~remove)]
+    changed: list[tuple[int, int]] = []
+    if add & KEYWORDS or remove:
+        changed += _set_keywords(change, mailbox, asked, add & KEYWORDS, ~remove)
     if deleted is not None:
         changed += _set_deleted(change, mailbox, asked, deleted)
     if not changed:
