@@ -1,6 +1,7 @@
 """What is lost under a session: the open mailbox, or what may be done there, before a command that has come already."""
 
 import asyncio
+from itertools import count
 from pathlib import Path
 from unittest import mock
 
@@ -143,8 +144,10 @@ def test_what_is_replaced_is_lost_before_the_message_comes(tmp_path: Path, monke
 _THEIRS = f'"Other Users/{ALICE}/Archive"'
 
 
-def test_a_right_that_is_taken_while_a_mailbox_is_opened(tmp_path: Path) -> None:
-    """From anyone, whose bells do not ring: behind the look at the rights, and before the owner's bell is heard."""
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_right_that_is_taken_while_a_mailbox_is_opened(tmp_path: Path, look: int) -> None:
+    """From anyone, whose bells do not ring: behind the first look at the rights, and before the owner's bell is heard;
+    and behind the second, that at the mailbox being between them."""
 
     async def test(house: House) -> None:
         await house.file(mailbox="Archive")
@@ -154,14 +157,21 @@ def test_a_right_that_is_taken_while_a_mailbox_is_opened(tmp_path: Path) -> None
         bob = await house.imap(BOB, mailbox=None)
         readable = Session.readable
 
+        looks = count(1)
+
         async def slowly(session: Session, path: str) -> Place:
             found = await readable(session, path)
-            await house.store.write(shares.grant, owner, archive, shares.ANYONE, "")
+            if next(looks) == look:
+                await house.store.write(shares.grant, owner, archive, shares.ANYONE, "")
             return found
 
         with mock.patch.object(Session, "readable", slowly):
-            await bob.ok(f"SELECT {_THEIRS}")
-        assert (await bob.tagged("FETCH 1 FLAGS")).startswith(b"NO [NOPERM]")
+            opened = await bob.tagged(f"SELECT {_THEIRS}")
+        if look == 1:
+            assert opened.startswith(b"NO [NONEXISTENT]")
+        else:
+            assert opened.startswith(b"OK [READ-ONLY]")
+            assert (await bob.tagged("FETCH 1 FLAGS")).startswith(b"NO [NOPERM]")
 
     in_house(tmp_path, test)
 
