@@ -10,7 +10,9 @@ message that nobody could remove may be missing.
 import argparse
 import asyncio
 import time
+from asyncio import StreamReader, StreamWriter
 from random import Random
+from typing import Final
 
 from bench.posthouse_server import PASSWORD, PosthouseServer
 from tests.doors.house import ImapClient, Pop3Client, message
@@ -22,6 +24,8 @@ from tests.stress.uidonly import ByUid
 DOMAIN = "stress.test"
 USER = f"alice@{DOMAIN}"
 LOGIN = f'LOGIN {USER} "{PASSWORD}"'
+# Messages of outside in one connection: servers take so many, and then want another.
+_A_CONNECTION: Final = 200
 # It is one machine that does all this.
 SETTINGS = """
 [limits]
@@ -95,26 +99,29 @@ def vanished(response: bytes) -> set[int]:
 
 
 async def deliver(server: PosthouseServer, random: Random, until: float) -> int:
-    """Mail from outside, a message every few dozen milliseconds."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.ports["smtp"])
-    await reader.readline()
+    """Mail from outside, a message every few dozen milliseconds, so many a connection."""
     count = 0
-
-    async def say(line: bytes) -> None:
-        writer.write(line + b"\r\n")
-        answer = await reader.readline()
-        assert answer[:1] in b"23", answer
-
-    await say(b"HELO outside.test")
     while time.monotonic() < until:
-        await say(b"MAIL FROM:<bob@outside.test>")
-        await say(f"RCPT TO:<{USER}>".encode())
-        await say(b"DATA")
-        await say(message(1_000_000 + count) + b".")
-        count += 1
-        await asyncio.sleep(random.random() * 0.06)
-    writer.close()
-    await writer.wait_closed()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.ports["smtp"])
+
+        async def say(line: bytes, reader: StreamReader = reader, writer: StreamWriter = writer) -> None:
+            writer.write(line + b"\r\n")
+            answer = await reader.readline()
+            assert answer[:1] in b"23", answer
+
+        await reader.readline()
+        await say(b"HELO outside.test")
+        for _ in range(_A_CONNECTION):
+            if time.monotonic() >= until:
+                break
+            await say(b"MAIL FROM:<bob@outside.test>")
+            await say(f"RCPT TO:<{USER}>".encode())
+            await say(b"DATA")
+            await say(message(1_000_000 + count) + b".")
+            count += 1
+            await asyncio.sleep(random.random() * 0.06)
+        writer.close()
+        await writer.wait_closed()
     return count
 
 
