@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from posthouse.imapd import fields, portions
 from posthouse.imapd.content import Message, answer
-from posthouse.imapd.session import Session
 from posthouse.mailbox import retention
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.summary import render
@@ -24,6 +23,7 @@ from posthouse.message.mime import Part
 from posthouse.store.blobs import BlobRef, Buffer
 from posthouse.wire.imap.fetch import Section, Text
 from tests.doors.house import House, having, in_house, message
+from tests.imapd.sending import held
 
 
 def part(octets: bytes, encoding: str, kind: str = "application/octet-stream") -> bytes:
@@ -387,19 +387,11 @@ def test_one_message_is_not_copied_any_number_of_times(tmp_path: Path, item: str
 
 def test_small_pieces_do_not_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is decoded to a third of its size, too, no more than some pieces are in memory."""
-    waiting: list[int] = []
-    flush = Session.flush
-
-    async def flushing(session: Session) -> None:
-        outgoing = session.engine.outgoing()
-        waiting.append(sum(map(len, outgoing)))
-        session.engine.send(*outgoing)
-        await flush(session)
 
     async def test(house: House) -> None:
         await house.file(part(b"".join([b"=41" * 24 + b"=\r\n"] * 40_000), "quoted-printable"))
         client = await house.imap()
-        monkeypatch.setattr(Session, "flush", flushing)
+        waiting = held(monkeypatch)
         assert literal((await client.ok("FETCH 1 BINARY.PEEK[1]"))[0]) == b"A" * 960_000
         assert max(waiting) < 256 * 1024
 

@@ -153,11 +153,15 @@ def test_what_is_far_behind_is_compared_too(tmp_path: Path, monkeypatch: pytest.
     in_house(tmp_path, test)
 
 
-@pytest.mark.parametrize("followed", [True, False])
-def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool) -> None:
-    if not followed:
+@pytest.fixture(params=[True, False])
+def followed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the process remembers what happened while it followed a mailbox."""
+    if not request.param:
         monkeypatch.setattr(recent, "_MOST", 0)
+    return bool(request.param)
 
+
+def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool) -> None:
     async def test(house: House) -> None:
         for number in range(1, 101):
             await house.file(message(number))
@@ -182,13 +186,9 @@ def test_a_resync_looks_at_what_changed_only(tmp_path: Path, monkeypatch: pytest
     in_house(tmp_path, test)
 
 
-@pytest.mark.parametrize("followed", [True, False])
-def test_what_went_before_its_change_was_seen_has_not_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool
-) -> None:
+@pytest.mark.usefixtures("followed")
+def test_what_went_before_its_change_was_seen_has_not_changed(tmp_path: Path) -> None:
     """The client can read it still, as it was; the feed names it."""
-    if not followed:
-        monkeypatch.setattr(recent, "_MOST", 0)
 
     async def test(house: House) -> None:
         for number in range(1, 4):

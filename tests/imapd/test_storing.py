@@ -15,6 +15,7 @@ from posthouse.mailbox.flagging import Stored
 from posthouse.net.stream import ConnectionLost
 from posthouse.store.database import Tx
 from tests.doors.house import House, ImapClient, having, in_house, message
+from tests.imapd.sending import held
 
 COUNT = 700
 
@@ -292,20 +293,12 @@ def test_the_writer_is_held_for_long_by_nothing_that_has_to_be_counted(
 
 def test_long_flags_of_many_do_not_gather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many lines as are written at once of short flags would be many megabytes of these."""
-    waiting: list[int] = []
-    flush = Session.flush
-
-    async def flushing(session: Session) -> None:
-        outgoing = session.engine.outgoing()
-        waiting.append(sum(map(len, outgoing)))
-        session.engine.send(*outgoing)
-        await flush(session)
 
     async def test(house: House) -> None:
         client = await filled(house)
         await client.ok("FETCH 1:* (UID FLAGS)")
         words = " ".join("x" * 80 + str(number) for number in range(40))
-        monkeypatch.setattr(Session, "flush", flushing)
+        waiting = held(monkeypatch)
         for line in (f"STORE 1:* FLAGS ({words})", "FETCH 1:* (UID FLAGS)"):
             assert len(having(await client.ok(line), b"FETCH (UID")) == COUNT
         assert max(waiting) < 1024 * 1024

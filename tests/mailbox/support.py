@@ -1,7 +1,8 @@
 """A store with an account in it, called without await, and messages to file."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -56,6 +57,16 @@ class Db:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def filled(directory: Path, count: int) -> Iterator[Db]:
+    """A store with account 1, and so many messages in its Inbox."""
+    with Db(directory) as made:
+        made.write(make_account)
+        for _ in range(count):
+            made.write(file, 1, message())
+        yield made
 
 
 def make_account(tx: Tx, name: str = "alice@example.org", octets: int | None = None, emails: int | None = None) -> int:

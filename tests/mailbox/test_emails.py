@@ -14,15 +14,12 @@ from posthouse.mailbox.model import (
     TooManyKeywords,
 )
 from posthouse.terms.keywords import FLAGGED, SEEN
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, SENT, Db, every_uid, file, make_account, message
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, SENT, Db, every_uid, filled
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Db]:
-    with Db(tmp_path) as made:
-        made.write(make_account)
-        for _ in range(3):
-            made.write(file, 1, message())
+    with filled(tmp_path, 3) as made:
         yield made
 
 

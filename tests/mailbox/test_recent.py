@@ -12,15 +12,12 @@ from posthouse.mailbox.recent import Recent
 from posthouse.mailbox.snapshot import follow
 from posthouse.mailbox.view import View
 from posthouse.terms.keywords import ANSWERED, FLAGGED, SEEN
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, filled, message
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Db]:
-    with Db(tmp_path) as made:
-        made.write(make_account)
-        for _ in range(5):
-            made.write(file, 1, message())
+    with filled(tmp_path, 5) as made:
         yield made
 
 

@@ -16,15 +16,12 @@ from posthouse.mailbox.model import NoSuchMailbox
 from posthouse.mailbox.newest import Snapshots
 from posthouse.mailbox.view import Entries, Entry, View
 from posthouse.terms.keywords import FLAGGED, SEEN
-from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, make_account, message, told
+from tests.mailbox.support import ARCHIVE, INBOX, NOW, Db, file, filled, make_account, message, told
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Db]:
-    with Db(tmp_path) as made:
-        made.write(make_account)
-        for _ in range(5):
-            made.write(file, 1, message())
+    with filled(tmp_path, 5) as made:
         yield made
 
 

@@ -10,9 +10,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import reduce
 from itertools import chain
-from operator import itemgetter, or_
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from posthouse.imapd import across, limit, places, portions
@@ -271,8 +270,7 @@ async def _tell(session: Session, lots: Iterable[Entries]) -> None:
     view = session.open.view
     told: list[tuple[array[int], array[int]]] = []
     for entries in lots:
-        while not session.names.covers(reduce(or_, set(entries.flags), 0)):
-            await session.learn_names()
+        await session.learn_flags(entries)
         if view.ghosts:
             gone = {place.uid for place in view.ghosts}
             entries = entries.chosen([uid not in gone for uid in entries.uids])

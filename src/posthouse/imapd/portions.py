@@ -21,7 +21,7 @@ from posthouse.limits import KB
 from posthouse.mailbox import emails, reading
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.reading import Preview, Renderings, Values, Wholes
-from posthouse.mailbox.view import Entries, View
+from posthouse.mailbox.view import Entries
 from posthouse.store.database import Row, Tx
 from posthouse.wire.imap.fetch import Attribute, Item, Section, Text
 from posthouse.wire.imap.sequence import Range
@@ -115,20 +115,7 @@ def is_whole(item: Item) -> bool:
 
 def lots(session: Session, numbers: Sequence[Range], size: int = LOT) -> Iterator[Entries]:
     """The messages of these sequence numbers, a lot at a time, each lot as it is when it is asked for."""
-    view = session.open.view
-    some: list[Entries] = []
-    room = size
-    for low, high in numbers:
-        while low <= high:
-            last = min(high, low + room - 1)
-            some.append(_placed(view, low, last))
-            room -= last + 1 - low
-            low = last + 1
-            if not room:
-                yield Entries.join(some)
-                some, room = [], size
-    if some:
-        yield Entries.join(some)
+    return session.open.view.lots(numbers, size)
 
 
 def lots_from_last(session: Session, numbers: Sequence[Range], size: int = LOT) -> Iterator[Entries]:
@@ -139,7 +126,7 @@ def lots_from_last(session: Session, numbers: Sequence[Range], size: int = LOT) 
     for low, high in reversed(numbers):
         while low <= high:
             first = max(low, high + 1 - room)
-            some.append(_placed(view, first, high).backwards())
+            some.append(view.columns(first, high).backwards())
             room -= high + 1 - first
             high = first - 1
             if not room:
@@ -147,15 +134,6 @@ def lots_from_last(session: Session, numbers: Sequence[Range], size: int = LOT) 
                 some, room = [], size
     if some:
         yield Entries.join(some)
-
-
-def _placed(view: View, low: int, high: int) -> Entries:
-    """The messages of these sequence numbers, both ends included; all of them are there."""
-    if view.ghosts:
-        return Entries.of(view.by_seq(low, high))
-    # An object for each message would take as long as writing what is told of it.
-    own, place = view.snapshot, slice(low - 1, high)
-    return Entries(range(low, high + 1), own.uids[place], own.emails[place], own.flags[place], own.modseqs[place])
 
 
 async def read(session: Session, chosen: Iterable[Entries], items: Sequence[Item]) -> AsyncGenerator[Known, None]:

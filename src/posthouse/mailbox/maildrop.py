@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from posthouse.mailbox import emails, mailboxes, placing, ranges
+from posthouse.mailbox import emails, mailboxes, placing, ranges, reading
 from posthouse.mailbox.emails import Content
 from posthouse.mailbox.model import lock_account
-from posthouse.store.database import Row, Tx
+from posthouse.store.database import Tx
 
 # What the statement `maildrop` says of those that are sent otherwise than they are stored, and not for dots alone.
 _MENDED: Final = 2
@@ -126,10 +126,7 @@ def look(tx: Tx, account: int) -> Drop:
 def octets(tx: Tx, account: int, chosen: Sequence[int]) -> Mapping[int, Found]:
     """What is found of these emails. Missing ones are left out. Whoever asks bounds the number: what lies in rows comes
     with its octets."""
-    rows: list[Row] = tx.all("emails_octets", account=account, emails=ranges.pack(chosen))
-    if len(rows) < len(chosen):
-        missing = ranges.pack(set(chosen).difference([row[0] for row in rows]))
-        rows += tx.all("expunged_octets", account=account, emails=missing)
+    rows = reading.octets(tx, account, chosen)
     found: dict[int, Found] = {email: (prologue, whole) for email, prologue, whole in rows}
     elsewhere = [email for email, _, whole in rows if whole is None]
     if elsewhere:

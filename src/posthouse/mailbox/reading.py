@@ -89,6 +89,12 @@ def wholes(tx: Tx, account: int, emails: Sequence[int]) -> Wholes | None:
     return None if None in octets else Wholes(ids, prologues, octets)
 
 
+def octets(tx: Tx, account: int, emails: Collection[int]) -> list[Row]:
+    """Of each of these emails, in no order: its id, its prologue and the octets behind that; None where these do not
+    lie in a row."""
+    return _found(tx, "emails_octets", "expunged_octets", account, emails)
+
+
 def beginnings(tx: Tx, account: int, emails: Collection[int], most: int) -> list[Row]:
     """Of each of these emails, in no order: its id, its prologue, and so many of the octets behind that; None where
     these do not lie in a row."""

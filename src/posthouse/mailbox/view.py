@@ -208,17 +208,8 @@ class View:
 
     def chunks(self, numbers: Ranges, size: int) -> Iterator[list[Entry]]:
         """The placements of these sequence numbers, so many at a time, each lot as it is when it is asked for."""
-        chunk: list[Entry] = []
-        for low, high in numbers:
-            while low <= high:
-                last = min(high, low + size - len(chunk) - 1)
-                chunk += self.by_seq(low, last)
-                low = last + 1
-                if len(chunk) == size:
-                    yield chunk
-                    chunk = []
-        if chunk:
-            yield chunk
+        for some in parts(numbers, size):
+            yield [entry for low, high in some for entry in self.by_seq(low, high)]
 
     def lots(self, numbers: Ranges, size: int) -> Iterator[Entries]:
         """The same in columns; all of these are there."""
